@@ -1,0 +1,1 @@
+"""The parts of tools/nestor-run: command line, boot image, machines, run loop."""

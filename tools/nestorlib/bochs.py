@@ -1,0 +1,115 @@
+"""Bochs as the machine: its configuration, its command, and what its log tells."""
+import os
+import re
+
+from nestorlib.image import GRUB_FAILED_PORT
+
+SHARE = "/usr/share/bochs"
+MAX_HOST_MEMORY = 2048      # Bochs 2.7 refuses more
+
+PORT_WRITE = re.compile(r"unmapped: (?:8|16|32)-bit write to ([0-9a-f]{4}) = ([0-9a-f]+)")
+TICKS = re.compile(r"^(\d{11,})[a-z]\[")
+DEBUGGER_TICKS = re.compile(r"^ptime: (\d+)")
+GUEST_EXIT = re.compile(r"^guest-exit (\d+)")
+RESET = "bx_pc_system_c::Reset(HARDWARE) called"
+POWER_OFF = "ACPI control: soft power off"
+
+CONFIG = """\
+config_interface: textconfig
+display_library: rfb, options="timeout=0"
+cpu: model={cpu}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
+memory: guest={memory}, host={host}
+romimage: file={share}/BIOS-bochs-latest
+vgaromimage: file={share}/VGABIOS-lgpl-latest
+ata0-master: type=cdrom, path="{iso}", status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev="{com1}"
+com2: enabled=1, mode=file, dev="{com2}"
+log: "{log}"
+port_e9_hack: enabled=1
+clock: sync=none
+sound: driver=dummy
+speaker: enabled=0
+panic: action=fatal
+info: action=report, {ignored_cpus}
+error: action=report, {ignored_cpus}
+debug: action=ignore, unmapped=report
+"""
+
+
+class Bochs:
+    """One emulated machine. Its log is read as it grows, for the signs of an end."""
+
+    def __init__(self, opts, rundir):
+        self.opts = opts
+        self.rundir = rundir
+        self.ticks = 0
+        self.resets = 0
+
+    def path(self, name):
+        return os.path.join(self.rundir, name)
+
+    def check(self):
+        """Nothing to ask of the host; a lock left by a killed run is of no use."""
+        for name in os.listdir(self.rundir):
+            if name.endswith(".lock"):
+                os.unlink(self.path(name))
+
+    def command(self, iso, com1, com2, log):
+        cpus = self.opts.cpus
+        text = CONFIG.format(
+            cpu=self.opts.cpu or "corei7_skylake_x", cpus=cpus, ips=self.opts.ips,
+            memory=self.opts.memory, host=min(self.opts.memory, MAX_HOST_MEMORY), share=SHARE,
+            iso=iso, com1=com1, com2=com2, log=log,
+            ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
+        with open(self.path("bochsrc"), "w", encoding="utf-8") as config:
+            config.write(text)
+        with open(self.path("debugger.rc"), "w", encoding="ascii") as script:
+            script.write("c\nptime\nq\n")
+        return ["bochs", "-q", "-f", self.path("bochsrc"), "-rc", self.path("debugger.rc")]
+
+    def read_log(self, line):
+        """Return (status, reason) if this line ends the run, or None."""
+        ticks = TICKS.match(line)
+        if ticks:
+            self.ticks = max(self.ticks, int(ticks.group(1)))
+        write = PORT_WRITE.search(line)
+        if write:
+            return self.read_port_write(int(write.group(1), 16), int(write.group(2), 16))
+        if RESET in line:
+            self.resets += 1
+            if self.resets > 1:
+                return None, "the machine was reset"
+        if self.opts.bare and POWER_OFF in line:
+            return 0, "L1 powered off"
+        return None
+
+    def read_port_write(self, port, value):
+        if port == GRUB_FAILED_PORT:
+            return None, "GRUB could not load the image"
+        if port == 0xF4 and self.opts.bare:
+            return value & 0xFF, f"L1 wrote {value:#x} to port 0xf4"
+        return None
+
+    def read_output(self, line):
+        """The debugger's console; it also carries what is written to port 0xe9."""
+        ticks = DEBUGGER_TICKS.match(line)
+        if ticks:
+            self.ticks = int(ticks.group(1))
+        status = GUEST_EXIT.match(line)
+        if status and self.opts.bare:
+            return int(status.group(1)), "L1 told its status on port 0xe9"
+        return None
+
+    def status_of_exit(self, _returncode):
+        """Bochs's own exit status says nothing: only its log does."""
+        return None
+
+    @staticmethod
+    def last_lines(log, output):
+        """The panic with a little before it, without the register dump after it."""
+        log = [line for line in log if "d[UNMAP ]" not in line]
+        for index, line in enumerate(log):
+            if ">>PANIC<<" in line:
+                return log[max(0, index - 5):index + 1]
+        return log[-10:] + [line for line in output[-5:] if not line.startswith("=====")]

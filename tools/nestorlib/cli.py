@@ -1,0 +1,127 @@
+"""Command line of nestor-run, and the life of one run from directory to status."""
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+
+from nestorlib import image
+from nestorlib.bochs import Bochs
+from nestorlib.errors import RunnerError, STATUS_INTERRUPTED, STATUS_USAGE
+from nestorlib.qemu import Qemu
+from nestorlib.session import Session, Sinks
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+EPILOG = """\
+L1 image kinds, found by content:
+  Linux bzImage   the first --module is its initrd
+  multiboot 1, 2  ELF (or flat with load addresses); --module files are its modules
+  none            boot Nestor without any L1
+
+Exit status:
+  N    what L1 wrote to the debug-exit port 0xf4 (0 when it powered off by ACPI)
+  2    wrong arguments, or this machine lacks something
+  124  timeout
+  125  the emulator or Nestor died; the last lines of its log are shown
+  130  interrupted
+
+Argument strings go through GRUB: words are separated by single spaces, and
+double quotes may enclose words ("a b"); single quotes and backslashes are refused.
+
+Examples:
+  nestor-run --l1 build/guests/demo.elf
+  nestor-run --bare --l1 vmx.flat --l1-args "vmx_controls_test" --module env.txt
+  nestor-run --memory 1536 --l1 build/linux/vmlinuz --module build/initramfs.cpio \\
+             --l1-args "console=ttyS0" --l0-log nestor.log
+  nestor-run --cpu core2_penryn_t9600 --l1 none --nestor "loglevel=debug"
+"""
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(
+        prog="nestor-run", description="Boot L1 under Nestor (or bare) on the Bochs emulator "
+        "or under QEMU/KVM. L1's console (COM1) goes to stdout, Nestor's log (COM2) to stderr.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--machine", choices=("bochs", "qemu"), default="bochs", help="default: bochs")
+    add("--cpu", metavar="MODEL", help="CPU model; default: corei7_skylake_x on Bochs, host on QEMU")
+    add("--cpus", type=int, default=1, metavar="N", help="number of processors (default 1)")
+    add("--memory", type=int, default=1024, metavar="MB", help="guest memory (default 1024)")
+    add("--timeout", type=float, default=300, metavar="S", help="seconds before the run is ended (default 300)")
+    add("--bare", action="store_true", help="boot L1 directly, without Nestor")
+    add("--nestor", default="", metavar="OPTIONS", help="options for Nestor's command line")
+    add("--nestor-elf", metavar="FILE", default=os.path.join(ROOT, "build", "nestor.elf"),
+        help="another build of Nestor (default: build/nestor.elf)")
+    add("--l1", required=True, metavar="FILE", help="L1's kernel image, or none")
+    add("--l1-args", default="", metavar="STR", help="L1's command line, without argv[0]")
+    add("--module", action="append", default=[], metavar="FILE[=ARGS]", help="a module for L1; may be repeated")
+    add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
+    add("--l1-log", metavar="FILE", help="write L1's console there instead of to stdout")
+    add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
+    add("--ips", type=int, default=20000000, metavar="N", help="Bochs: instructions per emulated second (default 20000000)")
+    add("--stats", metavar="FILE", help="write 'ticks=N seconds=S status=N' there")
+    add("--verbose", action="store_true", help="say what is started and how it ended")
+    opts = parser.parse_args(argv)
+    if opts.cpus < 1 or opts.memory < 1 or opts.timeout <= 0 or opts.ips < 1:
+        parser.error("--cpus, --memory, --timeout and --ips must be positive")
+    return opts
+
+
+def say(text):
+    print("nestor-run: " + text, file=sys.stderr, flush=True)
+
+
+def raise_interrupt(signum, _frame):
+    """SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing is left behind."""
+    raise KeyboardInterrupt(signum)
+
+
+def write_stats(path, result):
+    with open(path, "w", encoding="ascii") as out:
+        out.write(f"ticks={result.ticks} seconds={result.seconds:.2f} status={result.status}\n")
+
+
+def run_in(opts, rundir):
+    boot = image.plan_boot(opts)
+    machine = (Bochs if opts.machine == "bochs" else Qemu)(opts, rundir)
+    machine.check()
+    iso = image.make_iso(boot, rundir)
+    with Sinks(opts) as sinks:
+        result = Session(opts, machine, rundir, sinks).run(iso)
+    if opts.stats:
+        write_stats(opts.stats, result)
+    if result.reason and (opts.verbose or result.is_failure):
+        say(result.reason)
+    if opts.verbose:
+        say(f"status {result.status} after {result.seconds:.1f} s, {result.ticks} ticks")
+    for line in result.last_lines:
+        print("  " + line, file=sys.stderr)
+    return result.status
+
+
+def main(argv):
+    opts = parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, raise_interrupt)
+    rundir = None
+    try:
+        if opts.keep:
+            rundir = os.path.abspath(opts.keep)
+            os.makedirs(rundir, exist_ok=True)
+        else:
+            rundir = tempfile.mkdtemp(prefix="nestor-run.")
+        return run_in(opts, rundir)
+    except RunnerError as error:
+        say(str(error))
+        return error.status
+    except OSError as error:
+        say(str(error))
+        return STATUS_USAGE
+    except KeyboardInterrupt:
+        say("interrupted")
+        return STATUS_INTERRUPTED
+    finally:
+        if rundir and not opts.keep:
+            shutil.rmtree(rundir, ignore_errors=True)

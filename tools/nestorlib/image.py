@@ -1,0 +1,170 @@
+"""What to boot: L1's image kind, the GRUB configuration, and the ISO made of both."""
+import os
+import shutil
+import struct
+from dataclasses import dataclass, field
+
+from nestorlib.errors import RunnerError
+from nestorlib.process import run_quietly
+
+GRUB_DIR = "/usr/lib/grub/i386-pc"
+GRUB_MODULES = "normal multiboot multiboot2 linux halt iorw"
+GRUB_FAILED_PORT = 0xF5     # GRUB writes there when it cannot load something
+MULTIBOOT1_MAGIC = 0x1BADB002
+MULTIBOOT2_MAGIC = 0xE85250D6
+
+
+@dataclass
+class BootPlan:
+    """The GRUB commands, and the files they name on the ISO."""
+    commands: list = field(default_factory=list)
+    files: dict = field(default_factory=dict)
+
+    def load(self, command, name, path, args):
+        """Add one GRUB command that loads the file as /name with that string."""
+        self.files[name] = path
+        self.commands.append(f"{command} /{name} {quote_args(args)}".rstrip())
+
+
+def detect_kind(path):
+    """Return linux, multiboot1, multiboot2 or None for the file's content."""
+    with open(path, "rb") as image:
+        head = image.read(32768)
+    if head[0x202:0x206] == b"HdrS":
+        return "linux"
+    if has_magic(head[:8192], MULTIBOOT1_MAGIC, 4):
+        return "multiboot1"
+    if has_magic(head, MULTIBOOT2_MAGIC, 8):
+        return "multiboot2"
+    return None
+
+
+def has_magic(head, magic, step):
+    """A multiboot header: the magic, two words, and a checksum that makes zero."""
+    for offset in range(0, len(head) - 15, step):
+        words = struct.unpack_from("<4I", head, offset)
+        if words[0] != magic:
+            continue
+        summed = words[:3] if magic == MULTIBOOT1_MAGIC else words
+        if sum(summed) & 0xFFFFFFFF == 0:
+            return True
+    return False
+
+
+def split_args(args):
+    """Cut at spaces outside double quotes, which are removed."""
+    words, word, quoted = [], "", False
+    for char in args:
+        if char == '"':
+            quoted = not quoted
+        elif char == " " and not quoted:
+            words.append(word)
+            word = ""
+        else:
+            word += char
+    if quoted:
+        raise RunnerError(f"unbalanced quotes in: {args}")
+    return words + [word]
+
+
+def quote_args(args):
+    """Quote for GRUB's parser; GRUB itself puts quotes around words with spaces."""
+    if any(char in args for char in "'\\\n"):
+        raise RunnerError(f"GRUB cannot pass on quotes, backslashes or newlines: {args}")
+    return " ".join(f"'{word}'" for word in split_args(args)) if args else ""
+
+
+def split_module(text):
+    """FILE[=ARGS]; a file whose own name contains = is taken whole when it exists."""
+    path, args = text, ""
+    if not os.path.exists(text) and "=" in text:
+        path, args = text.split("=", 1)
+    return require_file(path), args
+
+
+def require_file(path):
+    if not os.path.isfile(path):
+        raise RunnerError(f"no such file: {path}")
+    return path
+
+
+def l1_string(kind, path, args):
+    """A multiboot L1 finds its name in argv[0]; Linux gets the bare arguments."""
+    if kind == "linux":
+        return args
+    return f"{os.path.basename(path)} {args}".rstrip()
+
+
+def plan_boot(opts):
+    modules = [split_module(text) for text in opts.module]
+    if opts.l1 == "none":
+        if opts.bare:
+            raise RunnerError("--bare needs an L1 image")
+        kind = None
+    else:
+        kind = detect_kind(require_file(opts.l1))
+    if opts.bare:
+        return plan_bare(opts, kind, modules)
+    return plan_nestor(opts, kind, modules)
+
+
+def plan_bare(opts, kind, modules):
+    if kind is None:
+        raise RunnerError(f"{opts.l1} is neither a Linux bzImage nor a multiboot image")
+    load, load_module = {"linux": ("linux", "initrd"), "multiboot1": ("multiboot", "module"),
+                         "multiboot2": ("multiboot2", "module2")}[kind]
+    plan = BootPlan()
+    plan.load(load, "l1", opts.l1, l1_string(kind, opts.l1, opts.l1_args))
+    if kind == "linux" and modules:
+        plan.files.update((f"mod{i}", path) for i, (path, _) in enumerate(modules))
+        plan.commands.append("initrd " + " ".join(f"/mod{i}" for i in range(len(modules))))
+        return plan
+    for i, (path, args) in enumerate(modules):
+        plan.load(load_module, f"mod{i}", path, args)
+    return plan
+
+
+def plan_nestor(opts, kind, modules):
+    plan = BootPlan()
+    protocol = f"console=com2 on-exit={opts.machine} debug-exit=0xf4"
+    plan.load("multiboot2", "nestor.elf", require_file(opts.nestor_elf),
+              f"{protocol} {opts.nestor}".rstrip())
+    if opts.l1 == "none":
+        return plan
+    plan.load("module2", "l1", opts.l1, l1_string(kind, opts.l1, opts.l1_args))
+    for i, (path, args) in enumerate(modules):
+        plan.load("module2", f"mod{i}", path, args)
+    return plan
+
+
+def grub_config(plan):
+    """Stop at the first command that fails, and tell the runner by a port write."""
+    chain = "if " + "; then if ".join(plan.commands) + "; then boot; " + "fi; " * len(plan.commands)
+    return ("set timeout=0\nset gfxpayload=text\n" + chain.rstrip("; ") +
+            f"\noutb {GRUB_FAILED_PORT:#x} 1\nhalt\n")
+
+
+def link_or_copy(source, target):
+    """xorriso keeps symbolic links as such, and hard links end at a file system's edge."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def make_iso(plan, rundir):
+    """Make rundir/boot.iso."""
+    if not os.path.isdir(GRUB_DIR) or not shutil.which("grub-mkrescue"):
+        raise RunnerError("grub-mkrescue or its i386-pc modules are missing: run tools/setup")
+    tree = os.path.join(rundir, "iso")
+    shutil.rmtree(tree, ignore_errors=True)
+    os.makedirs(os.path.join(tree, "boot", "grub"))
+    for name, path in plan.files.items():
+        link_or_copy(os.path.realpath(path), os.path.join(tree, name))
+    with open(os.path.join(tree, "boot", "grub", "grub.cfg"), "w", encoding="utf-8") as config:
+        config.write(grub_config(plan))
+    iso = os.path.join(rundir, "boot.iso")
+    run_quietly(["grub-mkrescue", "-d", GRUB_DIR, "-o", iso, "--fonts=", "--locales=", "--themes=",
+                 f"--install-modules={GRUB_MODULES}", tree], tmpdir=rundir)
+    shutil.rmtree(tree)
+    return iso

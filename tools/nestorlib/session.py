@@ -1,0 +1,222 @@
+"""The run loop: streams the consoles, watches the clock, and finds the status."""
+import collections
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from nestorlib import process
+from nestorlib.errors import STATUS_DIED, STATUS_TIMEOUT
+
+NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
+GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
+KEPT_LINES = 400
+
+
+@dataclass
+class Result:
+    status: int
+    reason: str
+    ticks: int
+    seconds: float
+    last_lines: list = field(default_factory=list)
+
+    @property
+    def is_failure(self):
+        return self.status in (STATUS_TIMEOUT, STATUS_DIED)
+
+
+class Sinks:
+    """Where the two consoles go: the runner's own stdout and stderr, or files."""
+
+    def __init__(self, opts):
+        self.l1 = open(opts.l1_log, "wb") if opts.l1_log else sys.stdout.buffer
+        self.l0 = open(opts.l0_log, "wb") if opts.l0_log else sys.stderr.buffer
+        self.l0_prefix = b"" if opts.l0_log else b"nestor| "
+
+    def write_l1(self, line):
+        self.l1.write(line + b"\n")
+        self.l1.flush()
+
+    def write_l0(self, line):
+        self.l0.write(self.l0_prefix + line + b"\n")
+        self.l0.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for sink in (self.l1, self.l0):
+            if sink not in (sys.stdout.buffer, sys.stderr.buffer):
+                sink.close()
+
+
+class LineStream:
+    """A descriptor cut into lines, each handed on as soon as it is complete."""
+
+    def __init__(self, fd, handler, copy=None):
+        self.fd = fd
+        self.handler = handler
+        self.copy = copy
+        self.rest = b""
+        os.set_blocking(fd, False)
+
+    def pump(self):
+        """Read what is there. False at the end of the stream."""
+        try:
+            data = os.read(self.fd, 65536)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False
+        if self.copy:
+            self.copy.write(data)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self.handler(line.rstrip(b"\r"))
+        return True
+
+    def drain(self):
+        """After the machine's end: all that is left, a last unfinished line too."""
+        pending = True
+        while pending:
+            try:
+                data = os.read(self.fd, 65536)
+            except BlockingIOError:
+                data = b""
+            pending = bool(data)
+            if data:
+                if self.copy:
+                    self.copy.write(data)
+                self.rest += data
+        lines = self.rest.split(b"\n")
+        self.rest = b""
+        for line in lines[:-1] + ([lines[-1]] if lines[-1] else []):
+            self.handler(line.rstrip(b"\r"))
+        if self.copy:
+            self.copy.close()
+
+
+class Session:
+    """One run of one machine."""
+
+    def __init__(self, opts, machine, rundir, sinks):
+        self.opts = opts
+        self.machine = machine
+        self.rundir = rundir
+        self.sinks = sinks
+        self.outcome = None         # (status or None, reason): the first that is known wins
+        self.deadline = None
+        self.log = collections.deque(maxlen=KEPT_LINES)
+        self.output = collections.deque(maxlen=KEPT_LINES)
+        self.l0_lines = collections.deque(maxlen=10)
+        self.streams = []
+        self.process = None
+
+    def settle(self, outcome, grace):
+        """The run's end is known; the machine may still end in its own way."""
+        if outcome is None:
+            return
+        if self.outcome is None or grace == "nestor":
+            self.outcome = outcome
+            self.deadline = min(self.deadline, time.monotonic() + GRACE[grace])
+
+    def on_l0(self, line):
+        self.sinks.write_l0(line)
+        text = line.decode(errors="replace")
+        self.l0_lines.append(text)
+        found = NESTOR_STATUS.search(text)
+        if found:
+            self.settle((int(found.group(1)) & 0xFF, found.group(2) or "Nestor ended the run"), "nestor")
+
+    def on_log(self, line):
+        text = line.decode(errors="replace")
+        self.log.append(text)
+        self.settle(self.machine.read_log(text), "guest")
+
+    def on_output(self, line):
+        text = line.decode(errors="replace")
+        self.output.append(text)
+        self.settle(self.machine.read_output(text), "guest")
+
+    def open_fifo(self, name, handler):
+        """A FIFO in the place of a log file: no polling, no growth on disk. Opened for
+        both directions, so that it has no end of file before the machine opens it."""
+        path = os.path.join(self.rundir, name + ".fifo")
+        if os.path.exists(path):
+            os.unlink(path)
+        os.mkfifo(path)
+        copy = open(os.path.join(self.rundir, name + ".log"), "wb") if self.opts.keep else None
+        self.streams.append(LineStream(os.open(path, os.O_RDWR | os.O_NONBLOCK), handler, copy))
+        return path
+
+    def start(self, iso):
+        fifos = [self.open_fifo("com1", self.sinks.write_l1), self.open_fifo("com2", self.on_l0),
+                 self.open_fifo("machine", self.on_log)]
+        command = self.machine.command(iso, *fifos)
+        self.process = process.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                     cwd=self.rundir)
+        self.streams.append(LineStream(self.process.stdout.fileno(), self.on_output))
+
+    def pump_until_end(self):
+        """Until the machine closes its output (it ended) or the deadline passes."""
+        selector = selectors.DefaultSelector()
+        for stream in self.streams:
+            selector.register(stream.fd, selectors.EVENT_READ, stream)
+        while True:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for key, _ in selector.select(left):
+                if not key.data.pump():
+                    return True
+
+    def stop_machine(self):
+        """SIGINT first: Bochs then still tells the ticks. Reads on, lest it block."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+            self.deadline = time.monotonic() + 2
+            self.pump_until_end()
+        process.stop(self.process, (signal.SIGTERM, 1), (signal.SIGKILL, 5))
+
+    def run(self, iso):
+        begin = time.monotonic()
+        self.deadline = begin + self.opts.timeout
+        try:
+            self.start(iso)
+            ended = self.pump_until_end()
+            if not ended and self.outcome is None:
+                self.outcome = (STATUS_TIMEOUT, f"timeout after {self.opts.timeout:g} s")
+            if ended:
+                process.stop(self.process, (0, 5))
+            self.stop_machine()
+            for stream in self.streams:
+                stream.drain()
+        finally:
+            self.close()
+        return self.judge(time.monotonic() - begin)
+
+    def close(self):
+        if self.process:
+            process.stop(self.process, (signal.SIGTERM, 1), (signal.SIGKILL, 5))
+            self.process.stdout.close()
+        for stream in self.streams[:3]:
+            os.close(stream.fd)
+        for name in ("com1", "com2", "machine"):
+            path = os.path.join(self.rundir, name + ".fifo")
+            if os.path.exists(path):
+                os.unlink(path)
+
+    def judge(self, seconds):
+        outcome = self.outcome or self.machine.status_of_exit(self.process.returncode)
+        status, reason = outcome or (None, "the machine ended without a status")
+        if status is None:
+            status = STATUS_DIED
+        result = Result(status, reason, self.machine.ticks, seconds)
+        if result.is_failure and outcome is None or status in (STATUS_DIED, STATUS_TIMEOUT):
+            result.last_lines = self.machine.last_lines(list(self.log), list(self.output))
+        return result
