@@ -1,0 +1,43 @@
+/* Write tracing of L1's pages: who watches a page learns of the first store to it, by whomever.
+ * A watched page has no W in EPT01 and in no EPT02 leaf. The first store drops the watch: every watcher's stale()
+ * runs, W comes back in EPT01, and the store repeats itself. Nothing is emulated.
+ * Callers: nested/ caches (add, remove), vmx/ EPT-violation handler and mm/gmem (hit). */
+#ifndef MM_EPT_WATCH_H
+#define MM_EPT_WATCH_H
+
+#include "kernel/base.h"
+#include "kernel/spinlock.h"
+#include "mm/ept.h"
+
+struct watcher {
+    gpa_t page;                       /* set by ept_watch_add */
+    bool armed;                       /* true between ept_watch_add and the hit or ept_watch_remove */
+    void (*stale)(struct watcher *w); /* the page was, or is about to be, stored to; runs under the watch lock */
+    struct watcher *next;             /* the list of one page */
+};
+
+struct watched_page; /* one hash entry: page, list of watchers */
+
+#define WATCH_BUCKETS 256
+
+struct ept_watch {
+    struct ept *ept01;
+    struct spinlock lock; /* before ept->lock in the lock order */
+    struct watched_page *bucket[WATCH_BUCKETS];
+    uint64_t pages; /* watched pages now */
+    /* Takes W from every EPT02 leaf that maps the page; nested/ept12 fills the slot at start. */
+    void (*protect_ept02)(void *context, gpa_t page);
+    void *context;
+};
+
+/* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit
+ * (once other processors passed the INVEPT that the generation asks for). 0, or -1 when it cannot be traced. */
+MUST_CHECK int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w);
+/* Disarms; the last watcher of a page gives W back and the large page is joined. Nothing if not armed. */
+void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
+/* A store to gpa1 happened or is about to: drops all watches of that page. True when the page was watched. */
+bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);
+/* Whether the page is watched now (cheap; for EPT02 fills). */
+bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa);
+
+#endif

@@ -1,0 +1,29 @@
+/* The only way by which Nestor touches L1's memory: bounds-checked against L1's RAM, tells ept_watch of writes.
+ * gpa1 is identity-mapped, so a gpa1 that is RAM of L1's is read through the direct map. Nestor's carve-out, holes
+ * and MMIO are not RAM: reads of them give all-ones, writes are dropped, both say so by their result.
+ * Any layer above mm/ may call it; values must be copied before they are checked. */
+#ifndef MM_GMEM_H
+#define MM_GMEM_H
+
+#include "kernel/base.h"
+#include "mm/ept_watch.h"
+#include "mm/memmap.h"
+
+struct gmem {
+    const struct memmap *map; /* L1's view */
+    struct ept_watch *watch;
+};
+
+/* Copies len bytes, page borders allowed. False when any part was no RAM: those bytes read as 0xff. */
+bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len);
+/* Copies len bytes and hits the watches of the pages. False when any part was no RAM: those bytes were dropped. */
+bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len);
+/* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
+const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
+/* Whether the page that holds gpa is RAM of L1's. */
+bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa);
+/* Compare-and-swap of one aligned 64-bit word, as a page walker does for A/D flags: true when it was `old` and is
+ * now `value`. Hits the watch. */
+bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value);
+
+#endif

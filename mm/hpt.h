@@ -1,0 +1,17 @@
+/* Nestor's own page tables: its image by section rights (W^X) at IMAGE_LINK_BASE, and a direct map of physical
+ * memory (read-write, no execute) without Nestor's own text and read-only data.
+ * Called by kernel/main.c at start.
+ * hpt_relocate moves the image to the carve-out and switches to tables made there. */
+#ifndef MM_HPT_H
+#define MM_HPT_H
+
+#include "kernel/base.h"
+
+/* Copies the image [IMAGE_LINK_BASE, image end) to `image_hpa` (2 MiB-aligned), builds the final tables from the page
+ * allocator, loads CR3 and sets layout_image_hpa. `direct_end`: physical memory mapped up to here (1 GiB pages where
+ * the CPU has them, else 2 MiB). 0, or -1 when pages run out. */
+MUST_CHECK int hpt_relocate(hpa_t image_hpa, hpa_t direct_end);
+/* Loads the final tables on another processor. */
+void hpt_load(void);
+
+#endif

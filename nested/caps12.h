@@ -1,0 +1,16 @@
+/* What VMX Nestor offers to L1: the CPU's capabilities AND what Nestor virtualises.
+ * Pure.
+ * vmx/msr answers L1's RDMSR 0x480-0x491 through it; nested/check judges vmcs12 by it. */
+#ifndef NESTED_CAPS12_H
+#define NESTED_CAPS12_H
+
+#include "vmx/caps.h"
+
+#define VMCS12_REVISION 0x4e737431u /* "Nst1" with bit 31 clear */
+
+/* Computes the set offered from the CPU's. The result is what L1's capability MSRs say. */
+void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered);
+/* Value of the capability MSR 0x480..0x492; false when the offered CPU has no such MSR (#GP). */
+bool caps12_msr(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
+
+#endif

@@ -1,0 +1,32 @@
+/* vmcs12: the VMCS that L1 keeps for its L2, as Nestor holds it while it is active or cached.
+ * The struct is made from vmx/vmcs_fields.def: one 64-bit member per row, whatever its width; its image in L1's VMCS
+ * region is the same bytes (SDM 3C 25.2: the format of the data is the processor's own business).
+ * nested/ only. Everything in it came from L1: checked before use. */
+#ifndef NESTED_VMCS12_H
+#define NESTED_VMCS12_H
+
+#include "kernel/base.h"
+#include "vmx/vmcs.h"
+
+struct vmcs12 {
+    uint32_t revision;
+    uint32_t abort;
+    uint32_t launched; /* launch state: 0 clear, 1 launched */
+    uint32_t reserved[13];
+    union {
+        uint64_t field[FIELD_COUNT];
+        struct {
+#define FIELD(name, enc, width, area, sync, merge) uint64_t name;
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+        };
+    };
+};
+_Static_assert(sizeof(struct vmcs12) <= PAGE_SIZE, "vmcs12 must fit in one VMCS region");
+_Static_assert(offsetof(struct vmcs12, HOST_RIP) == offsetof(struct vmcs12, field) + 8 * FIELD_INDEX_HOST_RIP,
+               "members and rows are the same words");
+
+/* The mask of a field's width; natural-width fields are 64 bits. */
+uint64_t vmcs12_width_mask(unsigned index);
+
+#endif

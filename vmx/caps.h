@@ -1,0 +1,38 @@
+/* What the CPU's VMX can do: the capability MSRs, read once; and settling control words against them.
+ * caps_read() on each processor at start (all must agree); the rest is pure over struct vmx_caps.
+ * vmx/ and nested/ read it; nested/caps12 computes from it what L1 is offered. */
+#ifndef VMX_CAPS_H
+#define VMX_CAPS_H
+
+#include "kernel/base.h"
+
+/* allowed-0 settings in the low half (bits that must be 1), allowed-1 settings in the high half. SDM 3D A.2 */
+struct ctl_caps {
+    uint32_t must; /* bits that must be 1 */
+    uint32_t may;  /* bits that may be 1 */
+};
+
+struct vmx_caps {
+    uint64_t basic, misc, ept_vpid, vmfunc, vmcs_enum;
+    uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+    struct ctl_caps pin, proc, proc2, exit, entry; /* the true controls where the CPU has them */
+    struct ctl_caps old_pin, old_proc, old_exit, old_entry; /* IA32_VMX_PINBASED_CTLS etc., as read */
+    unsigned address_bits;                                  /* MAXPHYADDR */
+    unsigned linear_bits;
+};
+
+void caps_read(struct vmx_caps *caps);
+/* The name of the first feature that Nestor needs and the CPU lacks, or NULL. Pure. */
+const char *caps_missing(const struct vmx_caps *caps);
+/* `want` with the bits that must be 1 added; those that may not be 1 dropped. */
+static inline uint32_t caps_settle(struct ctl_caps caps, uint64_t want)
+{
+    return ((uint32_t)want | caps.must) & caps.may;
+}
+/* Whether a value is one that the CPU accepts. */
+static inline bool caps_accepts(struct ctl_caps caps, uint64_t value)
+{
+    return (value & caps.must) == caps.must && (value & ~(uint64_t)caps.may) == 0;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* L1's own paging: linear addresses of L1 to its memory, as its CR0, CR3, CR4, EFER and paging mode say.
+ * Current: vmcs01 (of the processor that runs `vcpu`).
+ * vmx/operand and the exit handlers use it. */
+#ifndef VMX_GVA_H
+#define VMX_GVA_H
+
+#include "kernel/base.h"
+
+struct vcpu;
+
+#define GVA_READ 0u
+#define GVA_WRITE BIT(1)   /* as PF_WRITE */
+#define GVA_USER BIT(2)    /* as PF_USER: the access is made at CPL 3 */
+#define GVA_FETCH BIT(4)   /* as PF_FETCH */
+#define GVA_IMPLICIT BIT(8) /* supervisor access by the processor itself */
+
+/* An exception that L1 must get; vector 0xff means none. */
+struct fault {
+    uint8_t vector;
+    bool has_error_code;
+    uint32_t error_code;
+    gva_t address; /* CR2 of a #PF */
+};
+#define FAULT_NONE 0xffu
+
+/* Everything a walk depends on; taken from vmcs01 by paging_state_read(). */
+struct paging_state {
+    uint64_t cr0, cr3, cr4, efer, rflags;
+    unsigned cpl;
+    unsigned address_bits;
+    bool pages_1g;
+    uint64_t pdpte[4];
+    uint32_t pkru;
+};
+
+/* The walk itself, pure but for the memory behind `read` (8 or 4 bytes at a gpa; false when not RAM: all-ones).
+ * True and *gpa, or false and *fault (#PF with error code and address). `set_accessed` is told which entry must get
+ * A (and D) set; NULL: none are set. */
+struct gva_memory {
+    bool (*read)(void *context, gpa_t gpa, void *value, unsigned size);
+    bool (*cas)(void *context, gpa_t gpa, uint64_t old, uint64_t value, unsigned size);
+    void *context;
+};
+bool gva_walk(const struct paging_state *state, const struct gva_memory *memory, gva_t gva, uint32_t access,
+              gpa_t *gpa, struct fault *fault);
+
+void paging_state_read(const struct vcpu *vcpu, struct paging_state *state);
+/* Reads or writes len bytes of L1's linear memory, page borders allowed; nothing is written when any page faults.
+ * False and *fault when L1 must get an exception. Memory that is not RAM reads as all-ones, writes to it are dropped. */
+bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault);
+bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault);
+
+#endif

@@ -1,0 +1,35 @@
+/* Operands of VMX instructions that L1 executed, from the VM-exit instruction-information field.
+ * Current: vmcs01.
+ * nested/insn uses it; the segment and address arithmetic is pure and tested on the host. */
+#ifndef VMX_OPERAND_H
+#define VMX_OPERAND_H
+
+#include "vmx/gva.h"
+
+/* What address arithmetic needs of one segment. */
+struct segment {
+    uint16_t selector;
+    uint32_t limit, access_rights;
+    uint64_t base;
+};
+
+/* The linear address of `len` bytes at `offset` in the segment, checked as SDM 3A 6.3 "Limit Checking", 6.5 "Type
+ * Checking" and 3.3.7.1 "Canonical Addressing" demand; long_mode is 64-bit mode. False: *fault (#GP(0), #SS(0)).
+ * `stack`: the segment register is SS. `segment_number` as in the information field: 0 ES .. 5 GS. Pure. */
+bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
+                    bool long_mode, gva_t *gva, struct fault *fault);
+
+/* Linear address of the memory operand that the last exit's instruction information and qualification (displacement)
+ * describe. */
+bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, struct fault *fault);
+/* Reads/writes a memory operand of len bytes. False: *fault. */
+bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault);
+bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct fault *fault);
+/* General register of L1 by number; RSP comes from vmcs01. Values are truncated to 32 bits outside 64-bit mode. */
+uint64_t operand_register_read(struct vcpu *vcpu, unsigned number);
+void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value);
+/* Whether L1 is in 64-bit mode; its CPL. */
+bool operand_long_mode(void);
+unsigned operand_cpl(void);
+
+#endif

@@ -1,0 +1,132 @@
+/* VMCS fields as typed handles, and access to the current VMCS.
+ * A handle's type carries the field's width, so a wrong width, or a number where a field belongs, does not compile.
+ * Names and numbers come from vmcs_fields.def. Callers say in their contract which VMCS must be current. */
+#ifndef VMX_VMCS_H
+#define VMX_VMCS_H
+
+#include "kernel/base.h"
+#include "vmx/vmx_bits.h"
+
+typedef struct {
+    uint32_t encoding;
+} vmcs16_t;
+typedef struct {
+    uint32_t encoding;
+} vmcs32_t;
+typedef struct {
+    uint32_t encoding;
+} vmcs64_t;
+typedef struct {
+    uint32_t encoding;
+} vmcsNAT_t;
+
+#define FIELD(name, enc, width, area, sync, merge) static const vmcs##width##_t name = {enc};
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+
+/* Row numbers of vmcs_fields.def: FIELD_INDEX_GUEST_RIP ... */
+enum vmcs_field_index {
+#define FIELD(name, enc, width, area, sync, merge) FIELD_INDEX_##name,
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+    FIELD_COUNT
+};
+
+enum vmcs_width { VMCS_WIDTH_16, VMCS_WIDTH_64, VMCS_WIDTH_32, VMCS_WIDTH_NAT };
+enum vmcs_area { VMCS_AREA_CTRL, VMCS_AREA_INFO, VMCS_AREA_GUEST, VMCS_AREA_HOST };
+enum vmcs_sync { VMCS_SYNC_NONE, VMCS_SYNC_IN, VMCS_SYNC_OUT, VMCS_SYNC_BOTH };
+enum vmcs_merge { VMCS_MERGE_COPIED, VMCS_MERGE_L0, VMCS_MERGE_COMPUTED };
+
+struct vmcs_field {
+    const char *name;
+    uint16_t encoding;
+    uint8_t width, area, sync, merge;
+};
+extern const struct vmcs_field vmcs_fields[FIELD_COUNT];
+
+#define ENCODING_HIGH BIT(0)
+#define ENCODING_INDEX BITS(9, 1)
+#define ENCODING_AREA BITS(11, 10)
+#define ENCODING_WIDTH BITS(14, 13)
+
+/* Row of an encoding (its low, full form), or -1 when the list has no such field. Pure. */
+int vmcs_field_find(uint64_t encoding);
+/* Name of an encoding for logs; "?" when unknown. */
+const char *vmcs_field_name(uint32_t encoding);
+
+/* VMREAD and VMWRITE of the current VMCS by encoding; false when the instruction failed. */
+static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
+{
+    bool failed;
+    __asm__ volatile("vmread %2, %1" : "=@ccbe"(failed), "=r"(*value) : "r"(encoding) : "memory");
+    return !failed;
+}
+
+static inline bool vmwrite_checked(uint64_t encoding, uint64_t value)
+{
+    bool failed;
+    __asm__ volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"(encoding), "r"(value) : "memory");
+    return !failed;
+}
+
+/* Reports the failed access and stops: for fields that L0 owns and that the CPU is known to have. */
+void vmcs_access_failed(uint64_t encoding, bool write);
+
+static inline uint64_t vmcs_read_encoding(uint32_t encoding)
+{
+    uint64_t value;
+    if (__builtin_expect(!vmread_checked(encoding, &value), 0))
+        vmcs_access_failed(encoding, false);
+    return value;
+}
+
+static inline void vmcs_write_encoding(uint32_t encoding, uint64_t value)
+{
+    if (__builtin_expect(!vmwrite_checked(encoding, value), 0))
+        vmcs_access_failed(encoding, true);
+}
+
+static inline uint16_t vmcs_read_16(vmcs16_t field)
+{
+    return (uint16_t)vmcs_read_encoding(field.encoding);
+}
+static inline uint32_t vmcs_read_32(vmcs32_t field)
+{
+    return (uint32_t)vmcs_read_encoding(field.encoding);
+}
+static inline uint64_t vmcs_read_64(vmcs64_t field)
+{
+    return vmcs_read_encoding(field.encoding);
+}
+static inline uint64_t vmcs_read_nat(vmcsNAT_t field)
+{
+    return vmcs_read_encoding(field.encoding);
+}
+static inline void vmcs_write_16(vmcs16_t field, uint16_t value)
+{
+    vmcs_write_encoding(field.encoding, value);
+}
+static inline void vmcs_write_32(vmcs32_t field, uint32_t value)
+{
+    vmcs_write_encoding(field.encoding, value);
+}
+static inline void vmcs_write_64(vmcs64_t field, uint64_t value)
+{
+    vmcs_write_encoding(field.encoding, value);
+}
+static inline void vmcs_write_nat(vmcsNAT_t field, uint64_t value)
+{
+    vmcs_write_encoding(field.encoding, value);
+}
+
+/* vmcs_read(GUEST_RIP), vmcs_write(PIN_CONTROLS, x): the current VMCS, the field's own width; always checked. */
+#define vmcs_read(field)                                                                                               \
+    _Generic((field), vmcs16_t: vmcs_read_16, vmcs32_t: vmcs_read_32, vmcs64_t: vmcs_read_64, vmcsNAT_t: vmcs_read_nat)(field)
+#define vmcs_write(field, value)                                                                                       \
+    _Generic((field),                                                                                                  \
+        vmcs16_t: vmcs_write_16,                                                                                       \
+        vmcs32_t: vmcs_write_32,                                                                                       \
+        vmcs64_t: vmcs_write_64,                                                                                       \
+        vmcsNAT_t: vmcs_write_nat)(field, value)
+
+#endif
