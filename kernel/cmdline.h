@@ -1,0 +1,26 @@
+/* Nestor's options: struct options with one 64-bit member per row of options.def, and their parser.
+ * Pure but for the one global that kernel/main.c fills.
+ * Anyone may read `options`. */
+#ifndef KERNEL_CMDLINE_H
+#define KERNEL_CMDLINE_H
+
+#include "kernel/base.h"
+
+struct options {
+#define OPTION(member, name, kind, initial, values, text) uint64_t member;
+#include "kernel/options.def"
+#undef OPTION
+};
+
+/* The options in force: the defaults until kernel/main.c parsed the command line into it. */
+extern struct options options;
+
+/* Told of each line that the user should see: a warning (`error` false) or an error. */
+typedef void (*cmdline_report_fn)(bool error, const char *text);
+
+/* Reads "name=value" words, set apart by spaces, into *to, which holds the defaults or earlier values. An unknown name
+ * is a warning that lists the known ones. A bad value is an error that names option, value and what is allowed, and
+ * makes the result -1, when the caller ends the run; else 0. */
+MUST_CHECK int cmdline_parse(const char *text, struct options *to, cmdline_report_fn report);
+
+#endif

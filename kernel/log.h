@@ -1,0 +1,38 @@
+/* Nestor's log: one line a call, to the memory ring always and to the consoles when the level allows it.
+ * log_init() first for the consoles; the ring works from the first instruction on.
+ * Anyone may log, but not on hot paths: those write kernel/trace.h. */
+#ifndef KERNEL_LOG_H
+#define KERNEL_LOG_H
+
+#include "kernel/base.h"
+
+/* In the order of the values of the option "log". */
+enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DBG };
+
+#define log_err(subsys, ...) log_line(LOG_ERR, subsys, __VA_ARGS__)
+#define log_warn(subsys, ...) log_line(LOG_WARN, subsys, __VA_ARGS__)
+#define log_info(subsys, ...) log_line(LOG_INFO, subsys, __VA_ARGS__)
+#define log_dbg(subsys, ...) log_line(LOG_DBG, subsys, __VA_ARGS__)
+
+#if __STDC_HOSTED__
+/* Unit tests look at results, not at the log. */
+static inline PRINTF_LIKE(3, 4) void log_line(enum log_level level, const char *subsys, const char *fmt, ...)
+{
+    (void)level, (void)subsys, (void)fmt;
+}
+static inline PRINTF_LIKE(1, 2) void log_raw(const char *fmt, ...)
+{
+    (void)fmt;
+}
+#else
+/* Prints "nestor: subsys: text". */
+void log_line(enum log_level level, const char *subsys, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Prints the text alone as one line, at every level: banner and tables. */
+void log_raw(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Finds the consoles that the machine has. */
+void log_init(void);
+/* L1 takes its devices over: from here on only the console of the option "console" is written. */
+void log_l1_starts(void);
+#endif
+
+#endif

@@ -1,0 +1,71 @@
+/* What each processor has of its own, reached through GS.
+ * percpu_init() and desc_load() first, on that processor.
+ * Anyone may use this_cpu() and count. */
+#ifndef KERNEL_PERCPU_H
+#define KERNEL_PERCPU_H
+
+#include "kernel/counters.h"
+#include "kernel/desc.h"
+#include "kernel/trace.h"
+
+#define MAX_CPUS 64
+#define CPU_STACK_SIZE 16384
+#define IST_STACK_SIZE 4096
+
+struct cpu {
+    struct cpu *self; /* first: this_cpu() reads it at GS:0 */
+    unsigned id;      /* index in percpu_cpus */
+    uint32_t apic_id;
+    volatile bool nmi_seen; /* an NMI came while Nestor ran; vmx/ hands it on and clears this */
+    void *vcpu;             /* the struct vcpu that it runs; vmx/ sets it */
+    uint64_t counters[COUNTER_COUNT];
+    struct tss tss;
+    uint64_t gdt[GDT_ENTRIES];
+    struct trace_ring trace;
+    uint8_t ist_stacks[IST_COUNT - 1][IST_STACK_SIZE] __attribute__((aligned(16)));
+};
+_Static_assert(offsetof(struct cpu, self) == 0, "this_cpu() reads GS:0");
+
+extern struct cpu *percpu_cpus[MAX_CPUS];
+extern unsigned percpu_count;
+/* The block of the processor that boots. */
+extern struct cpu percpu_boot_cpu;
+
+/* Enters `cpu` (zeroed memory) into percpu_cpus under the next index. -1 when there are MAX_CPUS already. */
+MUST_CHECK int percpu_init(struct cpu *cpu, uint32_t apic_id);
+
+#if __STDC_HOSTED__
+__attribute__((weak)) struct cpu percpu_host_cpu;
+static inline struct cpu *this_cpu(void)
+{
+    return &percpu_host_cpu;
+}
+#else
+static inline struct cpu *this_cpu(void)
+{
+    struct cpu *cpu;
+    __asm__("movq %%gs:0, %0" : "=r"(cpu));
+    return cpu;
+}
+#endif
+
+static inline void count_add(enum counter counter, uint64_t n)
+{
+    this_cpu()->counters[counter] += n;
+}
+
+static inline void count(enum counter counter)
+{
+    count_add(counter, 1);
+}
+
+/* For what is a level, not a count: PAGES_FREE. The sum over all processors is the level. */
+static inline void count_subtract(enum counter counter, uint64_t n)
+{
+    this_cpu()->counters[counter] -= n;
+}
+
+/* Sum over all processors; COUNTER_MAGIC gives COUNTER_MAGIC_VALUE. */
+uint64_t counters_total(enum counter counter);
+
+#endif

@@ -1,0 +1,23 @@
+/* Memory and string functions of the C library that Nestor uses, under their usual names.
+ * Needs nothing. On the host the C library's own are taken.
+ * Anyone may include it. */
+#ifndef KERNEL_STRING_H
+#define KERNEL_STRING_H
+
+#include "kernel/base.h"
+
+#if __STDC_HOSTED__
+#include <string.h>
+#else
+void *memcpy(void *to, const void *from, size_t size);
+void *memmove(void *to, const void *from, size_t size);
+void *memset(void *to, int byte, size_t size);
+int memcmp(const void *a, const void *b, size_t size);
+size_t strlen(const char *text);
+size_t strnlen(const char *text, size_t limit);
+int strcmp(const char *a, const char *b);
+int strncmp(const char *a, const char *b, size_t limit);
+char *strchr(const char *text, int c);
+#endif
+
+#endif

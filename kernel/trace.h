@@ -1,0 +1,42 @@
+/* What happened last on this processor: a binary ring, cheap enough for every exit, printed after a panic.
+ * Needs the per-CPU block. No lock: a ring belongs to its processor.
+ * Anyone may trace. */
+#ifndef KERNEL_TRACE_H
+#define KERNEL_TRACE_H
+
+#include "kernel/base.h"
+
+/* TRACE(name, "a and b") */
+#define TRACE_TYPES(TRACE)                                                                         \
+    TRACE(EXIT_L1, "reason, rip")                                                                  \
+    TRACE(EXIT_L2, "reason, rip")                                                                  \
+    TRACE(REFLECT, "reason, qualification")                                                        \
+    TRACE(NESTED_ENTRY, "vmcs12, rip")                                                             \
+    TRACE(INJECT, "interruption information, error code")                                          \
+    TRACE(WATCH, "page, watchers")
+
+enum trace_type {
+#define TRACE(name, text) TRACE_##name,
+    TRACE_TYPES(TRACE)
+#undef TRACE
+    TRACE_TYPE_COUNT
+};
+
+#define TRACE_RECORDS 256u /* a power of two */
+
+struct trace_record {
+    uint64_t tsc;
+    uint64_t type;
+    uint64_t a, b;
+};
+
+struct trace_ring {
+    uint64_t written; /* records ever; the next one goes to written % TRACE_RECORDS */
+    struct trace_record record[TRACE_RECORDS];
+};
+
+void trace(enum trace_type type, uint64_t a, uint64_t b);
+/* Prints the last `count` records of this processor, oldest first. */
+void trace_dump(unsigned count);
+
+#endif

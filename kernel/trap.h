@@ -1,0 +1,27 @@
+/* What Nestor does about exceptions, NMIs and interrupts that reach itself.
+ * trap_init() before desc_load() of the first processor.
+ * kernel/desc.c takes the gates from here; nobody else calls the handlers. */
+#ifndef KERNEL_TRAP_H
+#define KERNEL_TRAP_H
+
+#include "kernel/base.h"
+
+/* As kernel/trap.asm pushes it. */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;
+    uint64_t vector, error_code;
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+/* One word of code address per vector, in trap.asm. */
+extern const uint64_t trap_stubs[256];
+
+/* An instruction that may fault, and where to go on when it did; section .fixup, see kernel/safe.c. */
+struct trap_fixup {
+    uint64_t at, to;
+};
+
+/* Called by trap.asm. Returns to the interrupted code for an NMI, an interrupt, or an exception with a fix-up. */
+void trap_handle(struct trap_frame *frame);
+
+#endif
