@@ -1,0 +1,64 @@
+/* What project sources need from the rest of Nestor when they run as a host program. All of it is weak: a test that
+ * lists the real source in its first line gets the real thing. */
+#include "tests/host/host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/layout.h"
+
+#define WEAK __attribute__((weak))
+
+uint8_t *layout_host_memory;
+
+uint8_t *host_memory(unsigned long size)
+{
+    host_memory_free();
+    layout_host_memory = aligned_alloc(PAGE_SIZE, ALIGN_UP(size, PAGE_SIZE));
+    assert_non_null(layout_host_memory);
+    memset(layout_host_memory, 0, ALIGN_UP(size, PAGE_SIZE));
+    return layout_host_memory;
+}
+
+void host_memory_free(void)
+{
+    free(layout_host_memory);
+    layout_host_memory = NULL;
+}
+
+/* xorshift64*: short, and good enough to reach corners. */
+static uint64_t random_state = 0x9e3779b97f4a7c15ull;
+
+void host_random_seed(uint64_t seed)
+{
+    random_state = seed ? seed : 1;
+}
+
+uint64_t host_random(void)
+{
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return random_state * 0x2545f4914f6cdd1dull;
+}
+
+void host_random_fill(void *buffer, unsigned long len)
+{
+    uint8_t *bytes = buffer;
+    for (unsigned long i = 0; i < len; i++)
+        bytes[i] = (uint8_t)(host_random() >> 32);
+}
+
+/* cmocka turns mock_assert into a pass inside expect_assert_failure(), into a failed test elsewhere. */
+WEAK NORETURN PRINTF_LIKE(1, 2) void panic(const char *format, ...)
+{
+    static char text[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    mock_assert(0, text, "panic", 0);
+    abort();
+}
