@@ -1,5 +1,5 @@
 /* The end of a run, wanted or not, and the checks for Nestor's own mistakes.
- * Needs the log. No action of a guest may reach panic() or a failing ASSERT.
+ * Needs the log. No action of a guest may reach panic() or a failing ASSERT. In unit tests panic() fails the test.
  * Anyone may call these. */
 #ifndef KERNEL_PANIC_H
 #define KERNEL_PANIC_H
@@ -8,19 +8,12 @@
 
 #define STATUS_PANIC 125
 
-#if __STDC_HOSTED__
-#include <stdio.h>
-#include <stdlib.h>
-/* In a unit test a failing ASSERT ends the test program. */
-#define panic(...) (fprintf(stderr, __VA_ARGS__), abort())
-#else
 /* Prints "nestor: exit status N (reason)" and ends the run as the option "on-exit" says. */
 NORETURN void machine_end(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Registers what is to be printed before that line; the last one registered wins. */
 void machine_on_end(void (*print)(void));
 /* machine_end() with STATUS_PANIC, after the last trace records. */
 NORETURN void panic(const char *fmt, ...) PRINTF_LIKE(1, 2);
-#endif
 
 #define ASSERT(condition)                                                                          \
     do {                                                                                           \

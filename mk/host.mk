@@ -10,9 +10,7 @@ HOST_PROGRAMS := $(HOST_TESTS:%=build/host/%)
 .PHONY: host-programs host-tests
 host-programs: $(HOST_PROGRAMS)
 
-# One program that does not build must not hide the results of the others: unit.t reports it as failed.
 host-tests:
-	@$(MAKE) --no-print-directory -k $(if $(findstring host.mk,$(firstword $(MAKEFILE_LIST))),-f mk/host.mk) host-programs || true
 	@prove $(PROVE_FLAGS) tests/host/unit.t
 
 # What the first two lines of test $1 say after the word $2.

@@ -7,8 +7,15 @@
 #include <string.h>
 
 #include "kernel/layout.h"
+#include "kernel/panic.h"
 
 #define WEAK __attribute__((weak))
+
+/* Results must be out before a crash: unit.t names the test that did not come back. */
+__attribute__((constructor)) static void host_start(void)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+}
 
 uint8_t *layout_host_memory;
 
@@ -51,14 +58,28 @@ void host_random_fill(void *buffer, unsigned long len)
 }
 
 /* cmocka turns mock_assert into a pass inside expect_assert_failure(), into a failed test elsewhere. */
-WEAK NORETURN PRINTF_LIKE(1, 2) void panic(const char *format, ...)
+static NORETURN void fail_with(const char *format, va_list arguments)
 {
     static char text[512];
+
+    vsnprintf(text, sizeof text, format, arguments);
+    mock_assert(0, text, "panic", 0);
+    abort();
+}
+
+WEAK void panic(const char *format, ...)
+{
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    mock_assert(0, text, "panic", 0);
-    abort();
+    fail_with(format, arguments);
+}
+
+WEAK void machine_end(int status, const char *format, ...)
+{
+    va_list arguments;
+
+    (void)status;
+    va_start(arguments, format);
+    fail_with(format, arguments);
 }

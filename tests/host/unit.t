@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs the host unit tests as one TAP test: a line per cmocka test, renumbered over all programs.
+"""Builds and runs the host unit tests as one TAP test: a line per cmocka test, renumbered over all programs.
 
-A program that was not built, is older than its test, crashes, hangs or lists no tests is a failed line of its own.
+A program that does not build, crashes, hangs or lists no tests is a failed line of its own; the others still run.
 Usage: tests/host/unit.t [NAME...]   (NAME: memmap for build/host/test_memmap; default: all)
 """
 import os
@@ -15,13 +15,30 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "host"
 PROGRAMS = ROOT / "build" / "host"
 TIMEOUT_S = 300
-RESULT = re.compile(r"^(ok|not ok) \d+ - (.*)$")
+RESULT = re.compile(r"^(ok|not ok) \d+ (-|# SKIP) (.*)$")
 PLAN = re.compile(r"^1\.\.(\d+)")
+
+
+def make(*arguments):
+    # Under `make -j` the caller's job server is not ours to use.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return subprocess.run(["make", "-s", "-f", "mk/host.mk", *arguments], cwd=ROOT, env=environment, check=False,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def build(names):
+    """Returns the compiler's output for each name that does not build."""
+    targets = {name: f"build/host/{name}" for name in names}
+    if make("-k", f"-j{os.cpu_count()}", *targets.values()).returncode == 0:
+        return {}
+    # Which of them: what an earlier build left behind must not pass for it.
+    again = {name: make(target) for name, target in targets.items()}
+    return {name: done.stdout for name, done in again.items() if done.returncode}
 
 
 def run_program(name):
     """Returns the exit text ('' when it ended by itself) and the program's whole output."""
-    environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", ASAN_OPTIONS="detect_leaks=1:handle_segv=1",
+    environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", ASAN_OPTIONS="detect_leaks=1:print_legend=0",
                        UBSAN_OPTIONS="print_stacktrace=1")
     try:
         done = subprocess.run([PROGRAMS / name], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
@@ -35,38 +52,36 @@ def run_program(name):
 
 def results_of(name):
     """Returns the list of (passed, title, comment lines) of one program."""
-    program = PROGRAMS / name
-    if not program.exists():
-        return [(False, f"{name}: was not built", ["run `make host-programs` to see why"])]
-    if program.stat().st_mtime < (SOURCES / f"{name}.c").stat().st_mtime:
-        return [(False, f"{name}: is older than its source", ["it does not build any more"])]
     status, output = run_program(name)
-    results, planned, comments = [], 0, []
+    results, planned, stray = [], 0, []
     for line in output.splitlines():
         plan, result = PLAN.match(line), RESULT.match(line)
         if plan:
             planned += int(plan.group(1))
         elif result:
-            # cmocka prints what went wrong before the result's line.
-            results.append((result.group(1) == "ok", f"{name[5:]}: {result.group(2)}", comments))
-            comments = []
+            skipped = result.group(2) != "-"
+            title = f"{name[5:]}: {result.group(3)}" + (" # SKIP" if skipped else "")
+            results.append((skipped or result.group(1) == "ok", title, []))
         elif line.strip():
-            comments.append(line)
+            # cmocka says what went wrong after the result's line.
+            (results[-1][2] if results else stray).append(line.removeprefix("# "))
     failures = sum(1 for passed, _, _ in results if not passed)
     if planned == 0:
-        results.append((False, f"{name}: lists no tests", comments))
+        results.append((False, f"{name}: lists no tests", stray))
     elif len(results) != planned or (status and failures == 0):
-        results.append((False, f"{name}: {len(results)} of {planned} tests ran, {status or 'no failure'}", comments))
-    elif comments and results and not results[-1][0]:
-        results[-1][2].extend(comments)
+        last = results[-1][2] if results and results[-1][0] else []
+        results.append((False, f"{name}: {len(results)} of {planned} tests ran, {status or 'no failure'}", stray + last))
     return results
 
 
 def main():
     names = [f"test_{name}" for name in sys.argv[1:]] or sorted(path.stem for path in SOURCES.glob("test_*.c"))
+    broken = build(names)
     number = 0
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for results in pool.map(results_of, names):
+        for name, results in zip(names, pool.map(lambda name: [] if name in broken else results_of(name), names)):
+            if name in broken:
+                results = [(False, f"{name}: does not build", broken[name].splitlines())]
             for passed, title, comments in results:
                 number += 1
                 print(f"{'ok' if passed else 'not ok'} {number} - {title}", flush=True)
