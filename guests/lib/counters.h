@@ -1,0 +1,21 @@
+/* Nestor's counters, read through its debug facility (option stats=0xf8). Bare hardware has none.
+ * Anyone may call, in L1. */
+#ifndef GUESTS_LIB_COUNTERS_H
+#define GUESTS_LIB_COUNTERS_H
+
+#include "kernel/base.h"
+
+enum counter {
+    COUNTER_MAGIC, /* index 0: tells that there are counters at all */
+#define COUNTER(name, description) COUNTER_##name,
+#include "kernel/counters.def"
+#undef COUNTER
+    COUNTER_COUNT
+};
+
+bool counters_present(void);
+/* The low 32 bits of a counter. */
+uint32_t counter_read(enum counter index);
+const char *counter_description(enum counter index);
+
+#endif

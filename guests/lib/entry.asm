@@ -1,0 +1,99 @@
+; From a multiboot1 loader (32-bit protected mode, paging off) to guest_main() in long mode, with the lower 4 GiB mapped
+; one to one in 2 MiB pages that user mode may touch too.
+bits 32
+
+MULTIBOOT_MAGIC equ 0x1badb002
+MULTIBOOT_FLAGS equ 3                   ; modules on page boundaries, memory information wanted
+MSR_EFER equ 0xc0000080
+EFER_LME equ 1 << 8
+CR0_BITS equ 0x80010033                 ; PG WP NE ET MP PE
+CR4_BITS equ 0x620                      ; PAE, OSFXSR, OSXMMEXCPT
+PTE_TABLE equ 7                         ; present, writable, user
+PTE_LARGE equ 0x87
+CODE64 equ 0x08                         ; as in struct gdt of desc.c
+DATA64 equ 0x10
+
+section .multiboot progbits alloc noexec nowrite align=4
+        dd MULTIBOOT_MAGIC
+        dd MULTIBOOT_FLAGS
+        dd -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS)
+
+section .text
+global entry32
+extern guest_start
+
+entry32:
+        cld
+        cli
+        mov esp, boot_stack_top
+        mov [multiboot_magic], eax
+        mov [multiboot_info], ebx
+        call build_page_tables
+        mov eax, CR4_BITS
+        mov cr4, eax
+        mov eax, boot_pml4
+        mov cr3, eax
+        mov ecx, MSR_EFER
+        rdmsr
+        or eax, EFER_LME
+        wrmsr
+        mov eax, CR0_BITS
+        mov cr0, eax
+        lgdt [boot_gdtr]
+        jmp CODE64:entry64
+
+; Four page directories in a row cover 4 GiB: 2048 entries of 2 MiB.
+build_page_tables:
+        mov dword [boot_pml4], boot_pdpt + PTE_TABLE
+        mov eax, boot_pd + PTE_TABLE
+        xor ecx, ecx
+.pdpt:  mov [boot_pdpt + ecx * 8], eax
+        add eax, 4096
+        inc ecx
+        cmp ecx, 4
+        jb .pdpt
+        mov eax, PTE_LARGE
+        xor ecx, ecx
+.pd:    mov [boot_pd + ecx * 8], eax
+        add eax, 2 << 20
+        inc ecx
+        cmp ecx, 2048
+        jb .pd
+        ret
+
+bits 64
+entry64:
+        mov ax, DATA64
+        mov ds, ax
+        mov es, ax
+        mov ss, ax
+        mov fs, ax
+        mov gs, ax
+        mov rsp, boot_stack_top
+        xor ebp, ebp
+        mov edi, [multiboot_magic]
+        mov esi, [multiboot_info]
+        call guest_start
+.hang:  hlt
+        jmp .hang
+
+section .data
+align 8
+boot_gdt:
+        dq 0
+        dq 0x00af9b000000ffff           ; CODE64
+        dq 0x00cf93000000ffff           ; DATA64
+boot_gdtr:
+        dw $ - boot_gdt - 1
+        dd boot_gdt
+
+section .bss
+alignb 4096
+global boot_pml4
+boot_pml4: resb 4096
+boot_pdpt: resb 4096
+boot_pd:   resb 4 * 4096
+boot_stack: resb 65536
+boot_stack_top:
+multiboot_magic: resd 1
+multiboot_info: resd 1

@@ -1,0 +1,158 @@
+/* Runs the scenarios that the command line names ("all", a scenario, or a theme) and reports them as TAP. */
+#include "guests/lib/counters.h"
+#include "guests/lib/cpu.h"
+#include "guests/lib/mem.h"
+#include "guests/lib/multiboot.h"
+#include "guests/lib/page.h"
+#include "guests/lib/start.h"
+#include "guests/scenarios/scenario.h"
+
+#define STATUS_FAILED 1
+#define STATUS_USAGE 2
+#define WORDS_MAX 32
+#define WORD_SIZE 40
+
+static const struct scenario *const themes[] = {
+    insn_scenarios, field_scenarios, caps_scenarios, entry_scenarios,
+};
+
+static char words[WORDS_MAX][WORD_SIZE];
+static unsigned n_words;
+
+const char *without_ept(void)
+{
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_EPT) ? NULL : "no EPT";
+}
+
+const char *without_counters(void)
+{
+    return counters_present() ? NULL : "on bare";
+}
+
+const char *without_carveout(void)
+{
+    return multiboot_find_carveout() ? NULL : "on bare";
+}
+
+const char *without_unrestricted(void)
+{
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_UNRESTRICTED) ? NULL : "no unrestricted guest";
+}
+
+static void add_word(const char *start, const char *end)
+{
+    size_t length = (size_t)(end - start);
+    char *word = words[n_words];
+
+    if (!length || length >= WORD_SIZE || n_words == WORDS_MAX)
+        return;
+    memcpy(word, start, length);
+    word[length] = 0;
+    if (string_equal(word, "ept=0"))
+        vm_default_ept = false;
+    else if (!string_equal(word, "ept=1"))
+        n_words++;
+}
+
+/* The first word is the image's own name. */
+static void split_words(const char *args)
+{
+    for (bool first = true; *args; first = false) {
+        const char *end = args;
+        while (*end && *end != ' ')
+            end++;
+        if (!first)
+            add_word(args, end);
+        args = *end ? end + 1 : end;
+    }
+}
+
+static bool word_matches(const char *word, const char *name)
+{
+    size_t i = 0;
+
+    while (word[i] && word[i] == name[i])
+        i++;
+    return string_equal(word, "all") || (!word[i] && (!name[i] || name[i] == '-'));
+}
+
+static bool is_selected(const char *name)
+{
+    for (unsigned i = 0; i < n_words; i++)
+        if (word_matches(words[i], name))
+            return true;
+    return !n_words;
+}
+
+static bool word_selects_any(const char *word)
+{
+    for (unsigned t = 0; t < ARRAY_SIZE(themes); t++)
+        for (const struct scenario *s = themes[t]; s->name; s++)
+            if (word_matches(word, s->name))
+                return true;
+    return false;
+}
+
+static unsigned count_selected(void)
+{
+    unsigned n = 0;
+
+    for (unsigned t = 0; t < ARRAY_SIZE(themes); t++)
+        for (const struct scenario *s = themes[t]; s->name; s++)
+            n += is_selected(s->name);
+    return n;
+}
+
+/* True unless it failed. The line before it names what hangs or kills the machine, if something does. */
+static bool run_one(const struct scenario *scenario, unsigned number)
+{
+    const char *reason = scenario->unavailable ? scenario->unavailable() : NULL;
+    uint64_t cr0 = cpu_read_cr0();
+    uint64_t mark = page_mark();
+    bool passed;
+
+    if (reason) {
+        print("ok %u - %s # SKIP %s\n", number, scenario->name, reason);
+        return true;
+    }
+    print("# run %s\n", scenario->name);
+    passed = check_run(scenario->run);
+    vmx_stop();
+    cpu_write_cr0(cr0);
+    page_release(mark);
+    print("%s %u - %s\n", passed ? "ok" : "not ok", number, scenario->name);
+    return passed;
+}
+
+static unsigned run_selected(void)
+{
+    unsigned number = 0;
+    unsigned failed = 0;
+
+    for (unsigned t = 0; t < ARRAY_SIZE(themes); t++)
+        for (const struct scenario *s = themes[t]; s->name; s++)
+            if (is_selected(s->name))
+                failed += !run_one(s, ++number);
+    return failed;
+}
+
+uint8_t guest_main(const char *args)
+{
+    unsigned failed;
+
+    if (!(cpu_cpuid(1, 0).ecx & CPUID1_ECX_VMX)) {
+        print("Bail out! this CPU has no VMX\n");
+        return STATUS_USAGE;
+    }
+    vm_default_ept = !without_ept();
+    split_words(args);
+    for (unsigned i = 0; i < n_words; i++)
+        if (!word_selects_any(words[i])) {
+            print("Bail out! no scenario or theme is called %s\n", words[i]);
+            return STATUS_USAGE;
+        }
+    print("1..%u\n", count_selected());
+    failed = run_selected();
+    print("# %u failed\n", failed);
+    return failed ? STATUS_FAILED : 0;
+}
