@@ -1,0 +1,107 @@
+/* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on violation.
+ * ept12_shared_init() once per VM, ept12_init() once per virtual processor. A struct ept12 is used by its own processor
+ * only, but for ept12_protect(), which any processor may call. Nothing here executes INVEPT: vmx/ asks
+ * ept12_take_invept() before each entry.
+ * nested/ calls it. */
+#ifndef NESTED_EPT12_H
+#define NESTED_EPT12_H
+
+#include "kernel/base.h"
+#include "kernel/spinlock.h"
+#include "mm/ept.h"
+#include "mm/ept_watch.h"
+#include "mm/gmem.h"
+#include "nested/ept12_walk.h"
+#include "vmx/caps.h"
+
+#define EPT12_ROOTS 16
+#define EPT12_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
+
+/* What the virtual processors of one VM share. */
+struct ept12_shared {
+    const struct gmem *gmem;
+    struct ept *ept01;
+    /* One bit per 4 KiB page of L1's RAM: set before an EPT02 leaf with W may map it, cleared when the page is
+     * protected. Saves the scan of all trees in the usual case. Touched with atomics. */
+    uint64_t *writable;
+    uint64_t writable_pages; /* of the allocator, that hold `writable` */
+    uint64_t page_limit;     /* 4 KiB pages of L1 that `writable` covers */
+    struct spinlock lock;    /* guards the list; lock order: ept_watch, this, ept12, ept */
+    struct ept12 *list;
+};
+
+/* One EPT02: for one EP4TA, with or without A/D flags. */
+struct ept12_root {
+    uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
+    uint64_t *table;    /* PML4 table; NULL: unused */
+    uint64_t last_used; /* for the choice of the one to evict */
+    bool needs_invept;  /* atomic: a mapping was taken away since the last INVEPT with this root's EPTP */
+};
+
+/* The EPT02s of one virtual processor. */
+struct ept12 {
+    struct ept12_shared *shared;
+    struct ept12_rules rules;
+    struct ept12 *next;
+    struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
+    struct ept12_root root[EPT12_ROOTS];
+    uint64_t clock;      /* counts uses, for last_used */
+    unsigned pages_used; /* pages in the trees and in the reserve */
+    unsigned page_limit;
+    void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
+    unsigned reserved;
+};
+
+enum ept12_result {
+    EPT12_FILLED,    /* the access is allowed now, or L1 changed EPT12 during the walk: resume L2 */
+    EPT12_VIOLATION, /* L1's: EXIT_EPT_VIOLATION with out->qualification */
+    EPT12_MISCONFIG, /* L1's: EXIT_EPT_MISCONFIGURATION, qualification 0 */
+    EPT12_WATCH,     /* a store to the traced page of out->gpa1: ept_watch_hit(), then ept12_fill() again */
+    EPT12_CARVEOUT,  /* a store to Nestor's own memory at out->gpa1, which L1 let L2 make; see out->entry */
+};
+
+struct ept12_exit {
+    uint64_t qualification; /* for L1, when EPT12_VIOLATION */
+    gpa_t gpa1;             /* when EPT12_WATCH or EPT12_CARVEOUT */
+    /* When EPT12_CARVEOUT: the EPT02 leaf (4 KiB, R and X as EPT12 allows, to the page of ones). vmx/ may set EPT_W in
+     * it for one instruction and must clear it again and pass an INVEPT. */
+    uint64_t *entry;
+};
+
+/* Allocates the filter and fills ept01's watch hook (`watch`). 0, or -1 when pages run out. */
+MUST_CHECK int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, struct ept *ept01,
+                                 struct ept_watch *watch);
+void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch);
+
+/* `offered`: what L1's capability MSRs say, by which EPT12 is judged. `page_limit`: most pages of the allocator for
+ * this processor's trees, at least EPT12_RESERVE. 0, or -1 when pages run out. */
+MUST_CHECK int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vmx_caps *offered,
+                          unsigned page_limit);
+/* Frees all trees and the reserve; ept12_init() may follow. */
+void ept12_release(struct ept12 *ept12);
+
+/* The EPTP for vmcs02 that stands for L1's eptp12 (a valid one: the entry checks come first). Finds the EPT02 of its
+ * EP4TA and A/D flag or makes an empty one, evicting the least recently used. To be called at each nested entry: the
+ * result holds until the next call. */
+uint64_t ept12_eptp(struct ept12 *ept12, uint64_t eptp12);
+/* Whether an INVEPT (single-context, the EPTP that ept12_eptp gave) must be executed before the next entry; the
+ * question takes the mark away. */
+bool ept12_take_invept(struct ept12 *ept12, uint64_t eptp12);
+
+/* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
+ * `qualification`: the hardware's, 0 when there is none. */
+enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
+                             struct ept12_exit *out);
+
+/* INVEPT as executed by L1. Single context: all EPT02s with the EP4TA of eptp12, whatever its other bits. */
+void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);
+void ept12_invept_all(struct ept12 *ept12);
+
+/* Hook of mm/ept_watch; context is the struct ept12_shared. EPT01 has taken W from the page already. On return no EPT02
+ * leaf that maps it has W; roots that lost a permission ask for INVEPT, and the caller kicks other processors. */
+void ept12_protect(void *context, gpa_t page);
+
+/* What EPT02 maps at gpa2 now; level 0: nothing. For tests, ASSERTs and dumps. */
+struct ept_leaf ept12_translate(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
+
+#endif
