@@ -1,0 +1,71 @@
+#!/bin/sh
+# L1's init: loads KVM, runs one Linux guest (L2) under QEMU, and powers off.
+# From the kernel command line: kvm.X=Y and kvm_intel.X=Y go to the modules;
+# L1_STOP=init ends right after the first line (to time the boot alone);
+# L2_ARGS=a,b,c adds words to L2's command line.
+# The last act is a power-off; a failure is told to the debug-exit port before.
+
+say() {
+	echo "L1: $*"
+}
+
+# The port write ends the run with that status where somebody listens to it.
+finish() {
+	say "power-off"
+	[ "$1" = 0 ] || port-write 0xf4 "$1"
+	poweroff -f
+}
+
+fail() {
+	say "FAILED: $*"
+	finish 1
+}
+
+# The words of the kernel command line that belong to module $1, without the prefix.
+module_args() {
+	for word in $(cat /proc/cmdline); do
+		case $word in
+		"$1".*) echo "${word#"$1".}" ;;
+		esac
+	done
+}
+
+load_kvm() {
+	while read -r module; do
+		name=$(echo "${module%.ko}" | tr - _)
+		insmod "/lib/modules/$module" $(module_args "$name") || fail "cannot load $module"
+	done </lib/modules/order
+	cd /sys/module/kvm_intel/parameters || fail "kvm_intel is not there"
+	say "kvm_intel loaded: ept=$(cat ept) unrestricted_guest=$(cat unrestricted_guest) vpid=$(cat vpid)"
+	cd /
+}
+
+# Every line of L2 is shown with its layer. qemu's status comes through a file.
+run_l2() {
+	cr=$(printf '\r')
+	{
+		qemu -L /share -M microvm,x-option-roms=off,pit=off,pic=off,rtc=off \
+			-accel kvm -cpu host -m 128 -nodefaults -no-user-config -display none \
+			-no-reboot -serial stdio -kernel /vmlinuz -initrd /l2.cpio -append "$1" 2>&1
+		echo $? >/qemu.status
+	} | while IFS= read -r line; do
+		line=${line%"$cr"}
+		echo "L2| $line"
+		case $line in
+		"L2: hello from init"*) : >/l2.hello ;;
+		esac
+	done
+}
+
+mount -t proc proc /proc
+say "init runs on Linux $(cat /proc/sys/kernel/osrelease)"
+[ "$L1_STOP" = init ] && finish 0
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+load_kvm
+say "starting L2 under QEMU"
+run_l2 "console=ttyS0,115200 loglevel=6 nokaslr mitigations=off no_timer_check cryptomgr.notests initcall_blacklist=load_system_certificate_list,trace_eval_init,init_kprobe_trace,slab_sysfs_init,cmos_init $(echo "$L2_ARGS" | tr , ' ')"
+[ -e /l2.hello ] || fail "L2's init did not print its line"
+[ "$(cat /qemu.status)" = 0 ] || fail "QEMU ended with status $(cat /qemu.status)"
+say "L2 is done"
+finish 0
