@@ -16,13 +16,24 @@ host-tests:
 # What the first two lines of test $1 say after the word $2.
 host_line = $(shell sed -n '1,2s,^/\* *$2: *\(.*[^ ]\) *\*/$$,\1,p' tests/host/$1.c)
 
-# $1: the test; $2: its sources; $3: its extra flags. Objects are the test's own, as flags differ between tests.
+build/host/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(HOST_CC) $(HOST_CFLAGS) -MMD -MP -c $< -o $@
+
+# $1: the test; $2: its sources.
 define host_program
+build/host/$1: $(patsubst %.c,build/host/obj/%.o,tests/host/$1.c tests/host/stubs.c $2)
+	$$(HOST_CC) $$(HOST_CFLAGS) -o $$@ $$^ -lcmocka
+endef
+# The same with extra flags $3, and so with objects of its own.
+define host_program_flags
 build/host/$1: $(patsubst %.c,build/host/$1.o/%.o,tests/host/$1.c tests/host/stubs.c $2)
 	$$(HOST_CC) $$(HOST_CFLAGS) -o $$@ $$^ -lcmocka
 build/host/$1.o/%.o: %.c
 	@mkdir -p $$(@D)
 	$$(HOST_CC) $$(HOST_CFLAGS) $3 -MMD -MP -c $$< -o $$@
--include $(patsubst %.c,build/host/$1.o/%.d,tests/host/$1.c tests/host/stubs.c $2)
 endef
-$(foreach test,$(HOST_TESTS),$(eval $(call host_program,$(test),$(call host_line,$(test),sources),$(call host_line,$(test),cflags))))
+host_rules = $(call host_program$(if $3,_flags),$1,$2,$3)
+$(foreach test,$(HOST_TESTS),$(eval $(call host_rules,$(test),$(call host_line,$(test),sources),$(call host_line,$(test),cflags))))
+
+-include $(shell find build/host -name '*.d' 2>/dev/null)

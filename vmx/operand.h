@@ -14,10 +14,18 @@ struct segment {
 };
 
 /* The linear address of `len` bytes at `offset` in the segment, checked as SDM 3A 6.3 "Limit Checking", 6.5 "Type
- * Checking" and 3.3.7.1 "Canonical Addressing" demand; long_mode is 64-bit mode. False: *fault (#GP(0), #SS(0)).
- * `stack`: the segment register is SS. `segment_number` as in the information field: 0 ES .. 5 GS. Pure. */
+ * Checking" and 3.3.7.1 "Canonical Addressing" demand. linear_bits: 48 or 57 in 64-bit mode (CR4.LA57), 0 elsewhere.
+ * False: *fault (#GP(0), #SS(0)). `segment_number` as in the information field: 0 ES, 1 CS, 2 SS .. 5 GS. Pure. */
 bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
-                    bool long_mode, gva_t *gva, struct fault *fault);
+                    unsigned linear_bits, gva_t *gva, struct fault *fault);
+
+/* Where the memory operand lies that the instruction information describes: segment number, and the offset cut to the
+ * address size. `displacement`: the exit qualification; `regs`: general registers by number, RSP's among them. Pure. */
+struct operand_place {
+    unsigned segment_number;
+    uint64_t offset;
+};
+struct operand_place operand_decode(uint32_t info, uint64_t displacement, const uint64_t *regs);
 
 /* Linear address of the memory operand that the last exit's instruction information and qualification (displacement)
  * describe. */

@@ -1,0 +1,121 @@
+#include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/x86.h"
+#include "vmx/gva.h"
+#include "vmx/vcpu.h"
+
+#define CPUID_EXTENDED_FEATURES 0x80000001u
+#define CPUID_EDX_PAGES_1G BIT(26)
+
+static bool memory_read(void *context, gpa_t gpa, void *value, unsigned size)
+{
+    return gmem_read(context, gpa, value, size);
+}
+
+/* The entry alone, or the aligned word that holds a 4-byte entry and its neighbour. An update of what is no RAM is
+ * lost, as on the bus; the walk need not come again for it. */
+static bool memory_cas(void *context, gpa_t gpa, uint64_t old, uint64_t value, unsigned size)
+{
+    gpa_t word = ALIGN_DOWN(gpa, 8);
+    unsigned shift = (unsigned)(gpa - word) * 8;
+    uint64_t entry = size == 8 ? ~0ull : BITS(31, 0) << shift;
+    uint64_t now;
+
+    if (!gmem_read(context, word, &now, sizeof now))
+        return true;
+    if (((now & entry) >> shift) != old)
+        return false;
+    return gmem_cas64(context, word, now, (now & ~entry) | value << shift);
+}
+
+static bool cpu_has_1g_pages(void)
+{
+    static bool known, has;
+
+    if (!known) {
+        has = cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_PAGES_1G;
+        known = true;
+    }
+    return has;
+}
+
+/* L1's PKRU is in the register: no VM exit switches it. Nestor itself may run without CR4.PKE. */
+static uint32_t pkru_read(void)
+{
+    uint64_t cr4 = read_cr4();
+    uint32_t pkru, edx;
+
+    if (!(cr4 & CR4_PKE))
+        write_cr4(cr4 | CR4_PKE);
+    __asm__ volatile("rdpkru" : "=a"(pkru), "=d"(edx) : "c"(0));
+    if (!(cr4 & CR4_PKE))
+        write_cr4(cr4);
+    return pkru;
+}
+
+void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
+{
+    state->cr0 = vmcs_read(GUEST_CR0);
+    state->cr3 = vmcs_read(GUEST_CR3);
+    state->cr4 = vmcs_read(GUEST_CR4);
+    state->efer = vmcs_read(GUEST_EFER);
+    state->rflags = vmcs_read(GUEST_RFLAGS);
+    state->cpl = (unsigned)GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL);
+    state->address_bits = vcpu->vm->caps.address_bits;
+    state->pages_1g = cpu_has_1g_pages();
+    state->pkru = state->cr4 & CR4_PKE ? pkru_read() : 0;
+    if ((state->cr0 & CR0_PG) && (state->cr4 & CR4_PAE) && !(state->efer & EFER_LMA)) {
+        state->pdpte[0] = vmcs_read(GUEST_PDPTE0);
+        state->pdpte[1] = vmcs_read(GUEST_PDPTE1);
+        state->pdpte[2] = vmcs_read(GUEST_PDPTE2);
+        state->pdpte[3] = vmcs_read(GUEST_PDPTE3);
+    }
+}
+
+/* The one or two pieces of guest-physical memory that len bytes of linear memory are. */
+struct pieces {
+    gpa_t gpa[2];
+    unsigned len[2];
+};
+
+static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t access, struct pieces *pieces,
+                        struct fault *fault)
+{
+    const struct gva_memory memory = {memory_read, memory_cas, &vcpu->vm->gmem};
+    unsigned first = (unsigned)MIN(len, PAGE_SIZE - (gva & PAGE_MASK));
+    struct paging_state state;
+
+    ASSERT(len > 0 && len <= PAGE_SIZE);
+    paging_state_read(vcpu, &state);
+    if (state.cpl == 3)
+        access |= GVA_USER;
+    pieces->len[0] = first;
+    pieces->len[1] = len - first;
+    pieces->gpa[1] = 0;
+    return gva_walk(&state, &memory, gva, access, &pieces->gpa[0], fault) &&
+           (first == len || gva_walk(&state, &memory, gva + first, access, &pieces->gpa[1], fault));
+}
+
+bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
+{
+    struct pieces pieces;
+
+    if (!pieces_find(vcpu, gva, len, GVA_READ, &pieces, fault))
+        return false;
+    gmem_read(&vcpu->vm->gmem, pieces.gpa[0], buffer, pieces.len[0]);
+    if (pieces.len[1])
+        gmem_read(&vcpu->vm->gmem, pieces.gpa[1], (uint8_t *)buffer + pieces.len[0], pieces.len[1]);
+    return true;
+}
+
+bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault)
+{
+    struct pieces pieces;
+
+    if (!pieces_find(vcpu, gva, len, GVA_WRITE, &pieces, fault))
+        return false;
+    gmem_write(&vcpu->vm->gmem, pieces.gpa[0], buffer, pieces.len[0]);
+    if (pieces.len[1])
+        gmem_write(&vcpu->vm->gmem, pieces.gpa[1], (const uint8_t *)buffer + pieces.len[0], pieces.len[1]);
+    return true;
+}

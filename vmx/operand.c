@@ -1,0 +1,84 @@
+#include "vmx/operand.h"
+
+#include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/string.h"
+#include "kernel/x86.h"
+#include "vmx/vcpu.h"
+
+#define SEGMENT_COUNT 6u
+
+/* Field encodings of the six segment registers follow each other in the order of the information field's numbers. */
+static void segment_read(unsigned number, struct segment *segment)
+{
+    uint32_t step = 2 * number;
+
+    segment->selector = (uint16_t)vmcs_read_encoding(GUEST_ES_SELECTOR.encoding + step);
+    segment->limit = (uint32_t)vmcs_read_encoding(GUEST_ES_LIMIT.encoding + step);
+    segment->access_rights = (uint32_t)vmcs_read_encoding(GUEST_ES_AR_BYTES.encoding + step);
+    segment->base = vmcs_read_encoding(GUEST_ES_BASE.encoding + step);
+}
+
+bool operand_long_mode(void)
+{
+    /* CS.L alone does not say it: outside IA-32e mode the bit means nothing. */
+    return (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) && (vmcs_read(GUEST_EFER) & EFER_LMA);
+}
+
+unsigned operand_cpl(void)
+{
+    return (unsigned)GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL);
+}
+
+static unsigned linear_bits(void)
+{
+    if (!operand_long_mode())
+        return 0;
+    return vmcs_read(GUEST_CR4) & CR4_LA57 ? 57 : 48;
+}
+
+bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, struct fault *fault)
+{
+    struct operand_place place;
+    struct segment segment;
+    uint64_t regs[GPR_COUNT];
+
+    ASSERT(!(vcpu->exit.instruction_info & INSN_INFO_IS_REGISTER));
+    memcpy(regs, vcpu->regs, sizeof regs);
+    regs[RSP] = vmcs_read(GUEST_RSP);
+    place = operand_decode(vcpu->exit.instruction_info, vcpu->exit.qualification, regs);
+    ASSERT(place.segment_number < SEGMENT_COUNT);
+    segment_read(place.segment_number, &segment);
+    return segment_linear(&segment, place.segment_number, place.offset, len, write, linear_bits(), gva, fault);
+}
+
+bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault)
+{
+    gva_t gva;
+
+    return operand_address(vcpu, len, false, &gva, fault) && gva_read(vcpu, gva, buffer, len, fault);
+}
+
+bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct fault *fault)
+{
+    gva_t gva;
+
+    return operand_address(vcpu, len, true, &gva, fault) && gva_write(vcpu, gva, buffer, len, fault);
+}
+
+uint64_t operand_register_read(struct vcpu *vcpu, unsigned number)
+{
+    uint64_t value = number == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[number];
+
+    return operand_long_mode() ? value : (uint32_t)value;
+}
+
+void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value)
+{
+    if (!operand_long_mode())
+        value = (uint32_t)value;
+    if (number == RSP)
+        vmcs_write(GUEST_RSP, value);
+    else
+        vcpu->regs[number] = value;
+}

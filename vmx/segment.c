@@ -1,0 +1,65 @@
+#include "kernel/x86.h"
+#include "vmx/operand.h"
+#include "vmx/vmx_bits.h"
+
+#define SEGMENT_SS 2u
+#define SEGMENT_FS 4u /* and GS after it: the two whose base counts in 64-bit mode */
+/* Types of segments that are not system segments. SDM 3A table "Code- and Data-Segment Types" */
+#define TYPE_CODE BIT(3)
+#define TYPE_EXPAND_DOWN BIT(2)
+#define TYPE_WRITE_OR_READ BIT(1) /* data: writable; code: readable */
+
+static bool refuse(unsigned segment_number, struct fault *fault)
+{
+    *fault = (struct fault){.vector = segment_number == SEGMENT_SS ? VECTOR_SS : VECTOR_GP, .has_error_code = true};
+    return false;
+}
+
+static bool is_canonical(gva_t gva, unsigned linear_bits)
+{
+    unsigned unused = 64 - linear_bits;
+
+    return (gva_t)((int64_t)(gva << unused) >> unused) == gva;
+}
+
+/* Whether the segment's type lets data be read or written. */
+static bool type_allows(uint32_t access_rights, bool write)
+{
+    uint64_t type = GET(access_rights, AR_TYPE);
+
+    if (type & TYPE_CODE)
+        return !write && (type & TYPE_WRITE_OR_READ);
+    return !write || (type & TYPE_WRITE_OR_READ);
+}
+
+/* Whether all bytes from first to last lie in the segment. */
+static bool limit_allows(const struct segment *segment, uint64_t first, uint64_t last)
+{
+    uint64_t type = GET(segment->access_rights, AR_TYPE);
+
+    if ((type & TYPE_CODE) || !(type & TYPE_EXPAND_DOWN))
+        return last <= segment->limit;
+    return first > segment->limit && last <= (segment->access_rights & AR_DB ? BITS(31, 0) : BITS(15, 0));
+}
+
+bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
+                    unsigned linear_bits, gva_t *gva, struct fault *fault)
+{
+    uint64_t last = offset + len - 1;
+
+    fault->vector = FAULT_NONE;
+    if (linear_bits) {
+        *gva = offset + (segment_number >= SEGMENT_FS ? segment->base : 0);
+        if (!is_canonical(*gva, linear_bits) || !is_canonical(*gva + len - 1, linear_bits))
+            return refuse(segment_number, fault);
+        return true;
+    }
+    if (segment->access_rights & AR_UNUSABLE)
+        return refuse(segment_number, fault);
+    if (!type_allows(segment->access_rights, write))
+        return refuse(SEGMENT_FS, fault); /* #GP(0) whatever the segment register */
+    if (!limit_allows(segment, offset, last))
+        return refuse(segment_number, fault);
+    *gva = (uint32_t)(segment->base + offset);
+    return true;
+}
