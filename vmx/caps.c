@@ -1,0 +1,60 @@
+#include "vmx/caps.h"
+
+#include "kernel/msr.h"
+#include "kernel/x86.h"
+#include "vmx/vmx_bits.h"
+
+#define CPUID_ADDRESS_SIZES 0x80000008u
+#define ADDRESS_SIZES_PHYSICAL BITS(7, 0)
+#define ADDRESS_SIZES_LINEAR BITS(15, 8)
+
+static struct ctl_caps read_controls(uint32_t msr)
+{
+    uint64_t value = rdmsr(msr);
+
+    return (struct ctl_caps){.must = (uint32_t)value, .may = (uint32_t)(value >> 32)};
+}
+
+static void read_primary_controls(struct vmx_caps *caps)
+{
+    bool true_controls = caps->basic & VMX_BASIC_TRUE_CONTROLS;
+
+    caps->old_pin = read_controls(IA32_VMX_PINBASED_CTLS);
+    caps->old_proc = read_controls(IA32_VMX_PROCBASED_CTLS);
+    caps->old_exit = read_controls(IA32_VMX_EXIT_CTLS);
+    caps->old_entry = read_controls(IA32_VMX_ENTRY_CTLS);
+    caps->pin = true_controls ? read_controls(IA32_VMX_TRUE_PINBASED_CTLS) : caps->old_pin;
+    caps->proc = true_controls ? read_controls(IA32_VMX_TRUE_PROCBASED_CTLS) : caps->old_proc;
+    caps->exit = true_controls ? read_controls(IA32_VMX_TRUE_EXIT_CTLS) : caps->old_exit;
+    caps->entry = true_controls ? read_controls(IA32_VMX_TRUE_ENTRY_CTLS) : caps->old_entry;
+}
+
+/* An MSR that a missing feature takes away must not be read: #GP (SDM 3D A.3.3, A.10, A.11). */
+static void read_optional_msrs(struct vmx_caps *caps)
+{
+    if (caps->proc.may & PROC_SECONDARY)
+        caps->proc2 = read_controls(IA32_VMX_PROCBASED_CTLS2);
+    if (caps->proc2.may & (PROC2_EPT | PROC2_VPID))
+        caps->ept_vpid = rdmsr(IA32_VMX_EPT_VPID_CAP);
+    if (caps->proc2.may & PROC2_VMFUNC)
+        caps->vmfunc = rdmsr(IA32_VMX_VMFUNC);
+}
+
+void caps_read(struct vmx_caps *caps)
+{
+    uint32_t sizes = cpuid(CPUID_ADDRESS_SIZES, 0).eax;
+
+    *caps = (struct vmx_caps){
+        .basic = rdmsr(IA32_VMX_BASIC),
+        .misc = rdmsr(IA32_VMX_MISC),
+        .vmcs_enum = rdmsr(IA32_VMX_VMCS_ENUM),
+        .cr0_fixed0 = rdmsr(IA32_VMX_CR0_FIXED0),
+        .cr0_fixed1 = rdmsr(IA32_VMX_CR0_FIXED1),
+        .cr4_fixed0 = rdmsr(IA32_VMX_CR4_FIXED0),
+        .cr4_fixed1 = rdmsr(IA32_VMX_CR4_FIXED1),
+        .address_bits = (unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL),
+        .linear_bits = (unsigned)GET(sizes, ADDRESS_SIZES_LINEAR),
+    };
+    read_primary_controls(caps);
+    read_optional_msrs(caps);
+}
