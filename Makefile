@@ -1,0 +1,69 @@
+# Nestor: `make help` lists the targets.
+CROSS_COMPILE ?=
+ifeq ($(origin CC),default)
+CC := $(CROSS_COMPILE)gcc
+endif
+ifeq ($(origin LD),default)
+LD := $(CROSS_COMPILE)ld
+endif
+NASM ?= nasm
+CLANG_FORMAT ?= clang-format
+
+CPPFLAGS := -I.
+WARNINGS := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wold-style-definition -Wshadow -Wundef \
+	-Wpointer-arith -Wwrite-strings -Wvla -Wimplicit-fallthrough -Wcast-qual -Wformat=2 -Wredundant-decls
+CFLAGS := -std=c11 -O2 -g -ffreestanding -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse -mgeneral-regs-only \
+	-fno-pic -fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
+	-ffile-prefix-map=$(CURDIR)=. $(WARNINGS)
+LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 -z noexecstack --build-id=none \
+	--orphan-handling=error -T linker.ld
+
+LAYERS := boot kernel mm vmx nested
+C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))
+ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
+OBJECTS := $(C_SOURCES:%.c=build/%.o) $(ASM_SOURCES:%.asm=build/%.asm.o)
+
+.DELETE_ON_ERROR:
+.PHONY: all help nestor setup run demo check test clean
+
+all: nestor guests ## build Nestor and the guests of our own (default)
+
+nestor: build/nestor.elf ## build Nestor alone
+
+build/nestor.elf: $(OBJECTS) linker.ld
+	$(LD) $(LDFLAGS) -o $@ $(OBJECTS)
+
+build/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# The compiler must not make a call of strlen() out of the loop that is strlen().
+build/kernel/string.o: CFLAGS += -fno-builtin
+
+build/%.asm.o: %.asm Makefile
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -Werror -I ./ -MD $(@:.o=.d) -MP $< -o $@
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9_.-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
+
+setup: ## install what Debian packages the tests and runs need
+	tools/setup
+
+run: setup nestor linux-assets ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2
+	tools/run-stack
+
+demo: setup all ## the story of the merged MSR bitmap, in seconds
+	tools/nestor-run --nestor "stats=0xf8" --l1 build/guests/demo.elf
+
+check: host-tests check-headers check-layers check-format ## unit tests and checks that need no emulator
+
+test: setup all linux-assets ## everything: check, guest scenarios, demo, Linux/KVM
+	$(MAKE) check
+	prove $(PROVE_FLAGS) $(sort $(wildcard tests/vm/*.t))
+
+clean: ## remove what was built, and what was fetched
+	rm -rf build compile_commands.json
+
+-include mk/checks.mk mk/host.mk mk/guests.mk mk/linux.mk
+-include $(OBJECTS:.o=.d)

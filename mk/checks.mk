@@ -1,0 +1,38 @@
+# Checks of the sources, and the compile commands for editors.
+CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz
+CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
+
+.PHONY: check-headers check-layers check-format format compile_commands.json
+
+check-headers: ## each header compiles alone
+	@for header in $(sort $(wildcard $(LAYERS:%=%/*.h))); do \
+		$(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only -include $$header -x c /dev/null || exit 1; \
+	done
+
+# What a file of each folder may include. boot/ is two things: what runs first, in assembly, and pure parsers in C,
+# which need the types and strings of kernel/.
+MAY_INCLUDE_boot := boot|kernel
+MAY_INCLUDE_kernel := boot|kernel
+MAY_INCLUDE_mm := $(MAY_INCLUDE_kernel)|mm
+MAY_INCLUDE_vmx := $(MAY_INCLUDE_mm)|vmx
+MAY_INCLUDE_nested := $(MAY_INCLUDE_vmx)|nested
+
+check-layers: ## no file includes a folder above its own
+	@status=0; \
+	$(foreach layer,$(LAYERS),if grep -nE '^ *# *include +"' $(filter-out kernel/main.c,$(wildcard $(layer)/*.[ch])) /dev/null | \
+		grep -vE '"($(MAY_INCLUDE_$(layer)))/[^/"]+"$$'; then status=1; fi;) \
+	exit $$status
+
+check-format: ## sources are as .clang-format says
+	@$(CLANG_FORMAT) --dry-run -Werror $(CHECKED_SOURCES)
+
+format: ## rewrite the sources as .clang-format says
+	$(CLANG_FORMAT) -i $(CHECKED_SOURCES)
+
+compile_commands.json: ## what an editor's language server wants
+	@{ separator='['; \
+	for source in $(C_SOURCES); do \
+		printf '%s\n{"directory": "%s", "file": "%s", "command": "%s -c %s"}' "$$separator" '$(CURDIR)' $$source \
+			'$(CC) $(CPPFLAGS) $(CFLAGS)' $$source; \
+		separator=','; \
+	done; echo; echo ']'; } > $@
