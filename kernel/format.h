@@ -1,5 +1,5 @@
-/* Text from a format string: %s %c %d %i %u %x %X %p %% with the flags 0 and -, a width (also *), a precision for %s,
- * and the sizes l, ll and z.
+/* Text from a format string: %s %c %d %i %u %x %X %p %% with the flags 0, - and #, a width (also *), a
+ * precision for %s, and the sizes l, ll and z.
  * Pure; the buffer is always terminated when it has any room.
  * kernel/log prints through it; others may build short texts with it. */
 #ifndef KERNEL_FORMAT_H

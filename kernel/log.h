@@ -33,6 +33,9 @@ void log_raw(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_init(void);
 /* L1 takes its devices over: from here on only the console of the option "console" is written. */
 void log_l1_starts(void);
+/* From here on without the lock, and with all text on the line when a call returns: this processor may have died while
+ * it held the lock, and the machine is about to end. */
+void log_machine_ends(void);
 #endif
 
 #endif

@@ -13,5 +13,7 @@
 bool serial_init(uint16_t port);
 /* Waits for room with a bound: characters are lost rather than Nestor hung. A \n becomes \r\n. */
 void serial_write(uint16_t port, const char *text, size_t size);
+/* Waits, with a bound, until the last character is on the line. */
+void serial_flush(uint16_t port);
 
 #endif

@@ -1,5 +1,5 @@
 /* What Nestor does about exceptions, NMIs and interrupts that reach itself.
- * trap_init() before desc_load() of the first processor.
+ * Works from desc_load() on.
  * kernel/desc.c takes the gates from here; nobody else calls the handlers. */
 #ifndef KERNEL_TRAP_H
 #define KERNEL_TRAP_H
@@ -13,10 +13,10 @@ struct trap_frame {
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
-/* One word of code address per vector, in trap.asm. */
+/* The entry point of each vector, in trap.asm. */
 extern const uint64_t trap_stubs[256];
 
-/* An instruction that may fault, and where to go on when it did; section .fixup, see kernel/safe.c. */
+/* An instruction that may fault, and where to go on when it did; in section .fixup, see kernel/safe.c. */
 struct trap_fixup {
     uint64_t at, to;
 };

@@ -1,0 +1,96 @@
+#include "kernel/panic.h"
+
+#include <stdarg.h>
+
+#include "kernel/cmdline.h"
+#include "kernel/format.h"
+#include "kernel/log.h"
+#include "kernel/trace.h"
+#include "kernel/x86.h"
+
+#define BOCHS_SHUTDOWN_PORT 0x8900
+#define QEMU_PM1A_CONTROL 0x604
+#define QEMU_SLEEP_S5 0x2000
+#define QEMU_DEBUG_EXIT_PORT 0xf4 /* of `-device isa-debug-exit`; nothing listens there otherwise */
+#define RESET_CONTROL_PORT 0xcf9
+#define RESET_HARD 0x6
+#define TRACE_SHOWN 32
+
+/* In the order of the values of the option "on-exit". */
+enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET };
+
+static void (*print_at_end)(void);
+/* How often the end began: a failure inside it must not start over for ever. */
+static unsigned ends;
+
+void machine_on_end(void (*print)(void))
+{
+    print_at_end = print;
+}
+
+static void stop_bochs(void)
+{
+    for (const char *c = "Shutdown"; *c; c++)
+        out8(BOCHS_SHUTDOWN_PORT, (uint8_t)*c);
+}
+
+static NORETURN void stop(int status)
+{
+    switch ((enum on_exit)options.on_exit) {
+    case ON_EXIT_BOCHS:
+        stop_bochs();
+        break;
+    case ON_EXIT_QEMU:
+        out16(QEMU_PM1A_CONTROL, QEMU_SLEEP_S5);
+        out32(QEMU_DEBUG_EXIT_PORT, (uint32_t)status);
+        break;
+    case ON_EXIT_RESET:
+        out8(RESET_CONTROL_PORT, RESET_HARD);
+        break;
+    case ON_EXIT_HALT:
+        break;
+    }
+    for (;;)
+        cpu_halt();
+}
+
+static NORETURN void end(int status, const char *reason)
+{
+    void (*print)(void) = print_at_end;
+
+    log_machine_ends();
+    print_at_end = NULL;
+    if (print)
+        print();
+    log_raw("nestor: exit status %d (%s)", status, reason);
+    stop(status);
+}
+
+void machine_end(int status, const char *fmt, ...)
+{
+    char reason[256];
+    va_list args;
+
+    if (++ends > 2)
+        stop(status);
+    va_start(args, fmt);
+    format_list(reason, sizeof reason, fmt, args);
+    va_end(args);
+    end(status, reason);
+}
+
+void panic(const char *fmt, ...)
+{
+    char reason[256];
+    va_list args;
+
+    if (++ends > 2)
+        stop(STATUS_PANIC);
+    va_start(args, fmt);
+    format_list(reason, sizeof reason, fmt, args);
+    va_end(args);
+    log_machine_ends();
+    log_err("panic", "%s", reason);
+    trace_dump(TRACE_SHOWN);
+    end(STATUS_PANIC, reason);
+}

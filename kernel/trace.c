@@ -1,0 +1,35 @@
+#include "kernel/trace.h"
+
+#include "kernel/log.h"
+#include "kernel/percpu.h"
+
+static const struct {
+    const char *name, *meaning;
+} types[] = {
+#define TRACE(name, text) {#name, text},
+    TRACE_TYPES(TRACE)
+#undef TRACE
+};
+
+void trace(enum trace_type type, uint64_t a, uint64_t b)
+{
+    struct trace_ring *ring = &this_cpu()->trace;
+
+    ring->record[ring->written++ % TRACE_RECORDS] =
+        (struct trace_record){.tsc = __builtin_ia32_rdtsc(), .type = type, .a = a, .b = b};
+}
+
+void trace_dump(unsigned count)
+{
+    struct cpu *cpu = percpu_count ? this_cpu() : NULL;
+
+    if (!cpu)
+        return;
+    uint64_t kept = MIN(cpu->trace.written, TRACE_RECORDS);
+    for (uint64_t i = cpu->trace.written - MIN(kept, count); i < cpu->trace.written; i++) {
+        const struct trace_record *record = &cpu->trace.record[i % TRACE_RECORDS];
+        if (record->type < TRACE_TYPE_COUNT)
+            log_raw("nestor: trace: tsc=%lu %-12s %#lx %#lx (%s)", record->tsc, types[record->type].name, record->a,
+                    record->b, types[record->type].meaning);
+    }
+}
