@@ -22,50 +22,99 @@
 #define EPT_D BIT(9)
 #define EPT_SUPPRESS_VE BIT(63)
 #define EPT_ADDRESS BITS(51, 12)
+#define EPT_ENTRIES 512u
+
+/* Bytes that one entry of a table at `level` maps: 1: 4 KiB, 2: 2 MiB, 3: 1 GiB, 4: 512 GiB; and which entry it is. */
+static inline uint64_t ept_level_size(unsigned level)
+{
+    return PAGE_SIZE << (9 * (level - 1));
+}
+static inline unsigned ept_index(gpa_t gpa, unsigned level)
+{
+    return (unsigned)(gpa / ept_level_size(level)) % EPT_ENTRIES;
+}
+/* Whether an entry that allows something ends the walk at `level`. */
+static inline bool ept_is_leaf(uint64_t entry, unsigned level)
+{
+    return level == 1 || (level <= 3 && (entry & EPT_LARGE));
+}
 
 struct ept_features {
-    bool pages_1g;      /* IA32_VMX_EPT_VPID_CAP */
-    bool access_dirty;
+    bool pages_1g;         /* IA32_VMX_EPT_VPID_CAP */
+    bool access_dirty;     /* the same; used so that A/D updates of L1's paging obey W as all writes do */
     unsigned address_bits; /* MAXPHYADDR, at most 48 */
 };
 
+#define EPT_RETIRED_MAX 32
+
+/* A table that a large page took the place of. Another processor may still walk it, until it passed an INVEPT. */
+struct ept_retired {
+    void *table;
+    uint64_t generation; /* the first one under which no processor knows the table */
+};
+
 struct ept {
+    /* Set by the caller before ept_build. */
     struct ept_features features;
     struct mtrr mtrr;
     const struct memmap *map; /* L1's view: the carve-out is REGION_RESERVED in it */
-    hpa_t carveout_base;
+    hpa_t carveout_base;      /* multiples of 2 MiB, both */
     uint64_t carveout_size;
-    hpa_t ones_page;
-    uint64_t *root;
-    /* Moves when a permission was taken away or a mapping changed: each processor that runs on this EPT passes an
-     * INVEPT before its next entry (vmx/run.c compares). */
+    /* Set by ept_build and constant from then on. */
+    hpa_t ones_page;          /* what the carve-out reads as */
+    uint64_t *root;           /* PML4 table */
+    uint64_t *carveout_table; /* the one page table behind all 2 MiB pieces of the carve-out */
+    gpa_t mapped_end;         /* mapped at the start; what is above comes on demand */
+    /* Moves when a permission was taken away or a table was replaced: each processor that runs on this EPT passes an
+     * INVEPT before its next entry (vmx/run.c compares). Read without the lock. */
     uint64_t generation;
-    struct spinlock lock; /* guards the tables and generation */
+    struct spinlock lock; /* guards the tables, generation and what follows; a leaf but for the page allocator's */
+    unsigned retired_count;
+    struct ept_retired retired[EPT_RETIRED_MAX];
 };
 
 /* One translation. level 1: 4 KiB, 2: 2 MiB, 3: 1 GiB; 0: not mapped. */
 struct ept_leaf {
-    hpa_t hpa;          /* of the page that holds the address, low bits included */
+    hpa_t hpa; /* of the page that holds the address, low bits included */
     unsigned level;
     uint64_t permissions; /* EPT_R | EPT_W | EPT_X */
     unsigned memtype;
 };
 
-/* Builds the identity map. Returns 0, or -1 when the pool is empty. Carve-out fields, map, mtrr, features are set. */
+static inline struct ept_leaf ept_leaf_of(uint64_t entry, gpa_t gpa, unsigned level)
+{
+    uint64_t inside = ept_level_size(level) - 1;
+    return (struct ept_leaf){.hpa = (entry & EPT_ADDRESS & ~inside) | (gpa & inside),
+                             .level = level,
+                             .permissions = entry & EPT_RWX,
+                             .memtype = (unsigned)GET(entry, EPT_MEMTYPE)};
+}
+
+/* Builds the identity map, up to 4 GiB or the end of RAM. Returns 0, or -1 when the pool is empty. */
 MUST_CHECK int ept_build(struct ept *ept);
 /* The EPTP for the hardware. */
 uint64_t ept_pointer(const struct ept *ept);
-/* What gpa translates to. Pure reading of the tables. */
-struct ept_leaf ept_translate(const struct ept *ept, gpa_t gpa);
-/* Takes W from / gives W back to the 4 KiB page of gpa1; the first splits large pages down to it and moves the
+/* What gpa translates to now. */
+struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
+/* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and moves the
  * generation; the second joins the large page again when all its parts are alike. 0, or -1 when the pool is empty
  * (protect) or the page is no RAM of L1's. */
 MUST_CHECK int ept_write_protect(struct ept *ept, gpa_t gpa);
 void ept_write_allow(struct ept *ept, gpa_t gpa);
-/* Maps gpa on demand (addresses beyond what ept_build mapped, e.g. high MMIO): true when it added a mapping and the
- * access can be repeated. */
+/* All processors passed an INVEPT for `generation`: tables retired up to then go back to the allocator. Until then a
+ * join keeps its table aside; when EPT_RETIRED_MAX of them wait, pages stay split until a later ept_write_allow. */
+void ept_retire_done(struct ept *ept, uint64_t generation);
+/* Maps the 1 GiB around gpa, which ept_build did not reach (64-bit MMIO): true when it is mapped now and the access
+ * can be repeated. False below ept->mapped_end, beyond the address width, and when pages are so short that L1 gets no
+ * more of them for this. */
 bool ept_map_on_demand(struct ept *ept, gpa_t gpa);
 /* Whether gpa lies in Nestor's carve-out. */
 bool ept_is_carveout(const struct ept *ept, gpa_t gpa);
+/* The leaf behind which a page of the carve-out lies; pieces of 2 MiB share it. vmx/ sets EPT_W in it for one
+ * instruction of L1 (the store then changes the page of ones, which vmx/ fills again), clears it and passes an
+ * INVEPT. NULL when gpa is outside. */
+uint64_t *ept_carveout_entry(struct ept *ept, gpa_t gpa);
+/* Fills the page of ones (again). */
+void ept_fill_ones(struct ept *ept);
 
 #endif
