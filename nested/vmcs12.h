@@ -6,6 +6,7 @@
 #define NESTED_VMCS12_H
 
 #include "kernel/base.h"
+#include "vmx/caps.h"
 #include "vmx/vmcs.h"
 
 struct vmcs12 {
@@ -28,5 +29,16 @@ _Static_assert(offsetof(struct vmcs12, HOST_RIP) == offsetof(struct vmcs12, fiel
 
 /* The mask of a field's width; natural-width fields are 64 bits. */
 uint64_t vmcs12_width_mask(unsigned index);
+/* Cuts every field to its width: for an image that comes from L1's memory, which L1 may have written to. */
+void vmcs12_trim(struct vmcs12 *v);
+/* Whether a row's field exists for L1: fields that belong to a feature exist only where it is offered (SDM 3D B, the
+ * notes to its tables). Pure. */
+bool vmcs12_field_offered(const struct vmx_caps *offered, unsigned index);
+
+/* The secondary controls as they count: zero unless activated. */
+static inline uint32_t vmcs12_proc2(const struct vmcs12 *v)
+{
+    return v->PROC_CONTROLS & PROC_SECONDARY ? (uint32_t)v->PROC2_CONTROLS : 0;
+}
 
 #endif
