@@ -9,10 +9,9 @@ import tempfile
 from nestorlib import image
 from nestorlib.bochs import Bochs
 from nestorlib.errors import RunnerError, STATUS_INTERRUPTED, STATUS_USAGE
+from nestorlib.paths import BUILD
 from nestorlib.qemu import Qemu
 from nestorlib.session import Session, Sinks
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 EPILOG = """\
 L1 image kinds, found by content:
@@ -52,7 +51,7 @@ def parse_args(argv):
     add("--timeout", type=float, default=300, metavar="S", help="seconds before the run is ended (default 300)")
     add("--bare", action="store_true", help="boot L1 directly, without Nestor")
     add("--nestor", default="", metavar="OPTIONS", help="options for Nestor's command line")
-    add("--nestor-elf", metavar="FILE", default=os.path.join(ROOT, "build", "nestor.elf"),
+    add("--nestor-elf", metavar="FILE", default=os.path.join(BUILD, "nestor.elf"),
         help="another build of Nestor (default: build/nestor.elf)")
     add("--l1", required=True, metavar="FILE", help="L1's kernel image, or none")
     add("--l1-args", default="", metavar="STR", help="L1's command line, without argv[0]")

@@ -1,0 +1,13 @@
+# Linux as L1 and L2: Debian's kernel, and the initramfs with KVM, QEMU and L2's image.
+L1_KERNEL := build/linux/vmlinuz
+L1_INITRD := build/initramfs-l1.cpio
+
+.PHONY: linux-assets
+linux-assets: $(L1_KERNEL) $(L1_INITRD)
+
+$(L1_KERNEL):
+	tools/setup linux
+
+# The kernel's file keeps the date it has in the package: any initramfs is newer.
+$(L1_INITRD): $(L1_KERNEL) tools/mkinitramfs $(wildcard tools/initramfs/*)
+	tools/mkinitramfs --kernel-dir $(dir $(L1_KERNEL)) --output $@
