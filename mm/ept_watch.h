@@ -10,21 +10,21 @@
 #include "mm/ept.h"
 
 struct watcher {
-    gpa_t page;                       /* set by ept_watch_add */
-    bool armed;                       /* true between ept_watch_add and the hit or ept_watch_remove */
-    void (*stale)(struct watcher *w); /* the page was, or is about to be, stored to; runs under the watch lock */
-    struct watcher *next;             /* the list of one page */
+    gpa_t page; /* set by ept_watch_add */
+    bool armed; /* true between ept_watch_add and the hit or ept_watch_remove; another processor may hit at any time */
+    /* The page was, or is about to be, stored to. Runs under the watch lock, w is disarmed already: no call of this
+     * module and no gmem_write in it. */
+    void (*stale)(struct watcher *w);
+    struct watcher *next; /* the list of one bucket */
 };
-
-struct watched_page; /* one hash entry: page, list of watchers */
 
 #define WATCH_BUCKETS 256
 
 struct ept_watch {
     struct ept *ept01;
-    struct spinlock lock; /* before ept->lock in the lock order */
-    struct watched_page *bucket[WATCH_BUCKETS];
-    uint64_t pages; /* watched pages now */
+    struct spinlock lock; /* before ept->lock and the locks of nested/ept12 in the lock order */
+    struct watcher *bucket[WATCH_BUCKETS];
+    uint64_t pages; /* watched pages now; read without the lock */
     /* Takes W from every EPT02 leaf that maps the page; nested/ept12 fills the slot at start. */
     void (*protect_ept02)(void *context, gpa_t page);
     void *context;
@@ -35,7 +35,8 @@ struct ept_watch {
 MUST_CHECK int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w);
 /* Disarms; the last watcher of a page gives W back and the large page is joined. Nothing if not armed. */
 void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
-/* A store to gpa1 happened or is about to: drops all watches of that page. True when the page was watched. */
+/* A store to gpa1 is about to be repeated, or happened (gmem): drops all watches of that page. True when the page was
+ * watched. False also when another processor's hit came first: the store can be repeated then, too. */
 bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);
 /* Whether the page is watched now (cheap; for EPT02 fills). */
 bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa);

@@ -22,6 +22,8 @@ bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
 /* Whether the page that holds gpa is RAM of L1's. */
 bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa);
+/* One aligned 64-bit word by one load, for tables that other processors change. False and all-ones when not RAM. */
+bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value);
 /* Compare-and-swap of one aligned 64-bit word, as a page walker does for A/D flags: true when it was `old` and is
  * now `value`. Hits the watch. */
 bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value);

@@ -1,0 +1,126 @@
+#include "mm/ept_watch.h"
+
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+
+static struct watcher **bucket_of(struct ept_watch *watch, gpa_t page)
+{
+    return &watch->bucket[page / PAGE_SIZE % WATCH_BUCKETS];
+}
+
+/* The link that leads to the next watcher of `page` from `link` on; it holds NULL when there is none. */
+static struct watcher **find_link(struct watcher **link, gpa_t page)
+{
+    while (*link && (*link)->page != page)
+        link = &(*link)->next;
+    return link;
+}
+
+static bool has_watcher(struct ept_watch *watch, gpa_t page)
+{
+    return *find_link(bucket_of(watch, page), page) != NULL;
+}
+
+static void set_pages(struct ept_watch *watch, uint64_t pages)
+{
+    __atomic_store_n(&watch->pages, pages, __ATOMIC_SEQ_CST);
+}
+
+static void unlink_watcher(struct watcher **link)
+{
+    struct watcher *w = *link;
+
+    *link = w->next;
+    w->next = NULL;
+    w->armed = false;
+}
+
+static void link_watcher(struct ept_watch *watch, gpa_t page, struct watcher *w)
+{
+    struct watcher **bucket = bucket_of(watch, page);
+
+    w->page = page;
+    w->armed = true;
+    w->next = *bucket;
+    *bucket = w;
+}
+
+/* The lock is held throughout: a store of another processor that faults meanwhile waits for it in ept_watch_hit and
+ * then finds the watcher. */
+int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
+{
+    int error = 0;
+
+    ASSERT(IS_ALIGNED(page, PAGE_SIZE) && !w->armed);
+    spinlock_lock(&watch->lock);
+    if (!has_watcher(watch, page)) {
+        error = ept_write_protect(watch->ept01, page);
+        /* After EPT01: an EPT02 fill looks there, so none can bring W back behind the hook's back. */
+        if (!error && watch->protect_ept02)
+            watch->protect_ept02(watch->context, page);
+        if (!error)
+            set_pages(watch, watch->pages + 1);
+    }
+    if (!error)
+        link_watcher(watch, page, w);
+    spinlock_unlock(&watch->lock);
+    if (!error)
+        count(COUNT_WATCH_ARMED);
+    return error;
+}
+
+static void allow_page(struct ept_watch *watch, gpa_t page)
+{
+    set_pages(watch, watch->pages - 1);
+    ept_write_allow(watch->ept01, page);
+}
+
+void ept_watch_remove(struct ept_watch *watch, struct watcher *w)
+{
+    struct watcher **link;
+
+    spinlock_lock(&watch->lock);
+    /* Looked at under the lock: a hit on another processor may disarm it. */
+    if (w->armed) {
+        link = bucket_of(watch, w->page);
+        while (*link && *link != w)
+            link = &(*link)->next;
+        ASSERT(*link);
+        unlink_watcher(link);
+        if (!has_watcher(watch, w->page))
+            allow_page(watch, w->page);
+    }
+    spinlock_unlock(&watch->lock);
+}
+
+bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa)
+{
+    gpa_t page = ALIGN_DOWN(gpa, PAGE_SIZE);
+    struct watcher **link, *w;
+    bool watched = false;
+
+    /* Most stores of L0 to L1's memory end here. */
+    if (__atomic_load_n(&watch->pages, __ATOMIC_SEQ_CST) == 0)
+        return false;
+    spinlock_lock(&watch->lock);
+    link = bucket_of(watch, page);
+    while ((w = *(link = find_link(link, page))) != NULL) {
+        unlink_watcher(link);
+        w->stale(w);
+        watched = true;
+    }
+    if (watched)
+        allow_page(watch, page);
+    spinlock_unlock(&watch->lock);
+    return watched;
+}
+
+bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa)
+{
+    bool watched;
+
+    spinlock_lock(&watch->lock);
+    watched = has_watcher(watch, ALIGN_DOWN(gpa, PAGE_SIZE));
+    spinlock_unlock(&watch->lock);
+    return watched;
+}

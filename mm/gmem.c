@@ -1,0 +1,92 @@
+#include "mm/gmem.h"
+
+#include "boot/bootinfo.h"
+#include "kernel/layout.h"
+#include "kernel/panic.h"
+#include "kernel/string.h"
+
+bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa)
+{
+    return memmap_is(gmem->map, ALIGN_DOWN(gpa, PAGE_SIZE), PAGE_SIZE, REGION_RAM);
+}
+
+const void *gmem_page(const struct gmem *gmem, gpa_t gpa)
+{
+    ASSERT(IS_ALIGNED(gpa, PAGE_SIZE));
+    return gmem_is_ram(gmem, gpa) ? hpa_to_va(gpa) : NULL;
+}
+
+/* Bytes from gpa to the end of its page, at most len. */
+static uint64_t part_in_page(gpa_t gpa, uint64_t len)
+{
+    return MIN(PAGE_SIZE - (gpa & PAGE_MASK), len);
+}
+
+bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len)
+{
+    uint8_t *to = buffer;
+    bool all_ram = true;
+
+    while (len > 0) {
+        uint64_t part = part_in_page(gpa, len);
+        bool ram = gmem_is_ram(gmem, gpa);
+        if (ram)
+            memcpy(to, hpa_to_va(gpa), part);
+        else
+            memset(to, 0xff, part);
+        all_ram &= ram;
+        gpa += part;
+        to += part;
+        len -= part;
+    }
+    return all_ram;
+}
+
+/* The store comes before the hit: who traces the page again after the hit must read what was stored. The other way
+ * round, a copy made between the two would miss the store and still count as fresh. */
+static void tell_watchers(const struct gmem *gmem, gpa_t gpa)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    (void)ept_watch_hit(gmem->watch, gpa);
+}
+
+bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len)
+{
+    const uint8_t *from = buffer;
+    bool all_ram = true;
+
+    while (len > 0) {
+        uint64_t part = part_in_page(gpa, len);
+        bool ram = gmem_is_ram(gmem, gpa);
+        if (ram) {
+            memcpy(hpa_to_va(gpa), from, part);
+            tell_watchers(gmem, gpa);
+        }
+        all_ram &= ram;
+        gpa += part;
+        from += part;
+        len -= part;
+    }
+    return all_ram;
+}
+
+bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
+{
+    bool ram = gmem_is_ram(gmem, gpa);
+
+    ASSERT(IS_ALIGNED(gpa, sizeof *value));
+    *value = ram ? __atomic_load_n((const uint64_t *)hpa_to_va(gpa), __ATOMIC_ACQUIRE) : ~0ull;
+    return ram;
+}
+
+bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
+{
+    ASSERT(IS_ALIGNED(gpa, sizeof value));
+    if (!gmem_is_ram(gmem, gpa))
+        return false;
+    if (!__atomic_compare_exchange_n((uint64_t *)hpa_to_va(gpa), &old, value, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
+        return false;
+    tell_watchers(gmem, gpa);
+    return true;
+}
