@@ -11,6 +11,7 @@ struct fault fault;
 struct jump_buffer fault_jump;
 volatile unsigned trap_count[256];
 volatile uint64_t trap_rip;
+void (*volatile trap_hook)(uint64_t vector);
 
 static bool armed;
 static void (*unexpected)(const struct trap_frame *);
@@ -50,6 +51,8 @@ void trap_handle(struct trap_frame *frame)
         trap_rip = frame->rip;
         if (frame->vector == IRQ_VECTOR_TIMER || frame->vector == IRQ_VECTOR_SELF)
             irq_eoi();
+        if (trap_hook)
+            trap_hook(frame->vector);
         return;
     }
     if (!armed) {

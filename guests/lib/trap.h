@@ -42,6 +42,9 @@ extern struct fault fault;
 extern volatile unsigned trap_count[256];
 extern volatile uint64_t trap_rip;
 
+/* Called for each of them, in whatever context it arrived; NULL for nothing. */
+extern void (*volatile trap_hook)(uint64_t vector);
+
 int jump_set(struct jump_buffer *) __attribute__((returns_twice));
 void jump_to(const struct jump_buffer *, int value) NORETURN;
 

@@ -2,7 +2,7 @@
 
 #include "guests/lib/cpu.h"
 #include "guests/lib/desc.h"
-#include "guests/lib/ept.h"
+#include "guests/lib/paging.h"
 #include "guests/lib/page.h"
 
 #define L2_STACK_PAGES 2

@@ -1,7 +1,7 @@
 /* VM entries that must fail: with which error, with which exit, and with what left behind. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/desc.h"
-#include "guests/lib/ept.h"
+#include "guests/lib/paging.h"
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
 

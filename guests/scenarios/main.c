@@ -1,6 +1,7 @@
 /* Runs the scenarios that the command line names ("all", a scenario, or a theme) and reports them as TAP. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
+#include "guests/lib/irq.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/multiboot.h"
 #include "guests/lib/page.h"
@@ -13,7 +14,9 @@
 #define WORD_SIZE 40
 
 static const struct scenario *const themes[] = {
-    insn_scenarios, field_scenarios, caps_scenarios, entry_scenarios,
+    insn_scenarios, field_scenarios, caps_scenarios, entry_scenarios, exit_insn_scenarios,
+    exit_cr_scenarios, exit_io_scenarios, exit_msr_scenarios,
+    exit_event_scenarios, exit_apic_scenarios,
 };
 
 static char words[WORDS_MAX][WORD_SIZE];
@@ -119,6 +122,9 @@ static bool run_one(const struct scenario *scenario, unsigned number)
     passed = check_run(scenario->run);
     vmx_stop();
     cpu_write_cr0(cr0);
+    cpu_write_cr8(0);
+    irq_timer_stop();
+    trap_hook = NULL;
     page_release(mark);
     print("%s %u - %s\n", passed ? "ok" : "not ok", number, scenario->name);
     return passed;
