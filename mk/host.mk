@@ -10,7 +10,7 @@ HOST_PROGRAMS := $(HOST_TESTS:%=build/host/%)
 .PHONY: host-programs host-tests
 host-programs: $(HOST_PROGRAMS)
 
-host-tests:
+host-tests: ## build and run the host unit tests (one: tests/host/unit.t NAME)
 	@prove $(PROVE_FLAGS) tests/host/unit.t
 
 # What the first two lines of test $1 say after the word $2.

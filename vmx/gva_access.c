@@ -1,7 +1,8 @@
+#include "vmx/gva.h"
+
 #include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
-#include "vmx/gva.h"
 #include "vmx/vcpu.h"
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u

@@ -1,0 +1,106 @@
+#include "vmx/cpuid_policy.h"
+
+#include "vmx/vmx_bits.h"
+
+#define LEAF_EXTENDED 0x80000000u
+#define ANY_SUBLEAF 0xffffffffu
+#define ALL BITS(31, 0)
+#define LEAF1_ECX_OSXSAVE BIT(27)
+#define LEAF7_ECX_OSPKE BIT(4)
+
+enum reg { EAX, EBX, ECX, EDX };
+/* When a row hides its bits. */
+enum condition { ALWAYS, UNLESS_PROC2, IF_MONITOR_BROKEN };
+
+struct hidden {
+    uint32_t leaf, subleaf;
+    enum reg reg;
+    enum condition condition;
+    uint32_t control; /* of UNLESS_PROC2: the instruction is #UD in a guest without this control */
+    uint32_t bits;
+    const char *reason;
+};
+
+static const char no_control[] = "needs a VM-execution control that vmcs01 does not have on";
+static const char no_monitor[] = "MONITOR of this machine does not wake";
+static const char no_sgx[] = "no ENCLS exiting is offered, so L1 could not keep its guests from enclaves";
+static const char no_trace[] = "Processor Trace writes to host-physical memory past EPT";
+static const char no_feedback[] = "hardware feedback is written to host-physical memory past EPT";
+static const char no_key_locker[] = "its state follows CR4.KL, and no LOADIWKEY exiting is offered";
+
+/* Everything that is hidden; what has no row is the CPU's. SDM 2A "CPUID-CPU Identification" */
+static const struct hidden hidden[] = {
+    {0x01, ANY_SUBLEAF, ECX, ALWAYS, 0, BIT(6),
+     "SMX: GETSEC leaves always exit, and a measured launch would end Nestor"},
+    {0x01, ANY_SUBLEAF, ECX, IF_MONITOR_BROKEN, 0, BIT(3), no_monitor},
+    {0x05, ANY_SUBLEAF, EAX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
+    {0x05, ANY_SUBLEAF, EBX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
+    {0x05, ANY_SUBLEAF, ECX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
+    {0x05, ANY_SUBLEAF, EDX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
+    {0x06, ANY_SUBLEAF, EAX, ALWAYS, 0, BIT(19) | BIT(23), no_feedback},
+    {0x07, 0, EBX, ALWAYS, 0, BIT(2), no_sgx},
+    {0x07, 0, EBX, UNLESS_PROC2, PROC2_INVPCID, BIT(10), no_control},
+    {0x07, 0, EBX, ALWAYS, 0, BIT(25), no_trace},
+    {0x07, 0, ECX, UNLESS_PROC2, PROC2_USER_WAIT, BIT(5), no_control},
+    {0x07, 0, ECX, ALWAYS, 0, BIT(23), no_key_locker},
+    {0x07, 0, ECX, ALWAYS, 0, BIT(30), no_sgx},
+    {0x07, 0, EDX, UNLESS_PROC2, PROC2_PCONFIG, BIT(18), no_control},
+    {0x07, 1, EAX, ALWAYS, 0, BIT(17), "FRED: events that Nestor injects would lack the injected-event data"},
+    {0x0d, 1, EAX, UNLESS_PROC2, PROC2_XSAVES, BIT(3), no_control},
+    {0x12, ANY_SUBLEAF, EAX, ALWAYS, 0, ALL, no_sgx},
+    {0x12, ANY_SUBLEAF, EBX, ALWAYS, 0, ALL, no_sgx},
+    {0x12, ANY_SUBLEAF, ECX, ALWAYS, 0, ALL, no_sgx},
+    {0x12, ANY_SUBLEAF, EDX, ALWAYS, 0, ALL, no_sgx},
+    {0x14, ANY_SUBLEAF, EAX, ALWAYS, 0, ALL, no_trace},
+    {0x14, ANY_SUBLEAF, EBX, ALWAYS, 0, ALL, no_trace},
+    {0x14, ANY_SUBLEAF, ECX, ALWAYS, 0, ALL, no_trace},
+    {0x14, ANY_SUBLEAF, EDX, ALWAYS, 0, ALL, no_trace},
+    {0x19, ANY_SUBLEAF, EAX, ALWAYS, 0, ALL, no_key_locker},
+    {0x19, ANY_SUBLEAF, EBX, ALWAYS, 0, ALL, no_key_locker},
+    {0x19, ANY_SUBLEAF, ECX, ALWAYS, 0, ALL, no_key_locker},
+    {0x19, ANY_SUBLEAF, EDX, ALWAYS, 0, ALL, no_key_locker},
+    {0x80000001, ANY_SUBLEAF, EDX, UNLESS_PROC2, PROC2_RDTSCP, BIT(27), no_control},
+};
+
+/* A leaf that the CPU does not have is answered as the highest basic one. */
+static uint32_t leaf_answered(uint32_t leaf, const struct cpuid_context *context)
+{
+    bool exists = leaf < LEAF_EXTENDED ? leaf <= context->max_basic : leaf <= context->max_extended;
+
+    return exists ? leaf : context->max_basic;
+}
+
+static bool applies(const struct hidden *row, const struct cpuid_context *context)
+{
+    if (row->condition == UNLESS_PROC2)
+        return !(context->proc2 & row->control);
+    return row->condition == ALWAYS || context->monitor_broken;
+}
+
+static uint32_t *register_of(struct cpuid_result *result, enum reg reg)
+{
+    uint32_t *const registers[] = {&result->eax, &result->ebx, &result->ecx, &result->edx};
+
+    return registers[reg];
+}
+
+/* A bit of CPUID that mirrors one of CR4: the CPU answered with Nestor's own. */
+static void mirror(uint32_t *reg, uint64_t bit, bool on)
+{
+    *reg = (uint32_t)(on ? *reg | bit : *reg & ~bit);
+}
+
+void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *context, struct cpuid_result *result)
+{
+    leaf = leaf_answered(leaf, context);
+    for (unsigned i = 0; i < ARRAY_SIZE(hidden); i++) {
+        const struct hidden *row = &hidden[i];
+
+        if (row->leaf == leaf && (row->subleaf == ANY_SUBLEAF || row->subleaf == subleaf) && applies(row, context))
+            *register_of(result, row->reg) &= ~row->bits;
+    }
+    if (leaf == 1)
+        mirror(&result->ecx, LEAF1_ECX_OSXSAVE, context->cr4 & CR4_OSXSAVE);
+    if (leaf == 7 && subleaf == 0)
+        mirror(&result->ecx, LEAF7_ECX_OSPKE, context->cr4 & CR4_PKE);
+}

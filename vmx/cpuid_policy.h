@@ -1,0 +1,20 @@
+/* What L1 sees of CPUID: the CPU itself, less what Nestor cannot give it.
+ * Pure: the caller executes CPUID and says what L1's registers hold.
+ * vmx/ calls it for each CPUID exit of L1, and of L2 where L0 answers. */
+#ifndef VMX_CPUID_POLICY_H
+#define VMX_CPUID_POLICY_H
+
+#include "kernel/x86.h"
+
+struct cpuid_context {
+    uint64_t cr4;       /* of the guest that asks */
+    uint32_t proc2;     /* PROC2_CONTROLS of vmcs01 */
+    uint32_t max_basic; /* CPUID.0H:EAX and CPUID.80000000H:EAX of the CPU */
+    uint32_t max_extended;
+    bool monitor_broken; /* a machine quirk: MONITOR does not wake */
+};
+
+/* Changes *result from what the CPU said to what L1 sees. */
+void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *context, struct cpuid_result *result);
+
+#endif

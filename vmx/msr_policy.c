@@ -1,0 +1,50 @@
+#include "vmx/msr_policy.h"
+
+#include "kernel/string.h"
+
+enum { ACCESS_READ = 1, ACCESS_WRITE = 2, ACCESS_BOTH = ACCESS_READ | ACCESS_WRITE };
+
+static const struct msr_policy_row rows[] = {
+#define MSR_POLICY(first, last, access, handler, reason)                                                             \
+    {first, last, (ACCESS_##access & ACCESS_READ) != 0, (ACCESS_##access & ACCESS_WRITE) != 0, MSR_POLICY_##handler, \
+     reason},
+#include "vmx/msr_policy.def"
+#undef MSR_POLICY
+};
+
+/* A row outside the bitmap's ranges, or across the end of one, would not be kept. */
+#define MSR_POLICY(first, last, access, handler, reason)                                                           \
+    _Static_assert(                                                                                                \
+        (first) <= (last) && (first) / MSR_BITMAP_RANGE == (last) / MSR_BITMAP_RANGE &&                            \
+            ((first) < MSR_BITMAP_RANGE || (first) / MSR_BITMAP_RANGE == MSR_BITMAP_HIGH_BASE / MSR_BITMAP_RANGE), \
+        "MSR policy row lies in neither range");
+#include "vmx/msr_policy.def"
+#undef MSR_POLICY
+
+void msr_policy_build(uint8_t *bitmap)
+{
+    memset(bitmap, 0, PAGE_SIZE);
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        for (uint32_t msr = rows[i].first; msr <= rows[i].last; msr++) {
+            if (rows[i].read)
+                msr_bitmap_set(bitmap, msr, MSR_READ);
+            if (rows[i].write)
+                msr_bitmap_set(bitmap, msr, MSR_WRITE);
+        }
+    }
+}
+
+const struct msr_policy_row *msr_policy_find(uint32_t msr, enum msr_access access)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        if (msr >= rows[i].first && msr <= rows[i].last && (access == MSR_READ ? rows[i].read : rows[i].write))
+            return &rows[i];
+    }
+    return NULL;
+}
+
+const struct msr_policy_row *msr_policy_rows(unsigned *count)
+{
+    *count = ARRAY_SIZE(rows);
+    return rows;
+}

@@ -1,0 +1,32 @@
+/* Which MSRs L0 keeps, made from msr_policy.def.
+ * Pure.
+ * vmx/ builds L0's bitmap from it and finds the handler of an MSR exit of L1 by it. */
+#ifndef VMX_MSR_POLICY_H
+#define VMX_MSR_POLICY_H
+
+#include "vmx/msr_bitmap.h"
+
+enum msr_policy_handler {
+    MSR_POLICY_ABSENT,
+    MSR_POLICY_IGNORED,
+    MSR_POLICY_APIC_BASE,
+    MSR_POLICY_FEATURE_CONTROL,
+    MSR_POLICY_MTRR,
+    MSR_POLICY_VMX_CAPABILITY,
+};
+
+struct msr_policy_row {
+    uint32_t first, last;
+    bool read, write; /* what exits */
+    enum msr_policy_handler handler;
+    const char *reason;
+};
+
+/* Makes the page L0's bitmap: the bits of all rows, no others. */
+void msr_policy_build(uint8_t *bitmap);
+/* The row that keeps this access, or NULL: L0 does not care, the access is the CPU's. */
+const struct msr_policy_row *msr_policy_find(uint32_t msr, enum msr_access access);
+/* All rows, for tests and listings. */
+const struct msr_policy_row *msr_policy_rows(unsigned *count);
+
+#endif
