@@ -20,6 +20,7 @@ struct decide_input {
     const uint8_t *vmread_bitmap, *vmwrite_bitmap;
     uint64_t cr0, cr4; /* L2's CR0, CR4 as they are in vmcs02, for CR-access decisions */
     bool l0_nmi;       /* the NMI is Nestor's own */
+    bool narrow;       /* L2 is outside 64-bit mode: the upper halves of its registers do not count */
 };
 
 enum decision decide_exit(const struct decide_input *in);
