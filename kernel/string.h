@@ -8,6 +8,7 @@
 
 #if __STDC_HOSTED__
 #include <string.h>
+size_t strnlen(const char *text, size_t limit); /* POSIX, not C11: <string.h> hides it */
 #else
 void *memcpy(void *to, const void *from, size_t size);
 void *memmove(void *to, const void *from, size_t size);
