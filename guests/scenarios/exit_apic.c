@@ -7,7 +7,6 @@
 
 #define APIC_READ 0u
 #define APIC_WRITE 1u
-#define APIC_FETCH 2u
 #define APIC_TIMER_INITIAL 0x380
 
 static volatile uint64_t l2_value;
