@@ -2,6 +2,8 @@
 import os
 import re
 
+from nestorlib import process
+from nestorlib.errors import RunnerError
 from nestorlib.image import GRUB_FAILED_PORT
 
 SHARE = "/usr/share/bochs"
@@ -12,6 +14,7 @@ TICKS = re.compile(r"^(\d{11,})[a-z]\[")
 DEBUGGER_TICKS = re.compile(r"^ptime: (\d+)")
 GUEST_EXIT = re.compile(r"^guest-exit (\d+)")
 RESET = "bx_pc_system_c::Reset(HARDWARE) called"
+EXIT_MESSAGE = "Bochs is exiting with the following message:"
 POWER_OFF = "ACPI control: soft power off"
 
 CONFIG = """\
@@ -37,6 +40,11 @@ debug: action=ignore, unmapped=report
 """
 
 
+def cpu_models():
+    listing = process.run_quietly(["bochs", "--help", "cpu"])
+    return listing.split()
+
+
 class Bochs:
     """One emulated machine. Its log is read as it grows, for the signs of an end."""
 
@@ -50,7 +58,9 @@ class Bochs:
         return os.path.join(self.rundir, name)
 
     def check(self):
-        """Nothing to ask of the host; a lock left by a killed run is of no use."""
+        """The CPU model exists. A lock left by a killed run is of no use."""
+        if self.opts.cpu and self.opts.cpu not in cpu_models():
+            raise RunnerError(f"Bochs has no CPU model {self.opts.cpu}; see bochs --help cpu")
         for name in os.listdir(self.rundir):
             if name.endswith(".lock"):
                 os.unlink(self.path(name))
@@ -106,10 +116,18 @@ class Bochs:
         return None
 
     @staticmethod
+    def death(output):
+        """The message with which Bochs left, if it had one."""
+        for index, line in enumerate(output[:-1]):
+            if line.startswith(EXIT_MESSAGE):
+                return "Bochs ended: " + output[index + 1].strip()
+        return None
+
+    @staticmethod
     def last_lines(log, output):
         """The panic with a little before it, without the register dump after it."""
         log = [line for line in log if "d[UNMAP ]" not in line]
         for index, line in enumerate(log):
             if ">>PANIC<<" in line:
                 return log[max(0, index - 5):index + 1]
-        return log[-10:] + [line for line in output[-5:] if not line.startswith("=====")]
+        return log[-10:] + [line for line in output if line.startswith("(0).[")]

@@ -75,11 +75,13 @@ def quote_args(args):
 
 
 def split_module(text):
-    """FILE[=ARGS]; a file whose own name contains = is taken whole when it exists."""
-    path, args = text, ""
-    if not os.path.exists(text) and "=" in text:
-        path, args = text.split("=", 1)
-    return require_file(path), args
+    """FILE[=ARGS]; a file whose own name contains = is found too."""
+    path = text
+    while not os.path.exists(path) and "=" in path:
+        path = path.rsplit("=", 1)[0]
+    if not os.path.exists(path):
+        path = text.split("=", 1)[0]
+    return require_file(path), text[len(path) + 1:]
 
 
 def require_file(path):

@@ -36,13 +36,14 @@ def stop(process, *signals):
             continue
 
 
-def run_quietly(command, tmpdir):
-    """Run to the end; show what it said only when it failed."""
+def run_quietly(command, tmpdir=None):
+    """Run to the end and return what it said; say it all when it failed."""
     process = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                    env=dict(os.environ, TMPDIR=tmpdir))
+                    env=dict(os.environ, TMPDIR=tmpdir) if tmpdir else None)
     try:
         output, _ = process.communicate()
     finally:
         stop(process, (signal.SIGTERM, 2), (signal.SIGKILL, 5))
     if process.returncode != 0:
         raise RunnerError(f"{command[0]} failed:\n" + output.decode(errors="replace"))
+    return output.decode(errors="replace")

@@ -58,5 +58,9 @@ class Qemu:
         return None
 
     @staticmethod
+    def death(_output):
+        return None
+
+    @staticmethod
     def last_lines(_log, output):
         return output[-10:]

@@ -213,10 +213,14 @@ class Session:
 
     def judge(self, seconds):
         outcome = self.outcome or self.machine.status_of_exit(self.process.returncode)
-        status, reason = outcome or (None, "the machine ended without a status")
+        if outcome is None:
+            outcome = (None, self.machine.death(list(self.output)) or "the machine ended without a status")
+        status, reason = outcome
         if status is None:
             status = STATUS_DIED
         result = Result(status, reason, self.machine.ticks, seconds)
-        if result.is_failure and outcome is None or status in (STATUS_DIED, STATUS_TIMEOUT):
+        if result.is_failure:
             result.last_lines = self.machine.last_lines(list(self.log), list(self.output))
+            if self.opts.l0_log:
+                result.last_lines += [f"nestor| {line}" for line in self.l0_lines]
         return result

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""The runner's own behaviour: statuses, strings, files, signals, and what it leaves behind."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
+
+NESTOR = os.path.join(ROOT, "build", "nestor.elf")
+
+
+def bare(work, *args, env=None):
+    return Run("--bare", "--l1", os.path.join(work, "probe"), "--memory", "32", "--timeout", "60", *args, env=env)
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        return [int(child) for child in children.read().split()]
+
+
+def is_gone(pid):
+    for _ in range(50):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii") as state:
+                if state.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def wait_for_emulator(run):
+    """The runner's child that is the emulator (GRUB's tools are its children before)."""
+    for _ in range(100):
+        for child in children_of(run.process.pid):
+            try:
+                with open(f"/proc/{child}/comm", encoding="ascii") as name:
+                    if name.read().startswith("bochs"):
+                        time.sleep(0.5)
+                        return child
+            except FileNotFoundError:
+                continue
+        time.sleep(0.1)
+    return None
+
+
+def check_wrong_input(tap, work):
+    run = bare(work, "--module", "/no/such/file").wait()
+    tap.ok(run.status == 2 and "/no/such/file" in run.err and run.err.count("\n") == 1,
+           "a missing module: one line, status 2", run.err)
+    run = Run("--bare", "--l1", __file__).wait()
+    tap.ok(run.status == 2 and run.err.count("\n") == 1, "a file that is no kernel: one line, status 2", run.err)
+    run = Run("--bare", "--l1", "none").wait()
+    tap.equal(run.status, 2, "--bare without an image: status 2", run.err)
+    run = Run("--l1", "none", "--nestor-elf", "/no/such/nestor").wait()
+    tap.ok(run.status == 2 and "/no/such/nestor" in run.err, "no Nestor: status 2", run.err)
+    run = bare(work, "--cpu", "no_such_cpu", "--l1-args", "0").wait()
+    tap.ok(run.status == 2 and "no_such_cpu" in run.err, "an unknown CPU model is named", run.err)
+
+
+def check_statuses(tap, work):
+    for ending, wanted, title in (("7", 7, "L1's status"), ("0", 0, "L1's success"), ("p", 0, "ACPI power-off"),
+                                  ("t", 125, "a triple fault")):
+        run = bare(work, "--l1-args", ending).wait()
+        tap.equal(run.status, wanted, f"{title}: status {wanted}", run.err)
+    tap.ok("exception" in run.err, "the emulator's last words are shown", run.err)
+    begin = time.monotonic()
+    run = bare(work, "--l1-args", "h", "--timeout", "4").wait()
+    tap.equal(run.status, 124, "a hang: status 124", run.err)
+    tap.ok(time.monotonic() - begin < 12, "and it ends near its time")
+
+
+def check_strings(tap, work):
+    module = os.path.join(work, "a=b")
+    with open(module, "w", encoding="ascii") as file:
+        file.write("x")
+    run = bare(work, "--l1-args", '$a;b "c d" {e} #7', "--module", module, "--module", f"{module}=f $g").wait()
+    tap.equal(run.out.splitlines(), ['[probe $a;b "c d" {e} #7]', "[]", "[f $g]"],
+              "L1's strings arrive as given, after argv[0]")
+    tap.equal(run.status, 7, "and its status with them", run.err)
+
+
+def check_files(tap, work):
+    keep, log, stats = (os.path.join(work, name) for name in ("keep", "l1.log", "stats"))
+    os.mkdir(keep)
+    with open(os.path.join(keep, "boot.iso.lock"), "w", encoding="ascii") as lock:
+        lock.write("1\n")
+    run = bare(work, "--l1-args", "7", "--keep", keep, "--l1-log", log, "--stats", stats).wait()
+    tap.equal(run.status, 7, "a stale lock file does not matter", run.err)
+    tap.ok({"boot.iso", "bochsrc", "machine.log", "com1.log"} <= set(os.listdir(keep)),
+           "--keep keeps image, configuration and logs", os.listdir(keep))
+    with open(log, encoding="ascii") as file:
+        tap.equal((file.read(), run.out), ("[probe 7]\n", ""), "--l1-log takes the console")
+    with open(stats, encoding="ascii") as file:
+        fields = dict(pair.split("=") for pair in file.read().split())
+    tap.ok(int(fields["ticks"]) > 10_000_000 and fields["status"] == "7", "--stats tells ticks and status", fields)
+
+
+def check_parallel(tap, work):
+    runs = [bare(work, "--l1-args", str(i)) for i in (3, 4)]
+    for i, run in zip((3, 4), runs):
+        run.wait()
+        tap.equal((run.status, run.out), (i, f"[probe {i}]\n"), f"parallel run {i} has its own output", run.err)
+
+
+def check_signals(tap, work):
+    temporary = os.path.join(work, "tmp")
+    os.mkdir(temporary)
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        run = bare(work, "--l1-args", "h", env={"TMPDIR": temporary})
+        emulator = wait_for_emulator(run)
+        run.process.send_signal(number)
+        run.wait()
+        tap.equal(run.status, status, f"{number.name}: status {status}", run.err)
+        tap.ok(emulator and is_gone(emulator), f"{number.name}: no emulator is left")
+        if number != signal.SIGKILL:
+            tap.equal(os.listdir(temporary), [], f"{number.name}: no file is left")
+
+
+def check_nestor(tap, work):
+    if not os.path.exists(NESTOR):
+        tap.ok(True, "under Nestor # SKIP build/nestor.elf is not built")
+        return
+    run = Run("--l1", os.path.join(work, "probe"), "--l1-args", '$a "c d" 7', "--module", f"{work}/probe=f $g").wait()
+    tap.equal(run.out.splitlines(), ['[probe $a "c d" 7]', "[f $g]"], "under Nestor the same strings arrive", run.err)
+    tap.equal(run.status, 7, "and the same status comes back", run.err)
+    tap.ok("nestor| " in run.err, "Nestor's log is on stderr, prefixed", run.err)
+
+
+def main():
+    tap = Tap()
+    work = tempfile.mkdtemp(prefix="runner-test.")
+    try:
+        source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
+        subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
+        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_signals,
+                      check_nestor):
+            check(tap, work)
+    finally:
+        shutil.rmtree(work)
+    return tap.done()
+
+
+sys.exit(main())
