@@ -1,0 +1,465 @@
+/* sources: vmx/segment.c vmx/operand_decode.c vmx/operand.c vmx/gva.c vmx/gva_access.c */
+/* cflags: -include tests/host/fake_vmcs.h */
+#include "tests/host/host.h"
+
+#include <string.h>
+
+#include "kernel/layout.h"
+#include "kernel/msr.h"
+#include "kernel/x86.h"
+#include "vmx/operand.h"
+#include "vmx/vcpu.h"
+
+#define MEMORY_SIZE 0x10000u
+#define ES 0u
+#define CS 1u
+#define SS 2u
+#define DS 3u
+#define FS 4u
+#define GS 5u
+#define ALL_SEGMENTS 6u
+/* Access rights of flat and other segments. */
+#define AR_DATA_RW (AR_P | AR_S | AR_DB | 3)
+#define AR_DATA_RO (AR_P | AR_S | AR_DB | 1)
+#define AR_DATA_DOWN (AR_P | AR_S | AR_DB | 7)
+#define AR_CODE_RX (AR_P | AR_S | AR_DB | 11)
+#define AR_CODE_X (AR_P | AR_S | AR_DB | 9)
+
+uint64_t fake_vmcs[0x8000];
+static struct vm vm;
+static struct vcpu vcpu = {.vm = &vm};
+static unsigned writes_dropped;
+
+/* mm/gmem with nothing but memory below MEMORY_SIZE. */
+bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len)
+{
+    assert_ptr_equal(gmem, &vm.gmem);
+    memset(buffer, 0xff, len);
+    if (gpa + len > MEMORY_SIZE)
+        return false;
+    memcpy(buffer, layout_host_memory + gpa, len);
+    return true;
+}
+
+bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len)
+{
+    assert_ptr_equal(gmem, &vm.gmem);
+    if (gpa + len > MEMORY_SIZE) {
+        writes_dropped++;
+        return false;
+    }
+    memcpy(layout_host_memory + gpa, buffer, len);
+    return true;
+}
+
+bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
+{
+    assert_ptr_equal(gmem, &vm.gmem);
+    assert_true(IS_ALIGNED(gpa, 8) && gpa + 8 <= MEMORY_SIZE);
+    if (memcmp(layout_host_memory + gpa, &old, 8))
+        return false;
+    memcpy(layout_host_memory + gpa, &value, 8);
+    return true;
+}
+
+static void segment_set(unsigned number, uint64_t access_rights, uint64_t base, uint64_t limit)
+{
+    fake_vmcs[0x4814 + 2 * number] = access_rights;
+    fake_vmcs[0x6806 + 2 * number] = base;
+    fake_vmcs[0x4800 + 2 * number] = limit;
+}
+
+/* L1 in flat 32-bit protected mode without paging. */
+static int setup(void **state)
+{
+    (void)state;
+    memset(fake_vmcs, 0, sizeof fake_vmcs);
+    memset(&vcpu.exit, 0, sizeof vcpu.exit);
+    memset(vcpu.regs, 0, sizeof vcpu.regs);
+    host_memory(MEMORY_SIZE);
+    writes_dropped = 0;
+    vm.caps.address_bits = 40;
+    fake_vmcs[GUEST_CR0.encoding] = CR0_PE;
+    for (unsigned i = 0; i < ALL_SEGMENTS; i++)
+        segment_set(i, i == CS ? AR_CODE_RX : AR_DATA_RW, 0, 0xffffffff);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    host_memory_free();
+    return 0;
+}
+
+/* L1 in 64-bit mode: linear pages 0 and 1 are gpa 8000h and b000h, page 2 is not present, page 3 is read-only,
+ * page 4 lies outside RAM. */
+static void long_mode(void)
+{
+    const uint64_t entry[][2] = {{0x1000, 0x2003}, {0x2000, 0x3003}, {0x3000, 0x4003},  {0x4000, 0x8003},
+                                 {0x4008, 0xb003}, {0x4018, 0xa001}, {0x4020, 0x100003}};
+
+    fake_vmcs[GUEST_CR0.encoding] = CR0_PE | CR0_PG | CR0_WP;
+    fake_vmcs[GUEST_CR3.encoding] = 0x1000;
+    fake_vmcs[GUEST_CR4.encoding] = CR4_PAE;
+    fake_vmcs[GUEST_EFER.encoding] = EFER_LME | EFER_LMA;
+    fake_vmcs[GUEST_CS_AR_BYTES.encoding] = AR_P | AR_S | AR_L | 11;
+    for (unsigned i = 0; i < ARRAY_SIZE(entry); i++)
+        memcpy(layout_host_memory + entry[i][0], &entry[i][1], 8);
+}
+
+/* Instruction information of [segment: base + index << scaling] with the address size; -1: none. */
+static uint32_t info_of(unsigned segment, int base, int index, unsigned scaling, unsigned address_size)
+{
+    return (uint32_t)(PUT(scaling, INSN_INFO_SCALING) | PUT(address_size, INSN_INFO_ADDRESS_SIZE) |
+                      PUT(segment, INSN_INFO_SEGMENT) |
+                      (base < 0 ? INSN_INFO_BASE_INVALID : PUT((unsigned)base, INSN_INFO_BASE)) |
+                      (index < 0 ? INSN_INFO_INDEX_INVALID : PUT((unsigned)index, INSN_INFO_INDEX)));
+}
+
+static void test_decode_every_register(void **state)
+{
+    uint64_t regs[GPR_COUNT];
+
+    (void)state;
+    host_random_fill(regs, sizeof regs);
+    for (int base = -1; base < GPR_COUNT; base++) {
+        for (int index = -1; index < GPR_COUNT; index++) {
+            for (unsigned scaling = 0; scaling < 4; scaling++) {
+                uint64_t displacement = host_random();
+                uint64_t want = displacement + (base < 0 ? 0 : regs[base]) + (index < 0 ? 0 : regs[index] << scaling);
+                struct operand_place place = operand_decode(info_of(GS, base, index, scaling, 2), displacement, regs);
+
+                assert_int_equal(place.offset, want);
+                assert_int_equal(place.segment_number, GS);
+            }
+        }
+    }
+}
+
+static void test_decode_address_sizes(void **state)
+{
+    uint64_t regs[GPR_COUNT] = {[RBX] = 0xfedcba9876543210, [RSI] = 0xffff8};
+
+    (void)state;
+    assert_int_equal(operand_decode(info_of(DS, RBX, RSI, 0, 0), 0xf, regs).offset, 0x3217);
+    assert_int_equal(operand_decode(info_of(DS, RBX, RSI, 0, 1), 0xf, regs).offset, 0x76643217);
+    assert_int_equal(operand_decode(info_of(DS, RBX, RSI, 0, 2), 0xf, regs).offset, 0xfedcba9876643217);
+    /* A negative displacement comes sign-extended. */
+    assert_int_equal(operand_decode(info_of(DS, RSI, -1, 0, 0), (uint64_t)-0x10ll, regs).offset, 0xffe8);
+    assert_int_equal(operand_decode(info_of(DS, -1, -1, 3, 2), 0xffffffff81000000, regs).offset, 0xffffffff81000000);
+}
+
+static void expect_linear(struct segment segment, unsigned number, uint64_t offset, unsigned len, bool write,
+                          unsigned bits, gva_t want)
+{
+    struct fault fault;
+    gva_t gva;
+
+    assert_true(segment_linear(&segment, number, offset, len, write, bits, &gva, &fault));
+    assert_int_equal(fault.vector, FAULT_NONE);
+    assert_int_equal(gva, want);
+}
+
+static void expect_refused(struct segment segment, unsigned number, uint64_t offset, unsigned len, bool write,
+                           unsigned bits, unsigned vector)
+{
+    struct fault fault;
+    gva_t gva;
+
+    assert_false(segment_linear(&segment, number, offset, len, write, bits, &gva, &fault));
+    assert_int_equal(fault.vector, vector);
+    assert_true(fault.has_error_code);
+    assert_int_equal(fault.error_code, 0);
+}
+
+static struct segment segment_of(uint64_t access_rights, uint64_t base, uint32_t limit)
+{
+    return (struct segment){.access_rights = (uint32_t)access_rights, .base = base, .limit = limit};
+}
+
+static void test_segment_limit(void **state)
+{
+    struct segment s = segment_of(AR_DATA_RW, 0x10000, 0xfff);
+
+    (void)state;
+    expect_linear(s, DS, 0xff8, 8, true, 0, 0x10ff8);
+    expect_refused(s, DS, 0xff9, 8, true, 0, VECTOR_GP);
+    expect_refused(s, SS, 0xff9, 8, false, 0, VECTOR_SS);
+    expect_refused(s, DS, 0xfffffff9, 8, false, 0, VECTOR_GP); /* no wrap back into the segment */
+    s.limit = 0xffffffff;
+    expect_linear(s, DS, 0xfffffff8, 8, true, 0, 0xfff8); /* the linear address has 32 bits */
+    expect_refused(s, DS, 0xfffffffc, 8, true, 0, VECTOR_GP);
+}
+
+static void test_segment_expand_down(void **state)
+{
+    struct segment s = segment_of(AR_DATA_DOWN, 0, 0xfff);
+
+    (void)state;
+    expect_refused(s, DS, 0xfff, 1, false, 0, VECTOR_GP);
+    expect_linear(s, DS, 0x1000, 8, true, 0, 0x1000);
+    expect_linear(s, DS, 0xfffffff8, 8, true, 0, 0xfffffff8);
+    expect_refused(s, DS, 0xfffffff9, 8, true, 0, VECTOR_GP);
+    s.access_rights &= (uint32_t)~AR_DB;
+    expect_linear(s, DS, 0xfff8, 8, true, 0, 0xfff8);
+    expect_refused(s, DS, 0xfff9, 8, true, 0, VECTOR_GP);
+    expect_refused(s, SS, 0x10000, 8, true, 0, VECTOR_SS);
+}
+
+static void test_segment_type(void **state)
+{
+    (void)state;
+    expect_linear(segment_of(AR_DATA_RO, 0, 0xffff), DS, 0, 8, false, 0, 0);
+    expect_refused(segment_of(AR_DATA_RO, 0, 0xffff), DS, 0, 8, true, 0, VECTOR_GP);
+    expect_refused(segment_of(AR_DATA_RO, 0, 0xffff), SS, 0, 8, true, 0, VECTOR_GP);
+    expect_linear(segment_of(AR_CODE_RX, 0, 0xffff), CS, 0, 8, false, 0, 0);
+    expect_refused(segment_of(AR_CODE_RX, 0, 0xffff), CS, 0, 8, true, 0, VECTOR_GP);
+    expect_refused(segment_of(AR_CODE_X, 0, 0xffff), CS, 0, 8, false, 0, VECTOR_GP);
+    /* Conforming code has the bit that means expand-down in data. */
+    expect_linear(segment_of(AR_CODE_RX | 4, 0, 0xffff), CS, 0, 8, false, 0, 0);
+    expect_refused(segment_of(AR_UNUSABLE | AR_DATA_RW, 0, 0xffff), ES, 0, 8, false, 0, VECTOR_GP);
+    expect_refused(segment_of(AR_UNUSABLE | AR_DATA_RW, 0, 0xffff), SS, 0, 8, false, 0, VECTOR_SS);
+}
+
+static void test_segment_long_mode(void **state)
+{
+    struct segment s = segment_of(AR_UNUSABLE, 0x1000, 0); /* neither limit nor type count */
+
+    (void)state;
+    for (unsigned number = ES; number <= DS; number++)
+        expect_linear(s, number, 0x7fff00000000, 8, true, 48, 0x7fff00000000);
+    expect_linear(s, FS, 0x7fff00000000, 8, true, 48, 0x7fff00001000);
+    expect_linear(s, GS, (uint64_t)-0x800ll, 8, true, 48, 0x800); /* wraps */
+}
+
+static void test_segment_canonical(void **state)
+{
+    struct segment s = segment_of(AR_DATA_RW, 0, 0);
+
+    (void)state;
+    expect_linear(s, DS, 0x00007ffffffffff8, 8, false, 48, 0x00007ffffffffff8);
+    expect_refused(s, DS, 0x00007ffffffffff9, 8, false, 48, VECTOR_GP); /* its last byte */
+    expect_refused(s, DS, 0x0000800000000000, 8, false, 48, VECTOR_GP);
+    expect_refused(s, SS, 0xffff7fffffffffff, 1, false, 48, VECTOR_SS);
+    expect_linear(s, SS, 0xffff800000000000, 8, false, 48, 0xffff800000000000);
+    expect_linear(s, DS, 0x0000800000000000, 8, false, 57, 0x0000800000000000);
+    expect_linear(s, DS, 0xff00000000000000, 8, false, 57, 0xff00000000000000);
+    expect_refused(s, DS, 0x0100000000000000, 8, false, 57, VECTOR_GP);
+}
+
+static void test_operand_protected_mode(void **state)
+{
+    struct fault fault;
+    uint64_t value = 0x1122334455667788, got = 0;
+    gva_t gva;
+
+    (void)state;
+    segment_set(FS, AR_DATA_RW, 0x2000, 0xffff);
+    vcpu.regs[RBX] = 0xffffffff00000300;
+    vcpu.exit.instruction_info = info_of(FS, RBX, -1, 0, 1);
+    vcpu.exit.qualification = 0x10;
+    assert_true(operand_address(&vcpu, 8, false, &gva, &fault));
+    assert_int_equal(gva, 0x2310);
+    assert_true(operand_write(&vcpu, &value, 8, &fault));
+    assert_true(operand_read(&vcpu, &got, 8, &fault));
+    assert_int_equal(got, value);
+    assert_memory_equal(layout_host_memory + 0x2310, &value, 8);
+}
+
+static void test_operand_rsp_from_vmcs(void **state)
+{
+    struct fault fault;
+    gva_t gva;
+
+    (void)state;
+    vcpu.regs[RSP] = 0xdead;
+    fake_vmcs[GUEST_RSP.encoding] = 0x4000;
+    vcpu.exit.instruction_info = info_of(SS, RSP, -1, 0, 1);
+    assert_true(operand_address(&vcpu, 8, false, &gva, &fault));
+    assert_int_equal(gva, 0x4000);
+}
+
+static void test_operand_long_mode_across_pages(void **state)
+{
+    struct fault fault;
+    uint64_t value = 0x1122334455667788, got = 0;
+
+    (void)state;
+    long_mode();
+    vcpu.exit.instruction_info = info_of(DS, RAX, -1, 0, 2);
+    vcpu.regs[RAX] = 0xffc;
+    assert_true(operand_write(&vcpu, &value, 8, &fault));
+    assert_memory_equal(layout_host_memory + 0x8ffc, &value, 4);
+    assert_memory_equal(layout_host_memory + 0xb000, (uint8_t *)&value + 4, 4);
+    assert_true(operand_read(&vcpu, &got, 8, &fault));
+    assert_int_equal(got, value);
+}
+
+static void test_operand_no_half_write(void **state)
+{
+    static const uint8_t zeros[8];
+    uint64_t value = ~0ull;
+    struct fault fault;
+
+    (void)state;
+    long_mode();
+    vcpu.exit.instruction_info = info_of(DS, RAX, -1, 0, 2);
+    vcpu.regs[RAX] = 0x1ffc;
+    assert_false(operand_write(&vcpu, &value, 8, &fault));
+    assert_int_equal(fault.vector, VECTOR_PF);
+    assert_int_equal(fault.error_code, PF_WRITE);
+    assert_int_equal(fault.address, 0x2000);
+    assert_memory_equal(layout_host_memory + 0xbff8, zeros, 8);
+}
+
+static void test_operand_read_only_page(void **state)
+{
+    uint64_t value = ~0ull;
+    struct fault fault;
+
+    (void)state;
+    long_mode();
+    vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
+    vcpu.exit.qualification = 0x3008;
+    assert_true(operand_read(&vcpu, &value, 8, &fault));
+    assert_int_equal(value, 0);
+    assert_false(operand_write(&vcpu, &value, 8, &fault));
+    assert_int_equal(fault.error_code, PF_PRESENT | PF_WRITE);
+    fake_vmcs[GUEST_SS_AR_BYTES.encoding] |= AR_DPL; /* CPL 3: a user's access to a supervisor page */
+    assert_false(operand_read(&vcpu, &value, 8, &fault));
+    assert_int_equal(fault.error_code, PF_PRESENT | PF_USER);
+}
+
+static void test_operand_outside_ram(void **state)
+{
+    uint64_t value = 0;
+    struct fault fault;
+
+    (void)state;
+    long_mode();
+    vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
+    vcpu.exit.qualification = 0x4000;
+    assert_true(operand_write(&vcpu, &value, 8, &fault));
+    assert_int_equal(writes_dropped, 1);
+    assert_true(operand_read(&vcpu, &value, 8, &fault));
+    assert_int_equal(value, ~0ull);
+}
+
+static void test_operand_table_outside_ram(void **state)
+{
+    struct fault fault;
+    uint64_t value;
+
+    (void)state;
+    long_mode();
+    fake_vmcs[GUEST_CR3.encoding] = 0x8000000000;
+    vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
+    assert_false(operand_read(&vcpu, &value, 8, &fault));
+    assert_int_equal(fault.error_code, PF_PRESENT | PF_RESERVED);
+}
+
+static void test_operand_sets_flags_of_4_byte_entries(void **state)
+{
+    const uint32_t directory = 0x2003, entries[2] = {0x8003, 0x9003};
+    uint32_t now[2];
+    struct fault fault;
+    uint64_t value = 1;
+
+    (void)state;
+    fake_vmcs[GUEST_CR0.encoding] = CR0_PE | CR0_PG;
+    fake_vmcs[GUEST_CR3.encoding] = 0x1000;
+    memcpy(layout_host_memory + 0x1000, &directory, 4);
+    memcpy(layout_host_memory + 0x2000, entries, 8);
+    vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 1);
+    vcpu.exit.qualification = 0x1010;
+    assert_true(operand_write(&vcpu, &value, 8, &fault));
+    memcpy(now, layout_host_memory + 0x2000, 8);
+    assert_int_equal(now[0], 0x8003);
+    assert_int_equal(now[1], 0x9003 | PTE_A | PTE_D);
+    assert_int_equal(layout_host_memory[0x9010], 1);
+}
+
+static void test_operand_pae_pointers_from_vmcs(void **state)
+{
+    const uint64_t directory = 0x2003, entry = 0x8003;
+    struct fault fault;
+    uint64_t value = 0x55;
+
+    (void)state;
+    fake_vmcs[GUEST_CR0.encoding] = CR0_PE | CR0_PG;
+    fake_vmcs[GUEST_CR4.encoding] = CR4_PAE;
+    fake_vmcs[GUEST_PDPTE3.encoding] = 0x1001;
+    memcpy(layout_host_memory + 0x1000, &directory, 8);
+    memcpy(layout_host_memory + 0x2000, &entry, 8);
+    vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 1);
+    vcpu.exit.qualification = 0xc0000020;
+    assert_true(operand_write(&vcpu, &value, 8, &fault));
+    assert_int_equal(layout_host_memory[0x8020], 0x55);
+}
+
+static void test_operand_registers(void **state)
+{
+    (void)state;
+    vcpu.regs[R15] = 0x1122334455667788;
+    fake_vmcs[GUEST_RSP.encoding] = 0xffffffff80001000;
+    assert_int_equal(operand_register_read(&vcpu, R15), 0x55667788);
+    assert_int_equal(operand_register_read(&vcpu, RSP), 0x80001000);
+    operand_register_write(&vcpu, RAX, 0x1122334455667788);
+    assert_int_equal(vcpu.regs[RAX], 0x55667788);
+    long_mode();
+    assert_int_equal(operand_register_read(&vcpu, R15), 0x1122334455667788);
+    assert_int_equal(operand_register_read(&vcpu, RSP), 0xffffffff80001000);
+    operand_register_write(&vcpu, RAX, 0x1122334455667788);
+    operand_register_write(&vcpu, RSP, 0x1000);
+    assert_int_equal(vcpu.regs[RAX], 0x1122334455667788);
+    assert_int_equal(fake_vmcs[GUEST_RSP.encoding], 0x1000);
+}
+
+static void test_operand_modes(void **state)
+{
+    struct fault fault;
+    gva_t gva;
+
+    (void)state;
+    assert_false(operand_long_mode());
+    fake_vmcs[GUEST_CS_AR_BYTES.encoding] |= AR_L; /* means nothing outside IA-32e mode */
+    assert_false(operand_long_mode());
+    long_mode();
+    assert_true(operand_long_mode());
+    assert_int_equal(operand_cpl(), 0);
+    vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
+    vcpu.exit.qualification = 0xff12000000000000;
+    assert_false(operand_address(&vcpu, 8, false, &gva, &fault));
+    fake_vmcs[GUEST_CR4.encoding] |= CR4_LA57;
+    assert_true(operand_address(&vcpu, 8, false, &gva, &fault));
+    fake_vmcs[GUEST_CS_AR_BYTES.encoding] &= ~AR_L;
+    assert_false(operand_long_mode());
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_decode_every_register),
+        TEST(test_decode_address_sizes),
+        TEST(test_segment_limit),
+        TEST(test_segment_expand_down),
+        TEST(test_segment_type),
+        TEST(test_segment_long_mode),
+        TEST(test_segment_canonical),
+        TEST(test_operand_protected_mode),
+        TEST(test_operand_rsp_from_vmcs),
+        TEST(test_operand_long_mode_across_pages),
+        TEST(test_operand_no_half_write),
+        TEST(test_operand_read_only_page),
+        TEST(test_operand_outside_ram),
+        TEST(test_operand_table_outside_ram),
+        TEST(test_operand_sets_flags_of_4_byte_entries),
+        TEST(test_operand_pae_pointers_from_vmcs),
+        TEST(test_operand_registers),
+        TEST(test_operand_modes),
+    };
+    return cmocka_run_group_tests_name("operand", tests, NULL, NULL);
+}
