@@ -26,6 +26,7 @@ extern const struct scenario exit_apic_scenarios[];
 extern const struct scenario inject_scenarios[];
 extern const struct scenario msrarea_scenarios[];
 extern const struct scenario ept_scenarios[];
+extern const struct scenario paging_scenarios[];
 extern const struct scenario mode_scenarios[];
 extern const struct scenario bitmap_scenarios[];
 extern const struct scenario trace_scenarios[];
