@@ -26,6 +26,7 @@ enum tag_type {
 #define ENTRY_MIN_SIZE 24
 
 #define ERRORS(ERROR)                                                                                                  \
+    ERROR(NONE, "no error")                                                                                            \
     ERROR(BLOCK_SHORT, "the boot information block is shorter than it says")                                           \
     ERROR(TAG_SIZE, "a tag of the boot information does not fit in the block")                                         \
     ERROR(NO_END, "the boot information has no end tag")                                                               \
@@ -40,14 +41,12 @@ enum tag_type {
     ERROR(NO_MAP, "the boot loader gave no memory map")
 
 enum error {
-    ERROR_NONE,
 #define ERROR(name, text) ERROR_##name,
     ERRORS(ERROR)
 #undef ERROR
 };
 
 static const char *const error_texts[] = {
-    "no error",
 #define ERROR(name, text) text,
     ERRORS(ERROR)
 #undef ERROR

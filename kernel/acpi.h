@@ -10,8 +10,8 @@
 
 struct acpi_cpu {
     uint32_t apic_id;
-    bool enabled;    /* else it may come later (hot-plug), or never */
-    hpa_t entry;     /* where its MADT entry lies */
+    bool enabled; /* else it may come later (hot-plug), or never */
+    hpa_t entry;  /* where its MADT entry lies */
     uint8_t entry_size;
 };
 

@@ -15,10 +15,10 @@ void machine_on_end(void (*print)(void));
 /* machine_end() with STATUS_PANIC, after the last trace records. */
 NORETURN void panic(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
-#define ASSERT(condition)                                                                          \
-    do {                                                                                           \
-        if (__builtin_expect(!(condition), 0))                                                     \
-            panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition);                  \
+#define ASSERT(condition)                                                                                              \
+    do {                                                                                                               \
+        if (__builtin_expect(!(condition), 0))                                                                         \
+            panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition);                                      \
     } while (0)
 
 #endif

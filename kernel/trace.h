@@ -7,19 +7,19 @@
 #include "kernel/base.h"
 
 /* TRACE(name, "a and b") */
-#define TRACE_TYPES(TRACE)                                                                         \
-    TRACE(EXIT_L1, "reason, rip")                                                                  \
-    TRACE(EXIT_L2, "reason, rip")                                                                  \
-    TRACE(REFLECT, "reason, qualification")                                                        \
-    TRACE(NESTED_ENTRY, "vmcs12, rip")                                                             \
-    TRACE(INJECT, "interruption information, error code")                                          \
+#define TRACE_TYPES(TRACE)                                                                                             \
+    TRACE(EXIT_L1, "reason, rip")                                                                                      \
+    TRACE(EXIT_L2, "reason, rip")                                                                                      \
+    TRACE(REFLECT, "reason, qualification")                                                                            \
+    TRACE(NESTED_ENTRY, "vmcs12, rip")                                                                                 \
+    TRACE(INJECT, "interruption information, error code")                                                              \
     TRACE(WATCH, "page, watchers")
 
 enum trace_type {
 #define TRACE(name, text) TRACE_##name,
     TRACE_TYPES(TRACE)
 #undef TRACE
-    TRACE_TYPE_COUNT
+        TRACE_TYPE_COUNT
 };
 
 #define TRACE_RECORDS 256u /* a power of two */

@@ -116,16 +116,16 @@ static inline uint64_t rdtsc(void)
     return (uint64_t)high << 32 | low;
 }
 
-#define X86_CR_ACCESSORS(n)                                                    \
-    static inline uint64_t read_cr##n(void)                                    \
-    {                                                                          \
-        uint64_t value;                                                        \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value));                  \
-        return value;                                                          \
-    }                                                                          \
-    static inline void write_cr##n(uint64_t value)                             \
-    {                                                                          \
-        __asm__ volatile("mov %0, %%cr" #n : : "r"(value) : "memory");         \
+#define X86_CR_ACCESSORS(n)                                                                                            \
+    static inline uint64_t read_cr##n(void)                                                                            \
+    {                                                                                                                  \
+        uint64_t value;                                                                                                \
+        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value));                                                          \
+        return value;                                                                                                  \
+    }                                                                                                                  \
+    static inline void write_cr##n(uint64_t value)                                                                     \
+    {                                                                                                                  \
+        __asm__ volatile("mov %0, %%cr" #n : : "r"(value) : "memory");                                                 \
     }
 X86_CR_ACCESSORS(0)
 X86_CR_ACCESSORS(2)

@@ -24,6 +24,7 @@ check-layers: ## no file includes a folder above its own
 	exit $$status
 
 check-format: ## sources are as .clang-format says
+	@command -v $(CLANG_FORMAT) >/dev/null || { echo "$(CLANG_FORMAT) is missing: run tools/setup" >&2; exit 1; }
 	@$(CLANG_FORMAT) --dry-run -Werror $(CHECKED_SOURCES)
 
 format: ## rewrite the sources as .clang-format says
