@@ -59,8 +59,8 @@ demo: setup all ## the story of the merged MSR bitmap, in seconds
 check: host-tests check-headers check-layers check-format ## unit tests and checks that need no emulator
 
 test: setup all linux-assets ## everything: check, guest scenarios, demo, Linux/KVM
-	$(MAKE) check
-	prove $(PROVE_FLAGS) $(sort $(wildcard tests/vm/*.t))
+	$(MAKE) check-headers check-layers check-format
+	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))
 
 clean: ## remove what was built, and what was fetched
 	rm -rf build compile_commands.json

@@ -10,7 +10,7 @@
 
 #define MAX_CPUS 64
 #define CPU_STACK_SIZE 16384
-#define IST_STACK_SIZE 4096
+#define IST_STACK_SIZE 8192 /* a panic prints its lines on one of these */
 
 struct cpu {
     struct cpu *self; /* first: this_cpu() reads it at GS:0 */

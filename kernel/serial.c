@@ -18,8 +18,8 @@
 #define LSR_ALL_SENT 0x40
 #define DIVISOR_115200 1
 
-/* Polls before a character is given up: more than its time on the line at 9600 baud on a fast machine. */
-#define WAIT_POLLS 1000000u
+/* Polls before a character is given up: about a tenth of a second, many times what 9600 baud need. */
+#define WAIT_POLLS 100000u
 
 static bool wait_for(uint16_t port, uint8_t status)
 {
