@@ -50,17 +50,20 @@ help: ## list the targets
 setup: ## install what Debian packages the tests and runs need
 	tools/setup
 
-run: setup nestor linux-assets ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2
+# These run on a machine that has only git, make and gcc: what builds comes after setup, also under -j.
+run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2
+	$(MAKE) nestor linux-assets
 	tools/run-stack
 
-demo: setup all ## the story of the merged MSR bitmap, in seconds
+demo: setup ## the story of the merged MSR bitmap, in seconds
+	$(MAKE) all
 	tools/nestor-run --nestor "stats=0xf8" --l1 build/guests/demo.elf
 
-check: host-tests check-headers check-layers check-format ## unit tests and checks that need no emulator
-
-test: setup all linux-assets ## everything: check, guest scenarios, demo, Linux/KVM
-	$(MAKE) check-headers check-layers check-format
+test: setup ## everything: check, guest scenarios, demo, Linux/KVM
+	$(MAKE) all linux-assets check-headers check-layers check-format
 	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))
+
+check: host-tests check-headers check-layers check-format ## unit tests and checks that need no emulator
 
 clean: ## remove what was built, and what was fetched
 	rm -rf build compile_commands.json
