@@ -105,7 +105,7 @@ static enum step walk_level(struct walk *w, gpa_t table, unsigned level)
     w->entry[w->entries++] = entry;
     w->user = w->user && (entry & PTE_U);
     w->writable = w->writable && (entry & PTE_W);
-    w->no_execute = w->no_execute || (w->mode != &mode_32bit && (entry & PTE_NX));
+    w->no_execute = w->no_execute || (entry & PTE_NX); /* an entry of 4 bytes has no such bit */
     return entry_is_leaf(w, entry, level) ? STEP_LEAF : STEP_DOWN;
 }
 

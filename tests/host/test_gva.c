@@ -250,7 +250,7 @@ static void test_pae_pointer_registers(void **state)
         memset(f.state.pdpte, 0, sizeof f.state.pdpte);
         f.state.pdpte[i] = table_at(2) | P; /* no U, no W there: these bits have no meaning in a PDPTE */
         expect_gpa(gva, GVA_READ | GVA_USER, 0x1234456);
-        f.state.pdpte[i] = 0;
+        f.state.pdpte[i] = table_at(2);
         expect_fault(gva, GVA_READ | GVA_USER, PF_USER);
     }
 }
