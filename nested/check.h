@@ -24,11 +24,14 @@ enum check_kind { CHECK_OK, CHECK_FAIL_CONTROLS, CHECK_FAIL_HOST, CHECK_FAIL_GUE
 struct check_result {
     enum check_kind kind;
     const char *rule;       /* the name of the row that failed, for the log */
+    const char *citation;   /* the SDM's section that has it */
     uint64_t value;         /* the offending field's value */
     uint64_t qualification; /* of exit 33: SDM 3C 27.8 "VM-Entry Failures During or After Loading Guest State" */
 };
 
 /* Controls and host state (VMfail 7 or 8), then guest state (exit 33). The first failing row wins. */
 struct check_result check_entry(const struct vmcs12 *v, const struct check_context *context);
+/* Whether VM entry would accept the EPTP: INVEPT asks the same (SDM 3C 31.3 "INVEPT"). */
+bool check_eptp(const struct vmx_caps *caps, uint64_t eptp);
 
 #endif

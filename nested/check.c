@@ -1,0 +1,103 @@
+#include "nested/check.h"
+
+#include "kernel/msr.h"
+#include "kernel/x86.h"
+#include "nested/check_rows.h"
+
+bool check_value_canonical(const struct check *c)
+{
+    return check_canonical(c, c->value);
+}
+
+bool check_value_within_width(const struct check *c)
+{
+    return check_within_width(c, c->value);
+}
+
+/* Each byte a memory type that WRMSR of IA32_PAT takes: 0, 1, 4, 5, 6, 7. */
+bool check_value_is_pat(const struct check *c)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned type = c->value >> (8 * i) & 0xff;
+        if (type > 7 || type == 2 || type == 3)
+            return false;
+    }
+    return true;
+}
+
+bool check_efer_reserved(const struct check *c)
+{
+    return (c->value & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) == 0;
+}
+
+bool check_cr4_fixed(const struct check *c)
+{
+    return (c->value & c->caps->cr4_fixed0) == c->caps->cr4_fixed0 && (c->value & ~c->caps->cr4_fixed1) == 0;
+}
+
+static uint64_t guest_mode(const struct vmcs12 *v, uint32_t proc2)
+{
+    bool pae = v->GUEST_CR0 & CR0_PG && v->GUEST_CR4 & CR4_PAE && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
+    uint64_t mode = v->GUEST_RFLAGS & RFLAGS_VM ? MODE_V8086 : MODE_NOT_V8086;
+
+    if (!(proc2 & PROC2_UNRESTRICTED))
+        mode |= MODE_RESTRICTED;
+    if (pae)
+        mode |= proc2 & PROC2_EPT ? MODE_PAE : MODE_PAE_IN_MEMORY;
+    if (v->VMCS_LINK_POINTER != UINT64_MAX)
+        mode |= MODE_LINKED;
+    if (v->GUEST_INTERRUPTIBILITY & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS) || v->GUEST_ACTIVITY_STATE == ACTIVITY_HLT)
+        mode |= MODE_BS_MATTERS;
+    return mode;
+}
+
+static bool row_fails(struct check *c, const struct check_row *row)
+{
+    if ((c->word[row->word] & row->when) != row->when)
+        return false;
+    c->value = c->v->field[row->field];
+    c->segment = row->segment;
+    return !row->holds(c);
+}
+
+const struct check_table *const check_order[CHECK_TABLES] = {
+    &check_execution_controls, &check_exit_controls, &check_entry_controls,  &check_host_registers,
+    &check_host_segments,      &check_host_space,    &check_guest_registers, &check_guest_segments,
+    &check_guest_tables,       &check_guest_rip,     &check_guest_state,     &check_guest_pdptes,
+};
+
+static struct check make_check(const struct vmcs12 *v, const struct check_context *context)
+{
+    uint32_t proc2 = vmcs12_proc2(v);
+
+    return (struct check){
+        .v = v,
+        .caps = context->caps,
+        .context = context,
+        .word = {[CHECK_PIN] = v->PIN_CONTROLS,
+                 [CHECK_PROC] = v->PROC_CONTROLS,
+                 [CHECK_PROC2] = proc2,
+                 [CHECK_EXIT] = v->EXIT_CONTROLS,
+                 [CHECK_ENTRY] = v->ENTRY_CONTROLS,
+                 [CHECK_EVENT] = v->ENTRY_INTERRUPTION_INFO & INTR_VALID ? v->ENTRY_INTERRUPTION_INFO : 0,
+                 [CHECK_MODE] = guest_mode(v, proc2)},
+    };
+}
+
+struct check_result check_entry(const struct vmcs12 *v, const struct check_context *context)
+{
+    struct check c = make_check(v, context);
+
+    for (unsigned t = 0; t < CHECK_TABLES; t++) {
+        const struct check_table *table = check_order[t];
+
+        for (const struct check_row *row = table->rows; row < table->rows + table->count; row++)
+            if (row_fails(&c, row))
+                return (struct check_result){.kind = table->kind,
+                                             .rule = row->rule,
+                                             .citation = table->citation,
+                                             .value = c.value,
+                                             .qualification = row->qualification};
+    }
+    return (struct check_result){.kind = CHECK_OK};
+}
