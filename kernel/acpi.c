@@ -12,6 +12,7 @@
 /* 5.2.6 "System Description Table Header" */
 #define HEADER_SIZE 36
 #define HEADER_LENGTH 4
+#define HEADER_CHECKSUM 9
 #define TABLE_LIMIT (1 * MIB) /* a longer one is taken for damaged */
 
 /* 5.2.9 "Fixed ACPI Description Table (FADT)" */
@@ -227,4 +228,14 @@ const char *acpi_error(int error)
     default:
         return "no error";
     }
+}
+
+void acpi_disable_cpu(void *madt, void *entry)
+{
+    const uint32_t none = 0;
+    uint8_t *table = madt, *at = entry;
+
+    memcpy(at[0] == ENTRY_LAPIC ? at + 4 : at + 8, &none, sizeof none);
+    table[HEADER_CHECKSUM] = 0;
+    table[HEADER_CHECKSUM] = (uint8_t)-sum_bytes(table, get32(table + HEADER_LENGTH));
 }

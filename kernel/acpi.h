@@ -40,5 +40,8 @@ typedef bool (*acpi_read_fn)(void *context, hpa_t address, void *buffer, uint64_
 MUST_CHECK int acpi_parse(const void *rsdp, uint64_t rsdp_size, acpi_read_fn read, void *context,
                           struct acpi_info *info);
 const char *acpi_error(int error);
+/* Marks a processor's entry as neither enabled nor to come, and mends the MADT's checksum. Both point into the table as
+ * acpi_parse() found it. */
+void acpi_disable_cpu(void *madt, void *entry);
 
 #endif

@@ -54,7 +54,7 @@ static NORETURN void stop(int status)
         cpu_halt();
 }
 
-static NORETURN void end(int status, const char *reason)
+void machine_report(int status, const char *reason)
 {
     void (*print)(void) = print_at_end;
 
@@ -63,6 +63,11 @@ static NORETURN void end(int status, const char *reason)
     if (print)
         print();
     log_raw("nestor: exit status %d (%s)", status, reason);
+}
+
+static NORETURN void end(int status, const char *reason)
+{
+    machine_report(status, reason);
     stop(status);
 }
 

@@ -10,6 +10,8 @@
 
 /* Prints "nestor: exit status N (reason)" and ends the run as the option "on-exit" says. */
 NORETURN void machine_end(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The first half of machine_end(): for when the machine is about to end by what L1 does. */
+void machine_report(int status, const char *reason);
 /* Registers what is to be printed before that line; the last one registered wins. */
 void machine_on_end(void (*print)(void));
 /* machine_end() with STATUS_PANIC, after the last trace records. */

@@ -11,6 +11,7 @@
 #include "mm/gmem.h"
 #include "mm/memmap.h"
 #include "vmx/caps.h"
+#include "vmx/cpuid_policy.h"
 #include "vmx/vmcs.h"
 
 /* General registers in the order in which instructions number them. */
@@ -39,25 +40,36 @@ struct vm {
     uint64_t msr_policy_generation;
     uint8_t *io_bitmap_a, *io_bitmap_b; /* L0's own ports, for vmcs01; vmx/io.c */
     uint16_t pm1a_control, pm1b_control; /* ports by which L1 turns the machine off; 0: none */
+    struct vmx_caps caps12; /* what is offered to L1 (nested/caps12) */
+    /* Value of a capability MSR of caps12, false for #GP: nested/caps12 fills the slot. */
+    bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
+    struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
 };
 
 struct nested; /* nested/nested.h */
 
 struct vcpu {
     uint64_t regs[GPR_COUNT]; /* regs[RSP] is unused: GUEST_RSP holds it. First: entry.asm addresses it. */
+    bool launched;            /* of the current VMCS: VMRESUME, else VMLAUNCH. entry.asm reads it. */
+    bool in_l2;               /* vmcs02 is current and L2 runs */
+    bool nmi_window;          /* L0 itself waits for the window in the current VMCS */
+    bool l1_in_vmx;           /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
     struct vm *vm;
     struct cpu *cpu;
     hpa_t vmcs01;
+    bool vmcs01_launched; /* kept here while vmcs02 is current */
     struct vmexit exit;
-    bool launched;     /* of the current VMCS: VMRESUME, else VMLAUNCH */
-    bool in_l2;        /* vmcs02 is current and L2 runs */
-    bool nmi_pending;  /* for the guest */
-    uint64_t cr2_shadow; /* unused by hardware switching; kept by entry.asm only where needed */
-    uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */
-    uint64_t feature_control;
-    struct nested *nested;
-    /* Event that the next entry of the current VMCS delivers, 0 when none: interruption-information format. */
+    /* The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
     uint32_t inject_info, inject_error_code, inject_length;
+    uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */
+    uint64_t feature_control;  /* IA32_FEATURE_CONTROL as L1 reads it */
+    struct nested *nested;
+    struct {
+        uint64_t *entry; /* leaf whose page is open for one instruction (vmx/step.h); NULL: no step under way */
+        uint32_t pin_controls, timer; /* as they were before it */
+    } step;
+    void *stack_word; /* HOST_RSP: see entry.asm */
+    uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
 };
 
 #endif

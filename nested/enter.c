@@ -1,0 +1,214 @@
+#include "nested/enter.h"
+
+#include "kernel/log.h"
+#include "kernel/msr.h"
+#include "kernel/trace.h"
+#include "nested/check.h"
+#include "nested/insn.h"
+#include "nested/msr_area.h"
+#include "nested/prepare.h"
+#include "nested/slot.h"
+#include "vmx/dump.h"
+#include "vmx/event.h"
+#include "vmx/exit.h"
+#include "vmx/vmcs_setup.h"
+#include "vmx/vpid.h"
+
+static void check_read(void *context, gpa_t gpa, void *buffer, unsigned len)
+{
+    gmem_read(context, gpa, buffer, len);
+}
+
+static struct check_result check_current(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    struct check_context context = {
+        .caps = &vcpu->vm->caps12,
+        .l1_long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0,
+        .l1_cr0 = cr_read_cr0(),
+        .l1_cr4 = cr_read_cr4(),
+        .read = check_read,
+        .context = &vcpu->vm->gmem,
+        .current_vmptr = nested->current->vmptr,
+        .vmxon_pointer = nested->vmxon_pointer,
+    };
+    return check_entry(nested->current->v, &context);
+}
+
+/* What a person who writes a hypervisor wants to know; bounded, as L1 may fail entries for ever. */
+static void log_failure(struct nested *nested, const struct check_result *result)
+{
+    static const char *const kinds[] = {"", "VMfail 7 (controls)", "VMfail 8 (host state)", "exit 33 (guest state)"};
+    count(COUNT_NESTED_ENTRY_FAILS);
+    if (nested->entry_failures_logged++ < 64)
+        log_info("nested", "entry of vmcs12 at gpa1=%lx refused: %s: rule \"%s\", value %lx", nested->current->vmptr,
+                 kinds[result->kind], result->rule, result->value);
+}
+
+/* L1's own registers that an L2 starts with when its VM-entry controls do not load them. Current: vmcs01. */
+static struct l1_registers read_l1_registers(void)
+{
+    return (struct l1_registers){
+        .dr7 = vmcs_read(GUEST_DR7),
+        .debugctl = vmcs_read(GUEST_DEBUGCTL),
+        .pat = vmcs_read(GUEST_PAT),
+        .efer = vmcs_read(GUEST_EFER),
+    };
+}
+
+/* Back to vmcs01 after vmcs02 was made current. */
+static void leave_l2(struct vcpu *vcpu)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    if (vcpu->nmi_window)
+        event_cancel_nmi_window(vcpu);
+    slot->vmcs02_launched = vcpu->launched;
+    vcpu->in_l2 = false;
+    vmcs_load(vcpu->vmcs01);
+    vcpu->launched = true;
+}
+
+/* Current: vmcs01. */
+static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    struct l1_registers l1 = read_l1_registers();
+    struct vmcs12 *v = slot->v;
+    if (vcpu->nmi_window)
+        event_cancel_nmi_window(vcpu);
+    prepare_bitmaps(vcpu->nested, slot);
+    vmcs_load(slot->vmcs02);
+    vcpu->in_l2 = true;
+    vcpu->launched = slot->vmcs02_launched;
+    prepare_vmcs02(vcpu->nested, slot, &l1);
+
+    uint32_t failed = msr_area_load(vcpu, v->ENTRY_MSR_LOAD_ADDR, (uint32_t)v->ENTRY_MSR_LOAD_COUNT);
+    if (failed) {
+        leave_l2(vcpu);
+        nested_entry_failure(vcpu, EXIT_MSR_LOAD_FAIL, failed);
+        return;
+    }
+    slot->was_launched = v->launched != 0;
+    v->launched = 1;
+    count(COUNT_NESTED_ENTRIES);
+    trace(TRACE_NESTED_ENTRY, slot->vmptr, v->GUEST_RIP);
+}
+
+void nested_enter(struct vcpu *vcpu, bool launch)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    if (!insn_permitted(vcpu))
+        return;
+    if (!slot) {
+        insn_fail_invalid(vcpu);
+        return;
+    }
+    if (vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) {
+        insn_fail(vcpu, VMXERR_ENTRY_MOV_SS);
+        return;
+    }
+    if (launch == (slot->v->launched != 0)) {
+        insn_fail(vcpu, launch ? VMXERR_VMLAUNCH_NOT_CLEAR : VMXERR_VMRESUME_NOT_LAUNCHED);
+        return;
+    }
+    struct check_result result = check_current(vcpu);
+    if (result.kind == CHECK_OK) {
+        start_l2(vcpu, slot);
+        return;
+    }
+    log_failure(vcpu->nested, &result);
+    if (result.kind == CHECK_FAIL_GUEST)
+        nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result.qualification);
+    else
+        insn_fail(vcpu, result.kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
+}
+
+/* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */
+static void resume_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct l1_registers *l2, uint64_t l2_cr0)
+{
+    host_state_load(vcpu, v, l2->efer, l2->pat, l2_cr0);
+    if (!(merge_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
+        vpid_flush_l1(vcpu);
+    if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT))
+        dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");
+}
+
+void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
+{
+    struct vmcs12 *v = vcpu->nested->current->v;
+    struct l1_registers l1 = read_l1_registers();
+    v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
+    v->EXIT_QUALIFICATION = qualification;
+    vcpu->inject_info = 0;
+    resume_l1(vcpu, v, &l1, vmcs_read(GUEST_CR0));
+}
+
+/* Current: vmcs02. What SDM 3C 28.2 "Recording VM-Exit Information" prescribes. */
+static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
+{
+    v->EXIT_REASON = exit->reason;
+    v->EXIT_QUALIFICATION = exit->qualification;
+    v->EXIT_INTERRUPTION_INFO = exit->interruption_info;
+    v->IDT_VECTORING_INFO = exit->idt_vectoring_info;
+    v->EXIT_INSTRUCTION_LENGTH = exit->instruction_length;
+    v->EXIT_INSTRUCTION_INFO = exit->instruction_info;
+    v->GUEST_LINEAR_ADDRESS = exit->guest_linear_address;
+    v->GUEST_PHYSICAL_ADDRESS = exit->guest_physical_address;
+    if (exit->interruption_info & INTR_ERROR_CODE)
+        v->EXIT_INTERRUPTION_ERROR_CODE = exit->interruption_error_code;
+    if (exit->idt_vectoring_info & INTR_ERROR_CODE)
+        v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
+    v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
+}
+
+void nested_reflect(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    struct vmcs12_slot *slot = nested->current;
+    struct vmcs12 *v = slot->v;
+    struct l1_registers l2;
+    bool nmi = vcpu->exit.reason == EXIT_EXCEPTION_NMI && GET(vcpu->exit.interruption_info, INTR_TYPE) == INTR_TYPE_NMI;
+
+    record_exit(&vcpu->exit, v);
+    save_vmcs02(nested, slot, &l2);
+    uint64_t l2_cr0 = vmcs_read(GUEST_CR0);
+    if (msr_area_store(vcpu, v->EXIT_MSR_STORE_ADDR, (uint32_t)v->EXIT_MSR_STORE_COUNT))
+        dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
+    leave_l2(vcpu);
+    resume_l1(vcpu, v, &l2, l2_cr0);
+    if (nmi) /* SDM 3C 28.5.5: an exit due to an NMI blocks further NMIs */
+        vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
+    count(COUNT_EXITS_REFLECTED);
+    trace(TRACE_REFLECT, vcpu->exit.reason, vcpu->exit.qualification);
+}
+
+void nested_hardware_entry_failure(struct vcpu *vcpu)
+{
+    uint32_t reason = vcpu->exit.reason;
+    uint64_t qualification = vcpu->exit.qualification;
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    log_warn("nested", "the CPU refused vmcs02 with exit reason %u: no rule of Nestor's did", reason);
+    slot->v->launched = slot->was_launched;
+    vcpu->launched = slot->was_launched;
+    leave_l2(vcpu);
+    nested_entry_failure(vcpu, reason, qualification);
+}
+
+void nested_late_failure(struct vcpu *vcpu, uint32_t error)
+{
+    log_warn("nested", "the CPU refused vmcs02 with VM-instruction error %u: no rule of Nestor's did", error);
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    slot->v->launched = slot->was_launched;
+    vcpu->inject_info = 0;
+    leave_l2(vcpu);
+    insn_fail(vcpu, error == VMXERR_ENTRY_HOST_STATE ? VMXERR_ENTRY_CONTROLS : error);
+}
+
+void insn_exit_vmlaunch(struct vcpu *vcpu)
+{
+    nested_enter(vcpu, true);
+}
+
+void insn_exit_vmresume(struct vcpu *vcpu)
+{
+    nested_enter(vcpu, false);
+}

@@ -1,0 +1,12 @@
+/* What nested/ does for the loop of vmx/run: the hooks' functions.
+ * Current: vmcs02, L2 has exited; afterwards the VMCS of whoever runs next.
+ * nested/nested.c registers them. */
+#ifndef NESTED_EXIT_H
+#define NESTED_EXIT_H
+
+#include "vmx/vcpu.h"
+
+bool nested_exit_from_l2(struct vcpu *vcpu);
+bool nested_nmi_to_l1(struct vcpu *vcpu);
+
+#endif

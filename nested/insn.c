@@ -1,0 +1,198 @@
+#include "nested/insn.h"
+
+#include "kernel/msr.h"
+#include "kernel/x86.h"
+#include "nested/slot.h"
+#include "vmx/event.h"
+#include "vmx/exit.h"
+#include "vmx/operand.h"
+#include "vmx/run.h"
+
+static void set_flags(struct vcpu *vcpu, uint64_t flags)
+{
+    vmcs_write(GUEST_RFLAGS, (vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC) | flags);
+    vcpu_skip_instruction(vcpu);
+}
+
+void insn_succeed(struct vcpu *vcpu)
+{
+    set_flags(vcpu, 0);
+}
+
+void insn_fail_invalid(struct vcpu *vcpu)
+{
+    set_flags(vcpu, RFLAGS_CF);
+}
+
+void insn_fail(struct vcpu *vcpu, uint32_t error)
+{
+    struct vmcs12_slot *current = vcpu->nested->current;
+    if (!current) {
+        insn_fail_invalid(vcpu);
+        return;
+    }
+    current->v->VM_INSTRUCTION_ERROR = error;
+    set_flags(vcpu, RFLAGS_ZF);
+}
+
+/* Modes in which no VMX instruction exists: real-address, virtual-8086, compatibility. */
+static bool wrong_mode(void)
+{
+    bool compatibility = (vmcs_read(GUEST_EFER) & EFER_LMA) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L);
+    return !(cr_read_cr0() & CR0_PE) || (vmcs_read(GUEST_RFLAGS) & RFLAGS_VM) || compatibility;
+}
+
+bool insn_permitted(struct vcpu *vcpu)
+{
+    if (!vcpu->nested->vmxon || wrong_mode()) {
+        event_inject_ud(vcpu);
+        return false;
+    }
+    if (operand_cpl() > 0) {
+        event_inject_gp(vcpu, 0);
+        return false;
+    }
+    return true;
+}
+
+/* The 64-bit physical address that the memory operand holds. False: the fault is queued. */
+static bool read_pointer(struct vcpu *vcpu, gpa_t *pointer)
+{
+    struct fault fault;
+    if (operand_read(vcpu, pointer, sizeof(*pointer), &fault))
+        return true;
+    event_inject(vcpu, &fault);
+    return false;
+}
+
+static bool pointer_valid(const struct vcpu *vcpu, gpa_t pointer)
+{
+    return IS_ALIGNED(pointer, PAGE_SIZE) && !(pointer >> vcpu->vm->caps12.address_bits);
+}
+
+/* The first word of a region. Bit 31 marks a shadow VMCS. */
+static uint32_t read_revision(const struct vcpu *vcpu, gpa_t pointer)
+{
+    uint32_t revision;
+    gmem_read(&vcpu->vm->gmem, pointer, &revision, sizeof(revision));
+    return revision;
+}
+
+static bool fixed_bits_hold(uint64_t value, uint64_t fixed0, uint64_t fixed1)
+{
+    return (value & fixed0) == fixed0 && !(value & ~fixed1);
+}
+
+void insn_exit_vmxon(struct vcpu *vcpu)
+{
+    const struct vmx_caps *caps = &vcpu->vm->caps12;
+    struct nested *nested = vcpu->nested;
+    const uint64_t needed = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
+    gpa_t pointer;
+    if (!(cr_read_cr4() & CR4_VMXE) || wrong_mode()) {
+        event_inject_ud(vcpu);
+        return;
+    }
+    if (operand_cpl() > 0 ||
+        (!nested->vmxon && (!fixed_bits_hold(cr_read_cr0(), caps->cr0_fixed0, caps->cr0_fixed1) ||
+                            !fixed_bits_hold(cr_read_cr4(), caps->cr4_fixed0, caps->cr4_fixed1) ||
+                            (vcpu->feature_control & needed) != needed))) {
+        event_inject_gp(vcpu, 0);
+        return;
+    }
+    if (nested->vmxon) {
+        insn_fail(vcpu, VMXERR_VMXON_IN_ROOT);
+        return;
+    }
+    if (!read_pointer(vcpu, &pointer))
+        return;
+    if (!pointer_valid(vcpu, pointer) || read_revision(vcpu, pointer) != GET(caps->basic, VMX_BASIC_REVISION)) {
+        insn_fail_invalid(vcpu);
+        return;
+    }
+    nested->vmxon = true;
+    nested->vmxon_pointer = pointer;
+    vcpu->l1_in_vmx = true;
+    cr_update_masks(vcpu);
+    insn_succeed(vcpu);
+}
+
+void insn_exit_vmxoff(struct vcpu *vcpu)
+{
+    if (!insn_permitted(vcpu))
+        return;
+    slot_release_all(vcpu->nested);
+    vcpu->nested->vmxon = false;
+    vcpu->l1_in_vmx = false;
+    cr_update_masks(vcpu);
+    insn_succeed(vcpu);
+}
+
+void insn_exit_vmclear(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    static const uint32_t clear = 0;
+    gpa_t pointer;
+    if (!insn_permitted(vcpu) || !read_pointer(vcpu, &pointer))
+        return;
+    if (!pointer_valid(vcpu, pointer)) {
+        insn_fail(vcpu, VMXERR_VMCLEAR_ADDRESS);
+        return;
+    }
+    if (pointer == nested->vmxon_pointer) {
+        insn_fail(vcpu, VMXERR_VMCLEAR_VMXON_POINTER);
+        return;
+    }
+    struct vmcs12_slot *slot = slot_find(nested, pointer);
+    if (slot)
+        slot_release(nested, slot);
+    gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), &clear, sizeof(clear));
+    insn_succeed(vcpu);
+}
+
+void insn_exit_vmptrld(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    gpa_t pointer;
+    if (!insn_permitted(vcpu) || !read_pointer(vcpu, &pointer))
+        return;
+    if (!pointer_valid(vcpu, pointer)) {
+        insn_fail(vcpu, VMXERR_VMPTRLD_ADDRESS);
+        return;
+    }
+    if (pointer == nested->vmxon_pointer) {
+        insn_fail(vcpu, VMXERR_VMPTRLD_VMXON_POINTER);
+        return;
+    }
+    if (read_revision(vcpu, pointer) != GET(vcpu->vm->caps12.basic, VMX_BASIC_REVISION)) {
+        insn_fail(vcpu, VMXERR_VMPTRLD_REVISION);
+        return;
+    }
+    struct vmcs12_slot *slot = slot_load(nested, pointer);
+    if (!slot) { /* the pool is exhausted; docs/LIMITS.md */
+        insn_fail(vcpu, VMXERR_VMPTRLD_ADDRESS);
+        return;
+    }
+    nested->current = slot;
+    insn_succeed(vcpu);
+}
+
+void insn_exit_vmptrst(struct vcpu *vcpu)
+{
+    struct fault fault;
+    if (!insn_permitted(vcpu))
+        return;
+    gpa_t pointer = vcpu->nested->current ? vcpu->nested->current->vmptr : VMPTR_NONE;
+    if (!operand_write(vcpu, &pointer, sizeof(pointer), &fault)) {
+        event_inject(vcpu, &fault);
+        return;
+    }
+    insn_succeed(vcpu);
+}
+
+/* Without SMM's dual monitor there is nothing to call from root operation. SDM 3C 31.3 "VMCALL—Call to VM Monitor" */
+void insn_exit_vmcall(struct vcpu *vcpu)
+{
+    if (insn_permitted(vcpu))
+        insn_fail(vcpu, VMXERR_VMCALL_IN_ROOT);
+}

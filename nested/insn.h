@@ -1,0 +1,30 @@
+/* VMXON to INVVPID as L1 executes them (SDM 3C chapter 31 "VMX Instruction Reference").
+ * Current: vmcs01, whose last exit is the instruction.
+ * nested/nested.c enters them into the exit table; nested/enter reports results through the three functions. */
+#ifndef NESTED_INSN_H
+#define NESTED_INSN_H
+
+#include "nested/nested.h"
+
+void insn_exit_vmxon(struct vcpu *vcpu);
+void insn_exit_vmxoff(struct vcpu *vcpu);
+void insn_exit_vmclear(struct vcpu *vcpu);
+void insn_exit_vmptrld(struct vcpu *vcpu);
+void insn_exit_vmptrst(struct vcpu *vcpu);
+void insn_exit_vmread(struct vcpu *vcpu);
+void insn_exit_vmwrite(struct vcpu *vcpu);
+void insn_exit_vmlaunch(struct vcpu *vcpu);
+void insn_exit_vmresume(struct vcpu *vcpu);
+void insn_exit_vmcall(struct vcpu *vcpu);
+void insn_exit_invept(struct vcpu *vcpu);
+void insn_exit_invvpid(struct vcpu *vcpu);
+
+/* VMsucceed, VMfailInvalid, VMfail(error): flags of L1, error number, and on past the instruction. SDM 3C 31.2 */
+void insn_succeed(struct vcpu *vcpu);
+void insn_fail_invalid(struct vcpu *vcpu);
+void insn_fail(struct vcpu *vcpu, uint32_t error);
+/* The checks that all VMX instructions but VMXON share: #UD outside VMX operation or in the wrong mode, #GP(0) above
+ * CPL 0. False: the fault is queued. */
+MUST_CHECK bool insn_permitted(struct vcpu *vcpu);
+
+#endif

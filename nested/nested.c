@@ -1,0 +1,56 @@
+#include "nested/nested.h"
+
+#include "kernel/log.h"
+#include "mm/page.h"
+#include "nested/enter.h"
+#include "nested/exit.h"
+#include "nested/insn.h"
+#include "nested/prepare.h"
+#include "vmx/run.h"
+
+/* Pages that one processor's EPT02s may take: an eighth of what is free when it starts, for there may be many. */
+#define EPT02_SHARE 2
+
+static void register_handlers(void)
+{
+    exit_handlers[EXIT_VMXON] = insn_exit_vmxon;
+    exit_handlers[EXIT_VMXOFF] = insn_exit_vmxoff;
+    exit_handlers[EXIT_VMCLEAR] = insn_exit_vmclear;
+    exit_handlers[EXIT_VMPTRLD] = insn_exit_vmptrld;
+    exit_handlers[EXIT_VMPTRST] = insn_exit_vmptrst;
+    exit_handlers[EXIT_VMREAD] = insn_exit_vmread;
+    exit_handlers[EXIT_VMWRITE] = insn_exit_vmwrite;
+    exit_handlers[EXIT_VMLAUNCH] = insn_exit_vmlaunch;
+    exit_handlers[EXIT_VMRESUME] = insn_exit_vmresume;
+    exit_handlers[EXIT_VMCALL] = insn_exit_vmcall;
+    exit_handlers[EXIT_INVEPT] = insn_exit_invept;
+    exit_handlers[EXIT_INVVPID] = insn_exit_invvpid;
+    nested_hooks = (struct nested_hooks){
+        .exit_from_l2 = nested_exit_from_l2,
+        .entry_failed = nested_late_failure,
+        .nmi_to_l1 = nested_nmi_to_l1,
+    };
+}
+
+int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
+{
+    const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
+    struct nested *nested = page_alloc_run(pages);
+    uint8_t *scratch = page_alloc();
+    unsigned share = (unsigned)(page_count_free() / EPT02_SHARE);
+    if (!nested || !scratch || ept12_init(&nested->ept12, shared, &vcpu->vm->caps12, share)) {
+        log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
+        return -1;
+    }
+    nested->vcpu = vcpu;
+    nested->scratch_page = scratch;
+    nested->vmxon_pointer = VMPTR_NONE;
+    nested->bitmaps.gmem = &vcpu->vm->gmem;
+    nested->bitmaps.watch = &vcpu->vm->watch;
+    for (unsigned i = 0; i < NESTED_SLOTS; i++)
+        nested->slot[i].vmptr = VMPTR_NONE;
+    prepare_init(nested);
+    vcpu->nested = nested;
+    register_handlers();
+    return 0;
+}

@@ -1,0 +1,52 @@
+/* The state of nested VMX of one virtual processor: whether L1 is in VMX operation, its VMCSs that Nestor holds, and
+ * what belongs to each.
+ * nested_init() once per processor. All of it belongs to that processor; the watchers inside are told by ept_watch
+ * under its lock. Only nested/ looks inside. */
+#ifndef NESTED_NESTED_H
+#define NESTED_NESTED_H
+
+#include "nested/bitmap.h"
+#include "nested/caps12.h"
+#include "nested/ept12.h"
+#include "nested/vmcs12.h"
+#include "vmx/vcpu.h"
+
+#define NESTED_SLOTS 64
+#define VMPTR_NONE (~0ull)
+#define DIRTY_WORDS ((FIELD_COUNT + 63) / 64)
+
+/* One VMCS of L1's that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
+struct vmcs12_slot {
+    gpa_t vmptr; /* VMPTR_NONE: free */
+    struct vmcs12 *v;
+    hpa_t vmcs02;
+    bool vmcs02_ready;    /* Nestor's constant fields are in it */
+    bool vmcs02_launched;
+    bool was_launched;    /* vmcs12's launch state before the entry under way */
+    uint64_t last_used;
+    /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
+    uint64_t dirty[DIRTY_WORDS];
+    struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
+    uint64_t eptp02; /* as written to vmcs02 */
+};
+
+struct nested {
+    struct vcpu *vcpu;
+    bool vmxon;
+    gpa_t vmxon_pointer;
+    struct vmcs12_slot *current; /* NULL: no current VMCS */
+    struct vmcs12_slot slot[NESTED_SLOTS];
+    uint64_t clock;
+    uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
+    struct ept12 ept12;
+    struct merged_cache bitmaps;
+    uint16_t vpid_owner[64]; /* nested/vpid.c: which vpid12 a hardware VPID serves */
+    uint8_t *scratch_page;   /* where hardware writes of L2 go when L1 named no RAM */
+    unsigned entry_failures_logged;
+};
+
+/* Registers the handlers of the VMX instructions and the hooks of vmx/run, and makes vcpu->nested. Current: vmcs01.
+ * 0, or -1 when pages run out. */
+MUST_CHECK int nested_init(struct vcpu *vcpu, struct ept12_shared *shared);
+
+#endif

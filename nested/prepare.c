@@ -1,0 +1,232 @@
+#include "nested/prepare.h"
+
+#include "kernel/layout.h"
+#include "kernel/panic.h"
+#include "kernel/x86.h"
+#include "nested/vpid.h"
+#include "vmx/event.h"
+#include "vmx/exit.h"
+#include "vmx/insn.h"
+#include "vmx/vmcs_setup.h"
+#include "vmx/vpid.h"
+
+/* Rows by what is done with them, as bits and as lists. All processors compute the same. */
+static uint64_t rows_copied[DIRTY_WORDS];   /* vmcs12 -> vmcs02 when dirty */
+static uint64_t rows_computed[DIRTY_WORDS]; /* a change makes the controls be computed again */
+static struct {
+    uint16_t row, encoding;
+} rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
+static unsigned rows_saved_count;
+
+void prepare_init(struct nested *nested)
+{
+    uint64_t ignored;
+    rows_saved_count = 0;
+    for (unsigned row = 0; row < FIELD_COUNT; row++) {
+        const struct vmcs_field *field = &vmcs_fields[row];
+        uint64_t bit = BIT(row % 64);
+        if (!vmread_checked(field->encoding, &ignored))
+            continue;
+        nested->field_offered[row / 64] |= bit;
+        if (field->merge == VMCS_MERGE_COPIED)
+            rows_copied[row / 64] |= bit;
+        else if (field->merge == VMCS_MERGE_COMPUTED)
+            rows_computed[row / 64] |= bit;
+        if (field->sync == VMCS_SYNC_BOTH) {
+            rows_saved[rows_saved_count].row = (uint16_t)row;
+            rows_saved[rows_saved_count++].encoding = field->encoding;
+        }
+    }
+}
+
+/* One bitmap of a slot follows the pointer in vmcs12: a compare when nothing changed. */
+static void follow_pointer(struct nested *nested, struct merged **m, enum merged_kind kind, bool used, gpa_t page)
+{
+    if (*m && (!used || (*m)->page != page)) {
+        merged_put(&nested->bitmaps, *m);
+        *m = NULL;
+    }
+    if (!*m && used)
+        *m = merged_get(&nested->bitmaps, kind, page);
+}
+
+void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vm *vm = nested->vcpu->vm;
+    const struct vmcs12 *v = slot->v;
+    const struct merged_policy msr = {vm->msr_bitmap, vm->msr_policy_generation};
+    const struct merged_policy io_a = {vm->io_bitmap_a, 1}, io_b = {vm->io_bitmap_b, 1};
+    bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) != 0;
+    bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
+    follow_pointer(nested, &slot->msr_bitmap, MERGED_MSR, use_msr, v->MSR_BITMAP);
+    follow_pointer(nested, &slot->io_bitmap_a, MERGED_IO_A, use_io, v->IO_BITMAP_A);
+    follow_pointer(nested, &slot->io_bitmap_b, MERGED_IO_B, use_io, v->IO_BITMAP_B);
+    if (slot->msr_bitmap)
+        merged_refresh(&nested->bitmaps, slot->msr_bitmap, msr);
+    if (slot->io_bitmap_a)
+        merged_refresh(&nested->bitmaps, slot->io_bitmap_a, io_a);
+    if (slot->io_bitmap_b)
+        merged_refresh(&nested->bitmaps, slot->io_bitmap_b, io_b);
+}
+
+/* Where the hardware shall read and write for L2: L1's page, or a page of Nestor's that holds nothing when L1 named no
+ * RAM of its own. */
+static hpa_t l1_page_or_scratch(const struct nested *nested, gpa_t page)
+{
+    if (gmem_is_ram(&nested->vcpu->vm->gmem, page))
+        return page;
+    return va_to_hpa(nested->scratch_page);
+}
+
+static void write_bitmaps(const struct nested *nested, const struct vmcs12_slot *slot, enum io_mode io)
+{
+    const struct vm *vm = nested->vcpu->vm;
+    const uint8_t *a = io == IO_MERGED_BITMAPS ? slot->io_bitmap_a->result : vm->io_bitmap_a;
+    const uint8_t *b = io == IO_MERGED_BITMAPS ? slot->io_bitmap_b->result : vm->io_bitmap_b;
+    vmcs_write(IO_BITMAP_A, va_to_hpa(a));
+    vmcs_write(IO_BITMAP_B, va_to_hpa(b));
+    if (slot->msr_bitmap)
+        vmcs_write(MSR_BITMAP, va_to_hpa(slot->msr_bitmap->result));
+}
+
+static void write_apic_pages(const struct nested *nested, const struct vmcs12 *v)
+{
+    if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
+        vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
+    if (merge_proc2(v) & PROC2_APIC_ACCESS)
+        vmcs_write(APIC_ACCESS_ADDR, ALIGN_DOWN(ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR).hpa, PAGE_SIZE));
+}
+
+static void write_vpid(struct nested *nested, const struct vmcs12 *v)
+{
+    if (!(nested->vcpu->vm->caps.proc2.may & PROC2_VPID))
+        return;
+    vmcs_write(VPID, merge_proc2(v) & PROC2_VPID ? nested_vpid(nested, (uint16_t)v->VPID) : VPID_L2_NONE);
+}
+
+/* All that depends on a control or pointer of L1's. */
+static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    struct merge_input in = {
+        .v = v,
+        .cpu = &nested->vcpu->vm->caps,
+        .msr_bitmap_merged = slot->msr_bitmap != NULL,
+        .io_bitmaps_merged = slot->io_bitmap_a && slot->io_bitmap_b,
+    };
+    struct merged_controls controls = merge_controls(&in);
+    vmcs_write(PIN_CONTROLS, controls.pin);
+    vmcs_write(PROC_CONTROLS, controls.proc);
+    vmcs_write(PROC2_CONTROLS, controls.proc2);
+    vmcs_write(EXIT_CONTROLS, controls.exit);
+    vmcs_write(ENTRY_CONTROLS, controls.entry);
+    write_bitmaps(nested, slot, controls.io);
+    write_apic_pages(nested, v);
+}
+
+/* EPT02 when L1 uses EPT for this L2, else EPT01 itself. */
+static void write_eptp(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    uint64_t eptp = merge_proc2(v) & PROC2_EPT ? ept12_eptp(&nested->ept12, v->EPT_POINTER)
+                                               : ept_pointer(&nested->vcpu->vm->ept01);
+    if (slot->eptp02 != eptp) {
+        slot->eptp02 = eptp;
+        vmcs_write(EPT_POINTER, eptp);
+    }
+}
+
+void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot)
+{
+    struct invalidate_descriptor descriptor = {.context = slot->eptp02};
+    if ((merge_proc2(slot->v) & PROC2_EPT) && ept12_take_invept(&nested->ept12, slot->v->EPT_POINTER))
+        ASSERT(insn_invept(INVEPT_SINGLE, descriptor) == VMX_OK);
+}
+
+/* Registers that are vmcs12's or L1's own by control. */
+static void write_optional_registers(const struct vmcs12 *v, const struct l1_registers *l1)
+{
+    bool debug = (v->ENTRY_CONTROLS & ENTRY_LOAD_DEBUG) != 0;
+    vmcs_write(GUEST_DR7, debug ? v->GUEST_DR7 : l1->dr7);
+    vmcs_write(GUEST_DEBUGCTL, debug ? v->GUEST_DEBUGCTL : l1->debugctl);
+    vmcs_write(GUEST_PAT, v->ENTRY_CONTROLS & ENTRY_LOAD_PAT ? v->GUEST_PAT : l1->pat);
+    vmcs_write(GUEST_EFER, merge_guest_efer(v, l1->efer));
+    if (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER)
+        vmcs_write(PREEMPTION_TIMER, (uint32_t)v->PREEMPTION_TIMER);
+}
+
+/* Without EPT the processor would read the PDPTEs from memory; under EPT01 it takes the fields. SDM 3C 27.3.2.4 */
+static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
+{
+    bool pae = (v->GUEST_CR0 & CR0_PG) && (v->GUEST_CR4 & CR4_PAE) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
+    if (pae && !(merge_proc2(v) & PROC2_EPT))
+        (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
+}
+
+static void queue_event(struct vcpu *vcpu, const struct vmcs12 *v)
+{
+    if (!(v->ENTRY_INTERRUPTION_INFO & INTR_VALID))
+        return;
+    vcpu->inject_info = (uint32_t)v->ENTRY_INTERRUPTION_INFO;
+    vcpu->inject_error_code = (uint32_t)v->ENTRY_EXCEPTION_ERROR_CODE;
+    vcpu->inject_length = (uint32_t)v->ENTRY_INSTRUCTION_LENGTH;
+}
+
+/* Copies the rows that L1 wrote. True when one of them is part of a computation. */
+static bool write_dirty(struct vmcs12_slot *slot)
+{
+    bool computed = false;
+    for (unsigned word = 0; word < DIRTY_WORDS; word++) {
+        uint64_t copy = slot->dirty[word] & rows_copied[word];
+        computed |= (slot->dirty[word] & rows_computed[word]) != 0;
+        slot->dirty[word] = 0;
+        while (copy) {
+            unsigned row = 64 * word + (unsigned)__builtin_ctzll(copy);
+            vmcs_write_encoding(vmcs_fields[row].encoding, slot->v->field[row]);
+            copy &= copy - 1;
+        }
+    }
+    return computed;
+}
+
+void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)
+{
+    struct vcpu *vcpu = nested->vcpu;
+    const struct vmcs12 *v = slot->v;
+    if (!slot->vmcs02_ready) {
+        vmcs_write_common(vcpu);
+        slot->vmcs02_ready = true;
+    }
+    if (write_dirty(slot))
+        write_controls(nested, slot);
+    write_vpid(nested, v);
+    write_eptp(nested, slot);
+    prepare_sync_ept02(nested, slot);
+    write_optional_registers(v, l1);
+    write_pdptes(vcpu, v);
+    if (!(merge_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
+        vpid_flush(vcpu, VPID_L2_NONE);
+    queue_event(vcpu, v);
+}
+
+void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2)
+{
+    struct vmcs12 *v = slot->v;
+    (void)nested;
+    for (unsigned i = 0; i < rows_saved_count; i++)
+        v->field[rows_saved[i].row] = vmcs_read_encoding(rows_saved[i].encoding);
+    l2->pat = vmcs_read(GUEST_PAT);
+    l2->efer = vmcs_read(GUEST_EFER);
+    if (v->EXIT_CONTROLS & EXITC_SAVE_DEBUG) {
+        v->GUEST_DR7 = vmcs_read(GUEST_DR7);
+        v->GUEST_DEBUGCTL = vmcs_read(GUEST_DEBUGCTL);
+    }
+    if (v->EXIT_CONTROLS & EXITC_SAVE_PAT)
+        v->GUEST_PAT = l2->pat;
+    if (v->EXIT_CONTROLS & EXITC_SAVE_EFER)
+        v->GUEST_EFER = l2->efer;
+    if ((v->EXIT_CONTROLS & EXITC_SAVE_TIMER) && (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER))
+        v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
+    if (merge_proc2(v) & PROC2_UNRESTRICTED)
+        v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+}

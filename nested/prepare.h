@@ -1,0 +1,25 @@
+/* What vmcs02 holds: written before an entry as far as L1 changed it, read back after an exit.
+ * nested/enter calls these; which VMCS must be current is said at each. */
+#ifndef NESTED_PREPARE_H
+#define NESTED_PREPARE_H
+
+#include "nested/merge.h"
+#include "nested/nested.h"
+
+/* Registers that entries and exits load only when a control says so, of the level that was left. */
+struct l1_registers {
+    uint64_t dr7, debugctl, pat, efer;
+};
+
+/* Merged MSR and I/O bitmaps of the slot, found or made and fresh. Any VMCS may be current. */
+void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
+/* Brings vmcs02 up to date with vmcs12. Current: the slot's vmcs02. */
+void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
+/* Copies L2's state to vmcs12; `l2` gets what L1 may have to go on with. Current: the slot's vmcs02. */
+void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2);
+/* Fills the lists of rows and the rows offered. Current: any VMCS. */
+void prepare_init(struct nested *nested);
+/* Executes the INVEPT that changes of EPT02 asked for. Current: vmcs02. */
+void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot);
+
+#endif

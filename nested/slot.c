@@ -1,0 +1,87 @@
+#include "nested/slot.h"
+
+#include "kernel/layout.h"
+#include "kernel/panic.h"
+#include "kernel/string.h"
+#include "mm/page.h"
+#include "vmx/insn.h"
+#include "vmx/vmcs_setup.h"
+
+struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
+{
+    for (unsigned i = 0; i < NESTED_SLOTS; i++)
+        if (nested->slot[i].vmptr == vmptr)
+            return &nested->slot[i];
+    return NULL;
+}
+
+static void slot_put_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+{
+    struct merged **const bitmaps[] = {&slot->msr_bitmap, &slot->io_bitmap_a, &slot->io_bitmap_b};
+    for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++) {
+        if (*bitmaps[i])
+            merged_put(&nested->bitmaps, *bitmaps[i]);
+        *bitmaps[i] = NULL;
+    }
+}
+
+void slot_release(struct nested *nested, struct vmcs12_slot *slot)
+{
+    gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
+    count(COUNT_VMCS12_STORES);
+    slot_put_bitmaps(nested, slot);
+    ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+    page_free(hpa_to_va(slot->vmcs02));
+    page_free(slot->v);
+    if (nested->current == slot)
+        nested->current = NULL;
+    *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
+}
+
+void slot_release_all(struct nested *nested)
+{
+    for (unsigned i = 0; i < NESTED_SLOTS; i++)
+        if (nested->slot[i].vmptr != VMPTR_NONE)
+            slot_release(nested, &nested->slot[i]);
+}
+
+/* A free slot, or the one that was current longest ago, emptied. */
+static struct vmcs12_slot *slot_take(struct nested *nested)
+{
+    struct vmcs12_slot *oldest = NULL;
+    for (unsigned i = 0; i < NESTED_SLOTS; i++) {
+        struct vmcs12_slot *slot = &nested->slot[i];
+        if (slot->vmptr == VMPTR_NONE)
+            return slot;
+        if (slot != nested->current && (!oldest || slot->last_used < oldest->last_used))
+            oldest = slot;
+    }
+    slot_release(nested, oldest);
+    return oldest;
+}
+
+struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
+{
+    struct vmcs12_slot *slot = slot_find(nested, vmptr);
+    if (!slot) {
+        slot = slot_take(nested);
+        slot->v = page_alloc();
+        slot->vmcs02 = vmcs_alloc(&nested->vcpu->vm->caps);
+        if (!slot->v || !slot->vmcs02) {
+            if (slot->v)
+                page_free(slot->v);
+            if (slot->vmcs02)
+                page_free(hpa_to_va(slot->vmcs02));
+            *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
+            return NULL;
+        }
+        slot->vmptr = vmptr;
+        gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
+        memset(slot->dirty, 0xff, sizeof(slot->dirty));
+        for (unsigned row = 0; row < FIELD_COUNT; row++)
+            slot->v->field[row] &= vmcs12_width_mask(row);
+        count(COUNT_VMCS12_LOADS);
+    }
+    slot->last_used = ++nested->clock;
+    return slot;
+}

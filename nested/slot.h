@@ -1,0 +1,23 @@
+/* The VMCSs of L1 that Nestor holds: found by address, read from L1's memory on VMPTRLD, written back on VMCLEAR.
+ * Current: vmcs01 (a fresh vmcs02 is made current for a moment and vmcs01 loaded again).
+ * nested/insn and nested/enter use it. */
+#ifndef NESTED_SLOT_H
+#define NESTED_SLOT_H
+
+#include "nested/nested.h"
+
+/* The slot of vmptr, or NULL when it is not held. */
+struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr);
+/* The slot of vmptr, read from L1's memory when it was not held; the least recently used one makes room. NULL when the
+ * page pool is empty. */
+struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr);
+/* Writes vmcs12 back to L1's memory and frees what belongs to it. */
+void slot_release(struct nested *nested, struct vmcs12_slot *slot);
+void slot_release_all(struct nested *nested);
+
+static inline void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
+{
+    slot->dirty[row / 64] |= BIT(row % 64);
+}
+
+#endif

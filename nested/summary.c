@@ -1,0 +1,24 @@
+#include "nested/summary.h"
+
+#include "kernel/log.h"
+#include "vmx/exit_names.h"
+
+static const char *const counter_texts[COUNTER_COUNT] = {
+#define COUNTER(name, text) [COUNT_##name] = text,
+#include "kernel/counters.def"
+#undef COUNTER
+};
+
+void summary_print(const struct vcpu *vcpu)
+{
+    log_raw("+------------------------------ Nestor's summary ------------------------------+");
+    log_raw("| %-46s %14s %14s |", "exits by reason", "L1", "L2");
+    for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++)
+        if (vcpu->exits[0][reason] || vcpu->exits[1][reason])
+            log_raw("| %3u %-42s %14lu %14lu |", reason, exit_reason_name(reason), vcpu->exits[0][reason],
+                    vcpu->exits[1][reason]);
+    log_raw("+------------------------------------------------------------------------------+");
+    for (unsigned i = 1; i < COUNTER_COUNT; i++)
+        log_raw("| %-61s %14lu |", counter_texts[i], counters_total((enum counter)i));
+    log_raw("+------------------------------------------------------------------------------+");
+}

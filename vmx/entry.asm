@@ -1,0 +1,88 @@
+; The way into the guest and back. Contract in vmx/run.h.
+;
+; A processor that runs a guest has one run stack. Its topmost word holds the struct vcpu; HOST_RSP of every VMCS
+; points at that word, so an exit finds its vcpu there and the handler a fresh stack: nothing of L0's is kept across
+; an entry, so no host register is saved or restored.
+
+bits 64
+default rel
+
+extern vcpu_handle_exit         ; void vcpu_handle_exit(struct vcpu *)
+extern vcpu_entry_failed        ; void vcpu_entry_failed(struct vcpu *)
+global vmx_run
+global vmx_exit
+global vmx_unblock_nmi
+
+%define REG(n) (8 * n)          ; enum gpr order, vcpu.h
+%define VCPU_LAUNCHED 128       ; asserted in run.c
+
+section .text
+
+; noreturn void vmx_run(struct vcpu *vcpu, void *stack_word)
+vmx_run:
+        mov     rsp, rsi
+        mov     [rsp], rdi
+enter_guest:                    ; rdi = vcpu
+        cmp     byte [rdi + VCPU_LAUNCHED], 0
+        mov     rax, [rdi + REG(0)]
+        mov     rcx, [rdi + REG(1)]
+        mov     rdx, [rdi + REG(2)]
+        mov     rbx, [rdi + REG(3)]
+        mov     rbp, [rdi + REG(5)]
+        mov     rsi, [rdi + REG(6)]
+        mov     r8,  [rdi + REG(8)]
+        mov     r9,  [rdi + REG(9)]
+        mov     r10, [rdi + REG(10)]
+        mov     r11, [rdi + REG(11)]
+        mov     r12, [rdi + REG(12)]
+        mov     r13, [rdi + REG(13)]
+        mov     r14, [rdi + REG(14)]
+        mov     r15, [rdi + REG(15)]
+        mov     rdi, [rdi + REG(7)]
+        je      .launch
+        vmresume
+        jmp     .failed
+.launch:
+        vmlaunch
+.failed:                        ; VMfail: no guest state was loaded
+        mov     rdi, [rsp]
+        call    vcpu_entry_failed
+        mov     rdi, [rsp]
+        jmp     enter_guest
+
+vmx_exit:                       ; HOST_RIP
+        push    rdi
+        mov     rdi, [rsp + 8]
+        mov     [rdi + REG(0)], rax
+        mov     [rdi + REG(1)], rcx
+        mov     [rdi + REG(2)], rdx
+        mov     [rdi + REG(3)], rbx
+        mov     [rdi + REG(5)], rbp
+        mov     [rdi + REG(6)], rsi
+        pop     qword [rdi + REG(7)]
+        mov     [rdi + REG(8)], r8
+        mov     [rdi + REG(9)], r9
+        mov     [rdi + REG(10)], r10
+        mov     [rdi + REG(11)], r11
+        mov     [rdi + REG(12)], r12
+        mov     [rdi + REG(13)], r13
+        mov     [rdi + REG(14)], r14
+        mov     [rdi + REG(15)], r15
+        call    vcpu_handle_exit
+        mov     rdi, [rsp]
+        jmp     enter_guest
+
+; void vmx_unblock_nmi(void): IRET to the return address with the caller's stack
+vmx_unblock_nmi:
+        pop     rdx
+        mov     rax, rsp
+        mov     ecx, ss
+        push    rcx
+        push    rax
+        pushfq
+        mov     ecx, cs
+        push    rcx
+        push    rdx
+        iretq
+
+section .note.GNU-stack noalloc noexec nowrite progbits

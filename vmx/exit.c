@@ -1,0 +1,108 @@
+/* The table of exits that L0 handles itself, and the handlers too short for a file of their own. */
+#include "vmx/exit.h"
+
+#include "kernel/panic.h"
+#include "kernel/safe.h"
+#include "kernel/x86.h"
+#include "vmx/cpuid_policy.h"
+#include "vmx/dump.h"
+#include "vmx/event.h"
+#include "vmx/run.h"
+
+static void exit_cpuid(struct vcpu *vcpu)
+{
+    uint32_t leaf = (uint32_t)vcpu->regs[RAX], subleaf = (uint32_t)vcpu->regs[RCX];
+    struct cpuid_context context = vcpu->vm->cpuid;
+    struct cpuid_result result = cpuid(leaf, subleaf);
+    context.cr4 = cr_read_cr4();
+    cpuid_filter(leaf, subleaf, &context, &result);
+    vcpu->regs[RAX] = result.eax;
+    vcpu->regs[RBX] = result.ebx;
+    vcpu->regs[RCX] = result.ecx;
+    vcpu->regs[RDX] = result.edx;
+    vcpu_skip_instruction(vcpu);
+}
+
+static void exit_xsetbv(struct vcpu *vcpu)
+{
+    uint64_t value = vcpu->regs[RDX] << 32 | (uint32_t)vcpu->regs[RAX];
+    if (!xsetbv_safe((uint32_t)vcpu->regs[RCX], value)) {
+        event_inject_gp(vcpu, 0);
+        return;
+    }
+    vcpu_skip_instruction(vcpu);
+}
+
+/* INVD would throw away what Nestor wrote; writing back first is the behaviour that no program can tell from a cache
+ * that had written back just before. SDM 2A "INVD" */
+static void exit_invd(struct vcpu *vcpu)
+{
+    __asm__ volatile("wbinvd" : : : "memory");
+    vcpu_skip_instruction(vcpu);
+}
+
+static void exit_undefined(struct vcpu *vcpu)
+{
+    event_inject_ud(vcpu);
+}
+
+/* The NMI is for the guest, like one that meets Nestor itself. NMIs are blocked now until an IRET. SDM 3C 28.5.5 "Updating Non-Register State" */
+static void exit_exception_nmi(struct vcpu *vcpu)
+{
+    if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI)
+        dump_and_end(vcpu, "an exception of L1 that Nestor did not ask for");
+    vcpu->cpu->nmi_seen = true;
+    vmx_unblock_nmi();
+}
+
+static void exit_nmi_window(struct vcpu *vcpu)
+{
+    (void)vcpu; /* event_prepare() injects the NMI now that nothing blocks it */
+}
+
+static void exit_triple_fault(struct vcpu *vcpu)
+{
+    dump_and_end(vcpu, "L1 shut down by a triple fault");
+}
+
+/* On one processor only the machine itself can send INIT or SIPI. */
+static void exit_init(struct vcpu *vcpu)
+{
+    dump_and_end(vcpu, "L1 sent INIT to its own processor");
+}
+
+static void exit_task_switch(struct vcpu *vcpu)
+{
+    dump_and_end(vcpu, "a hardware task switch of L1");
+}
+
+exit_handler_fn exit_handlers[EXIT_REASON_COUNT] = {
+    [EXIT_EXCEPTION_NMI] = exit_exception_nmi,
+    [EXIT_TRIPLE_FAULT] = exit_triple_fault,
+    [EXIT_INIT] = exit_init,
+    [EXIT_NMI_WINDOW] = exit_nmi_window,
+    [EXIT_TASK_SWITCH] = exit_task_switch,
+    [EXIT_CPUID] = exit_cpuid,
+    [EXIT_GETSEC] = exit_undefined,
+    [EXIT_INVD] = exit_invd,
+    [EXIT_VMCALL] = exit_undefined,
+    [EXIT_VMCLEAR] = exit_undefined,
+    [EXIT_VMLAUNCH] = exit_undefined,
+    [EXIT_VMPTRLD] = exit_undefined,
+    [EXIT_VMPTRST] = exit_undefined,
+    [EXIT_VMREAD] = exit_undefined,
+    [EXIT_VMRESUME] = exit_undefined,
+    [EXIT_VMWRITE] = exit_undefined,
+    [EXIT_VMXOFF] = exit_undefined,
+    [EXIT_VMXON] = exit_undefined,
+    [EXIT_INVEPT] = exit_undefined,
+    [EXIT_INVVPID] = exit_undefined,
+    [EXIT_VMFUNC] = exit_undefined,
+    [EXIT_CR_ACCESS] = exit_cr_access,
+    [EXIT_IO] = exit_io,
+    [EXIT_RDMSR] = exit_rdmsr,
+    [EXIT_WRMSR] = exit_wrmsr,
+    [EXIT_EPT_VIOLATION] = exit_ept_violation,
+    [EXIT_EPT_MISCONFIG] = exit_ept_misconfig,
+    [EXIT_XSETBV] = exit_xsetbv,
+};

@@ -1,0 +1,24 @@
+/* The handlers of the exits that L0 answers itself, by basic exit reason (vmx/exit.c has the table).
+ * Current: the VMCS that exited: vmcs01, or vmcs02 for an exit of L2 that is L0's.
+ * vmx/run.c calls them through the table; nested/ replaces the rows of the VMX instructions. */
+#ifndef VMX_EXIT_H
+#define VMX_EXIT_H
+
+#include "vmx/vcpu.h"
+
+void exit_cr_access(struct vcpu *vcpu);    /* exit_cr.c */
+void exit_io(struct vcpu *vcpu);           /* exit_io.c */
+void exit_rdmsr(struct vcpu *vcpu);        /* exit_msr.c */
+void exit_wrmsr(struct vcpu *vcpu);        /* exit_msr.c */
+void exit_ept_violation(struct vcpu *vcpu); /* exit_ept.c; of EPT01 */
+void exit_ept_misconfig(struct vcpu *vcpu); /* exit_ept.c */
+
+/* L1's CR0 and CR4 bits that VMX operation fixes become, or cease to be, Nestor's (exit_cr.c). Current: vmcs01. */
+void cr_update_masks(struct vcpu *vcpu);
+/* L1's own view of its CR0 and CR4. Current: vmcs01. */
+uint64_t cr_read_cr0(void);
+uint64_t cr_read_cr4(void);
+/* Loads the PDPTE fields from L1's memory at CR3 when it uses PAE paging. False: reserved bits set (#GP). */
+bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3);
+
+#endif

@@ -1,0 +1,150 @@
+/* L1's control registers. Only the bits that VMX operation fixes are Nestor's: CR0.NE and CR4.VMXE always, CR0.PE and
+ * CR0.PG too once L1 is in VMX operation (SDM 3C 24.8 "Restrictions on VMX Operation"). L1 reads them from the shadows. */
+#include "kernel/msr.h"
+#include "kernel/x86.h"
+#include "vmx/event.h"
+#include "vmx/exit.h"
+#include "vmx/insn.h"
+#include "vmx/operand.h"
+#include "vmx/run.h"
+#include "vmx/vpid.h"
+
+#define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define PDPTE_RESERVED_LOW (BITS(8, 5) | BITS(2, 1))
+
+uint64_t cr_read_cr0(void)
+{
+    uint64_t mask = vmcs_read(CR0_GUEST_HOST_MASK);
+    return (vmcs_read(GUEST_CR0) & ~mask) | (vmcs_read(CR0_READ_SHADOW) & mask);
+}
+
+uint64_t cr_read_cr4(void)
+{
+    uint64_t mask = vmcs_read(CR4_GUEST_HOST_MASK);
+    return (vmcs_read(GUEST_CR4) & ~mask) | (vmcs_read(CR4_READ_SHADOW) & mask);
+}
+
+void cr_update_masks(struct vcpu *vcpu)
+{
+    const struct vmx_caps *caps = &vcpu->vm->caps;
+    uint64_t fixed0 = caps->cr0_fixed0;
+    if (!vcpu->l1_in_vmx)
+        fixed0 &= ~(CR0_PE | CR0_PG); /* an unrestricted guest may clear them */
+    vmcs_write(CR0_READ_SHADOW, cr_read_cr0());
+    vmcs_write(CR4_READ_SHADOW, cr_read_cr4());
+    vmcs_write(CR0_GUEST_HOST_MASK, fixed0);
+    vmcs_write(CR4_GUEST_HOST_MASK, caps->cr4_fixed0);
+}
+
+bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3)
+{
+    static const uint32_t fields[4] = {0x280a, 0x280c, 0x280e, 0x2810}; /* GUEST_PDPTE0 .. 3 */
+    uint64_t pdpte[4];
+    uint64_t reserved = PDPTE_RESERVED_LOW | BITS(63, vcpu->vm->caps.address_bits);
+    gmem_read(&vcpu->vm->gmem, cr3 & BITS(31, 5), pdpte, sizeof(pdpte));
+    for (unsigned i = 0; i < 4; i++)
+        if ((pdpte[i] & PTE_P) && (pdpte[i] & reserved))
+            return false;
+    for (unsigned i = 0; i < 4; i++)
+        vmcs_write_encoding(fields[i], pdpte[i]);
+    return true;
+}
+
+static bool cr_uses_pae(uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+    return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
+}
+
+/* Paging goes on or off: IA-32e mode follows (SDM 3A 10.8.5 "Initializing IA-32e Mode"). False: #GP. */
+static bool cr_switch_paging(bool on)
+{
+    uint64_t efer = vmcs_read(GUEST_EFER);
+    bool code64 = (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) != 0;
+    if (on && (efer & EFER_LME)) {
+        if (!(cr_read_cr4() & CR4_PAE) || code64)
+            return false;
+        efer |= EFER_LMA;
+    } else if (!on && (efer & EFER_LMA)) {
+        if (code64 || (cr_read_cr4() & CR4_PCIDE))
+            return false;
+        efer &= ~EFER_LMA;
+    }
+    vmcs_write(GUEST_EFER, efer);
+    uint32_t controls = vmcs_read(ENTRY_CONTROLS) & ~(uint32_t)ENTRY_GUEST_64;
+    vmcs_write(ENTRY_CONTROLS, (uint32_t)(controls | (efer & EFER_LMA ? ENTRY_GUEST_64 : 0)));
+    return true;
+}
+
+/* MOV to CR0 with L1's value. False: #GP(0). SDM 2B "MOV—Move to/from Control Registers" */
+static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
+{
+    uint64_t old = cr_read_cr0();
+    const uint64_t fixed0 = vcpu->vm->caps.cr0_fixed0;
+    if ((value >> 32) || ((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)))
+        return false;
+    if (vcpu->l1_in_vmx && (value & fixed0) != fixed0)
+        return false;
+    value = (value & CR0_DEFINED) | CR0_ET;
+    if (((value ^ old) & CR0_PG) && !cr_switch_paging((value & CR0_PG) != 0))
+        return false;
+    if (((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) &&
+        cr_uses_pae(value, cr_read_cr4(), vmcs_read(GUEST_EFER)) && !cr_load_pdptes(vcpu, vmcs_read(GUEST_CR3)))
+        return false;
+    vmcs_write(GUEST_CR0, value | (fixed0 & ~(CR0_PE | CR0_PG)));
+    vmcs_write(CR0_READ_SHADOW, value);
+    return true;
+}
+
+static bool cr_write_cr4(struct vcpu *vcpu, uint64_t value)
+{
+    const struct vmx_caps *caps = &vcpu->vm->caps;
+    uint64_t old = cr_read_cr4(), cr0 = cr_read_cr0(), efer = vmcs_read(GUEST_EFER), cr3 = vmcs_read(GUEST_CR3);
+    bool pcide_rises = (value & ~old & CR4_PCIDE) != 0;
+    if ((value & ~caps->cr4_fixed1) || (vcpu->l1_in_vmx && (value & caps->cr4_fixed0) != caps->cr4_fixed0))
+        return false;
+    if ((efer & EFER_LMA) && !(value & CR4_PAE))
+        return false;
+    if (pcide_rises && (!(efer & EFER_LMA) || (cr3 & BITS(11, 0))))
+        return false;
+    if ((value & CR4_CET) && !(cr0 & CR0_WP))
+        return false;
+    if (((value ^ old) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && cr_uses_pae(cr0, value, efer) &&
+        !cr_load_pdptes(vcpu, cr3))
+        return false;
+    vmcs_write(GUEST_CR4, value | caps->cr4_fixed0);
+    vmcs_write(CR4_READ_SHADOW, value);
+    return true;
+}
+
+/* LMSW sets the low four bits of CR0 but cannot clear PE. */
+static uint64_t cr_lmsw_value(uint64_t qualification)
+{
+    uint64_t source = GET(qualification, CR_QUAL_LMSW_SOURCE) & BITS(3, 0);
+    uint64_t cr0 = cr_read_cr0();
+    return (cr0 & ~BITS(3, 1)) | source;
+}
+
+void exit_cr_access(struct vcpu *vcpu)
+{
+    uint64_t qualification = vcpu->exit.qualification;
+    unsigned number = (unsigned)GET(qualification, CR_QUAL_NUMBER);
+    unsigned type = (unsigned)GET(qualification, CR_QUAL_TYPE);
+    uint64_t value = 0;
+    bool done = false;
+    if (type == CR_QUAL_TYPE_MOV_TO)
+        value = operand_register_read(vcpu, (unsigned)GET(qualification, CR_QUAL_REGISTER));
+    else if (type == CR_QUAL_TYPE_LMSW)
+        value = cr_lmsw_value(qualification);
+    else if (type == CR_QUAL_TYPE_CLTS)
+        value = cr_read_cr0() & ~CR0_TS;
+    if (number == 0)
+        done = cr_write_cr0(vcpu, value);
+    else if (number == 4)
+        done = cr_write_cr4(vcpu, value);
+    if (!done) {
+        event_inject_gp(vcpu, 0);
+        return;
+    }
+    vpid_flush_l1(vcpu); /* the changes that flush the TLB do so here; the others may */
+    vcpu_skip_instruction(vcpu);
+}

@@ -1,0 +1,43 @@
+/* EPT violations under EPT01: stores to traced pages, Nestor's memory, and addresses not mapped yet. */
+#include "kernel/log.h"
+#include "vmx/dump.h"
+#include "vmx/event.h"
+#include "vmx/exit.h"
+#include "vmx/step.h"
+
+/* Whether the tables allow now what was refused: another processor, or a dropped watch, changed them meanwhile. */
+static bool allowed_now(struct ept *ept, gpa_t gpa, uint64_t qualification)
+{
+    struct ept_leaf leaf = ept_translate(ept, gpa);
+    uint64_t wanted = qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH); /* same bits as EPT_RWX */
+    return leaf.level && (leaf.permissions & wanted) == wanted;
+}
+
+void exit_ept_violation(struct vcpu *vcpu)
+{
+    struct ept *ept = &vcpu->vm->ept01;
+    gpa_t gpa = vcpu->exit.guest_physical_address;
+    uint64_t qualification = vcpu->exit.qualification;
+
+    event_restore_nmi_blocking(vcpu);
+    if (ept_is_carveout(ept, gpa)) {
+        step_begin(vcpu, ept_carveout_entry(ept, gpa));
+        return;
+    }
+    if ((qualification & EPT_QUAL_WRITE) && ept_watch_hit(&vcpu->vm->watch, gpa)) {
+        count(COUNT_WATCH_FAULTS);
+        return;
+    }
+    if (ept_map_on_demand(ept, gpa) || allowed_now(ept, gpa, qualification))
+        return;
+    log_warn("ept", "no mapping for gpa1=%lx qualification=%lx rip=%lx: L1 gets #GP", gpa, qualification,
+             vmcs_read(GUEST_RIP));
+    vcpu->inject_info = 0;
+    event_inject_gp(vcpu, 0);
+}
+
+/* EPT01 is Nestor's own: an entry in it that the CPU refuses is Nestor's mistake. */
+void exit_ept_misconfig(struct vcpu *vcpu)
+{
+    dump_and_end(vcpu, "misconfigured entry in EPT01");
+}

@@ -1,0 +1,128 @@
+#include "vmx/io.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/counters.h"
+#include "kernel/panic.h"
+#include "kernel/x86.h"
+#include "mm/page.h"
+
+#define COM2_FIRST 0x2f8
+#define COM2_LAST 0x2ff
+#define RESET_CONTROL 0xcf9
+#define RESET_CONTROL_RESET BIT(2)
+#define PM1_CONTROL_SLP_EN BIT(13)
+#define CONSOLE_COM2 1 /* index in the values of the option "console" */
+#define ON_EXIT_HALT 0 /* index in the values of the option "on-exit" */
+#define MAX_PORTS 8
+
+static struct io_port ports[MAX_PORTS];
+static unsigned port_count;
+static uint32_t stats_index; /* counter that the next read of the statistics port gives */
+
+static void pass_write(uint16_t port, unsigned size, uint32_t value)
+{
+    if (size == 1)
+        out8(port, (uint8_t)value);
+    else if (size == 2)
+        out16(port, (uint16_t)value);
+    else
+        out32(port, value);
+}
+
+static uint32_t pass_read(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+    (void)vcpu;
+    return size == 1 ? in8(port) : size == 2 ? in16(port) : in32(port);
+}
+
+/* Sleep means that the machine goes off: the last chance to print what was counted. */
+static void pm1_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    uint16_t base = vcpu->vm->pm1a_control;
+    if (port != base && vcpu->vm->pm1b_control && port >= vcpu->vm->pm1b_control)
+        base = vcpu->vm->pm1b_control;
+    uint32_t word = value << 8 * (port - base); /* SLP_EN is in the second byte */
+    if (word & PM1_CONTROL_SLP_EN)
+        machine_report(0, "L1 turned the machine off");
+    pass_write(port, size, value);
+}
+
+static void reset_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    (void)vcpu;
+    if ((value & RESET_CONTROL_RESET) && options.on_exit != ON_EXIT_HALT)
+        machine_end(STATUS_PANIC, "L1 reset the machine");
+    if (value & RESET_CONTROL_RESET)
+        machine_report(0, "L1 reset the machine");
+    pass_write(port, size, value);
+}
+
+static void debug_exit_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    (void)vcpu, (void)port, (void)size;
+    machine_end((int)(value & 0xff), "L1 wrote it to the debug-exit port");
+}
+
+static void stats_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    (void)vcpu, (void)port, (void)size;
+    stats_index = value;
+}
+
+static uint32_t stats_read(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+    (void)vcpu, (void)port, (void)size;
+    return stats_index < COUNTER_COUNT ? (uint32_t)counters_total((enum counter)stats_index) : ~0u;
+}
+
+/* Nestor's own console is not there for L1. */
+static void hidden_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    (void)vcpu, (void)port, (void)size, (void)value;
+}
+
+static uint32_t hidden_read(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+    (void)vcpu, (void)port, (void)size;
+    return ~0u;
+}
+
+static void port_add(struct vm *vm, uint16_t first, uint16_t last, struct io_port row)
+{
+    ASSERT(port_count < MAX_PORTS);
+    row.first = first;
+    row.last = last;
+    ports[port_count++] = row;
+    for (uint32_t port = first; port <= last; port++)
+        io_bitmap_set(vm->io_bitmap_a, vm->io_bitmap_b, (uint16_t)port);
+}
+
+int io_policy_init(struct vm *vm)
+{
+    vm->io_bitmap_a = page_alloc();
+    vm->io_bitmap_b = page_alloc();
+    if (!vm->io_bitmap_a || !vm->io_bitmap_b)
+        return -1;
+    if (vm->pm1a_control)
+        port_add(vm, vm->pm1a_control, (uint16_t)(vm->pm1a_control + 1), (struct io_port){.write = pm1_write, .read = pass_read});
+    if (vm->pm1b_control)
+        port_add(vm, vm->pm1b_control, (uint16_t)(vm->pm1b_control + 1), (struct io_port){.write = pm1_write, .read = pass_read});
+    port_add(vm, RESET_CONTROL, RESET_CONTROL, (struct io_port){.write = reset_write, .read = pass_read});
+    if (options.console == CONSOLE_COM2)
+        port_add(vm, COM2_FIRST, COM2_LAST, (struct io_port){.write = hidden_write, .read = hidden_read});
+    if (options.debug_exit)
+        port_add(vm, (uint16_t)options.debug_exit, (uint16_t)options.debug_exit,
+                 (struct io_port){.write = debug_exit_write, .read = pass_read});
+    if (options.stats)
+        port_add(vm, (uint16_t)options.stats, (uint16_t)(options.stats + 3),
+                 (struct io_port){.write = stats_write, .read = stats_read});
+    return 0;
+}
+
+const struct io_port *io_port_find(uint16_t port)
+{
+    for (unsigned i = 0; i < port_count; i++)
+        if (port >= ports[i].first && port <= ports[i].last)
+            return &ports[i];
+    return NULL;
+}

@@ -1,0 +1,109 @@
+#include "vmx/l1_image.h"
+
+#include "kernel/panic.h"
+#include "kernel/string.h"
+#include "vmx/l1_linux.h"
+#include "vmx/l1_multiboot.h"
+
+/* Interrupt vectors and BIOS data; what lies below the EBDA's usual place is free. */
+#define LOW_END 0x90000u
+#define REACH_32 (4 * GIB)
+
+/* Selectors as Linux demands them: __BOOT_CS and __BOOT_DS. Multiboot leaves them open. */
+#define START_CS 0x10
+#define START_DS 0x18
+static const uint64_t start_gdt[] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+
+enum l1_kind l1_detect(const uint8_t *image, uint64_t size)
+{
+    if (l1_linux_detect(image, size))
+        return L1_LINUX;
+    if (l1_multiboot2_find(image, size) >= 0)
+        return L1_MULTIBOOT2;
+    return l1_multiboot1_find(image, size) >= 0 ? L1_MULTIBOOT1 : L1_UNKNOWN;
+}
+
+bool l1_take(const struct l1_input *in, uint64_t offset, void *to, uint64_t size)
+{
+    if (offset > in->module[0].size || size > in->module[0].size - offset)
+        return false;
+    memcpy(to, in->image + offset, size);
+    return true;
+}
+
+bool l1_is_usable(const struct l1_input *in, const struct l1_plan *plan, hpa_t base, uint64_t size)
+{
+    if (base >= REACH_32 || size > REACH_32 - base || !memmap_is(in->map, base, size, REGION_RAM))
+        return false;
+    for (unsigned i = 0; i < plan->busy_count; i++)
+        if (base < plan->busy[i].base + plan->busy[i].size && plan->busy[i].base < base + size)
+            return false;
+    return true;
+}
+
+static void add_busy(struct l1_plan *plan, hpa_t base, uint64_t size)
+{
+    ASSERT(plan->busy_count < ARRAY_SIZE(plan->busy));
+    plan->busy[plan->busy_count++] = (struct memmap_region){base, size, REGION_RAM};
+}
+
+const char *l1_add_copy(const struct l1_input *in, struct l1_plan *plan, struct l1_copy copy)
+{
+    if (plan->copies == L1_COPIES_MAX)
+        return "the kernel has too many segments";
+    if (copy.length + copy.zeros < copy.length)
+        return "a segment of the kernel is larger than the address space";
+    if (!l1_is_usable(in, plan, copy.to, copy.length + copy.zeros))
+        return "the kernel does not fit into RAM at the address that it asks for";
+    add_busy(plan, copy.to, copy.length + copy.zeros);
+    plan->copy[plan->copies++] = copy;
+    return NULL;
+}
+
+void *l1_blob(struct l1_plan *plan, uint64_t size)
+{
+    void *blob = plan->blob + plan->blob_used;
+
+    if (size > L1_BLOB_SIZE - plan->blob_used)
+        return NULL;
+    plan->blob_used += (unsigned)ALIGN_UP(size, 8);
+    return blob;
+}
+
+const char *l1_place_low(const struct l1_input *in, struct l1_plan *plan, const void *blob, uint64_t size, hpa_t *where)
+{
+    *where = memmap_find_top(in->map, size, PAGE_SIZE, LOW_END, plan->busy, plan->busy_count);
+    if (*where == 0)
+        return "too little memory below 640 KiB for the boot information";
+    return l1_add_copy(in, plan, (struct l1_copy){.to = *where, .from = blob, .length = size});
+}
+
+const char *l1_place_gdt(const struct l1_input *in, struct l1_plan *plan)
+{
+    plan->start.cs = START_CS;
+    plan->start.ds = START_DS;
+    plan->start.gdt_limit = sizeof start_gdt - 1;
+    return l1_place_low(in, plan, start_gdt, sizeof start_gdt, &plan->start.gdt);
+}
+
+const char *l1_plan(const struct l1_input *in, struct l1_plan *plan)
+{
+    if (in->modules == 0)
+        return "no module: name L1's kernel as the first one";
+    memset(plan, 0, sizeof *plan);
+    /* The first page holds the interrupt vectors and the BIOS data area. */
+    add_busy(plan, 0, PAGE_SIZE);
+    for (unsigned i = 0; i < in->modules; i++)
+        add_busy(plan, in->module[i].start, in->module[i].size);
+    plan->kind = l1_detect(in->image, in->module[0].size);
+    switch (plan->kind) {
+    case L1_LINUX:
+        return l1_linux_plan(in, plan);
+    case L1_MULTIBOOT1:
+        return l1_multiboot1_plan(in, plan);
+    case L1_MULTIBOOT2:
+        return l1_multiboot2_plan(in, plan);
+    default:
+        return "the first module is no kernel: neither a Linux bzImage nor a multiboot image";
+    }
+}

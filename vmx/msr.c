@@ -1,0 +1,159 @@
+#include "vmx/msr.h"
+
+#include "kernel/msr.h"
+#include "kernel/safe.h"
+#include "kernel/x86.h"
+#include "mm/page.h"
+#include "vmx/msr_policy.h"
+
+/* MSRs whose value for the guest is in the VMCS. */
+enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
+static const struct {
+    uint32_t msr;
+    uint32_t encoding;
+    enum value_kind kind;
+} vmcs_msrs[] = {
+    {IA32_SYSENTER_CS, 0x482a, VALUE_ANY32},      {IA32_SYSENTER_ESP, 0x6824, VALUE_CANONICAL},
+    {IA32_SYSENTER_EIP, 0x6826, VALUE_CANONICAL}, {IA32_PAT, 0x2804, VALUE_PAT},
+    {IA32_EFER, 0x2806, VALUE_EFER},              {IA32_DEBUGCTL, 0x2802, VALUE_DEBUGCTL},
+    {IA32_FS_BASE, 0x680e, VALUE_CANONICAL},      {IA32_GS_BASE, 0x6810, VALUE_CANONICAL},
+};
+
+#define EFER_WRITABLE (EFER_SCE | EFER_LME | EFER_NXE)
+#define DEBUGCTL_DEFINED (BITS(15, 6) | BITS(1, 0))
+#define APIC_BASE_FLAGS (APIC_BASE_BSP | APIC_BASE_EXTD | APIC_BASE_EN)
+
+static bool is_canonical(const struct vcpu *vcpu, uint64_t address)
+{
+    uint64_t sign = BITS(63, vcpu->vm->caps.linear_bits - 1);
+    return (address & sign) == 0 || (address & sign) == sign;
+}
+
+/* Each byte is a memory type: 0, 1, 4 to 7. SDM 3A 12.12.2 "IA32_PAT MSR" */
+static bool pat_valid(uint64_t pat)
+{
+    for (unsigned i = 0; i < 8; i++, pat >>= 8)
+        if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)
+            return false;
+    return true;
+}
+
+/* LMA is read-only, LME changes only while paging is off. SDM 3A 2.2.1 "Extended Feature Enable Register" */
+static bool efer_next(uint64_t value, uint64_t *next)
+{
+    uint64_t old = vmcs_read(GUEST_EFER);
+    if (value & ~(EFER_WRITABLE | EFER_LMA))
+        return false;
+    if (((value ^ old) & EFER_LME) && (vmcs_read(GUEST_CR0) & CR0_PG))
+        return false;
+    *next = (value & ~EFER_LMA) | (old & EFER_LMA);
+    return true;
+}
+
+static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value)
+{
+    switch (vmcs_msrs[row].kind) {
+    case VALUE_ANY32:
+        value = (uint32_t)value;
+        break;
+    case VALUE_CANONICAL:
+        if (!is_canonical(vcpu, value))
+            return false;
+        break;
+    case VALUE_PAT:
+        if (!pat_valid(value))
+            return false;
+        break;
+    case VALUE_EFER:
+        if (!efer_next(value, &value))
+            return false;
+        break;
+    case VALUE_DEBUGCTL:
+        if (value & ~DEBUGCTL_DEFINED)
+            return false;
+        break;
+    }
+    vmcs_write_encoding(vmcs_msrs[row].encoding, value);
+    return true;
+}
+
+static int vmcs_msr_find(uint32_t msr)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(vmcs_msrs); i++)
+        if (vmcs_msrs[i].msr == msr)
+            return (int)i;
+    return -1;
+}
+
+static bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
+{
+    switch (row->handler) {
+    case MSR_POLICY_FEATURE_CONTROL:
+        *value = vcpu->feature_control;
+        return true;
+    case MSR_POLICY_VMX_CAPABILITY:
+        return vcpu->vm->capability_msr(&vcpu->vm->caps12, msr, value);
+    case MSR_POLICY_ABSENT:
+        return false;
+    default:
+        return rdmsr_safe(msr, value);
+    }
+}
+
+/* The base may move anywhere but over Nestor's memory; the CPU judges the rest. */
+static bool apic_base_write(const struct vcpu *vcpu, uint64_t value)
+{
+    gpa_t base = value & ~APIC_BASE_FLAGS;
+    if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)))
+        return false;
+    return wrmsr_safe(IA32_APIC_BASE, value);
+}
+
+static bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t value)
+{
+    switch (row->handler) {
+    case MSR_POLICY_IGNORED:
+        return true;
+    case MSR_POLICY_APIC_BASE:
+        return apic_base_write(vcpu, value);
+    case MSR_POLICY_MTRR:
+        /* EPT01 keeps the types that the firmware set; docs/LIMITS.md says why. */
+        return wrmsr_safe(msr, value);
+    default: /* capability MSRs are read-only, IA32_FEATURE_CONTROL is locked, others do not exist */
+        return false;
+    }
+}
+
+bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+{
+    const struct msr_policy_row *row = msr_policy_find(msr, MSR_READ);
+    int in_vmcs = vmcs_msr_find(msr);
+    if (row)
+        return policy_read(vcpu, row, msr, value);
+    if (in_vmcs >= 0) {
+        *value = vmcs_read_encoding(vmcs_msrs[in_vmcs].encoding);
+        return true;
+    }
+    return rdmsr_safe(msr, value);
+}
+
+bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+{
+    const struct msr_policy_row *row = msr_policy_find(msr, MSR_WRITE);
+    int in_vmcs = vmcs_msr_find(msr);
+    if (row)
+        return policy_write(vcpu, row, msr, value);
+    if (in_vmcs >= 0)
+        return vmcs_msr_write(vcpu, (unsigned)in_vmcs, value);
+    return wrmsr_safe(msr, value);
+}
+
+int msr_policy_init(struct vm *vm)
+{
+    vm->msr_bitmap = page_alloc();
+    if (!vm->msr_bitmap)
+        return -1;
+    msr_policy_build(vm->msr_bitmap);
+    vm->msr_policy_generation = 1;
+    return 0;
+}

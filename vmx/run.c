@@ -1,0 +1,120 @@
+#include "vmx/run.h"
+
+#include "kernel/panic.h"
+#include "kernel/trace.h"
+#include "kernel/x86.h"
+#include "vmx/dump.h"
+#include "vmx/event.h"
+#include "vmx/insn.h"
+#include "vmx/step.h"
+
+/* entry.asm addresses these by number. */
+_Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
+_Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
+
+struct nested_hooks nested_hooks;
+
+void vcpu_skip_instruction(struct vcpu *vcpu)
+{
+    uint64_t rip = vmcs_read(GUEST_RIP) + vcpu->exit.instruction_length;
+    uint32_t state = vmcs_read(GUEST_INTERRUPTIBILITY);
+    if (!(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
+        rip = (uint32_t)rip;
+    vmcs_write(GUEST_RIP, rip);
+    if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
+        vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+    /* The instruction completed here, so the trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then). */
+    if (vmcs_read(GUEST_RFLAGS) & RFLAGS_TF)
+        vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+}
+
+/* Which parts of the snapshot a reason fills, beyond what every exit has. */
+enum { READ_ADDRESSES = 1, READ_EVENT = 2 };
+static const uint8_t exit_parts[EXIT_REASON_COUNT] = {
+    [EXIT_EXCEPTION_NMI] = READ_EVENT,      [EXIT_EXTERNAL_INTERRUPT] = READ_EVENT,
+    [EXIT_EPT_VIOLATION] = READ_ADDRESSES,  [EXIT_EPT_MISCONFIG] = READ_ADDRESSES,
+    [EXIT_IO] = READ_ADDRESSES,             [EXIT_CR_ACCESS] = READ_ADDRESSES,
+    [EXIT_APIC_ACCESS] = READ_ADDRESSES,    [EXIT_GDTR_IDTR] = READ_ADDRESSES,
+    [EXIT_LDTR_TR] = READ_ADDRESSES,        [EXIT_VMREAD] = READ_ADDRESSES,
+    [EXIT_VMWRITE] = READ_ADDRESSES,
+};
+
+/* Reads the exit information once. The fields that the reason does not define keep the value that the CPU left in
+ * the VMCS; L1 may read them, so L2's exits read all (nested/reflect). */
+static void vcpu_read_exit(struct vcpu *vcpu)
+{
+    struct vmexit *exit = &vcpu->exit;
+    uint32_t reason = vmcs_read(EXIT_REASON);
+    exit->reason = (uint32_t)GET(reason, EXIT_REASON_BASIC);
+    exit->entry_failure = (reason & EXIT_REASON_ENTRY_FAILURE) != 0;
+    exit->qualification = vmcs_read(EXIT_QUALIFICATION);
+    exit->instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
+    exit->instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
+    exit->idt_vectoring_info = vmcs_read(IDT_VECTORING_INFO);
+    if (exit->idt_vectoring_info & INTR_VALID)
+        exit->idt_vectoring_error_code = vmcs_read(IDT_VECTORING_ERROR_CODE);
+    uint8_t parts = exit->reason < EXIT_REASON_COUNT ? exit_parts[exit->reason] : 0;
+    exit->interruption_info = 0;
+    if (parts & READ_EVENT) {
+        exit->interruption_info = vmcs_read(EXIT_INTERRUPTION_INFO);
+        exit->interruption_error_code = vmcs_read(EXIT_INTERRUPTION_ERROR_CODE);
+    }
+    if (parts & READ_ADDRESSES) {
+        exit->guest_linear_address = vmcs_read(GUEST_LINEAR_ADDRESS);
+        exit->guest_physical_address = vmcs_read(GUEST_PHYSICAL_ADDRESS);
+    }
+}
+
+/* What must be so at each entry, whoever runs next. */
+static void vcpu_prepare_entry(struct vcpu *vcpu)
+{
+    event_prepare(vcpu);
+    if (vcpu->ept01_generation != vcpu->vm->ept01.generation) {
+        vcpu->ept01_generation = vcpu->vm->ept01.generation;
+        ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}) == VMX_OK);
+    }
+}
+
+static void vcpu_handle_at_l0(struct vcpu *vcpu)
+{
+    exit_handler_fn handler = vcpu->exit.reason < EXIT_REASON_COUNT ? exit_handlers[vcpu->exit.reason] : NULL;
+    if (!handler || vcpu->exit.entry_failure)
+        dump_and_end(vcpu, "an exit that Nestor has no answer to");
+    event_requeue(vcpu);
+    handler(vcpu);
+}
+
+/* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
+void vcpu_handle_exit(struct vcpu *vcpu)
+{
+    bool from_l2 = vcpu->in_l2;
+    vcpu->launched = true;
+    vcpu_read_exit(vcpu);
+    bool own_exit = vcpu->step.entry && step_end(vcpu);
+    if (vcpu->exit.reason < EXIT_REASON_COUNT)
+        vcpu->exits[from_l2][vcpu->exit.reason]++;
+    count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
+    trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vmcs_read(GUEST_RIP));
+
+    if (own_exit)
+        event_requeue(vcpu);
+    else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
+        vcpu_handle_at_l0(vcpu);
+    vcpu_prepare_entry(vcpu);
+}
+
+/* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
+void vcpu_entry_failed(struct vcpu *vcpu)
+{
+    uint32_t error = vmcs_read(VM_INSTRUCTION_ERROR);
+    if (!vcpu->in_l2)
+        panic("vmx: VM entry of L1 failed with VM-instruction error %u", error);
+    nested_hooks.entry_failed(vcpu, error);
+    vcpu_prepare_entry(vcpu);
+}
+
+void vcpu_run(struct vcpu *vcpu)
+{
+    vcpu_prepare_entry(vcpu);
+    vmx_run(vcpu, vcpu->stack_word);
+}

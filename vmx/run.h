@@ -1,0 +1,40 @@
+/* The loop of a virtual processor: enter the guest, take its exit to the handler of its reason, enter again.
+ * vcpu_setup() made the vcpu; vmcs01 is current.
+ * kernel/main.c starts it; exit handlers fill vcpu_exit_handlers, nested/ through vcpu_set_nested_hooks(). */
+#ifndef VMX_RUN_H
+#define VMX_RUN_H
+
+#include "vmx/vcpu.h"
+
+/* Runs the guest for ever on this processor. */
+NORETURN void vcpu_run(struct vcpu *vcpu);
+
+/* What nested/ does for the loop; filled once at start. */
+struct nested_hooks {
+    /* An exit of L2 (vmcs02 current): true when it went to L1 or was dealt with, false when the handler of L1's exits
+     * shall act on L2's state. */
+    bool (*exit_from_l2)(struct vcpu *vcpu);
+    /* VMLAUNCH/VMRESUME of the current VMCS failed with this VM-instruction error (vmcs02 current). */
+    void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
+    /* An NMI for the guest is pending while L2 runs: true when it became an exit to L1. */
+    bool (*nmi_to_l1)(struct vcpu *vcpu);
+};
+extern struct nested_hooks nested_hooks;
+
+typedef void (*exit_handler_fn)(struct vcpu *vcpu);
+/* By basic exit reason; exits of L1, and those of L2 that are L0's. nested/ registers the VMX instructions. */
+extern exit_handler_fn exit_handlers[EXIT_REASON_COUNT];
+
+/* Moves on past the instruction that exited. Current: the VMCS that exited. */
+void vcpu_skip_instruction(struct vcpu *vcpu);
+
+/* Called by entry.asm only. */
+void vcpu_handle_exit(struct vcpu *vcpu);
+void vcpu_entry_failed(struct vcpu *vcpu);
+/* In entry.asm: enters the guest for the first time; where each exit arrives (HOST_RIP). */
+NORETURN void vmx_run(struct vcpu *vcpu, void *stack_word);
+void vmx_exit(void);
+/* Ends the blocking of NMIs that an NMI exit began, by an IRET to the next instruction. */
+void vmx_unblock_nmi(void);
+
+#endif

@@ -1,0 +1,16 @@
+/* One instruction with a page of the carve-out opened: how a guest's store to Nestor's memory does nothing.
+ * The page that stands for the carve-out (all-ones, read-only) becomes writable, the guest runs one instruction, and
+ * the page is filled with ones and closed again at the next exit, which the preemption timer brings about at once.
+ * vmx/exit_ept.c and nested/ begin a step; vmx/run.c ends it. */
+#ifndef VMX_STEP_H
+#define VMX_STEP_H
+
+#include "vmx/vcpu.h"
+
+/* Opens `entry`, an EPT leaf (EPT01's or EPT02's) that leads to the page of ones. Current: the VMCS of the guest that
+ * stored. */
+void step_begin(struct vcpu *vcpu, uint64_t *entry);
+/* Closes it. Current: the VMCS that exited. True when the exit is the step's own timer and nobody else's. */
+bool step_end(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,198 @@
+#include "vmx/vmcs_setup.h"
+
+#include "kernel/layout.h"
+#include "kernel/log.h"
+#include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/x86.h"
+#include "mm/page.h"
+#include "vmx/exit.h"
+#include "vmx/insn.h"
+#include "vmx/run.h"
+#include "vmx/vpid.h"
+
+#define LINK_POINTER_NONE (~0ull)
+
+/* What Nestor asks of vmcs01; bits that the CPU lacks are dropped, caps_missing() has refused CPUs that lack a needed
+ * one. L1's interrupts, HLT, I/O, CR3, paging and TSC are its own. */
+#define VMCS01_PIN (PIN_NMI | PIN_VIRTUAL_NMIS)
+#define VMCS01_PROC (PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_SECONDARY)
+#define VMCS01_PROC2 (PROC2_EPT | PROC2_UNRESTRICTED | PROC2_VPID | PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES)
+#define VMCS01_EXIT                                                                                                    \
+    (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
+#define VMCS01_ENTRY (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+
+static void *region_alloc(const struct vmx_caps *caps)
+{
+    uint32_t *region = page_alloc();
+    if (region)
+        *region = (uint32_t)GET(caps->basic, VMX_BASIC_REVISION);
+    return region;
+}
+
+int vmx_enable(const struct vmx_caps *caps)
+{
+    void *region = region_alloc(caps);
+    if (!region)
+        return -1;
+    uint64_t cr4 = read_cr4() | CR4_VMXE;
+    if (cpuid(1, 0).ecx & BIT(26)) /* XSAVE: XSETBV is executed for L1 */
+        cr4 |= CR4_OSXSAVE;
+    write_cr0((read_cr0() | caps->cr0_fixed0) & caps->cr0_fixed1);
+    write_cr4((cr4 | caps->cr4_fixed0) & caps->cr4_fixed1);
+    if (insn_vmxon(va_to_hpa(region)) == VMX_OK)
+        return 0;
+    log_err("vmx", "VMXON failed: another hypervisor or the firmware holds VMX");
+    page_free(region);
+    return -1;
+}
+
+hpa_t vmcs_alloc(const struct vmx_caps *caps)
+{
+    void *region = region_alloc(caps);
+    if (!region)
+        return 0;
+    ASSERT(insn_vmclear(va_to_hpa(region)) == VMX_OK);
+    return va_to_hpa(region);
+}
+
+void vmcs_load(hpa_t vmcs)
+{
+    ASSERT(insn_vmptrld(vmcs) == VMX_OK);
+}
+
+void vmcs_access_failed(uint64_t encoding, bool write)
+{
+    panic("vmx: %s of VMCS field %lx (%s) failed", write ? "VMWRITE" : "VMREAD", encoding,
+          vmcs_field_name((uint32_t)encoding));
+}
+
+static void write_host_area(const struct vcpu *vcpu)
+{
+    vmcs_write(HOST_ES_SELECTOR, SELECTOR_DATA);
+    vmcs_write(HOST_CS_SELECTOR, SELECTOR_CODE);
+    vmcs_write(HOST_SS_SELECTOR, SELECTOR_DATA);
+    vmcs_write(HOST_DS_SELECTOR, SELECTOR_DATA);
+    vmcs_write(HOST_FS_SELECTOR, 0);
+    vmcs_write(HOST_GS_SELECTOR, 0);
+    vmcs_write(HOST_TR_SELECTOR, SELECTOR_TSS);
+    vmcs_write(HOST_PAT, rdmsr(IA32_PAT));
+    vmcs_write(HOST_EFER, rdmsr(IA32_EFER));
+    vmcs_write(HOST_CR0, read_cr0());
+    vmcs_write(HOST_CR3, read_cr3());
+    vmcs_write(HOST_CR4, read_cr4());
+    vmcs_write(HOST_FS_BASE, 0);
+    vmcs_write(HOST_GS_BASE, (uint64_t)vcpu->cpu);
+    vmcs_write(HOST_TR_BASE, (uint64_t)&vcpu->cpu->tss);
+    vmcs_write(HOST_GDTR_BASE, (uint64_t)vcpu->cpu->gdt);
+    vmcs_write(HOST_IDTR_BASE, desc_idt_base());
+    vmcs_write(HOST_SYSENTER_CS, 0);
+    vmcs_write(HOST_SYSENTER_ESP, 0);
+    vmcs_write(HOST_SYSENTER_EIP, 0);
+    vmcs_write(HOST_RSP, (uint64_t)vcpu->stack_word);
+    vmcs_write(HOST_RIP, (uint64_t)vmx_exit);
+}
+
+void vmcs_write_common(const struct vcpu *vcpu)
+{
+    write_host_area(vcpu);
+    vmcs_write(EPT_POINTER, ept_pointer(&vcpu->vm->ept01));
+    vmcs_write(IO_BITMAP_A, va_to_hpa(vcpu->vm->io_bitmap_a));
+    vmcs_write(IO_BITMAP_B, va_to_hpa(vcpu->vm->io_bitmap_b));
+    vmcs_write(MSR_BITMAP, va_to_hpa(vcpu->vm->msr_bitmap));
+    vmcs_write(VMCS_LINK_POINTER, LINK_POINTER_NONE);
+    vmcs_write(EXIT_MSR_STORE_COUNT, 0);
+    vmcs_write(EXIT_MSR_LOAD_COUNT, 0);
+    vmcs_write(ENTRY_MSR_LOAD_COUNT, 0);
+    vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
+    if (vcpu->vm->caps.proc2.may & PROC2_VPID)
+        vmcs_write(VPID, VPID_L1);
+    if (vcpu->vm->caps.proc2.may & PROC2_XSAVES)
+        vmcs_write(XSS_EXITING_BITMAP, 0);
+}
+
+static void write_controls(const struct vmx_caps *caps)
+{
+    vmcs_write(PIN_CONTROLS, caps_settle(caps->pin, VMCS01_PIN));
+    vmcs_write(PROC_CONTROLS, caps_settle(caps->proc, VMCS01_PROC));
+    vmcs_write(PROC2_CONTROLS, caps_settle(caps->proc2, VMCS01_PROC2));
+    vmcs_write(EXIT_CONTROLS, caps_settle(caps->exit, VMCS01_EXIT));
+    vmcs_write(ENTRY_CONTROLS, caps_settle(caps->entry, VMCS01_ENTRY));
+    vmcs_write(EXCEPTION_BITMAP, 0);
+    vmcs_write(PAGE_FAULT_ERROR_CODE_MASK, 0);
+    vmcs_write(PAGE_FAULT_ERROR_CODE_MATCH, 0);
+    vmcs_write(CR3_TARGET_COUNT, 0);
+}
+
+/* The eight segment registers' fields lie 2 apart in each group, ES first. */
+enum { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR, SEGMENTS };
+
+static void write_segment(unsigned segment, uint16_t selector, uint32_t limit, uint32_t access)
+{
+    vmcs_write_encoding(GUEST_ES_SELECTOR.encoding + 2 * segment, selector);
+    vmcs_write_encoding(GUEST_ES_BASE.encoding + 2 * segment, 0);
+    vmcs_write_encoding(GUEST_ES_LIMIT.encoding + 2 * segment, limit);
+    vmcs_write_encoding(GUEST_ES_AR_BYTES.encoding + 2 * segment, access);
+}
+
+#define ACCESS_CODE32 0xc09b
+#define ACCESS_DATA32 0xc093
+#define ACCESS_BUSY_TSS32 0x8b
+
+static void write_segments(const struct l1_start *entry)
+{
+    write_segment(SEGMENT_CS, entry->cs, 0xffffffff, ACCESS_CODE32);
+    for (unsigned segment = 0; segment < SEGMENT_LDTR; segment++)
+        if (segment != SEGMENT_CS)
+            write_segment(segment, entry->ds, 0xffffffff, ACCESS_DATA32);
+    write_segment(SEGMENT_LDTR, 0, 0, AR_UNUSABLE);
+    write_segment(SEGMENT_TR, 0, 0xffff, ACCESS_BUSY_TSS32);
+    vmcs_write(GUEST_GDTR_BASE, entry->gdt);
+    vmcs_write(GUEST_GDTR_LIMIT, entry->gdt_limit);
+    vmcs_write(GUEST_IDTR_BASE, 0);
+    vmcs_write(GUEST_IDTR_LIMIT, 0xffff);
+}
+
+static void write_guest_registers(const struct vcpu *vcpu, const struct l1_start *entry)
+{
+    const struct vmx_caps *caps = &vcpu->vm->caps;
+    uint64_t cr0 = CR0_PE | CR0_ET;
+    vmcs_write(GUEST_CR0, cr0 | (caps->cr0_fixed0 & ~CR0_PG));
+    vmcs_write(GUEST_CR4, caps->cr4_fixed0);
+    vmcs_write(GUEST_CR3, 0);
+    vmcs_write(CR0_GUEST_HOST_MASK, ~0ull);
+    vmcs_write(CR4_GUEST_HOST_MASK, ~0ull);
+    vmcs_write(CR0_READ_SHADOW, cr0);
+    vmcs_write(CR4_READ_SHADOW, 0);
+    vmcs_write(GUEST_DR7, 0x400);
+    vmcs_write(GUEST_DEBUGCTL, 0);
+    vmcs_write(GUEST_RSP, 0);
+    vmcs_write(GUEST_RIP, entry->rip);
+    vmcs_write(GUEST_RFLAGS, RFLAGS_FIXED1);
+    vmcs_write(GUEST_PENDING_DEBUG, 0);
+    vmcs_write(GUEST_SYSENTER_CS, 0);
+    vmcs_write(GUEST_SYSENTER_ESP, 0);
+    vmcs_write(GUEST_SYSENTER_EIP, 0);
+    vmcs_write(GUEST_PAT, rdmsr(IA32_PAT));
+    vmcs_write(GUEST_EFER, 0);
+    vmcs_write(GUEST_INTERRUPTIBILITY, 0);
+    vmcs_write(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+}
+
+int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
+{
+    vcpu->vmcs01 = vmcs_alloc(&vcpu->vm->caps);
+    if (!vcpu->vmcs01)
+        return -1;
+    vmcs_load(vcpu->vmcs01);
+    vmcs_write_common(vcpu);
+    write_controls(&vcpu->vm->caps);
+    write_segments(entry);
+    write_guest_registers(vcpu, entry);
+    cr_update_masks(vcpu);
+    vcpu->regs[RAX] = entry->eax;
+    vcpu->regs[RBX] = entry->ebx;
+    vcpu->regs[RSI] = entry->esi;
+    vcpu->ept01_generation = vcpu->vm->ept01.generation - 1; /* the first entry passes an INVEPT */
+    return 0;
+}

@@ -1,0 +1,22 @@
+/* Making VMCSs: VMX operation on a processor, fresh regions, the host state that every VMCS of Nestor's has, and
+ * vmcs01 for an L1 that starts.
+ * The page allocator works; struct vm is filled.
+ * kernel/main.c for vmcs01, nested/ for vmcs02. */
+#ifndef VMX_VMCS_SETUP_H
+#define VMX_VMCS_SETUP_H
+
+#include "vmx/l1_image.h"
+#include "vmx/vcpu.h"
+
+/* Puts this processor into VMX operation. 0; -1 when a page is missing or VMXON fails, logged. */
+MUST_CHECK int vmx_enable(const struct vmx_caps *caps);
+/* A VMCS region with the CPU's revision, VMCLEARed; 0 when there is no page. */
+hpa_t vmcs_alloc(const struct vmx_caps *caps);
+/* Makes it current; asserts success. */
+void vmcs_load(hpa_t vmcs);
+/* Host area, EPT and the other fields that have one value in every VMCS that `vcpu` runs. Current: the new VMCS. */
+void vmcs_write_common(const struct vcpu *vcpu);
+/* Makes vmcs01 of `vcpu`, current afterwards, ready to start L1. 0, or -1 when pages run out. */
+MUST_CHECK int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry);
+
+#endif
