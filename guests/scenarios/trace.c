@@ -1,0 +1,291 @@
+/* What Nestor's tracing of bitmap pages costs, by its own counters: merges only after a write, one fault per write burst. */
+#include "guests/lib/counters.h"
+#include "guests/lib/cpu.h"
+#include "guests/lib/msr_bits.h"
+#include "guests/lib/page.h"
+#include "guests/scenarios/scenario.h"
+
+#define MSR IA32_LSTAR
+#define ROUNDS 20
+
+static uint32_t before[COUNTER_COUNT];
+static volatile uint8_t *l2_place;
+
+static void snapshot(void)
+{
+    for (enum counter i = 1; i < COUNTER_COUNT; i++)
+        before[i] = counter_read(i);
+}
+
+static void check_grown(enum counter counter, uint32_t by, const char *file, int line)
+{
+    uint32_t grown = counter_read(counter) - before[counter];
+
+    if (!check_equal(grown, by, "growth of a counter", file, line))
+        check_report("that was \"%s\"", counter_description(counter));
+}
+#define CHECK_GROWN(counter, by) check_grown(counter, by, __FILE__, __LINE__)
+
+static void l2_rdmsr(void)
+{
+    asm volatile("rdmsr" : : "c"(MSR) : "rax", "rdx", "memory");
+}
+
+static void l2_rdmsr_often(void)
+{
+    for (unsigned i = 0; i < 100; i++)
+        l2_rdmsr();
+}
+
+static void l2_store(void)
+{
+    for (unsigned i = 0; i < 16; i++)
+        l2_place[i] = 0;
+}
+
+static void passes(struct vm *vm)
+{
+    vm_set_code(vm, l2_rdmsr);
+    EXPECT_DONE(vm);
+}
+
+/* One VM that has been entered once: its bitmap is merged and traced. */
+static void start(struct vm *vm)
+{
+    vmx_start();
+    vm_create(vm, l2_rdmsr, 0);
+    passes(vm);
+    snapshot();
+}
+
+static void unchanged(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    for (unsigned i = 0; i < ROUNDS; i++)
+        passes(&vm);
+    CHECK_GROWN(COUNTER_NESTED_ENTRIES, ROUNDS);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES_SAVED, ROUNDS);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
+}
+
+static void one_store(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    vm.msr_bitmap[0] = 0;
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 1);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+    passes(&vm);
+    passes(&vm);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 1);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
+}
+
+/* Only the first store of a burst is caught. */
+static void many_stores(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    for (unsigned i = 0; i < 16; i++)
+        ((volatile uint8_t *)vm.msr_bitmap)[i * 0x100] = 0;
+    passes(&vm);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 1);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
+}
+
+/* Pages beside the traced one cost nothing, nor do reads of it. */
+static void neighbours(void)
+{
+    volatile uint8_t *pages;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_rdmsr, 0);
+    pages = page_alloc_run(3, PAGE_SIZE);
+    vmx_set(MSR_BITMAP, (uint64_t)pages + PAGE_SIZE);
+    passes(&vm);
+    snapshot();
+    for (unsigned i = 0; i < PAGE_SIZE; i += 64) {
+        pages[i] = 1;
+        pages[2 * PAGE_SIZE + i] = 1;
+        (void)pages[PAGE_SIZE + i];
+    }
+    passes(&vm);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+}
+
+/* Going back to a page that was merged before is as cheap as staying. */
+static void pointer_back_and_forth(void)
+{
+    uint64_t pages[2];
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_rdmsr, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        pages[i] = (uint64_t)page_alloc();
+        vmx_set(MSR_BITMAP, pages[i]);
+        passes(&vm);
+    }
+    snapshot();
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        vmx_set(MSR_BITMAP, pages[i % 2]);
+        passes(&vm);
+    }
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
+}
+
+static void shared_page(void)
+{
+    struct vm one, two;
+
+    start(&one);
+    vm_create(&two, l2_rdmsr, 0);
+    vmx_set(MSR_BITMAP, (uint64_t)one.msr_bitmap);
+    passes(&two);
+    passes(&one);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+    one.msr_bitmap[0] = 0;
+    passes(&two);
+    passes(&one);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 1);
+}
+
+static void stored_by_l2(unsigned options)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_rdmsr, options);
+    passes(&vm);
+    snapshot();
+    l2_place = vm.msr_bitmap;
+    vm_set_code(&vm, l2_store);
+    EXPECT_DONE(&vm);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 1);
+    passes(&vm);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
+}
+
+static void stored_by_l2_with_ept(void)
+{
+    stored_by_l2(VM_EPT);
+}
+
+static void stored_by_l2_without_ept(void)
+{
+    stored_by_l2(VM_NO_EPT);
+}
+
+/* MSRs that neither L1 nor Nestor intercepts do not exit at all. */
+static void reads_without_exits(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    vm_set_code(&vm, l2_rdmsr_often);
+    EXPECT_DONE(&vm);
+    CHECK_GROWN(COUNTER_L2_MSR_EXITS_L0, 0);
+    CHECK_GROWN(COUNTER_L2_MSR_EXITS_L1, 0);
+    CHECK_GROWN(COUNTER_EXITS_REFLECTED, 1);
+}
+
+static void exits_after_store(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
+    vm_set_code(&vm, l2_rdmsr);
+    EXPECT_EXIT_SKIP(&vm, EXIT_RDMSR);
+    EXPECT_DONE(&vm);
+    CHECK_GROWN(COUNTER_L2_MSR_EXITS_L1, 1);
+    CHECK_GROWN(COUNTER_L2_MSR_EXITS_L0, 0);
+}
+
+/* A page that no vmcs12 names any more is not traced any more. */
+static void freed_by_vmclear(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    vm_clear(&vm);
+    CHECK_GROWN(COUNTER_BITMAP_FREED, 1);
+    vm.msr_bitmap[0] = 0;
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
+    passes(&vm);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
+}
+
+static void freed_by_vmxoff(void)
+{
+    uint8_t *bitmap;
+    struct vm vm;
+
+    start(&vm);
+    bitmap = vm.msr_bitmap;
+    vmx_stop();
+    CHECK_GROWN(COUNTER_BITMAP_FREED, 1);
+    *(volatile uint8_t *)bitmap = 0;
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
+    CHECK_EQ(counter_read(COUNTER_EPT01_SPLITS) - counter_read(COUNTER_EPT01_JOINS), 0);
+}
+
+/* Many rounds of VMX operation cost Nestor no page for good. */
+static void no_page_lost(void)
+{
+    uint32_t free_pages = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t mark = page_mark();
+        struct vm vm;
+        vmx_start();
+        vm_create(&vm, l2_rdmsr, 0);
+        passes(&vm);
+        vmx_stop();
+        page_release(mark);
+        if (i == 1)
+            free_pages = counter_read(COUNTER_PAGES_FREE);
+    }
+    CHECK_EQ(counter_read(COUNTER_PAGES_FREE), free_pages);
+}
+
+/* A bitmap that is off is not merged. */
+static void control_off(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_USE_MSR_BITMAPS);
+    vm_set_code(&vm, l2_rdmsr);
+    EXPECT_EXIT_SKIP(&vm, EXIT_RDMSR);
+    EXPECT_DONE(&vm);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+    CHECK_GROWN(COUNTER_BITMAP_MERGES_SAVED, 0);
+}
+
+const struct scenario trace_scenarios[] = {
+    {"trace-unchanged", unchanged, without_counters},
+    {"trace-one-store", one_store, without_counters},
+    {"trace-many-stores", many_stores, without_counters},
+    {"trace-neighbours", neighbours, without_counters},
+    {"trace-pointer-back-and-forth", pointer_back_and_forth, without_counters},
+    {"trace-shared-page", shared_page, without_counters},
+    {"trace-stored-by-l2-with-ept", stored_by_l2_with_ept, without_counters},
+    {"trace-stored-by-l2-without-ept", stored_by_l2_without_ept, without_counters},
+    {"trace-reads-without-exits", reads_without_exits, without_counters},
+    {"trace-exits-after-store", exits_after_store, without_counters},
+    {"trace-freed-by-vmclear", freed_by_vmclear, without_counters},
+    {"trace-freed-by-vmxoff", freed_by_vmxoff, without_counters},
+    {"trace-no-page-lost", no_page_lost, without_counters},
+    {"trace-control-off", control_off, without_counters},
+    {0},
+};
