@@ -5,6 +5,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 RUNNER = os.path.join(ROOT, "tools", "nestor-run")
+STACK = os.path.join(ROOT, "tools", "run-stack")
 
 
 class Tap:
@@ -39,8 +40,8 @@ class Tap:
 class Run:
     """The runner with these arguments: start it, then wait() for status, out and err."""
 
-    def __init__(self, *args, env=None):
-        self.process = subprocess.Popen([RUNNER, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    def __init__(self, *args, env=None, program=RUNNER):
+        self.process = subprocess.Popen([program, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, errors="replace",
                                         env=dict(os.environ, **(env or {})))
         self.out = self.err = ""

@@ -6,10 +6,6 @@
 # L2_ARGS=a,b,c adds words to L2's command line.
 # The last act is a power-off; a failure is told to the debug-exit port before.
 
-# As for L1 (tools/nestorlib/linux.py), and without a wait for a clock that is not there.
-L2_COMMON_ARGS="console=ttyS0,115200 loglevel=6 nokaslr mitigations=off no_timer_check cryptomgr.notests \
-initcall_blacklist=load_system_certificate_list,trace_eval_init,init_kprobe_trace,slab_sysfs_init,cmos_init"
-
 say() {
 	echo "L1: $*"
 }
@@ -63,14 +59,15 @@ run_l2() {
 }
 
 mount -t proc proc /proc
-say "init runs on Linux $(cat /proc/sys/kernel/osrelease)"
+read -r uptime _ </proc/uptime
+say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the kernel's start"
 [ "$L1_STOP" = init ] && finish 0
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 load_kvm
 [ "$L1_STOP" = kvm ] && finish 0
 say "starting L2 under QEMU"
-run_l2 "$L2_COMMON_ARGS $(echo "$L2_ARGS" | tr , ' ')"
+run_l2 "$(cat /l2.args) $(echo "$L2_ARGS" | tr , ' ')"
 [ -e /l2.hello ] || fail "L2's init did not print its line"
 [ "$(cat /qemu.status)" = 0 ] || fail "QEMU ended with status $(cat /qemu.status)"
 say "L2 is done"
