@@ -126,7 +126,7 @@ void nested_enter(struct vcpu *vcpu, bool launch)
 static void resume_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct l1_registers *l2, uint64_t l2_cr0)
 {
     host_state_load(vcpu, v, l2->efer, l2->pat, l2_cr0);
-    if (!(merge_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
+    if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
         vpid_flush_l1(vcpu);
     if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT))
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");

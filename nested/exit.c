@@ -108,7 +108,7 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
         return true;
     }
     if (reason == EXIT_EPT_VIOLATION || reason == EXIT_EPT_MISCONFIG) {
-        if (!(merge_proc2(v) & PROC2_EPT))
+        if (!(vmcs12_proc2(v) & PROC2_EPT))
             return false; /* EPT01 serves this L2 */
         if (fill_ept02(vcpu))
             return true;

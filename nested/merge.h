@@ -24,12 +24,6 @@ struct merged_controls {
 
 struct merged_controls merge_controls(const struct merge_input *in);
 
-/* The secondary controls that are in force for L2: none without "activate secondary controls". */
-static inline uint32_t merge_proc2(const struct vmcs12 *v)
-{
-    return v->PROC_CONTROLS & PROC_SECONDARY ? (uint32_t)v->PROC2_CONTROLS : 0;
-}
-
 /* IA32_EFER that L2 starts with, from vmcs12 and L1's own (SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug
  * Registers, and MSRs"). */
 uint64_t merge_guest_efer(const struct vmcs12 *v, uint64_t l1_efer);

@@ -25,7 +25,8 @@ void prepare_init(struct nested *nested)
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         const struct vmcs_field *field = &vmcs_fields[row];
         uint64_t bit = BIT(row % 64);
-        if (!vmread_checked(field->encoding, &ignored))
+        if (!vmread_checked(field->encoding, &ignored) ||
+            !vmcs12_field_offered(&nested->vcpu->vm->caps12, row))
             continue;
         nested->field_offered[row / 64] |= bit;
         if (field->merge == VMCS_MERGE_COPIED)
@@ -93,7 +94,7 @@ static void write_apic_pages(const struct nested *nested, const struct vmcs12 *v
 {
     if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
         vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
-    if (merge_proc2(v) & PROC2_APIC_ACCESS)
+    if (vmcs12_proc2(v) & PROC2_APIC_ACCESS)
         vmcs_write(APIC_ACCESS_ADDR, ALIGN_DOWN(ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR).hpa, PAGE_SIZE));
 }
 
@@ -101,7 +102,7 @@ static void write_vpid(struct nested *nested, const struct vmcs12 *v)
 {
     if (!(nested->vcpu->vm->caps.proc2.may & PROC2_VPID))
         return;
-    vmcs_write(VPID, merge_proc2(v) & PROC2_VPID ? nested_vpid(nested, (uint16_t)v->VPID) : VPID_L2_NONE);
+    vmcs_write(VPID, vmcs12_proc2(v) & PROC2_VPID ? nested_vpid(nested, (uint16_t)v->VPID) : VPID_L2_NONE);
 }
 
 /* All that depends on a control or pointer of L1's. */
@@ -128,7 +129,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
 static void write_eptp(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
-    uint64_t eptp = merge_proc2(v) & PROC2_EPT ? ept12_eptp(&nested->ept12, v->EPT_POINTER)
+    uint64_t eptp = vmcs12_proc2(v) & PROC2_EPT ? ept12_eptp(&nested->ept12, v->EPT_POINTER)
                                                : ept_pointer(&nested->vcpu->vm->ept01);
     if (slot->eptp02 != eptp) {
         slot->eptp02 = eptp;
@@ -139,7 +140,7 @@ static void write_eptp(struct nested *nested, struct vmcs12_slot *slot)
 void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
-    if ((merge_proc2(slot->v) & PROC2_EPT) && ept12_take_invept(&nested->ept12, slot->v->EPT_POINTER))
+    if ((vmcs12_proc2(slot->v) & PROC2_EPT) && ept12_take_invept(&nested->ept12, slot->v->EPT_POINTER))
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor) == VMX_OK);
 }
 
@@ -159,7 +160,7 @@ static void write_optional_registers(const struct vmcs12 *v, const struct l1_reg
 static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
 {
     bool pae = (v->GUEST_CR0 & CR0_PG) && (v->GUEST_CR4 & CR4_PAE) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
-    if (pae && !(merge_proc2(v) & PROC2_EPT))
+    if (pae && !(vmcs12_proc2(v) & PROC2_EPT))
         (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
 }
 
@@ -204,7 +205,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     prepare_sync_ept02(nested, slot);
     write_optional_registers(v, l1);
     write_pdptes(vcpu, v);
-    if (!(merge_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
+    if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
         vpid_flush(vcpu, VPID_L2_NONE);
     queue_event(vcpu, v);
 }
@@ -227,6 +228,6 @@ void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_regi
         v->GUEST_EFER = l2->efer;
     if ((v->EXIT_CONTROLS & EXITC_SAVE_TIMER) && (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER))
         v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
-    if (merge_proc2(v) & PROC2_UNRESTRICTED)
+    if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
         v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
 }

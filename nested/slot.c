@@ -78,8 +78,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         slot->vmptr = vmptr;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
         memset(slot->dirty, 0xff, sizeof(slot->dirty));
-        for (unsigned row = 0; row < FIELD_COUNT; row++)
-            slot->v->field[row] &= vmcs12_width_mask(row);
+        vmcs12_trim(slot->v);
         count(COUNT_VMCS12_LOADS);
     }
     slot->last_used = ++nested->clock;
