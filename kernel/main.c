@@ -25,7 +25,7 @@
 #define STATUS_ENVIRONMENT 1 /* the machine, the options or L1's image are not what Nestor needs */
 #define CARVEOUT_MIN_MIB 32
 #define CARVEOUT_BASE_MIB 24
-#define CARVEOUT_RAM_SHARE 64  /* and one page in so many, for tables that grow with RAM */
+#define CARVEOUT_RAM_SHARE 64 /* and one page in so many, for tables that grow with RAM */
 #define L1_MIN_MIB 16
 #define FOUR_GIB (4 * GIB)
 
@@ -98,9 +98,14 @@ static void print_cpu(void)
         const char *name;
         uint32_t bit;
     } controls[] = {
-        {"VPID", PROC2_VPID},         {"INVPCID", PROC2_INVPCID},       {"RDTSCP", PROC2_RDTSCP},
-        {"XSAVES", PROC2_XSAVES},     {"PML", PROC2_PML},               {"APICv", PROC2_VIRTUAL_INTERRUPTS},
-        {"VMCS-shadowing", PROC2_VMCS_SHADOWING}, {"TSC-scaling", PROC2_TSC_SCALING},
+        {"VPID", PROC2_VPID},
+        {"INVPCID", PROC2_INVPCID},
+        {"RDTSCP", PROC2_RDTSCP},
+        {"XSAVES", PROC2_XSAVES},
+        {"PML", PROC2_PML},
+        {"APICv", PROC2_VIRTUAL_INTERRUPTS},
+        {"VMCS-shadowing", PROC2_VMCS_SHADOWING},
+        {"TSC-scaling", PROC2_TSC_SCALING},
     };
     char line[160] = "EPT unrestricted-guest MSR-bitmaps";
     for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
@@ -122,13 +127,15 @@ static void choose_carveout(void)
     uint64_t size = ALIGN_UP(MAX(mib, 8) * MIB, LARGE_2M);
     hpa_t base = memmap_find_top(&machine_map, size, LARGE_2M, FOUR_GIB, NULL, 0);
     vm.map = machine_map;
-    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB || memmap_set(&vm.map, base, size, REGION_RESERVED))
-        machine_end(STATUS_ENVIRONMENT, "too little memory: Nestor wants %llu MiB of adjoining RAM below 4 GiB and L1 %u MiB",
-                    size / MIB, L1_MIN_MIB);
+    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB ||
+        memmap_set(&vm.map, base, size, REGION_RESERVED))
+        machine_end(STATUS_ENVIRONMENT,
+                    "too little memory: Nestor wants %llu MiB of adjoining RAM below 4 GiB and L1 %u MiB", size / MIB,
+                    L1_MIN_MIB);
     vm.ept01.carveout_base = base;
     vm.ept01.carveout_size = size;
-    log_info("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB, base,
-             size / MIB);
+    log_info("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
+             base, size / MIB);
 }
 
 static void stash_modules(void)

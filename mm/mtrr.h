@@ -20,7 +20,7 @@ struct mtrr {
     struct {
         uint64_t base, mask;
     } variable[MTRR_MAX_VARIABLE];
-    uint64_t fixed[11]; /* FIX64K_00000, FIX16K_80000, FIX16K_A0000, FIX4K_C0000.. F8000 */
+    uint64_t fixed[11];    /* FIX64K_00000, FIX16K_80000, FIX16K_A0000, FIX4K_C0000.. F8000 */
     uint64_t address_mask; /* BITS(MAXPHYADDR-1, 12) */
 };
 

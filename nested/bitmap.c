@@ -1,8 +1,8 @@
 #include "nested/bitmap.h"
 
 #include "kernel/cmdline.h"
-#include "kernel/percpu.h"
 #include "kernel/layout.h"
+#include "kernel/percpu.h"
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "vmx/msr_bitmap.h"

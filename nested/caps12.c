@@ -7,21 +7,21 @@
 /* What Nestor virtualises: THE list. A feature joins by a line here once nested/ does it; what the CPU lacks drops out
  * by itself. */
 #define VIRTUAL_PIN (PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER)
-#define VIRTUAL_PROC                                                                                                \
-    (PROC_INTERRUPT_WINDOW | PROC_TSC_OFFSETTING | PROC_HLT | PROC_INVLPG | PROC_MWAIT | PROC_RDPMC | PROC_RDTSC |  \
-     PROC_CR3_LOAD | PROC_CR3_STORE | PROC_CR8_LOAD | PROC_CR8_STORE | PROC_TPR_SHADOW | PROC_NMI_WINDOW |          \
-     PROC_MOV_DR | PROC_UNCOND_IO | PROC_USE_IO_BITMAPS | PROC_MONITOR_TRAP | PROC_USE_MSR_BITMAPS | PROC_MONITOR | \
+#define VIRTUAL_PROC                                                                                                   \
+    (PROC_INTERRUPT_WINDOW | PROC_TSC_OFFSETTING | PROC_HLT | PROC_INVLPG | PROC_MWAIT | PROC_RDPMC | PROC_RDTSC |     \
+     PROC_CR3_LOAD | PROC_CR3_STORE | PROC_CR8_LOAD | PROC_CR8_STORE | PROC_TPR_SHADOW | PROC_NMI_WINDOW |             \
+     PROC_MOV_DR | PROC_UNCOND_IO | PROC_USE_IO_BITMAPS | PROC_MONITOR_TRAP | PROC_USE_MSR_BITMAPS | PROC_MONITOR |    \
      PROC_PAUSE | PROC_SECONDARY)
-#define VIRTUAL_PROC2                                                                                             \
-    (PROC2_APIC_ACCESS | PROC2_EPT | PROC2_DESC_TABLE | PROC2_RDTSCP | PROC2_X2APIC | PROC2_VPID | PROC2_WBINVD | \
-     PROC2_UNRESTRICTED | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS | PROC2_PAUSE_LOOP | PROC2_RDRAND |      \
+#define VIRTUAL_PROC2                                                                                                  \
+    (PROC2_APIC_ACCESS | PROC2_EPT | PROC2_DESC_TABLE | PROC2_RDTSCP | PROC2_X2APIC | PROC2_VPID | PROC2_WBINVD |      \
+     PROC2_UNRESTRICTED | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS | PROC2_PAUSE_LOOP | PROC2_RDRAND |           \
      PROC2_INVPCID | PROC2_RDSEED | PROC2_XSAVES | PROC2_TSC_SCALING)
-#define VIRTUAL_EXIT                                                                                              \
-    (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTERRUPT | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | \
+#define VIRTUAL_EXIT                                                                                                   \
+    (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTERRUPT | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER |      \
      EXITC_LOAD_EFER | EXITC_SAVE_TIMER)
 #define VIRTUAL_ENTRY (ENTRY_LOAD_DEBUG | ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
-#define VIRTUAL_EPT                                                                                           \
-    (EPT_CAP_EXEC_ONLY | EPT_CAP_WALK4 | EPT_CAP_UC | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT | \
+#define VIRTUAL_EPT                                                                                                    \
+    (EPT_CAP_EXEC_ONLY | EPT_CAP_WALK4 | EPT_CAP_UC | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT |          \
      EPT_CAP_AD | EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)
 #define VIRTUAL_VPID (VPID_CAP_INVVPID | VPID_CAP_ADDRESS | VPID_CAP_SINGLE | VPID_CAP_ALL | VPID_CAP_SINGLE_NONGLOBAL)
 #define VIRTUAL_MISC                                                                                                   \

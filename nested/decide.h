@@ -12,9 +12,9 @@ enum decision { TO_L0, TO_L1 };
 struct decide_input {
     const struct vmexit *exit;
     const struct vmcs12 *v;
-    const uint64_t *regs;           /* L2's general registers (GPR order); regs[RSP] is not valid */
-    uint64_t rsp;                   /* L2's RSP, for the rare reason that needs it */
-    const uint8_t *msr_bitmap;      /* snapshot of L1's page, or NULL when L1 uses none */
+    const uint64_t *regs;      /* L2's general registers (GPR order); regs[RSP] is not valid */
+    uint64_t rsp;              /* L2's RSP, for the rare reason that needs it */
+    const uint8_t *msr_bitmap; /* snapshot of L1's page, or NULL when L1 uses none */
     /* L1's I/O bitmaps A and B, NULL when they are no RAM (reads as all-ones). */
     const uint8_t *io_bitmap_a, *io_bitmap_b;
     const uint8_t *vmread_bitmap, *vmwrite_bitmap;

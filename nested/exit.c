@@ -30,7 +30,8 @@ static enum decision decide(struct vcpu *vcpu)
         .exit = &vcpu->exit,
         .v = v,
         .regs = vcpu->regs,
-        .msr_bitmap = bitmap_page(vcpu->nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP),
+        .msr_bitmap =
+            bitmap_page(vcpu->nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP),
         .io_bitmap_a = bitmap_page(vcpu->nested, use_io, slot->io_bitmap_a, v->IO_BITMAP_A),
         .io_bitmap_b = bitmap_page(vcpu->nested, use_io, slot->io_bitmap_b, v->IO_BITMAP_B),
         .l0_nmi = !(v->PIN_CONTROLS & PIN_NMI),

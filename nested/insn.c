@@ -93,10 +93,9 @@ void insn_exit_vmxon(struct vcpu *vcpu)
         event_inject_ud(vcpu);
         return;
     }
-    if (operand_cpl() > 0 ||
-        (!nested->vmxon && (!fixed_bits_hold(cr_read_cr0(), caps->cr0_fixed0, caps->cr0_fixed1) ||
-                            !fixed_bits_hold(cr_read_cr4(), caps->cr4_fixed0, caps->cr4_fixed1) ||
-                            (vcpu->feature_control & needed) != needed))) {
+    if (operand_cpl() > 0 || (!nested->vmxon && (!fixed_bits_hold(cr_read_cr0(), caps->cr0_fixed0, caps->cr0_fixed1) ||
+                                                 !fixed_bits_hold(cr_read_cr4(), caps->cr4_fixed0, caps->cr4_fixed1) ||
+                                                 (vcpu->feature_control & needed) != needed))) {
         event_inject_gp(vcpu, 0);
         return;
     }

@@ -4,8 +4,7 @@
 #include "kernel/x86.h"
 
 #define ENTRY_L0 (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
-#define EXIT_L0                                                                                                        \
-    (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
+#define EXIT_L0 (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
 
 /* NMIs always exit to L0. Where L1 leaves them to L2, blocking by NMI must be L2's own, hence virtual. */
 static uint32_t merge_pin(const struct vmcs12 *v)

@@ -20,14 +20,14 @@ struct vmcs12_slot {
     gpa_t vmptr; /* VMPTR_NONE: free */
     struct vmcs12 *v;
     hpa_t vmcs02;
-    bool vmcs02_ready;    /* Nestor's constant fields are in it */
+    bool vmcs02_ready; /* Nestor's constant fields are in it */
     bool vmcs02_launched;
-    bool was_launched;    /* vmcs12's launch state before the entry under way */
+    bool was_launched; /* vmcs12's launch state before the entry under way */
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];
     struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
-    uint64_t eptp02; /* as written to vmcs02 */
+    uint64_t eptp02;                                       /* as written to vmcs02 */
 };
 
 struct nested {

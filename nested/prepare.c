@@ -25,8 +25,7 @@ void prepare_init(struct nested *nested)
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         const struct vmcs_field *field = &vmcs_fields[row];
         uint64_t bit = BIT(row % 64);
-        if (!vmread_checked(field->encoding, &ignored) ||
-            !vmcs12_field_offered(&nested->vcpu->vm->caps12, row))
+        if (!vmread_checked(field->encoding, &ignored) || !vmcs12_field_offered(&nested->vcpu->vm->caps12, row))
             continue;
         nested->field_offered[row / 64] |= bit;
         if (field->merge == VMCS_MERGE_COPIED)
@@ -95,7 +94,8 @@ static void write_apic_pages(const struct nested *nested, const struct vmcs12 *v
     if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
         vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
     if (vmcs12_proc2(v) & PROC2_APIC_ACCESS)
-        vmcs_write(APIC_ACCESS_ADDR, ALIGN_DOWN(ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR).hpa, PAGE_SIZE));
+        vmcs_write(APIC_ACCESS_ADDR,
+                   ALIGN_DOWN(ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR).hpa, PAGE_SIZE));
 }
 
 static void write_vpid(struct nested *nested, const struct vmcs12 *v)
@@ -130,7 +130,7 @@ static void write_eptp(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
     uint64_t eptp = vmcs12_proc2(v) & PROC2_EPT ? ept12_eptp(&nested->ept12, v->EPT_POINTER)
-                                               : ept_pointer(&nested->vcpu->vm->ept01);
+                                                : ept_pointer(&nested->vcpu->vm->ept01);
     if (slot->eptp02 != eptp) {
         slot->eptp02 = eptp;
         vmcs_write(EPT_POINTER, eptp);

@@ -26,13 +26,13 @@ static const struct field_need {
     uint8_t word;
     uint32_t bits;
 } field_needs[] = {
-#define ONE(name, word, bits)                                     \
-    {                                                             \
-        FIELD_INDEX_##name, FIELD_INDEX_##name, WORD_##word, bits \
+#define ONE(name, word, bits)                                                                                          \
+    {                                                                                                                  \
+        FIELD_INDEX_##name, FIELD_INDEX_##name, WORD_##word, bits                                                      \
     }
-#define RUN(first, last, word, bits)                               \
-    {                                                              \
-        FIELD_INDEX_##first, FIELD_INDEX_##last, WORD_##word, bits \
+#define RUN(first, last, word, bits)                                                                                   \
+    {                                                                                                                  \
+        FIELD_INDEX_##first, FIELD_INDEX_##last, WORD_##word, bits                                                     \
     }
     ONE(VPID, PROC2, PROC2_VPID),
     ONE(EPTP_INDEX, PROC2, PROC2_EPT_VE),

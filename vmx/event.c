@@ -6,8 +6,8 @@
 
 bool event_has_error_code(unsigned vector)
 {
-    const uint32_t with_code = 1u << VECTOR_DF | 1u << VECTOR_TS | 1u << VECTOR_NP | 1u << VECTOR_SS |
-                               1u << VECTOR_GP | 1u << VECTOR_PF | 1u << VECTOR_AC | 1u << VECTOR_CP;
+    const uint32_t with_code = 1u << VECTOR_DF | 1u << VECTOR_TS | 1u << VECTOR_NP | 1u << VECTOR_SS | 1u << VECTOR_GP |
+                               1u << VECTOR_PF | 1u << VECTOR_AC | 1u << VECTOR_CP;
     return vector < 32 && (with_code >> vector & 1);
 }
 

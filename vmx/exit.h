@@ -6,10 +6,10 @@
 
 #include "vmx/vcpu.h"
 
-void exit_cr_access(struct vcpu *vcpu);    /* exit_cr.c */
-void exit_io(struct vcpu *vcpu);           /* exit_io.c */
-void exit_rdmsr(struct vcpu *vcpu);        /* exit_msr.c */
-void exit_wrmsr(struct vcpu *vcpu);        /* exit_msr.c */
+void exit_cr_access(struct vcpu *vcpu);     /* exit_cr.c */
+void exit_io(struct vcpu *vcpu);            /* exit_io.c */
+void exit_rdmsr(struct vcpu *vcpu);         /* exit_msr.c */
+void exit_wrmsr(struct vcpu *vcpu);         /* exit_msr.c */
 void exit_ept_violation(struct vcpu *vcpu); /* exit_ept.c; of EPT01 */
 void exit_ept_misconfig(struct vcpu *vcpu); /* exit_ept.c */
 

@@ -87,8 +87,8 @@ static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
     value = (value & CR0_DEFINED) | CR0_ET;
     if (((value ^ old) & CR0_PG) && !cr_switch_paging((value & CR0_PG) != 0))
         return false;
-    if (((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) &&
-        cr_uses_pae(value, cr_read_cr4(), vmcs_read(GUEST_EFER)) && !cr_load_pdptes(vcpu, vmcs_read(GUEST_CR3)))
+    if (((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) && cr_uses_pae(value, cr_read_cr4(), vmcs_read(GUEST_EFER)) &&
+        !cr_load_pdptes(vcpu, vmcs_read(GUEST_CR3)))
         return false;
     vmcs_write(GUEST_CR0, value | (fixed0 & ~(CR0_PE | CR0_PG)));
     vmcs_write(CR0_READ_SHADOW, value);

@@ -9,9 +9,9 @@
 struct vcpu;
 
 #define GVA_READ 0u
-#define GVA_WRITE BIT(1)   /* as PF_WRITE */
-#define GVA_USER BIT(2)    /* as PF_USER: the access is made at CPL 3 */
-#define GVA_FETCH BIT(4)   /* as PF_FETCH */
+#define GVA_WRITE BIT(1)    /* as PF_WRITE */
+#define GVA_USER BIT(2)     /* as PF_USER: the access is made at CPL 3 */
+#define GVA_FETCH BIT(4)    /* as PF_FETCH */
 #define GVA_IMPLICIT BIT(8) /* supervisor access by the processor itself */
 
 /* An exception that L1 must get; vector 0xff means none. */
@@ -41,8 +41,8 @@ struct gva_memory {
     bool (*cas)(void *context, gpa_t gpa, uint64_t old, uint64_t value, unsigned size);
     void *context;
 };
-bool gva_walk(const struct paging_state *state, const struct gva_memory *memory, gva_t gva, uint32_t access,
-              gpa_t *gpa, struct fault *fault);
+bool gva_walk(const struct paging_state *state, const struct gva_memory *memory, gva_t gva, uint32_t access, gpa_t *gpa,
+              struct fault *fault);
 
 void paging_state_read(const struct vcpu *vcpu, struct paging_state *state);
 /* Reads or writes len bytes of L1's linear memory, page borders allowed; nothing is written when any page faults.

@@ -37,10 +37,7 @@ struct invalidate_descriptor {
     MUST_CHECK static inline enum vmx_result insn_##name(uint64_t type, struct invalidate_descriptor descriptor)       \
     {                                                                                                                  \
         bool carry, zero;                                                                                              \
-        __asm__ volatile(#name " %2, %3"                                                                               \
-                         : "=@ccc"(carry), "=@ccz"(zero)                                                               \
-                         : "m"(descriptor), "r"(type)                                                                  \
-                         : "memory");                                                                                  \
+        __asm__ volatile(#name " %2, %3" : "=@ccc"(carry), "=@ccz"(zero) : "m"(descriptor), "r"(type) : "memory");     \
         return carry ? VMX_FAIL_INVALID : zero ? VMX_FAIL_VALID : VMX_OK;                                              \
     }
 VMX_INVALIDATE_INSN(invept)

@@ -104,9 +104,11 @@ int io_policy_init(struct vm *vm)
     if (!vm->io_bitmap_a || !vm->io_bitmap_b)
         return -1;
     if (vm->pm1a_control)
-        port_add(vm, vm->pm1a_control, (uint16_t)(vm->pm1a_control + 1), (struct io_port){.write = pm1_write, .read = pass_read});
+        port_add(vm, vm->pm1a_control, (uint16_t)(vm->pm1a_control + 1),
+                 (struct io_port){.write = pm1_write, .read = pass_read});
     if (vm->pm1b_control)
-        port_add(vm, vm->pm1b_control, (uint16_t)(vm->pm1b_control + 1), (struct io_port){.write = pm1_write, .read = pass_read});
+        port_add(vm, vm->pm1b_control, (uint16_t)(vm->pm1b_control + 1),
+                 (struct io_port){.write = pm1_write, .read = pass_read});
     port_add(vm, RESET_CONTROL, RESET_CONTROL, (struct io_port){.write = reset_write, .read = pass_read});
     if (options.console == CONSOLE_COM2)
         port_add(vm, COM2_FIRST, COM2_LAST, (struct io_port){.write = hidden_write, .read = hidden_read});

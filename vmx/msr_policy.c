@@ -5,18 +5,18 @@
 enum { ACCESS_READ = 1, ACCESS_WRITE = 2, ACCESS_BOTH = ACCESS_READ | ACCESS_WRITE };
 
 static const struct msr_policy_row rows[] = {
-#define MSR_POLICY(first, last, access, handler, reason)                                                             \
-    {first, last, (ACCESS_##access & ACCESS_READ) != 0, (ACCESS_##access & ACCESS_WRITE) != 0, MSR_POLICY_##handler, \
+#define MSR_POLICY(first, last, access, handler, reason)                                                               \
+    {first, last, (ACCESS_##access & ACCESS_READ) != 0, (ACCESS_##access & ACCESS_WRITE) != 0, MSR_POLICY_##handler,   \
      reason},
 #include "vmx/msr_policy.def"
 #undef MSR_POLICY
 };
 
 /* A row outside the bitmap's ranges, or across the end of one, would not be kept. */
-#define MSR_POLICY(first, last, access, handler, reason)                                                           \
-    _Static_assert(                                                                                                \
-        (first) <= (last) && (first) / MSR_BITMAP_RANGE == (last) / MSR_BITMAP_RANGE &&                            \
-            ((first) < MSR_BITMAP_RANGE || (first) / MSR_BITMAP_RANGE == MSR_BITMAP_HIGH_BASE / MSR_BITMAP_RANGE), \
+#define MSR_POLICY(first, last, access, handler, reason)                                                               \
+    _Static_assert(                                                                                                    \
+        (first) <= (last) && (first) / MSR_BITMAP_RANGE == (last) / MSR_BITMAP_RANGE &&                                \
+            ((first) < MSR_BITMAP_RANGE || (first) / MSR_BITMAP_RANGE == MSR_BITMAP_HIGH_BASE / MSR_BITMAP_RANGE),     \
         "MSR policy row lies in neither range");
 #include "vmx/msr_policy.def"
 #undef MSR_POLICY

@@ -20,7 +20,7 @@ enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R
 /* What an exit said, read once from the current VMCS (vmcs01 or vmcs02). SDM 3C 25.9 "VM-Exit Information Fields".
  * Members beyond reason are read when the reason's row asks for them. */
 struct vmexit {
-    uint32_t reason; /* basic reason, bits 15:0 */
+    uint32_t reason;    /* basic reason, bits 15:0 */
     bool entry_failure; /* bit 31 of the field */
     uint32_t interruption_info, interruption_error_code;
     uint32_t idt_vectoring_info, idt_vectoring_error_code;
@@ -36,11 +36,11 @@ struct vm {
     struct ept_watch watch;
     struct gmem gmem;
     struct vmx_caps caps;
-    uint8_t *msr_bitmap;  /* L0's policy as a page; vmx/msr.c */
+    uint8_t *msr_bitmap; /* L0's policy as a page; vmx/msr.c */
     uint64_t msr_policy_generation;
-    uint8_t *io_bitmap_a, *io_bitmap_b; /* L0's own ports, for vmcs01; vmx/io.c */
+    uint8_t *io_bitmap_a, *io_bitmap_b;  /* L0's own ports, for vmcs01; vmx/io.c */
     uint16_t pm1a_control, pm1b_control; /* ports by which L1 turns the machine off; 0: none */
-    struct vmx_caps caps12; /* what is offered to L1 (nested/caps12) */
+    struct vmx_caps caps12;              /* what is offered to L1 (nested/caps12) */
     /* Value of a capability MSR of caps12, false for #GP: nested/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
     struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
@@ -68,7 +68,7 @@ struct vcpu {
         uint64_t *entry; /* leaf whose page is open for one instruction (vmx/step.h); NULL: no step under way */
         uint32_t pin_controls, timer; /* as they were before it */
     } step;
-    void *stack_word; /* HOST_RSP: see entry.asm */
+    void *stack_word;                     /* HOST_RSP: see entry.asm */
     uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
 };
 

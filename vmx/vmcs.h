@@ -120,13 +120,19 @@ static inline void vmcs_write_nat(vmcsNAT_t field, uint64_t value)
 }
 
 /* vmcs_read(GUEST_RIP), vmcs_write(PIN_CONTROLS, x): the current VMCS, the field's own width; always checked. */
+/* clang-format off: it breaks _Generic */
 #define vmcs_read(field)                                                                                               \
-    _Generic((field), vmcs16_t: vmcs_read_16, vmcs32_t: vmcs_read_32, vmcs64_t: vmcs_read_64, vmcsNAT_t: vmcs_read_nat)(field)
+    _Generic((field), vmcs16_t                                                                                         \
+             : vmcs_read_16, vmcs32_t                                                                                  \
+             : vmcs_read_32, vmcs64_t                                                                                  \
+             : vmcs_read_64, vmcsNAT_t                                                                                 \
+             : vmcs_read_nat)(field)
 #define vmcs_write(field, value)                                                                                       \
-    _Generic((field),                                                                                                  \
-        vmcs16_t: vmcs_write_16,                                                                                       \
-        vmcs32_t: vmcs_write_32,                                                                                       \
-        vmcs64_t: vmcs_write_64,                                                                                       \
-        vmcsNAT_t: vmcs_write_nat)(field, value)
+    _Generic((field), vmcs16_t                                                                                         \
+             : vmcs_write_16, vmcs32_t                                                                                 \
+             : vmcs_write_32, vmcs64_t                                                                                 \
+             : vmcs_write_64, vmcsNAT_t                                                                                \
+             : vmcs_write_nat)(field, value)
+/* clang-format on */
 
 #endif

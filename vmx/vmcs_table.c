@@ -2,15 +2,15 @@
 
 /* Each row's number says its width and area once more (SDM 3D B, "Field Encoding in VMCS"): they must agree, and be the
  * full form of a field. */
-#define FIELD(name, enc, width, area, sync, merge)                                                         \
-    _Static_assert(GET(enc, ENCODING_WIDTH) == VMCS_WIDTH_##width, #name ": width and encoding disagree"); \
-    _Static_assert(GET(enc, ENCODING_AREA) == VMCS_AREA_##area, #name ": area and encoding disagree");     \
+#define FIELD(name, enc, width, area, sync, merge)                                                                     \
+    _Static_assert(GET(enc, ENCODING_WIDTH) == VMCS_WIDTH_##width, #name ": width and encoding disagree");             \
+    _Static_assert(GET(enc, ENCODING_AREA) == VMCS_AREA_##area, #name ": area and encoding disagree");                 \
     _Static_assert(((enc) & ~(ENCODING_WIDTH | ENCODING_AREA | ENCODING_INDEX)) == 0, #name ": stray encoding bits");
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 
 const struct vmcs_field vmcs_fields[FIELD_COUNT] = {
-#define FIELD(name, enc, width, area, sync, merge) \
+#define FIELD(name, enc, width, area, sync, merge)                                                                     \
     {#name, enc, VMCS_WIDTH_##width, VMCS_AREA_##area, VMCS_SYNC_##sync, VMCS_MERGE_##merge},
 #include "vmx/vmcs_fields.def"
 #undef FIELD
@@ -20,7 +20,7 @@ const struct vmcs_field vmcs_fields[FIELD_COUNT] = {
 #define GROUP_SIZE 32
 #define SLOT(enc) ((GET(enc, ENCODING_WIDTH) * 4 + GET(enc, ENCODING_AREA)) * GROUP_SIZE + GET(enc, ENCODING_INDEX))
 
-#define FIELD(name, enc, width, area, sync, merge) \
+#define FIELD(name, enc, width, area, sync, merge)                                                                     \
     _Static_assert(GET(enc, ENCODING_INDEX) < GROUP_SIZE, #name ": a larger GROUP_SIZE is needed");
 #include "vmx/vmcs_fields.def"
 #undef FIELD

@@ -7,9 +7,9 @@
 
 #include "vmx/vcpu.h"
 
-#define VPID_L1 1u          /* L1 */
-#define VPID_L2_NONE 2u     /* L2 of a vmcs12 that uses no VPID */
-#define VPID_L2_FIRST 16u   /* L2 of vmcs12s that use one: nested/vpid */
+#define VPID_L1 1u        /* L1 */
+#define VPID_L2_NONE 2u   /* L2 of a vmcs12 that uses no VPID */
+#define VPID_L2_FIRST 16u /* L2 of vmcs12s that use one: nested/vpid */
 
 /* Drops all translations of a VPID. */
 void vpid_flush(const struct vcpu *vcpu, uint16_t vpid);
