@@ -5,6 +5,7 @@ from nestorlib.errors import RunnerError
 
 NESTED = "/sys/module/kvm_intel/parameters/nested"
 DEBUG_EXIT_PORT = 0xF4
+POWER_OFF_TRACE = "qemu_system_shutdown_request"    # a reset has another trace point
 
 
 class Qemu:
@@ -14,6 +15,7 @@ class Qemu:
         self.opts = opts
         self.rundir = rundir
         self.ticks = 0      # a real CPU has no count of them
+        self.powered_off = False
 
     @staticmethod
     def check():
@@ -29,30 +31,31 @@ class Qemu:
         if nested not in ("Y", "1"):
             raise RunnerError("this machine's KVM has nested VMX switched off (kvm_intel.nested=0)")
 
-    def command(self, iso, com1, com2, _log):
+    def command(self, iso, com1, com2, log):
         command = ["qemu-system-x86_64", "-enable-kvm", "-cpu", self.opts.cpu or "host",
                    "-smp", str(self.opts.cpus), "-m", str(self.opts.memory), "-nodefaults",
-                   "-display", "none", "-vga", "std", "-no-reboot", "-boot", "d", "-cdrom", iso]
+                   "-display", "none", "-vga", "std", "-no-reboot", "-boot", "d", "-cdrom", iso,
+                   "-d", f"trace:{POWER_OFF_TRACE}", "-D", log]
         for name, path in (("com1", com1), ("com2", com2)):
             command += ["-chardev", f"file,id={name},path={path}", "-serial", f"chardev:{name}"]
         if self.opts.bare:
             command += ["-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=4"]
         return command
 
-    @staticmethod
-    def read_log(_line):
-        return None
+    def read_log(self, line):
+        if POWER_OFF_TRACE in line:
+            self.powered_off = True
 
     @staticmethod
     def read_output(_line):
         return None
 
     def status_of_exit(self, returncode):
-        """isa-debug-exit ends QEMU with 2 * value + 1; a power-off ends it with 0."""
+        """isa-debug-exit ends QEMU with 2 * value + 1; a power-off and a reset end it with 0."""
         if not self.opts.bare or returncode < 0:
             return None
         if returncode == 0:
-            return 0, "L1 powered off"
+            return (0, "L1 powered off") if self.powered_off else (None, "the machine was reset")
         if returncode & 1:
             return returncode >> 1, "L1 wrote to port 0xf4"
         return None
