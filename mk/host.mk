@@ -37,3 +37,4 @@ host_rules = $(call host_program$(if $3,_flags),$1,$2,$3)
 $(foreach test,$(HOST_TESTS),$(eval $(call host_rules,$(test),$(call host_line,$(test),sources),$(call host_line,$(test),cflags))))
 
 -include $(shell find build/host -name '*.d' 2>/dev/null)
+include mk/fuzz.mk
