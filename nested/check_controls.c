@@ -283,7 +283,7 @@ static bool event_error_code_bit(const struct check *c)
         return !delivers;
     if (c->caps->basic & VMX_BASIC_NO_ERROR_CODE_CHECK)
         return true;
-    return delivers == !!(VECTORS_WITH_ERROR_CODE & BIT(event_vector(c)));
+    return delivers == (event_vector(c) < 32 && VECTORS_WITH_ERROR_CODE & BIT(event_vector(c)));
 }
 
 static bool event_reserved(const struct check *c)

@@ -97,12 +97,12 @@ static bool has_pae(const struct check *c)
     return c->value & CR4_PAE;
 }
 
+/* That a 32-bit host goes with no IA-32e mode guest follows from the first and the third row. */
 static const struct check_row space_rows[] = {
     CHECK_ROW("IA-32e mode guest from outside IA-32e mode", ENTRY_CONTROLS, IF_ENTRY(ENTRY_GUEST_64),
               .holds = l1_in_long_mode),
     CHECK_ROW("64-bit host from outside IA-32e mode", EXIT_CONTROLS, IF_EXIT(EXITC_HOST_64), .holds = l1_in_long_mode),
     CHECK_ROW("32-bit host from IA-32e mode", EXIT_CONTROLS, ALWAYS, .holds = host_64_in_long_mode),
-    CHECK_ROW("IA-32e mode guest with 32-bit host", ENTRY_CONTROLS, IF_ENTRY(ENTRY_GUEST_64), .holds = needs_host_64),
     CHECK_ROW("host CR4.PCIDE with 32-bit host", HOST_CR4, ALWAYS, .holds = pcide_only_in_64_bit),
     CHECK_ROW("host CR4.PAE clear with 64-bit host", HOST_CR4, IF_EXIT(EXITC_HOST_64), .holds = has_pae),
     CHECK_ROW("host RIP", HOST_RIP, ALWAYS, .holds = rip_fits),
