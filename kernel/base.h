@@ -23,8 +23,8 @@ typedef uint64_t gva_t;
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 /* It takes (a) for a cast: */
 /* clang-format off */
-#define ALIGN_DOWN(x, a) ((x) & ~((uint64_t)(a) - 1))
-#define ALIGN_UP(x, a) ALIGN_DOWN((x) + (a) - 1, a)
+#define ALIGN_DOWN(x, a) ((uint64_t)(x) & ~((uint64_t)(a) - 1))
+#define ALIGN_UP(x, a) ALIGN_DOWN((uint64_t)(x) + (a) - 1, a)
 #define IS_ALIGNED(x, a) (((x) & ((uint64_t)(a) - 1)) == 0)
 /* clang-format on */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

@@ -41,7 +41,7 @@ bool l1_is_usable(const struct l1_input *in, const struct l1_plan *plan, hpa_t b
     return true;
 }
 
-static void add_busy(struct l1_plan *plan, hpa_t base, uint64_t size)
+void l1_reserve(struct l1_plan *plan, hpa_t base, uint64_t size)
 {
     ASSERT(plan->busy_count < ARRAY_SIZE(plan->busy));
     plan->busy[plan->busy_count++] = (struct memmap_region){base, size, REGION_RAM};
@@ -55,7 +55,7 @@ const char *l1_add_copy(const struct l1_input *in, struct l1_plan *plan, struct 
         return "a segment of the kernel is larger than the address space";
     if (!l1_is_usable(in, plan, copy.to, copy.length + copy.zeros))
         return "the kernel does not fit into RAM at the address that it asks for";
-    add_busy(plan, copy.to, copy.length + copy.zeros);
+    l1_reserve(plan, copy.to, copy.length + copy.zeros);
     plan->copy[plan->copies++] = copy;
     return NULL;
 }
@@ -92,9 +92,9 @@ const char *l1_plan(const struct l1_input *in, struct l1_plan *plan)
         return "no module: name L1's kernel as the first one";
     memset(plan, 0, sizeof *plan);
     /* The first page holds the interrupt vectors and the BIOS data area. */
-    add_busy(plan, 0, PAGE_SIZE);
+    l1_reserve(plan, 0, PAGE_SIZE);
     for (unsigned i = 0; i < in->modules; i++)
-        add_busy(plan, in->module[i].start, in->module[i].size);
+        l1_reserve(plan, in->module[i].start, in->module[i].size);
     plan->kind = l1_detect(in->image, in->module[0].size);
     switch (plan->kind) {
     case L1_LINUX:

@@ -66,7 +66,7 @@ struct l1_plan {
     struct l1_start start;
     /* What must not be used for other things: sources and destinations so far. */
     unsigned busy_count;
-    struct memmap_region busy[L1_COPIES_MAX + BOOTINFO_MAX_MODULES];
+    struct memmap_region busy[L1_COPIES_MAX + BOOTINFO_MAX_MODULES + 2];
     unsigned blob_used;
     uint8_t blob[L1_BLOB_SIZE]; /* bytes made by the planner, sources of some copies */
 };
@@ -81,6 +81,8 @@ MUST_CHECK const char *l1_plan(const struct l1_input *in, struct l1_plan *plan);
 MUST_CHECK bool l1_take(const struct l1_input *in, uint64_t offset, void *to, uint64_t size);
 /* Whether [base, base+size) is RAM that nothing else uses, below 4 GiB and not the first page. */
 bool l1_is_usable(const struct l1_input *in, const struct l1_plan *plan, hpa_t base, uint64_t size);
+/* Keeps later plans off [base, base+size). */
+void l1_reserve(struct l1_plan *plan, hpa_t base, uint64_t size);
 /* Adds a copy; its destination is busy from now on. NULL, or the error. */
 MUST_CHECK const char *l1_add_copy(const struct l1_input *in, struct l1_plan *plan, struct l1_copy copy);
 /* `size` zeroed bytes in plan->blob, 8-aligned; NULL when it is full. */

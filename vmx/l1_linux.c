@@ -119,13 +119,15 @@ static const char *plan_code(const struct l1_input *in, struct l1_plan *plan, st
     uint64_t setup = setup_size(header), length = in->module[0].size - setup;
     uint64_t room = MAX(header->init_size, length);
     hpa_t base = find_load_address(in, plan, header, room);
+    const char *error;
 
     if (base == 0)
         return "the Linux kernel does not fit into RAM: too little memory";
     header->code32_start = (uint32_t)base;
     plan->start.rip = (uint32_t)base;
-    return l1_add_copy(
-        in, plan, (struct l1_copy){.to = base, .from = in->image + setup, .length = length, .zeros = room - length});
+    error = l1_add_copy(in, plan, (struct l1_copy){.to = base, .from = in->image + setup, .length = length});
+    l1_reserve(plan, base + length, room - length);
+    return error;
 }
 
 static uint64_t initrd_size(const struct l1_input *in)
