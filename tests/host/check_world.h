@@ -200,6 +200,13 @@ struct edit {
         EDIT_OFF, offsetof(struct world, member), bits                                                                 \
     }
 
+/* Values that many edits need. */
+#define EVENT(type, vector) (INTR_VALID | PUT(INTR_TYPE_##type, INTR_TYPE) | (vector))
+/* struct ctl_caps: `may` in the upper half. */
+#define OFFER_MONITOR_TRAP ON(caps.proc, PROC_MONITOR_TRAP << 32)
+#define NOT_CANONICAL 0x0000800000000000ull
+#define TOO_WIDE BIT(40)
+
 static void world_edit(struct world *world, const struct edit *edits)
 {
     for (unsigned i = 0; i < MAX_EDITS; i++) {

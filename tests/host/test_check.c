@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "nested/check.c" /* its insides too: a row is judged alone, to see which others fail beside it */
+#include "tests/host/check_acceptances.h"
 #include "tests/host/check_violations.h"
 #include "tests/host/check_world.h"
 
