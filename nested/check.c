@@ -84,20 +84,30 @@ static struct check make_check(const struct vmcs12 *v, const struct check_contex
     };
 }
 
+/* The table's first row that fails, or NULL. */
+static const struct check_row *table_fails(struct check *c, const struct check_table *table)
+{
+    const struct check_row *end = table->rows + table->count;
+
+    for (const struct check_row *row = table->rows; row < end; row++)
+        if (row_fails(c, row))
+            return row;
+    return NULL;
+}
+
 struct check_result check_entry(const struct vmcs12 *v, const struct check_context *context)
 {
     struct check c = make_check(v, context);
 
     for (unsigned t = 0; t < CHECK_TABLES; t++) {
-        const struct check_table *table = check_order[t];
+        const struct check_row *row = table_fails(&c, check_order[t]);
 
-        for (const struct check_row *row = table->rows; row < table->rows + table->count; row++)
-            if (row_fails(&c, row))
-                return (struct check_result){.kind = table->kind,
-                                             .rule = row->rule,
-                                             .citation = table->citation,
-                                             .value = c.value,
-                                             .qualification = row->qualification};
+        if (row)
+            return (struct check_result){.kind = check_order[t]->kind,
+                                         .rule = row->rule,
+                                         .citation = check_order[t]->citation,
+                                         .value = c.value,
+                                         .qualification = row->qualification};
     }
     return (struct check_result){.kind = CHECK_OK};
 }
