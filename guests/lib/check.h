@@ -16,14 +16,14 @@ unsigned check_failures(void);
 
 #define CHECK_EQ(got, want) ((void)check_equal((uint64_t)(got), (uint64_t)(want), #got, __FILE__, __LINE__))
 #define CHECK(condition) CHECK_EQ(!!(condition), true)
-#define REQUIRE_EQ(got, want)                                                              \
-    do {                                                                                   \
-        if (!check_equal((uint64_t)(got), (uint64_t)(want), #got, __FILE__, __LINE__))     \
-            check_abort();                                                                 \
+#define REQUIRE_EQ(got, want)                                                                                          \
+    do {                                                                                                               \
+        if (!check_equal((uint64_t)(got), (uint64_t)(want), #got, __FILE__, __LINE__))                                 \
+            check_abort();                                                                                             \
     } while (0)
 #define REQUIRE(condition) REQUIRE_EQ(!!(condition), true)
 /* The vector of the fault that the statement must raise. */
-#define CHECK_FAULT(statement, vector) \
+#define CHECK_FAULT(statement, vector)                                                                                 \
     ((void)check_equal(FAULT_OF(statement), vector, "fault of " #statement, __FILE__, __LINE__))
 
 #endif

@@ -104,16 +104,16 @@ static inline uint64_t cpu_rdtsc(void)
     return low | (uint64_t)high << 32;
 }
 
-#define CPU_CONTROL_REGISTER(n)                                        \
-    static inline uint64_t cpu_read_cr##n(void)                        \
-    {                                                                  \
-        uint64_t value;                                                \
-        asm volatile("mov %%cr" #n ", %0" : "=r"(value) : : "memory"); \
-        return value;                                                  \
-    }                                                                  \
-    static inline void cpu_write_cr##n(uint64_t value)                 \
-    {                                                                  \
-        asm volatile("mov %0, %%cr" #n : : "r"(value) : "memory");     \
+#define CPU_CONTROL_REGISTER(n)                                                                                        \
+    static inline uint64_t cpu_read_cr##n(void)                                                                        \
+    {                                                                                                                  \
+        uint64_t value;                                                                                                \
+        asm volatile("mov %%cr" #n ", %0" : "=r"(value) : : "memory");                                                 \
+        return value;                                                                                                  \
+    }                                                                                                                  \
+    static inline void cpu_write_cr##n(uint64_t value)                                                                 \
+    {                                                                                                                  \
+        asm volatile("mov %0, %%cr" #n : : "r"(value) : "memory");                                                     \
     }
 CPU_CONTROL_REGISTER(0)
 CPU_CONTROL_REGISTER(3)

@@ -58,14 +58,14 @@ void fault_disarm(void);
 
 /* Runs a statement and gives the vector of the fault that it raised, or NO_FAULT; details are in `fault`. Do not rely on
  * local variables that the statement changed before it faulted. */
-#define FAULT_OF(statement)        \
-    ({                             \
-        fault_arm();               \
-        if (!jump_set(&fault_jump)) { \
-            statement;             \
-        }                          \
-        fault_disarm();            \
-        fault.vector;              \
+#define FAULT_OF(statement)                                                                                            \
+    ({                                                                                                                 \
+        fault_arm();                                                                                                   \
+        if (!jump_set(&fault_jump)) {                                                                                  \
+            statement;                                                                                                 \
+        }                                                                                                              \
+        fault_disarm();                                                                                                \
+        fault.vector;                                                                                                  \
     })
 
 /* The same for a function that is run at CPL 3. */

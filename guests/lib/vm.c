@@ -2,8 +2,8 @@
 
 #include "guests/lib/cpu.h"
 #include "guests/lib/desc.h"
-#include "guests/lib/paging.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 
 #define L2_STACK_PAGES 2
 #define L2_FAULT 0xfa17 /* in RAX of the VMCALL that reports an unexpected fault of L2 */
@@ -230,9 +230,9 @@ void vm_expect(struct vm *vm, uint16_t reason, const char *file, int line)
 
     if (got == reason && !(vm->exit.reason & EXIT_REASON_ENTRY_FAILURE))
         return;
-    check_report("%s:%d: exit reason 0x%x (qualification 0x%lx, interruption 0x%x, GPA 0x%lx, RIP 0x%lx), expected %u", file,
-                 line, vm->exit.reason, vm->exit.qualification, vm->exit.intr_info, vm->exit.gpa, vmx_get(GUEST_RIP),
-                 reason);
+    check_report("%s:%d: exit reason 0x%x (qualification 0x%lx, interruption 0x%x, GPA 0x%lx, RIP 0x%lx), expected %u",
+                 file, line, vm->exit.reason, vm->exit.qualification, vm->exit.intr_info, vm->exit.gpa,
+                 vmx_get(GUEST_RIP), reason);
     check_abort();
 }
 

@@ -19,12 +19,12 @@ static int outcome(bool carry, bool zero)
     return (int)error;
 }
 
-#define VMX_WITH_ADDRESS(name, constness)                                                              \
-    int vmx_##name(constness uint64_t *region)                                                         \
-    {                                                                                                  \
-        bool carry, zero;                                                                              \
-        asm volatile(#name " (%2)" : "=@ccc"(carry), "=@ccz"(zero) : "r"(region) : "memory");          \
-        return outcome(carry, zero);                                                                   \
+#define VMX_WITH_ADDRESS(name, constness)                                                                              \
+    int vmx_##name(constness uint64_t *region)                                                                         \
+    {                                                                                                                  \
+        bool carry, zero;                                                                                              \
+        asm volatile(#name " (%2)" : "=@ccc"(carry), "=@ccz"(zero) : "r"(region) : "memory");                          \
+        return outcome(carry, zero);                                                                                   \
     }
 VMX_WITH_ADDRESS(vmxon, const)
 VMX_WITH_ADDRESS(vmclear, const)

@@ -352,8 +352,9 @@ static void ends_of_quarters(void)
 
 static void all_ones(void)
 {
-    static const uint32_t msrs[] = {IA32_TIME_STAMP_COUNTER, IA32_APIC_BASE, IA32_PAT, IA32_EFER, IA32_STAR,
-                                    IA32_FS_BASE, IA32_KERNEL_GS_BASE, 0x40000000};
+    static const uint32_t msrs[] = {
+        IA32_TIME_STAMP_COUNTER, IA32_APIC_BASE, IA32_PAT, IA32_EFER, IA32_STAR, IA32_FS_BASE,
+        IA32_KERNEL_GS_BASE,     0x40000000};
     struct vm vm;
 
     start(&vm);

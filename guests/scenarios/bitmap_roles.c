@@ -102,7 +102,7 @@ static void stored_by_exit(void)
     struct area {
         uint32_t index, reserved;
         uint64_t value;
-    } *entry;
+    } * entry;
     struct vm vm;
 
     start(&vm);

@@ -1,8 +1,8 @@
 /* VM entries that must fail: with which error, with which exit, and with what left behind. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/desc.h"
-#include "guests/lib/paging.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
 
 static void l2_nothing(void)
@@ -29,13 +29,15 @@ static void check_with(struct vm *vm, uint16_t field, uint64_t value, int want, 
 #define CHECK_ENTERS(vm, field, value) check_with(vm, field, value, 0, __FILE__, __LINE__)
 
 /* The same for guest state: an exit that reports the failure. */
-static void check_guest(struct vm *vm, uint16_t field, uint64_t value, uint64_t qualification, const char *file, int line)
+static void check_guest(struct vm *vm, uint16_t field, uint64_t value, uint64_t qualification, const char *file,
+                        int line)
 {
     uint64_t before = vmx_get(field);
 
     vmx_set(field, value);
     if (!check_equal((uint64_t)vm_enter(vm), 0, "entry", file, line) ||
-        !check_equal(vm->exit.reason, EXIT_REASON_ENTRY_FAILURE | EXIT_INVALID_GUEST_STATE, "exit reason", file, line) ||
+        !check_equal(vm->exit.reason, EXIT_REASON_ENTRY_FAILURE | EXIT_INVALID_GUEST_STATE, "exit reason", file,
+                     line) ||
         !check_equal(vm->exit.qualification, qualification, "exit qualification", file, line))
         check_report("that was field 0x%x = 0x%lx", field, value);
     vmx_set(field, before);
@@ -185,12 +187,12 @@ static void bad_eptp(void)
 static void bad_injection(void)
 {
     static const uint32_t bad[] = {
-        PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | BIT(12) | 0x40,                 /* reserved bits */
-        PUT(1, INTR_TYPE) | 0x40,                                            /* reserved type */
-        PUT(INTR_TYPE_NMI, INTR_TYPE) | 3,                                   /* NMI is vector 2 */
-        PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | 32,                       /* no such exception */
+        PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | BIT(12) | 0x40,                    /* reserved bits */
+        PUT(1, INTR_TYPE) | 0x40,                                               /* reserved type */
+        PUT(INTR_TYPE_NMI, INTR_TYPE) | 3,                                      /* NMI is vector 2 */
+        PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | 32,                          /* no such exception */
         PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | INTR_ERROR_CODE | VECTOR_UD, /* #UD has no error code */
-        PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | VECTOR_GP,                /* #GP has one */
+        PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | VECTOR_GP,                   /* #GP has one */
         PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | INTR_ERROR_CODE | 0x40,
     };
     struct vm vm;
@@ -216,12 +218,30 @@ static void bad_injection(void)
 /* Fields of controls that are off may hold anything: real hypervisors leave junk there. */
 static void junk_behind_cleared_controls(void)
 {
-    static const uint16_t junk[] = {IO_BITMAP_A,         IO_BITMAP_B,        MSR_BITMAP,       VIRTUAL_APIC_ADDR,
-                                    APIC_ACCESS_ADDR,    TPR_THRESHOLD,      EPT_POINTER,      PML_ADDRESS,
-                                    EXIT_MSR_STORE_ADDR, EXIT_MSR_LOAD_ADDR, ENTRY_MSR_LOAD_ADDR, EXECUTIVE_VMCS_POINTER,
-                                    VPID,                VM_FUNCTION_CONTROLS, EPTP_LIST_ADDRESS, VMREAD_BITMAP,
-                                    VMWRITE_BITMAP,      VE_INFO_ADDRESS,    GUEST_PAT,        GUEST_EFER,
-                                    HOST_PAT,            HOST_EFER,          TSC_MULTIPLIER,   ENTRY_EXCEPTION_ERROR_CODE};
+    static const uint16_t junk[] = {IO_BITMAP_A,
+                                    IO_BITMAP_B,
+                                    MSR_BITMAP,
+                                    VIRTUAL_APIC_ADDR,
+                                    APIC_ACCESS_ADDR,
+                                    TPR_THRESHOLD,
+                                    EPT_POINTER,
+                                    PML_ADDRESS,
+                                    EXIT_MSR_STORE_ADDR,
+                                    EXIT_MSR_LOAD_ADDR,
+                                    ENTRY_MSR_LOAD_ADDR,
+                                    EXECUTIVE_VMCS_POINTER,
+                                    VPID,
+                                    VM_FUNCTION_CONTROLS,
+                                    EPTP_LIST_ADDRESS,
+                                    VMREAD_BITMAP,
+                                    VMWRITE_BITMAP,
+                                    VE_INFO_ADDRESS,
+                                    GUEST_PAT,
+                                    GUEST_EFER,
+                                    HOST_PAT,
+                                    HOST_EFER,
+                                    TSC_MULTIPLIER,
+                                    ENTRY_EXCEPTION_ERROR_CODE};
     uint64_t value;
     struct vm vm;
 

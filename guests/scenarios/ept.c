@@ -305,8 +305,8 @@ static void check_misconfigured(struct vm *vm, uint64_t *entry, uint64_t value, 
     *entry = value;
     invept(vm, INVEPT_ALL);
     run(vm, l2_read, WINDOW + 0x40);
-    vm_expect(vm, EXIT_EPT_MISCONFIG, file, line);
-    if (!check_equal(vm->exit.gpa, WINDOW + 0x40, "guest-physical address", file, line))
+    if (!check_equal(vm_run(vm), EXIT_EPT_MISCONFIG, "exit reason", file, line) ||
+        !check_equal(vm->exit.gpa, WINDOW + 0x40, "guest-physical address", file, line))
         check_report("that was entry 0x%lx", value);
 }
 #define CHECK_MISCONFIGURED(vm, entry, value) check_misconfigured(vm, entry, value, __FILE__, __LINE__)

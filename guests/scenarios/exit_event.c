@@ -47,7 +47,10 @@ static void l2_read_unmapped_caught(void)
 
 static void l2_single_step(void)
 {
-    asm volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; nop; pushfq; andq $~0x100, (%%rsp); popfq" : : : "memory", "cc");
+    asm volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; nop; pushfq; andq $~0x100, (%%rsp); popfq"
+                 :
+                 :
+                 : "memory", "cc");
 }
 
 static void check_exception(const struct vm *vm, unsigned type, unsigned vector, bool has_error)
@@ -265,7 +268,9 @@ static void unblock_nmi(void)
 
     asm volatile("mov %%ss, %k0; push %0; lea 8(%%rsp), %0; push %0; pushfq; mov %%cs, %k0; push %0; lea 1f(%%rip), %0;"
                  "push %0; iretq; 1:"
-                 : "=&r"(scratch) : : "memory", "cc");
+                 : "=&r"(scratch)
+                 :
+                 : "memory", "cc");
 }
 
 static void l2_send_nmi(void)

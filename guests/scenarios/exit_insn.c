@@ -11,10 +11,10 @@
 #define SEGMENT_DS 3
 
 /* One function of L2 per instruction. */
-#define L2_CODE(name, ...)               \
-    static void l2_##name(void)          \
-    {                                    \
-        asm volatile(__VA_ARGS__);       \
+#define L2_CODE(name, ...)                                                                                             \
+    static void l2_##name(void)                                                                                        \
+    {                                                                                                                  \
+        asm volatile(__VA_ARGS__);                                                                                     \
     }
 
 static uint8_t scratch[64];
@@ -57,8 +57,8 @@ L2_CODE(vmfunc, "vmfunc" : : "a"(5), "c"(0) : "cc", "memory")
 struct row {
     void (*code)(void);
     uint16_t reason;
-    uint8_t length;  /* of the instruction; 0: depends on registers chosen by the compiler */
-    uint64_t proc;   /* controls that make it exit */
+    uint8_t length; /* of the instruction; 0: depends on registers chosen by the compiler */
+    uint64_t proc;  /* controls that make it exit */
     uint64_t proc2;
     uint64_t enable; /* secondary controls without which it is #UD */
 };
@@ -103,18 +103,12 @@ static void run_row_without_exit(struct vm *vm, const struct row *row)
 static void always_exit(void)
 {
     static const struct row rows[] = {
-        {l2_cpuid, EXIT_CPUID, 2, 0, 0, 0},
-        {l2_invd, EXIT_INVD, 2, 0, 0, 0},
-        {l2_vmcall, EXIT_VMCALL, 3, 0, 0, 0},
-        {l2_vmclear, EXIT_VMCLEAR, 0, 0, 0, 0},
-        {l2_vmlaunch, EXIT_VMLAUNCH, 3, 0, 0, 0},
-        {l2_vmresume, EXIT_VMRESUME, 3, 0, 0, 0},
-        {l2_vmptrld, EXIT_VMPTRLD, 0, 0, 0, 0},
-        {l2_vmptrst, EXIT_VMPTRST, 0, 0, 0, 0},
-        {l2_vmread, EXIT_VMREAD, 0, 0, 0, 0},
-        {l2_vmwrite, EXIT_VMWRITE, 0, 0, 0, 0},
-        {l2_vmxoff, EXIT_VMXOFF, 3, 0, 0, 0},
-        {l2_vmxon, EXIT_VMXON, 0, 0, 0, 0},
+        {l2_cpuid, EXIT_CPUID, 2, 0, 0, 0},       {l2_invd, EXIT_INVD, 2, 0, 0, 0},
+        {l2_vmcall, EXIT_VMCALL, 3, 0, 0, 0},     {l2_vmclear, EXIT_VMCLEAR, 0, 0, 0, 0},
+        {l2_vmlaunch, EXIT_VMLAUNCH, 3, 0, 0, 0}, {l2_vmresume, EXIT_VMRESUME, 3, 0, 0, 0},
+        {l2_vmptrld, EXIT_VMPTRLD, 0, 0, 0, 0},   {l2_vmptrst, EXIT_VMPTRST, 0, 0, 0, 0},
+        {l2_vmread, EXIT_VMREAD, 0, 0, 0, 0},     {l2_vmwrite, EXIT_VMWRITE, 0, 0, 0, 0},
+        {l2_vmxoff, EXIT_VMXOFF, 3, 0, 0, 0},     {l2_vmxon, EXIT_VMXON, 0, 0, 0, 0},
     };
     struct vm vm;
 

@@ -1,7 +1,7 @@
 /* RDMSR and WRMSR of L2: with the bitmap, without it, and outside its two ranges. */
 #include "guests/lib/cpu.h"
-#include "guests/lib/page.h"
 #include "guests/lib/msr_bits.h"
+#include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
 
 #define MSR_LOW IA32_SYSENTER_CS
@@ -63,8 +63,9 @@ static void expect_write_exit(struct vm *vm, uint32_t msr)
 /* L1's control off: every access goes to L1, whatever the pointer holds. */
 static void without_bitmap(void)
 {
-    static const uint32_t msrs[] = {MSR_LOW, MSR_HIGH, MSR_OUTSIDE, IA32_TIME_STAMP_COUNTER, IA32_EFER, IA32_FS_BASE,
-                                    IA32_KERNEL_GS_BASE, IA32_VMX_BASIC, IA32_APIC_BASE};
+    static const uint32_t msrs[] = {MSR_LOW,       MSR_HIGH,     MSR_OUTSIDE,         IA32_TIME_STAMP_COUNTER,
+                                    IA32_EFER,     IA32_FS_BASE, IA32_KERNEL_GS_BASE, IA32_VMX_BASIC,
+                                    IA32_APIC_BASE};
     struct vm vm;
 
     vmx_start();
@@ -178,7 +179,7 @@ static void switched_msrs(void)
         uint16_t field;
         uint64_t value;
     } rows[] = {
-        {IA32_FS_BASE, GUEST_FS_BASE, 0x1234567890},        {IA32_GS_BASE, GUEST_GS_BASE, 0x2345678901},
+        {IA32_FS_BASE, GUEST_FS_BASE, 0x1234567890},       {IA32_GS_BASE, GUEST_GS_BASE, 0x2345678901},
         {IA32_SYSENTER_ESP, GUEST_SYSENTER_ESP, 0x345678}, {IA32_SYSENTER_EIP, GUEST_SYSENTER_EIP, 0x456789},
         {IA32_SYSENTER_CS, GUEST_SYSENTER_CS, 0x33},
     };

@@ -74,11 +74,12 @@ static void round_trip(void)
 /* The fields that every CPU with VMX has; others depend on features. */
 static void required_fields(void)
 {
-    static const uint16_t required[] = {GUEST_CS_SELECTOR, HOST_TR_SELECTOR,   IO_BITMAP_A,    EXIT_MSR_STORE_ADDR,
-                                        TSC_OFFSET,        VMCS_LINK_POINTER,  GUEST_DEBUGCTL, PIN_CONTROLS,
-                                        EXCEPTION_BITMAP,  CR3_TARGET_COUNT,   EXIT_REASON,    GUEST_ACTIVITY_STATE,
-                                        HOST_SYSENTER_CS,  CR0_GUEST_HOST_MASK, EXIT_QUALIFICATION, GUEST_PENDING_DEBUG,
-                                        HOST_RIP};
+    static const uint16_t required[] = {
+        GUEST_CS_SELECTOR, HOST_TR_SELECTOR,    IO_BITMAP_A,        EXIT_MSR_STORE_ADDR,
+        TSC_OFFSET,        VMCS_LINK_POINTER,   GUEST_DEBUGCTL,     PIN_CONTROLS,
+        EXCEPTION_BITMAP,  CR3_TARGET_COUNT,    EXIT_REASON,        GUEST_ACTIVITY_STATE,
+        HOST_SYSENTER_CS,  CR0_GUEST_HOST_MASK, EXIT_QUALIFICATION, GUEST_PENDING_DEBUG,
+        HOST_RIP};
 
     load_fresh_vmcs();
     for (unsigned i = 0; i < ARRAY_SIZE(required); i++)
@@ -92,9 +93,19 @@ static void required_fields(void)
 
 static void unsupported_fields(void)
 {
-    static const uint64_t none[] = {0x07fe, 0x0c0e, 0x2bfe, 0x4c02, 0x6c18, 0x683e, 0xffff, 0x8000 | GUEST_RIP,
-                                    0x10000 | GUEST_RIP, 1ull << 32 | GUEST_RIP, GUEST_RIP | FIELD_HIGH,
-                                    PIN_CONTROLS | FIELD_HIGH, GUEST_CS_SELECTOR | FIELD_HIGH};
+    static const uint64_t none[] = {0x07fe,
+                                    0x0c0e,
+                                    0x2bfe,
+                                    0x4c02,
+                                    0x6c18,
+                                    0x683e,
+                                    0xffff,
+                                    0x8000 | GUEST_RIP,
+                                    0x10000 | GUEST_RIP,
+                                    1ull << 32 | GUEST_RIP,
+                                    GUEST_RIP | FIELD_HIGH,
+                                    PIN_CONTROLS | FIELD_HIGH,
+                                    GUEST_CS_SELECTOR | FIELD_HIGH};
     uint64_t value = 0x77;
 
     load_fresh_vmcs();
@@ -159,21 +170,22 @@ static void narrow_fields(void)
     CHECK_EQ(vmx_get(GUEST_ES_SELECTOR), 0x5678);
 }
 
-#define READ_INTO(reg)                                                                           \
-    ({                                                                                           \
-        uint64_t out_;                                                                           \
-        asm volatile("vmread %1, %%" reg "; mov %%" reg ", %0"                                   \
-                     : "=m"(out_) : "r"((uint64_t)GUEST_RSP) : reg, "cc");                       \
-        out_;                                                                                    \
+#define READ_INTO(reg)                                                                                                 \
+    ({                                                                                                                 \
+        uint64_t out_;                                                                                                 \
+        asm volatile("vmread %1, %%" reg "; mov %%" reg ", %0" : "=m"(out_) : "r"((uint64_t)GUEST_RSP) : reg, "cc");   \
+        out_;                                                                                                          \
     })
-#define WRITE_FROM(reg, value)                                                                   \
-    asm volatile("mov %1, %%" reg "; vmwrite %%" reg ", %0"                                      \
-                 : : "r"((uint64_t)GUEST_RSP), "ri"((uint64_t)(value)) : reg, "cc")
-#define CHECK_REGISTER(reg, value)                                                               \
-    do {                                                                                         \
-        WRITE_FROM(reg, value);                                                                  \
-        CHECK_EQ(vmx_get(GUEST_RSP), value);                                                     \
-        CHECK_EQ(READ_INTO(reg), value);                                                         \
+#define WRITE_FROM(reg, value)                                                                                         \
+    asm volatile("mov %1, %%" reg "; vmwrite %%" reg ", %0"                                                            \
+                 :                                                                                                     \
+                 : "r"((uint64_t)GUEST_RSP), "ri"((uint64_t)(value))                                                   \
+                 : reg, "cc")
+#define CHECK_REGISTER(reg, value)                                                                                     \
+    do {                                                                                                               \
+        WRITE_FROM(reg, value);                                                                                        \
+        CHECK_EQ(vmx_get(GUEST_RSP), value);                                                                           \
+        CHECK_EQ(READ_INTO(reg), value);                                                                               \
     } while (0)
 
 /* Every register as an operand; RSP by way of a swap, since nothing may be pushed meanwhile. */
@@ -197,10 +209,14 @@ static void register_forms(void)
     CHECK_REGISTER("r14", 0x10e);
     CHECK_REGISTER("r15", 0x10f);
     asm volatile("mov %%rbp, %%rax; vmread %1, %%rbp; xchg %%rbp, %%rax; mov %%rax, %0"
-                 : "=r"(out) : "r"((uint64_t)GUEST_RSP) : "rax", "cc");
+                 : "=r"(out)
+                 : "r"((uint64_t)GUEST_RSP)
+                 : "rax", "cc");
     CHECK_EQ(out, 0x10f);
     asm volatile("mov %%rsp, %%rax; vmread %1, %%rsp; xchg %%rsp, %%rax; mov %%rax, %0"
-                 : "=r"(out) : "r"((uint64_t)GUEST_RSP) : "rax", "cc");
+                 : "=r"(out)
+                 : "r"((uint64_t)GUEST_RSP)
+                 : "rax", "cc");
     CHECK_EQ(out, 0x10f);
     asm volatile("vmwrite %%rsp, %1; mov %%rsp, %0" : "=r"(out) : "r"((uint64_t)GUEST_RSP) : "cc");
     CHECK_EQ(vmx_get(GUEST_RSP), out);
@@ -249,7 +265,9 @@ static void segment_forms(void)
     asm volatile("vmread %0, %%fs:0x18" : : "r"(field) : "cc", "memory");
     asm volatile("vmread %0, %%gs:(%1)" : : "r"(field), "r"(8ull) : "cc", "memory");
     asm volatile("sub $16, %%rsp; vmread %1, 8(%%rsp); mov 8(%%rsp), %0; add $16, %%rsp"
-                 : "=r"(on_stack) : "r"(field) : "cc", "memory");
+                 : "=r"(on_stack)
+                 : "r"(field)
+                 : "cc", "memory");
     cpu_wrmsr(IA32_FS_BASE, 0);
     cpu_wrmsr(IA32_GS_BASE, 0);
     CHECK_EQ(page[3], 0x777);

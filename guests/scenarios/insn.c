@@ -82,8 +82,8 @@ static void run_invvpid(void)
 }
 
 /* All but VMXON, VMCALL and VMFUNC, whose rules differ. */
-static void (*const instructions[])(void) = {run_vmlaunch, run_vmresume, run_vmxoff, run_vmclear, run_vmptrld, run_vmptrst,
-                                             run_vmread,   run_vmwrite,  run_invept, run_invvpid};
+static void (*const instructions[])(void) = {run_vmlaunch, run_vmresume, run_vmxoff,  run_vmclear, run_vmptrld,
+                                             run_vmptrst,  run_vmread,   run_vmwrite, run_invept,  run_invvpid};
 
 static void vmxon_without_vmxe(void)
 {
@@ -219,14 +219,14 @@ static void vmptrld_pointer(void)
 }
 
 /* Runs an instruction with all arithmetic flags set before and gives them as they are after it. */
-#define FLAGS_AFTER(instruction, ...)                                                                            \
-    ({                                                                                                           \
-        uint64_t flags_;                                                                                         \
-        asm volatile("pushfq; orq %1, (%%rsp); popfq; " instruction "; pushfq; pop %0"                           \
-                     : "=&r"(flags_)                                                                             \
-                     : "i"(RFLAGS_ARITHMETIC), ##__VA_ARGS__                                                     \
-                     : "cc", "memory");                                                                          \
-        flags_ & RFLAGS_ARITHMETIC;                                                                              \
+#define FLAGS_AFTER(instruction, ...)                                                                                  \
+    ({                                                                                                                 \
+        uint64_t flags_;                                                                                               \
+        asm volatile("pushfq; orq %1, (%%rsp); popfq; " instruction "; pushfq; pop %0"                                 \
+                     : "=&r"(flags_)                                                                                   \
+                     : "i"(RFLAGS_ARITHMETIC), ##__VA_ARGS__                                                           \
+                     : "cc", "memory");                                                                                \
+        flags_ &RFLAGS_ARITHMETIC;                                                                                     \
     })
 
 static void outcome_flags(void)
@@ -385,7 +385,8 @@ static void invvpid_types(void)
 
 static const char *without_vpid(void)
 {
-    const uint64_t all = VPID_CAP_INVVPID | VPID_CAP_ADDRESS | VPID_CAP_SINGLE | VPID_CAP_ALL | VPID_CAP_SINGLE_NONGLOBAL;
+    const uint64_t all =
+        VPID_CAP_INVVPID | VPID_CAP_ADDRESS | VPID_CAP_SINGLE | VPID_CAP_ALL | VPID_CAP_SINGLE_NONGLOBAL;
 
     if (!vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_VPID) || (vmx_ept_vpid_cap() & all) != all)
         return "not all INVVPID types";

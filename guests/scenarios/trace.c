@@ -225,8 +225,10 @@ static void freed_by_vmclear(void)
     CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
 }
 
+/* A large page of EPT01 that was split for tracing is whole again. */
 static void freed_by_vmxoff(void)
 {
+    uint32_t split = counter_read(COUNTER_EPT01_SPLITS) - counter_read(COUNTER_EPT01_JOINS);
     uint8_t *bitmap;
     struct vm vm;
 
@@ -236,7 +238,7 @@ static void freed_by_vmxoff(void)
     CHECK_GROWN(COUNTER_BITMAP_FREED, 1);
     *(volatile uint8_t *)bitmap = 0;
     CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
-    CHECK_EQ(counter_read(COUNTER_EPT01_SPLITS) - counter_read(COUNTER_EPT01_JOINS), 0);
+    CHECK_EQ(counter_read(COUNTER_EPT01_SPLITS) - counter_read(COUNTER_EPT01_JOINS), split);
 }
 
 /* Many rounds of VMX operation cost Nestor no page for good. */
