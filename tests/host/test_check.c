@@ -139,6 +139,22 @@ static void test_first_failing_row_wins(void **state)
     assert_int_equal(judge(&world).kind, CHECK_OK);
 }
 
+/* An EPTP on its own, as VM functions and INVEPT take it, is judged by the same rules as the field. */
+static void test_eptp_alone(void **state)
+{
+    static const uint64_t bad[] = {0x1019, 0x1000 | 6,      0x1000 | 4 << 3 | 6, 0x109e,
+                                   0x1f1e, TOO_WIDE | 0x1e, UINT64_MAX};
+    struct vmx_caps caps = model_skylake_x;
+
+    (void)state;
+    assert_true(check_eptp(&caps, 0x1000 | 3 << 3 | 6));
+    assert_true(check_eptp(&caps, 0x1000 | 3 << 3 | EPTP_AD));
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_false(check_eptp(&caps, bad[i]));
+    caps.ept_vpid &= ~EPT_CAP_AD;
+    assert_false(check_eptp(&caps, 0x1000 | 3 << 3 | 6 | EPTP_AD));
+}
+
 /* Whatever L1 writes, and whatever it has in memory, there is one verdict and no undefined behaviour. */
 static void test_random_mutations(void **state)
 {
@@ -188,9 +204,13 @@ static void test_random_everything(void **state)
 int main(void)
 {
     static const struct CMUnitTest others[] = {
-        cmocka_unit_test(test_every_row_is_violated), cmocka_unit_test(test_rule_names_differ),
-        cmocka_unit_test(test_kinds_come_in_order),   cmocka_unit_test(test_first_failing_row_wins),
-        cmocka_unit_test(test_random_mutations),      cmocka_unit_test(test_random_everything),
+        cmocka_unit_test(test_every_row_is_violated),
+        cmocka_unit_test(test_rule_names_differ),
+        cmocka_unit_test(test_kinds_come_in_order),
+        cmocka_unit_test(test_first_failing_row_wins),
+        cmocka_unit_test(test_eptp_alone),
+        cmocka_unit_test(test_random_mutations),
+        cmocka_unit_test(test_random_everything),
     };
     static struct CMUnitTest tests[ARRAY_SIZE(violations) + ARRAY_SIZE(acceptances) + ARRAY_SIZE(others)];
     unsigned n = 0;
