@@ -14,10 +14,11 @@
 #define WORD_SIZE 40
 
 static const struct scenario *const themes[] = {
-    insn_scenarios,    field_scenarios,        caps_scenarios,     entry_scenarios,      exit_insn_scenarios,
-    exit_cr_scenarios, exit_io_scenarios,      exit_msr_scenarios, exit_event_scenarios, exit_apic_scenarios,
-    inject_scenarios,  msrarea_scenarios,      ept_scenarios,      paging_scenarios,     mode_scenarios,
-    bitmap_scenarios,  bitmap_roles_scenarios, trace_scenarios,    protect_scenarios,    state_scenarios,
+    insn_scenarios,    field_scenarios,   caps_scenarios,         entry_scenarios,      exit_insn_scenarios,
+    exit_cr_scenarios, exit_io_scenarios, exit_msr_scenarios,     exit_event_scenarios, exit_apic_scenarios,
+    apicv_scenarios,   inject_scenarios,  msrarea_scenarios,      ept_scenarios,        paging_scenarios,
+    mode_scenarios,    bitmap_scenarios,  bitmap_roles_scenarios, trace_scenarios,      protect_scenarios,
+    state_scenarios,
 };
 
 static char words[WORDS_MAX][WORD_SIZE];

@@ -23,6 +23,7 @@ extern const struct scenario exit_io_scenarios[];
 extern const struct scenario exit_msr_scenarios[];
 extern const struct scenario exit_event_scenarios[];
 extern const struct scenario exit_apic_scenarios[];
+extern const struct scenario apicv_scenarios[];
 extern const struct scenario inject_scenarios[];
 extern const struct scenario msrarea_scenarios[];
 extern const struct scenario ept_scenarios[];

@@ -1,0 +1,280 @@
+/* The newer APIC virtualisation: x2APIC mode, registers, interrupt delivery; and a few more optional controls. */
+#include "guests/lib/cpu.h"
+#include "guests/lib/irq.h"
+#include "guests/lib/page.h"
+#include "guests/scenarios/scenario.h"
+
+#define LAPIC_VERSION 0x30
+#define LAPIC_LVT_ERROR 0x370
+#define LAPIC_IRR 0x200
+#define LAPIC_ISR 0x100
+#define VECTOR_TEST 0x51
+#define STATUS_SVI BITS(15, 8)
+#define STATUS_RVI BITS(7, 0)
+#define PIN_EXITS (uint32_t) PIN_EXTERNAL_INTERRUPT
+
+static volatile uint64_t l2_value;
+static volatile uint32_t *apic_page;
+static uint32_t *virtual_apic;
+
+static void start(struct vm *vm, void (*code)(void), uint64_t secondary)
+{
+    vmx_start();
+    vm_create(vm, code, 0);
+    virtual_apic = page_alloc();
+    apic_page = page_alloc();
+    vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
+    vmx_set(APIC_ACCESS_ADDR, (uint64_t)apic_page);
+    vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
+    vm_secondary_set((uint32_t)secondary);
+}
+
+static void l2_use_x2apic_tpr(void)
+{
+    l2_value = cpu_rdmsr(X2APIC_TPR);
+    cpu_wrmsr(X2APIC_TPR, 0x40);
+}
+
+static void l2_read_x2apic_caught(void)
+{
+    l2_value = FAULT_OF((void)cpu_rdmsr(X2APIC_TPR));
+}
+
+/* The TPR's MSR is the virtual-APIC page's, though neither CPU's APIC is in x2APIC mode. */
+static void x2apic_tpr(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_use_x2apic_tpr, PROC2_X2APIC);
+    virtual_apic[LAPIC_TPR / 4] = 0x20;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, 0x20);
+    CHECK_EQ(virtual_apic[LAPIC_TPR / 4], 0x40);
+    CHECK_EQ(irq_lapic_read(LAPIC_TPR), 0);
+}
+
+/* With the control off, L2 has the MSRs of the machine's APIC: none in its present mode. */
+static void x2apic_off(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_read_x2apic_caught, 0);
+    l2_value = 0;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, VECTOR_GP);
+    if (!vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_APIC_REGISTER))
+        return;
+    vm_secondary_set((uint32_t)PROC2_APIC_REGISTER);
+    vm_set_code(&vm, l2_read_x2apic_caught);
+    l2_value = 0;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, VECTOR_GP);
+}
+
+static const char *without_x2apic(void)
+{
+    bool in_x2apic = cpu_rdmsr(IA32_APIC_BASE) & APIC_BASE_EXTD;
+
+    return !in_x2apic && vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_X2APIC) ? NULL : "no x2APIC virtualisation";
+}
+
+static void l2_read_version(void)
+{
+    l2_value = apic_page[LAPIC_VERSION / 4];
+}
+
+static void l2_write_lvt(void)
+{
+    apic_page[LAPIC_LVT_ERROR / 4] = 0x10055;
+}
+
+/* Reads come from the virtual-APIC page; writes go there, and exit afterwards. */
+static void registers(void)
+{
+    uint64_t rip;
+    struct vm vm;
+
+    start(&vm, l2_read_version, PROC2_APIC_ACCESS | PROC2_APIC_REGISTER);
+    virtual_apic[LAPIC_VERSION / 4] = 0x50014;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, 0x50014);
+    vm_set_code(&vm, l2_write_lvt);
+    rip = vmx_get(GUEST_RIP);
+    EXPECT_EXIT(&vm, EXIT_APIC_WRITE);
+    CHECK_EQ(vm.exit.qualification, LAPIC_LVT_ERROR);
+    CHECK_EQ(virtual_apic[LAPIC_LVT_ERROR / 4], 0x10055);
+    CHECK(vmx_get(GUEST_RIP) != rip);
+    CHECK_EQ(apic_page[LAPIC_LVT_ERROR / 4], 0);
+    EXPECT_DONE(&vm);
+}
+
+static const char *without_registers(void)
+{
+    const uint64_t both = PROC2_APIC_ACCESS | PROC2_APIC_REGISTER;
+
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)both) ? NULL : "no APIC-register virtualisation";
+}
+
+static void set_virtual_bit(unsigned base, unsigned vector)
+{
+    virtual_apic[(base + vector / 32 * 0x10) / 4] |= 1u << vector % 32;
+}
+
+static uint32_t virtual_bit(unsigned base, unsigned vector)
+{
+    return virtual_apic[(base + vector / 32 * 0x10) / 4] >> vector % 32 & 1;
+}
+
+static void l2_take_and_end(void)
+{
+    asm volatile("sti; nop; nop; cli");
+    l2_value = trap_count[VECTOR_TEST];
+    cpu_wrmsr(X2APIC_EOI, 0);
+}
+
+static void start_delivery(struct vm *vm)
+{
+    start(vm, l2_take_and_end, PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS);
+    vm_control_set(PIN_CONTROLS, PIN_EXITS);
+    trap_count[VECTOR_TEST] = 0;
+    set_virtual_bit(LAPIC_IRR, VECTOR_TEST);
+    vmx_set(GUEST_INTERRUPT_STATUS, PUT(VECTOR_TEST, STATUS_RVI));
+}
+
+/* A requested virtual interrupt is delivered and ended without an exit. */
+static void virtual_interrupt(void)
+{
+    struct vm vm;
+
+    start_delivery(&vm);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, 1);
+    CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), 0);
+    CHECK_EQ(virtual_bit(LAPIC_IRR, VECTOR_TEST), 0);
+    CHECK_EQ(virtual_bit(LAPIC_ISR, VECTOR_TEST), 0);
+}
+
+/* L1 may ask to see the end of it. */
+static void eoi_exit(void)
+{
+    struct vm vm;
+
+    start_delivery(&vm);
+    vmx_set(EOI_EXIT_BITMAP1, BIT(VECTOR_TEST - 64));
+    EXPECT_EXIT(&vm, EXIT_VIRTUALIZED_EOI);
+    CHECK_EQ(vm.exit.qualification, VECTOR_TEST);
+    CHECK_EQ(trap_count[VECTOR_TEST], 1);
+    CHECK_EQ(virtual_bit(LAPIC_ISR, VECTOR_TEST), 0);
+    EXPECT_DONE(&vm);
+}
+
+/* One below the TPR waits. */
+static void masked_by_tpr(void)
+{
+    struct vm vm;
+
+    start_delivery(&vm);
+    virtual_apic[LAPIC_TPR / 4] = 0x60;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, 0);
+    CHECK_EQ(GET(vmx_get(GUEST_INTERRUPT_STATUS), STATUS_RVI), VECTOR_TEST);
+    virtual_apic[LAPIC_TPR / 4] = 0;
+    vm_set_code(&vm, l2_take_and_end);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, 1);
+}
+
+static const char *without_delivery(void)
+{
+    const uint64_t both = PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS;
+
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)both) ? without_x2apic() : "no virtual-interrupt delivery";
+}
+
+/* SDM 3C 27.2.1.1 "VM-Execution Control Fields" */
+static void bad_combinations(void)
+{
+    static const uint64_t needs_shadow[] = {PROC2_X2APIC, PROC2_APIC_REGISTER, PROC2_VIRTUAL_INTERRUPTS};
+    struct vm vm;
+
+    start(&vm, l2_read_version, 0);
+    vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
+    vm_control_set(PIN_CONTROLS, PIN_EXITS);
+    for (unsigned i = 0; i < ARRAY_SIZE(needs_shadow); i++) {
+        vm_secondary_set((uint32_t)needs_shadow[i]);
+        CHECK_EQ(vm_enter(&vm), VMXERR_ENTRY_CONTROLS);
+        vm_control_clear(PROC2_CONTROLS, (uint32_t)needs_shadow[i]);
+    }
+    vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
+    vm_secondary_set((uint32_t)(PROC2_X2APIC | PROC2_APIC_ACCESS));
+    CHECK_EQ(vm_enter(&vm), VMXERR_ENTRY_CONTROLS);
+    vm_control_clear(PROC2_CONTROLS, (uint32_t)(PROC2_X2APIC | PROC2_APIC_ACCESS));
+    vm_secondary_set((uint32_t)PROC2_VIRTUAL_INTERRUPTS);
+    vm_control_clear(PIN_CONTROLS, PIN_EXITS);
+    CHECK_EQ(vm_enter(&vm), VMXERR_ENTRY_CONTROLS);
+    vm_control_set(PIN_CONTROLS, PIN_EXITS);
+    EXPECT_DONE(&vm);
+}
+
+static void l2_pause_often(void)
+{
+    for (unsigned i = 0; i < 2000; i++)
+        cpu_pause();
+}
+
+static void pause_loop(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_pause_often, PROC2_PAUSE_LOOP);
+    vmx_set(PLE_GAP, 100);
+    vmx_set(PLE_WINDOW, 1000);
+    EXPECT_EXIT_SKIP(&vm, EXIT_PAUSE);
+    vm_control_clear(PROC2_CONTROLS, (uint32_t)PROC2_PAUSE_LOOP);
+    EXPECT_DONE(&vm);
+}
+
+static const char *without_pause_loop(void)
+{
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_PAUSE_LOOP) ? NULL : "no PAUSE-loop exiting";
+}
+
+static uint8_t xsave_area[4096] __attribute__((aligned(64)));
+
+static void l2_xsaves_caught(void)
+{
+    l2_value = FAULT_OF(asm volatile("xsaves64 (%0)" : : "r"(xsave_area), "a"(1), "d"(0) : "memory"));
+}
+
+static void xsaves_enabled(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_xsaves_caught, 0);
+    vmx_set(GUEST_CR4, vmx_get(GUEST_CR4) | CR4_OSXSAVE);
+    l2_value = 0;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, VECTOR_UD);
+    vm_secondary_set((uint32_t)PROC2_XSAVES);
+    vm_set_code(&vm, l2_xsaves_caught);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, NO_FAULT);
+}
+
+static const char *without_xsaves(void)
+{
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_XSAVES) ? NULL : "no XSAVES";
+}
+
+const struct scenario apicv_scenarios[] = {
+    {"apicv-x2apic-tpr", x2apic_tpr, without_x2apic},
+    {"apicv-x2apic-off", x2apic_off, without_x2apic},
+    {"apicv-registers", registers, without_registers},
+    {"apicv-virtual-interrupt", virtual_interrupt, without_delivery},
+    {"apicv-eoi-exit", eoi_exit, without_delivery},
+    {"apicv-masked-by-tpr", masked_by_tpr, without_delivery},
+    {"apicv-bad-combinations", bad_combinations, without_delivery},
+    {"option-pause-loop", pause_loop, without_pause_loop},
+    {"option-xsaves", xsaves_enabled, without_xsaves},
+    {0},
+};
