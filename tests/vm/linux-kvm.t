@@ -20,13 +20,14 @@ LINE = re.compile(r"^ *[\d.]+ (L[012]|--) \| (.*)$")
 
 
 def expected(parameters):
-    return (("L0", r"^Nestor \d", "Nestor's banner"),
+    return (("L0", r"Nestor \d+\.\d+", "Nestor's banner with its version"),
+            ("L0", r"CPU features: .*EPT", "the CPU features it uses"),
             ("L1", r"Linux version \d", "L1's kernel banner"),
             ("L1", f"^L1: kvm_intel loaded: {parameters}$", f"kvm_intel is loaded with {parameters}"),
             ("L2", r"Linux version \d", "L2's kernel banner"),
             ("L2", r"L2: hello from init", "a line of L2's init"),
             ("L1", r"^L1: power-off", "L1's power-off"),
-            ("L0", r"exits", "Nestor's summary"),
+            ("L0", r"Nestor's summary", "Nestor's summary"),
             ("L0", r"exit status 0 ", "Nestor's exit status"))
 
 
