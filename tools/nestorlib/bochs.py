@@ -22,7 +22,7 @@ config_interface: textconfig
 display_library: rfb, options="timeout=0"
 cpu: model={cpu}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={memory}, host={host}
-romimage: file={share}/BIOS-bochs-latest
+romimage: file={share}/BIOS-bochs-latest, options=fastboot
 vgaromimage: file={share}/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path="{iso}", status=inserted
 boot: cdrom
