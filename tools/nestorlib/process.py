@@ -10,9 +10,9 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent():
-    """In the child: even a runner killed by SIGKILL takes its emulator along."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number=signal.SIGKILL):
+    """In the child: even a parent killed by SIGKILL takes it along."""
+    LIBC.prctl(PR_SET_PDEATHSIG, number)
 
 
 def start(command, **kwargs):
