@@ -1,0 +1,480 @@
+#include "nested/ept12.h"
+
+#include "kernel/layout.h"
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "kernel/string.h"
+#include "mm/page.h"
+#include "vmx/vmx_bits.h"
+
+#define TOP_LEVEL 4u
+#define EPTP_FLAGS (PUT(MEMTYPE_WB, EPTP_MEMORY_TYPE) | PUT(TOP_LEVEL - 1, EPTP_WALK_LENGTH))
+#define KEY_MASK (EP4TA | EPTP_AD)
+/* Preset: the processor then writes no EPT02 entry, whether or not the EPTP has A/D flags on. */
+#define TABLE_FLAGS (EPT_RWX | EPT_A)
+#define LEAF_FLAGS (EPT_A | EPT_D)
+#define WORD_BITS 64u
+
+/* --- Pages --- */
+
+static void *take_page(struct ept12 *e)
+{
+    void *page = NULL;
+
+    if (e->pages_used < e->page_limit)
+        page = page_alloc();
+    if (page) {
+        e->pages_used++;
+        return page;
+    }
+    return e->reserved > 0 ? memset(e->reserve[--e->reserved], 0, PAGE_SIZE) : NULL;
+}
+
+static void give_page(struct ept12 *e, void *page)
+{
+    if (e->reserved < EPT12_RESERVE) {
+        e->reserve[e->reserved++] = page;
+        return;
+    }
+    e->pages_used--;
+    page_free(page);
+}
+
+static uint64_t *table_of(uint64_t entry)
+{
+    return hpa_to_va(entry & EPT_ADDRESS);
+}
+
+static void set_entry(uint64_t *entry, uint64_t value)
+{
+    __atomic_store_n(entry, value, __ATOMIC_RELEASE);
+}
+
+/* Frees the tables below `table`, which is at `level`, and clears its entries. */
+static void empty_table(struct ept12 *e, uint64_t *table, unsigned level)
+{
+    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        uint64_t entry = table[i];
+        if (!entry)
+            continue;
+        set_entry(&table[i], 0);
+        if (ept_is_leaf(entry, level))
+            continue;
+        empty_table(e, table_of(entry), level - 1);
+        give_page(e, table_of(entry));
+    }
+}
+
+/* --- Roots --- */
+
+static void want_invept(struct ept12_root *root)
+{
+    __atomic_store_n(&root->needs_invept, true, __ATOMIC_SEQ_CST);
+}
+
+static void flush_root(struct ept12 *e, struct ept12_root *root)
+{
+    empty_table(e, root->table, TOP_LEVEL);
+    want_invept(root);
+}
+
+static void drop_root(struct ept12 *e, struct ept12_root *root)
+{
+    flush_root(e, root);
+    give_page(e, root->table);
+    root->table = NULL;
+}
+
+static struct ept12_root *find_root(struct ept12 *e, uint64_t eptp12)
+{
+    for (unsigned i = 0; i < EPT12_ROOTS; i++)
+        if (e->root[i].table && e->root[i].key == (eptp12 & KEY_MASK))
+            return &e->root[i];
+    return NULL;
+}
+
+/* The root that was used longest ago, but not `keep`; NULL when there is no other. */
+static struct ept12_root *oldest_root(struct ept12 *e, const struct ept12_root *keep)
+{
+    struct ept12_root *oldest = NULL;
+
+    for (unsigned i = 0; i < EPT12_ROOTS; i++) {
+        struct ept12_root *root = &e->root[i];
+        if (root != keep && root->table && (!oldest || root->last_used < oldest->last_used))
+            oldest = root;
+    }
+    return oldest;
+}
+
+/* Pages ran out: another root goes, or else all that `keep` maps. Its own table stays, as vmcs02 names it. */
+static void recycle(struct ept12 *e, struct ept12_root *keep)
+{
+    struct ept12_root *victim = oldest_root(e, keep);
+
+    ASSERT(victim || keep);
+    if (victim)
+        drop_root(e, victim);
+    else
+        flush_root(e, keep);
+    count(COUNT_EPT02_RECYCLED);
+}
+
+static struct ept12_root *free_slot(struct ept12 *e)
+{
+    for (unsigned i = 0; i < EPT12_ROOTS; i++)
+        if (!e->root[i].table)
+            return &e->root[i];
+    return NULL;
+}
+
+/* The address of an earlier root's table may come back: INVEPT is wanted before the first use. */
+static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
+{
+    struct ept12_root *root;
+
+    while (!(root = free_slot(e)) || !(root->table = take_page(e)))
+        recycle(e, NULL);
+    root->key = eptp12 & KEY_MASK;
+    want_invept(root);
+    return root;
+}
+
+static struct ept12_root *get_root(struct ept12 *e, uint64_t eptp12)
+{
+    struct ept12_root *root = find_root(e, eptp12);
+
+    if (!root)
+        root = make_root(e, eptp12);
+    root->last_used = ++e->clock;
+    return root;
+}
+
+uint64_t ept12_eptp(struct ept12 *ept12, uint64_t eptp12)
+{
+    uint64_t table;
+
+    spinlock_lock(&ept12->lock);
+    table = va_to_hpa(get_root(ept12, eptp12)->table);
+    spinlock_unlock(&ept12->lock);
+    /* A/D flags exactly as L1 has them: with them on, the CPU's walks of L2's page tables count as writes, which L1's
+     * EPT12 must then allow. */
+    return table | EPTP_FLAGS | (eptp12 & EPTP_AD);
+}
+
+bool ept12_take_invept(struct ept12 *ept12, uint64_t eptp12)
+{
+    struct ept12_root *root = find_root(ept12, eptp12);
+
+    return root && __atomic_exchange_n(&root->needs_invept, false, __ATOMIC_SEQ_CST);
+}
+
+static void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+{
+    spinlock_lock(&e->lock);
+    for (unsigned i = 0; i < EPT12_ROOTS; i++) {
+        struct ept12_root *root = &e->root[i];
+        if (!root->table || ((root->key ^ eptp12) & mask))
+            continue;
+        flush_root(e, root);
+        count(COUNT_EPT02_FLUSHES);
+    }
+    spinlock_unlock(&e->lock);
+}
+
+/* SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings": bits 51:12 of the EPTP tell which. */
+void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12)
+{
+    flush_matching(ept12, eptp12, EP4TA);
+}
+
+void ept12_invept_all(struct ept12 *ept12)
+{
+    flush_matching(ept12, 0, 0);
+}
+
+/* --- The filter of writable pages --- */
+
+static void mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
+{
+    uint64_t first = hpa / PAGE_SIZE, end = MIN(first + size / PAGE_SIZE, shared->page_limit);
+
+    while (first < end) {
+        uint64_t bits = MIN(end - first, WORD_BITS - first % WORD_BITS);
+        uint64_t mask = BITS(bits - 1, 0) << first % WORD_BITS, *word = &shared->writable[first / WORD_BITS];
+        if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)
+            __atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST);
+        first += bits;
+    }
+    /* The bit must be seen before EPT01 is looked at again: see ept01_leaf(). */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static bool take_writable_mark(struct ept12_shared *shared, gpa_t page)
+{
+    uint64_t index = page / PAGE_SIZE, bit = BIT(index % WORD_BITS);
+
+    if (index >= shared->page_limit)
+        return false;
+    return __atomic_fetch_and(&shared->writable[index / WORD_BITS], ~bit, __ATOMIC_SEQ_CST) & bit;
+}
+
+/* Takes W from every leaf below `table` that maps the page; true when there was one. */
+static bool protect_below(uint64_t *table, unsigned level, gpa_t page)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        uint64_t entry = table[i];
+        if (!ept_is_leaf(entry, level)) {
+            found |= entry && protect_below(table_of(entry), level - 1, page);
+        } else if ((entry & EPT_W) && ((entry ^ page) & EPT_ADDRESS & ~(ept_level_size(level) - 1)) == 0) {
+            set_entry(&table[i], entry & ~EPT_W);
+            found = true;
+        }
+    }
+    return found;
+}
+
+void ept12_protect(void *context, gpa_t page)
+{
+    struct ept12_shared *shared = context;
+
+    if (!take_writable_mark(shared, page))
+        return;
+    spinlock_lock(&shared->lock);
+    for (struct ept12 *e = shared->list; e; e = e->next) {
+        spinlock_lock(&e->lock);
+        for (unsigned i = 0; i < EPT12_ROOTS; i++)
+            if (e->root[i].table && protect_below(e->root[i].table, TOP_LEVEL, page))
+                want_invept(&e->root[i]);
+        spinlock_unlock(&e->lock);
+    }
+    spinlock_unlock(&shared->lock);
+}
+
+/* --- Filling --- */
+
+/* What both types ask for: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays UC even
+ * if L1 says otherwise: Nestor does not let L2 do through EPT12 what would upset the machine. */
+static unsigned combine_memtypes(unsigned a, unsigned b)
+{
+    if (a == b || b == MEMTYPE_WB)
+        return a;
+    return a == MEMTYPE_WB ? b : MEMTYPE_UC;
+}
+
+static uint64_t make_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01)
+{
+    unsigned level = MIN(walk->level, ept01->level);
+    uint64_t permissions = walk->permissions & ept01->permissions;
+
+    /* D of EPT12 must be set by the first write: that one must exit. */
+    if (!walk->dirty)
+        permissions &= ~EPT_W;
+    return (ept01->hpa & ~(ept_level_size(level) - 1)) | permissions | LEAF_FLAGS | (level > 1 ? EPT_LARGE : 0) |
+           PUT(combine_memtypes(walk->memtype, ept01->memtype), EPT_MEMTYPE) | (walk->ignore_pat ? EPT_IGNORE_PAT : 0);
+}
+
+/* The entry of gpa2 at `level`, tables made on the way; NULL when pages ran out. A large leaf in the way goes. */
+static uint64_t *descend(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level)
+{
+    uint64_t *table = root->table;
+
+    for (unsigned at = TOP_LEVEL; at > level; at--) {
+        uint64_t *entry = &table[ept_index(gpa2, at)];
+        if (!*entry || ept_is_leaf(*entry, at)) {
+            uint64_t *below = take_page(e);
+            if (!below)
+                return NULL;
+            if (*entry)
+                want_invept(root);
+            set_entry(entry, va_to_hpa(below) | TABLE_FLAGS);
+        }
+        table = table_of(*entry);
+    }
+    return &table[ept_index(gpa2, level)];
+}
+
+/* Whether all that `old` allowed is allowed alike by `new`: then the processor need not forget the old one. */
+static bool only_adds(uint64_t old, uint64_t new)
+{
+    return !(old & EPT_RWX) || ((old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new));
+}
+
+static uint64_t *install(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level, uint64_t leaf)
+{
+    uint64_t *entry, old;
+
+    while (!(entry = descend(e, root, gpa2, level)))
+        recycle(e, root);
+    old = *entry;
+    set_entry(entry, leaf);
+    if (old && !ept_is_leaf(old, level)) {
+        empty_table(e, table_of(old), level - 1);
+        give_page(e, table_of(old));
+        want_invept(root);
+    } else if (!only_adds(old, leaf)) {
+        want_invept(root);
+    }
+    count(COUNT_EPT02_FILLS);
+    return entry;
+}
+
+/* EPT01's leaf for gpa1; level 0 when nothing can be mapped there. */
+static struct ept_leaf ept01_leaf(struct ept12 *e, gpa_t gpa1)
+{
+    struct ept_leaf leaf = ept_translate(e->shared->ept01, gpa1);
+
+    if (leaf.level == 0 && ept_map_on_demand(e->shared->ept01, gpa1))
+        leaf = ept_translate(e->shared->ept01, gpa1);
+    return leaf;
+}
+
+/* Marks what `leaf` is about to make writable, then looks at EPT01 once more. ept12_protect() runs after EPT01 lost W:
+ * either it sees the mark and waits for the lock, or EPT01's change is seen here. */
+static bool confirm_writable(struct ept12 *e, gpa_t gpa1, const struct ept_leaf *ept01, uint64_t leaf, unsigned level)
+{
+    struct ept_leaf again;
+
+    if (!(leaf & EPT_W))
+        return true;
+    mark_writable(e->shared, leaf & EPT_ADDRESS, ept_level_size(level));
+    again = ept_translate(e->shared->ept01, gpa1);
+    return again.level == ept01->level && again.permissions == ept01->permissions;
+}
+
+/* The walk allowed the access; what EPT01 says is the rest. The lock is held from the look at EPT01 to the store. */
+static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                                      const struct ept12_walk *walk, struct ept12_exit *out)
+{
+    struct ept_leaf ept01 = ept01_leaf(e, walk->gpa1);
+    unsigned level = MIN(walk->level, ept01.level);
+    bool refused = (access & EPT_W) && !(ept01.permissions & EPT_W);
+    bool carveout = ept_is_carveout(e->shared->ept01, walk->gpa1);
+    uint64_t leaf;
+
+    if (level == 0)
+        return EPT12_VIOLATION;
+    out->gpa1 = walk->gpa1;
+    if (refused && !carveout)
+        return EPT12_WATCH;
+    leaf = make_leaf(walk, &ept01);
+    /* Another processor changes EPT01 right now: L2 faults again and finds it done. */
+    if (!confirm_writable(e, walk->gpa1, &ept01, leaf, level))
+        return EPT12_FILLED;
+    out->entry = install(e, get_root(e, eptp12), gpa2, level, leaf);
+    return refused ? EPT12_CARVEOUT : EPT12_FILLED;
+}
+
+/* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
+ * Violations": bits 5:3 are the AND along the walk. */
+static uint64_t reflected_qualification(uint64_t hardware, uint64_t access, uint64_t permissions)
+{
+    uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING;
+
+    return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
+}
+
+enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
+                             struct ept12_exit *out)
+{
+    /* Without the lock: setting A/D flags may hit a watch, whose lock comes before ours. */
+    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access);
+    enum ept12_result result = EPT12_VIOLATION;
+
+    *out = (struct ept12_exit){0};
+    if (walk.kind == EPT12_WALK_MISCONFIG)
+        return EPT12_MISCONFIG;
+    if (walk.kind == EPT12_WALK_RACED)
+        return EPT12_FILLED;
+    if (walk.kind == EPT12_WALK_OK) {
+        spinlock_lock(&ept12->lock);
+        result = fill_allowed(ept12, eptp12, gpa2, access, &walk, out);
+        spinlock_unlock(&ept12->lock);
+    }
+    out->qualification = reflected_qualification(qualification, access, walk.permissions);
+    return result;
+}
+
+struct ept_leaf ept12_translate(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2)
+{
+    struct ept12_root *root = find_root(ept12, eptp12);
+    const uint64_t *table = root ? root->table : NULL;
+
+    for (unsigned level = TOP_LEVEL; table; level--) {
+        uint64_t entry = table[ept_index(gpa2, level)];
+        if (!entry)
+            break;
+        if (ept_is_leaf(entry, level))
+            return ept_leaf_of(entry, gpa2, level);
+        table = table_of(entry);
+    }
+    return (struct ept_leaf){0};
+}
+
+/* --- Start and end --- */
+
+int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, struct ept *ept01, struct ept_watch *watch)
+{
+    uint64_t page_limit = memmap_ram_end(gmem->map) / PAGE_SIZE;
+    uint64_t pages = ALIGN_UP(page_limit, PAGE_SIZE * 8) / (PAGE_SIZE * 8);
+    uint64_t *writable = page_alloc_run((unsigned)MAX(pages, 1));
+
+    if (!writable)
+        return -1;
+    *shared = (struct ept12_shared){.gmem = gmem, .ept01 = ept01, .writable = writable, .page_limit = page_limit};
+    shared->writable_pages = MAX(pages, 1);
+    watch->protect_ept02 = ept12_protect;
+    watch->context = shared;
+    return 0;
+}
+
+void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch)
+{
+    ASSERT(!shared->list);
+    watch->protect_ept02 = NULL;
+    for (uint64_t i = 0; i < shared->writable_pages; i++)
+        page_free((uint8_t *)shared->writable + i * PAGE_SIZE);
+    shared->writable = NULL;
+}
+
+static void free_reserve(struct ept12 *e)
+{
+    while (e->reserved > 0)
+        page_free(e->reserve[--e->reserved]);
+}
+
+int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vmx_caps *offered, unsigned page_limit)
+{
+    *ept12 = (struct ept12){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT12_RESERVE};
+    ept12->page_limit = MAX(page_limit, EPT12_RESERVE);
+    for (; ept12->reserved < EPT12_RESERVE; ept12->reserved++) {
+        ept12->reserve[ept12->reserved] = page_alloc();
+        if (!ept12->reserve[ept12->reserved]) {
+            free_reserve(ept12);
+            return -1;
+        }
+    }
+    spinlock_lock(&shared->lock);
+    ept12->next = shared->list;
+    shared->list = ept12;
+    spinlock_unlock(&shared->lock);
+    return 0;
+}
+
+void ept12_release(struct ept12 *ept12)
+{
+    struct ept12 **link = &ept12->shared->list;
+
+    spinlock_lock(&ept12->shared->lock);
+    while (*link && *link != ept12)
+        link = &(*link)->next;
+    ASSERT(*link);
+    *link = ept12->next;
+    spinlock_unlock(&ept12->shared->lock);
+    for (unsigned i = 0; i < EPT12_ROOTS; i++)
+        if (ept12->root[i].table)
+            drop_root(ept12, &ept12->root[i]);
+    free_reserve(ept12);
+    ASSERT(ept12->pages_used == EPT12_RESERVE);
+}

@@ -1,0 +1,138 @@
+#include "nested/ept12_walk.h"
+
+#include "mm/ept.h"
+#include "vmx/vmx_bits.h"
+
+#define TOP_LEVEL 4u
+#define GPA_BITS 48u              /* what four levels translate */
+#define TABLE_RESERVED BITS(7, 3) /* of an entry that leads to a table; bit 7 would make it a leaf */
+
+/* The entries of one walk: where they lie and what they held when read. */
+struct path {
+    unsigned depth;
+    gpa_t where[TOP_LEVEL];
+    uint64_t entry[TOP_LEVEL];
+};
+
+struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
+{
+    return (struct ept12_rules){
+        .exec_only = offered->ept_vpid & EPT_CAP_EXEC_ONLY,
+        .pages_2m = offered->ept_vpid & EPT_CAP_2M,
+        .pages_1g = offered->ept_vpid & EPT_CAP_1G,
+        .address_bits = offered->address_bits,
+    };
+}
+
+/* Bits that must be 0 in an entry, large-page offsets included.
+ * SDM 3C 29.3.2 "EPT Translation Mechanism", tables of the entry formats */
+static uint64_t reserved_bits(const struct ept12_rules *rules, unsigned level, bool leaf)
+{
+    uint64_t beyond = BITS(51, 12) & ~(BIT(rules->address_bits) - 1);
+
+    if (!leaf)
+        return beyond | TABLE_RESERVED;
+    return beyond | (BITS(51, 12) & (ept_level_size(level) - 1));
+}
+
+static bool memtype_is_reserved(uint64_t entry)
+{
+    unsigned memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+
+    return memtype == 2 || memtype == 3 || memtype == 7;
+}
+
+/* SDM 3C 29.3.3.1 "EPT Misconfigurations" */
+static bool is_misconfigured(const struct ept12_rules *rules, uint64_t entry, unsigned level, bool leaf)
+{
+    if ((entry & EPT_W) && !(entry & EPT_R))
+        return true;
+    if ((entry & EPT_RWX) == EPT_X && !rules->exec_only)
+        return true;
+    if (entry & reserved_bits(rules, level, leaf))
+        return true;
+    return leaf && memtype_is_reserved(entry);
+}
+
+/* Bit 7 makes a leaf only where the page size is offered; elsewhere it is a reserved bit. */
+static bool is_leaf(const struct ept12_rules *rules, uint64_t entry, unsigned level)
+{
+    if (level == 1)
+        return true;
+    return (entry & EPT_LARGE) && ((level == 2 && rules->pages_2m) || (level == 3 && rules->pages_1g));
+}
+
+/* Sets A in all entries of the path, and D in the leaf if written. Entries that have the flags are left alone. False
+ * when L1 changed one since it was read. */
+static bool set_flags(const struct gmem *gmem, const struct path *path, bool write)
+{
+    for (unsigned i = 0; i < path->depth; i++) {
+        bool last = i + 1 == path->depth;
+        uint64_t flags = EPT_A | (last && write ? EPT_D : 0);
+        if ((path->entry[i] & flags) == flags)
+            continue;
+        if (!gmem_cas64(gmem, path->where[i], path->entry[i], path->entry[i] | flags))
+            return false;
+    }
+    return true;
+}
+
+/* Follows the entries down to a leaf, or to the first one that ends the walk. */
+static void follow(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
+                   struct path *path, struct ept12_walk *walk)
+{
+    gpa_t table = eptp12 & EP4TA;
+
+    for (unsigned level = TOP_LEVEL;; level--) {
+        gpa_t where = table + 8 * ept_index(gpa2, level);
+        bool leaf;
+        uint64_t entry;
+        (void)gmem_read64(gmem, where, &entry); /* all-ones if no RAM, which is a misconfiguration */
+        leaf = is_leaf(rules, entry, level);
+        path->where[path->depth] = where;
+        path->entry[path->depth++] = entry;
+        walk->level = level;
+        walk->permissions &= entry;
+        if (!(entry & EPT_RWX)) {
+            walk->kind = EPT12_WALK_VIOLATION;
+            return;
+        }
+        if (is_misconfigured(rules, entry, level, leaf)) {
+            walk->kind = EPT12_WALK_MISCONFIG;
+            return;
+        }
+        if (leaf)
+            return;
+        table = entry & EPT_ADDRESS;
+    }
+}
+
+struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
+                             uint64_t access)
+{
+    struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = EPT_RWX};
+    struct path path = {0};
+    bool flags = eptp12 & EPTP_AD;
+    uint64_t entry;
+
+    if (gpa2 >> GPA_BITS) {
+        walk.kind = EPT12_WALK_VIOLATION;
+        walk.permissions = 0;
+        return walk;
+    }
+    follow(gmem, rules, eptp12, gpa2, &path, &walk);
+    if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions))
+        walk.kind = EPT12_WALK_VIOLATION;
+    if (walk.kind != EPT12_WALK_OK)
+        return walk;
+    if (flags && !set_flags(gmem, &path, access & EPT_W)) {
+        walk.kind = EPT12_WALK_RACED;
+        return walk;
+    }
+    entry = path.entry[path.depth - 1];
+    walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
+    walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+    walk.ignore_pat = entry & EPT_IGNORE_PAT;
+    walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
+    return walk;
+}
