@@ -119,11 +119,24 @@ void vmx_prepare_control_registers(void)
     cpu_write_cr4((cr4 & cpu_rdmsr(IA32_VMX_CR4_FIXED1)) | CR4_VMXE);
 }
 
+/* What a former use of VMX operation left in the TLBs. SDM 3C 29.4.3.3 "Guidelines for Use of the INVEPT Instruction" */
+static void flush_tlbs(void)
+{
+    const struct inv_descriptor any = {0};
+    uint64_t proc2 = vmx_control_caps(PROC_CONTROLS).may & PROC_SECONDARY ? vmx_control_caps(PROC2_CONTROLS).may : 0;
+
+    if ((proc2 & PROC2_EPT) && (vmx_ept_vpid_cap() & EPT_CAP_INVEPT_ALL))
+        REQUIRE_EQ(vmx_invept(2, &any), 0);
+    if ((proc2 & PROC2_VPID) && (vmx_ept_vpid_cap() & VPID_CAP_ALL))
+        REQUIRE_EQ(vmx_invvpid(2, &any), 0);
+}
+
 void vmx_start(void)
 {
     vmx_prepare_control_registers();
     on_region = vmx_region_alloc();
     REQUIRE_EQ(vmx_vmxon(&on_region), 0);
+    flush_tlbs();
 }
 
 void vmx_stop(void)

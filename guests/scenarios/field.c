@@ -97,7 +97,7 @@ static void unsupported_fields(void)
                                     0x0c0e,
                                     0x2bfe,
                                     0x4c02,
-                                    0x6c18,
+                                    0x6c3e,
                                     0x683e,
                                     0xffff,
                                     0x8000 | GUEST_RIP,
