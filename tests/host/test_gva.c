@@ -1,176 +1,5 @@
 /* sources: vmx/gva.c */
-#include "tests/host/host.h"
-
-#include <string.h>
-
-#include "kernel/msr.h"
-#include "kernel/x86.h"
-#include "vmx/gva.h"
-
-#define MEMORY_SIZE 0x10000u
-#define PF_KEY BIT(5)
-#define P PTE_P
-#define W PTE_W
-#define U PTE_U
-#define A PTE_A
-#define D PTE_D
-#define PS PTE_PS
-#define NX PTE_NX
-
-/* Where the tests put the table of each level: level 4 at 0x4000 and so on. */
-static gpa_t table_at(unsigned level)
-{
-    return level * 0x1000u;
-}
-
-struct fixture {
-    struct paging_state state;
-    uint8_t *memory;
-    unsigned swaps, swaps_refused;
-    void (*on_swap)(struct fixture *f); /* another processor, at work just before the swap */
-};
-static struct fixture f;
-
-static bool memory_read(void *context, gpa_t gpa, void *value, unsigned size)
-{
-    struct fixture *fixture = context;
-
-    memset(value, 0xff, size);
-    if (gpa + size > MEMORY_SIZE)
-        return false;
-    memcpy(value, fixture->memory + gpa, size);
-    return true;
-}
-
-static bool memory_cas(void *context, gpa_t gpa, uint64_t old, uint64_t value, unsigned size)
-{
-    struct fixture *fixture = context;
-    uint64_t now = 0;
-
-    assert_true(gpa + size <= MEMORY_SIZE);
-    if (fixture->on_swap)
-        fixture->on_swap(fixture);
-    memcpy(&now, fixture->memory + gpa, size);
-    if (now != old) {
-        fixture->swaps_refused++;
-        return false;
-    }
-    fixture->swaps++;
-    memcpy(fixture->memory + gpa, &value, size);
-    return true;
-}
-
-static const struct gva_memory memory_flags = {memory_read, memory_cas, &f};
-static const struct gva_memory memory_no_flags = {memory_read, NULL, &f};
-
-static int setup(void **state)
-{
-    (void)state;
-    memset(&f, 0, sizeof f);
-    f.memory = host_memory(MEMORY_SIZE);
-    f.state.cr0 = CR0_PE | CR0_PG | CR0_WP;
-    f.state.address_bits = 40;
-    f.state.pages_1g = true;
-    f.state.rflags = RFLAGS_FIXED1;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    host_memory_free();
-    return 0;
-}
-
-static void mode_32bit(void)
-{
-    f.state.cr4 = CR4_PSE;
-    f.state.cr3 = table_at(2);
-}
-
-static void mode_pae(void)
-{
-    f.state.cr4 = CR4_PAE;
-    f.state.efer = EFER_NXE;
-    for (unsigned i = 0; i < 4; i++)
-        f.state.pdpte[i] = table_at(2) | P;
-}
-
-static void mode_4level(void)
-{
-    f.state.cr4 = CR4_PAE;
-    f.state.efer = EFER_NXE | EFER_LME | EFER_LMA;
-    f.state.cr3 = table_at(4) | 0x18; /* PWT, PCD */
-}
-
-static void mode_5level(void)
-{
-    mode_4level();
-    f.state.cr4 |= CR4_LA57;
-    f.state.cr3 = table_at(5);
-}
-
-static bool is_32bit(void)
-{
-    return !(f.state.cr4 & CR4_PAE);
-}
-
-static uint64_t entry_size(void)
-{
-    return is_32bit() ? 4 : 8;
-}
-
-static uint8_t *entry_of(gva_t gva, unsigned level)
-{
-    unsigned bits = is_32bit() ? 10 : 9;
-    uint64_t index = gva >> (12 + (level - 1) * bits) & (BIT(bits) - 1);
-
-    return f.memory + table_at(level) + index * entry_size();
-}
-
-static void entry_set(gva_t gva, unsigned level, uint64_t value)
-{
-    memcpy(entry_of(gva, level), &value, entry_size());
-}
-
-static uint64_t entry_get(gva_t gva, unsigned level)
-{
-    uint64_t value = 0;
-    memcpy(&value, entry_of(gva, level), entry_size());
-    return value;
-}
-
-/* Entries from level `top` down to a leaf at level `leaf` that leads to `page`, all with the rights `flags`. */
-static void map(gva_t gva, unsigned top, unsigned leaf, uint64_t page, uint64_t flags)
-{
-    for (unsigned level = top; level > leaf; level--)
-        entry_set(gva, level, table_at(level - 1) | flags | P);
-    entry_set(gva, leaf, page | flags | P | (leaf > 1 ? PS : 0));
-}
-
-static void expect_gpa(gva_t gva, uint32_t access, gpa_t want)
-{
-    struct fault fault;
-    gpa_t gpa = 0;
-
-    if (!gva_walk(&f.state, &memory_no_flags, gva, access, &gpa, &fault))
-        fail_msg("%#lx, access %#x: fault %u, error code %#x", gva, access, fault.vector, fault.error_code);
-    assert_int_equal(fault.vector, FAULT_NONE);
-    assert_int_equal(gpa, want);
-}
-
-static void expect_fault(gva_t gva, uint32_t access, uint32_t code)
-{
-    struct fault fault;
-    gpa_t gpa = 0;
-
-    if (gva_walk(&f.state, &memory_no_flags, gva, access, &gpa, &fault))
-        fail_msg("%#lx, access %#x: no fault, gpa %#lx", gva, access, gpa);
-    assert_int_equal(fault.vector, VECTOR_PF);
-    assert_true(fault.has_error_code);
-    assert_int_equal(fault.address, gva);
-    assert_int_equal(fault.error_code, code);
-}
+#include "tests/host/gva_fixture.h"
 
 static void test_no_paging(void **state)
 {
@@ -272,8 +101,6 @@ static void test_pae_reserved(void **state)
     expect_fault(0x123456, GVA_WRITE, PF_PRESENT | PF_RESERVED | PF_WRITE);
 }
 
-static const gva_t gva_64 = 0xffff923456789abc;
-
 static void test_4level_sizes(void **state)
 {
     (void)state;
@@ -374,115 +201,7 @@ static void test_table_outside_ram(void **state)
 }
 
 /* A right taken away at any one level is taken away. */
-static void test_rights_of_all_levels_count(void **state)
-{
-    (void)state;
-    mode_4level();
-    for (unsigned level = 1; level <= 4; level++) {
-        map(gva_64, 4, 1, 0x1234000, W | U);
-        entry_set(gva_64, level, entry_get(gva_64, level) & ~W);
-        expect_gpa(gva_64, GVA_READ | GVA_USER, 0x1234abc);
-        expect_fault(gva_64, GVA_WRITE | GVA_USER, PF_PRESENT | PF_WRITE | PF_USER);
-        expect_fault(gva_64, GVA_WRITE, PF_PRESENT | PF_WRITE);
-        map(gva_64, 4, 1, 0x1234000, W | U);
-        entry_set(gva_64, level, entry_get(gva_64, level) & ~U);
-        expect_fault(gva_64, GVA_READ | GVA_USER, PF_PRESENT | PF_USER);
-        expect_gpa(gva_64, GVA_WRITE, 0x1234abc);
-        map(gva_64, 4, 1, 0x1234000, W | U);
-        entry_set(gva_64, level, entry_get(gva_64, level) | NX);
-        expect_gpa(gva_64, GVA_READ | GVA_USER, 0x1234abc);
-        expect_fault(gva_64, GVA_FETCH | GVA_USER, PF_PRESENT | PF_FETCH | PF_USER);
-        expect_fault(gva_64, GVA_FETCH, PF_PRESENT | PF_FETCH);
-    }
-}
-
 /* SDM 3A 4.6.1 sentence by sentence, as a reference for all combinations. */
-static bool reference_allows(uint32_t access, bool user_page, bool writable, bool nx)
-{
-    bool smap = f.state.cr4 & CR4_SMAP, smep = f.state.cr4 & CR4_SMEP, wp = f.state.cr0 & CR0_WP;
-    bool ac = f.state.rflags & RFLAGS_AC, implicit = access & GVA_IMPLICIT;
-
-    if ((access & GVA_USER) && !implicit) {
-        if (!user_page)
-            return false;
-        return access & GVA_FETCH ? !nx : access & GVA_WRITE ? writable : true;
-    }
-    if (access & GVA_FETCH)
-        return !nx && !(user_page && smep);
-    if (user_page && smap && (implicit || !ac))
-        return false;
-    return access & GVA_WRITE ? writable || !wp : true;
-}
-
-static void test_all_rights_combinations(void **state)
-{
-    static const uint32_t kinds[] = {GVA_READ, GVA_WRITE, GVA_FETCH};
-
-    (void)state;
-    mode_4level();
-    for (unsigned bits = 0; bits < 3 * BIT(9); bits++) {
-        bool user_page = bits & 1, writable = bits & 2, nx = bits & 4;
-        uint32_t access = kinds[bits >> 9] | (bits & 8 ? GVA_USER : 0) | (bits & 16 ? GVA_IMPLICIT : 0);
-        uint32_t code;
-
-        f.state.cr0 = CR0_PE | CR0_PG | (bits & 32 ? CR0_WP : 0);
-        f.state.cr4 = CR4_PAE | (bits & 64 ? CR4_SMEP : 0) | (bits & 128 ? CR4_SMAP : 0);
-        f.state.rflags = RFLAGS_FIXED1 | (bits & 256 ? RFLAGS_AC : 0);
-        map(gva_64, 4, 1, 0x1234000, (user_page ? U : 0) | (writable ? W : 0) | (nx ? NX : 0));
-        code = PF_PRESENT | (access & (GVA_WRITE | GVA_FETCH)) | (access & GVA_IMPLICIT ? 0 : access & GVA_USER);
-        if (reference_allows(access, user_page, writable, nx))
-            expect_gpa(gva_64, access, 0x1234abc);
-        else
-            expect_fault(gva_64, access, code);
-    }
-}
-
-static void test_fetch_bit_of_error_code(void **state)
-{
-    (void)state;
-    mode_32bit();
-    expect_fault(0x1000, GVA_FETCH, 0);
-    f.state.efer = EFER_NXE; /* without PAE it counts for nothing */
-    expect_fault(0x1000, GVA_FETCH, 0);
-    f.state.cr4 |= CR4_SMEP;
-    expect_fault(0x1000, GVA_FETCH, PF_FETCH);
-    mode_pae();
-    expect_fault(0x1000, GVA_FETCH, PF_FETCH);
-    f.state.efer = 0;
-    expect_fault(0x1000, GVA_FETCH, 0);
-}
-
-static void test_protection_keys(void **state)
-{
-    (void)state;
-    mode_4level();
-    for (unsigned key = 0; key < 16; key++) {
-        f.state.cr0 |= CR0_WP;
-        f.state.cr4 |= CR4_PKE;
-        map(gva_64, 4, 1, 0x1234000, W | U);
-        entry_set(gva_64, 1, entry_get(gva_64, 1) | (uint64_t)key << 59);
-        f.state.pkru = ~(3u << 2 * key);
-        expect_gpa(gva_64, GVA_WRITE | GVA_USER, 0x1234abc);
-        f.state.pkru = 1u << 2 * key; /* no access */
-        expect_fault(gva_64, GVA_READ | GVA_USER, PF_PRESENT | PF_USER | PF_KEY);
-        expect_fault(gva_64, GVA_READ, PF_PRESENT | PF_KEY);
-        expect_gpa(gva_64, GVA_FETCH | GVA_USER, 0x1234abc);
-        f.state.pkru = 2u << 2 * key; /* no writing */
-        expect_gpa(gva_64, GVA_READ | GVA_USER, 0x1234abc);
-        expect_fault(gva_64, GVA_WRITE | GVA_USER, PF_PRESENT | PF_WRITE | PF_USER | PF_KEY);
-        expect_fault(gva_64, GVA_WRITE, PF_PRESENT | PF_WRITE | PF_KEY);
-        f.state.cr0 &= ~CR0_WP;
-        expect_gpa(gva_64, GVA_WRITE, 0x1234abc);
-        expect_fault(gva_64, GVA_WRITE | GVA_USER, PF_PRESENT | PF_WRITE | PF_USER | PF_KEY);
-        f.state.pkru = ~0u;
-        entry_set(gva_64, 1, entry_get(gva_64, 1) & ~U); /* keys are for user pages */
-        expect_gpa(gva_64, GVA_READ, 0x1234abc);
-        f.state.cr4 &= ~CR4_PKE;
-        entry_set(gva_64, 1, entry_get(gva_64, 1) | U);
-        expect_gpa(gva_64, GVA_READ | GVA_USER, 0x1234abc);
-    }
-}
-
 static bool walk_with_flags(gva_t gva, uint32_t access)
 {
     struct fault fault;
@@ -596,8 +315,6 @@ static void test_random_mappings(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -616,10 +333,6 @@ int main(void)
         TEST(test_not_present_at_each_level),
         TEST(test_5level),
         TEST(test_table_outside_ram),
-        TEST(test_rights_of_all_levels_count),
-        TEST(test_all_rights_combinations),
-        TEST(test_fetch_bit_of_error_code),
-        TEST(test_protection_keys),
         TEST(test_accessed_and_dirty),
         TEST(test_accessed_32bit_keeps_neighbour),
         TEST(test_no_flags_on_fault),
