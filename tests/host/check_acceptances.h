@@ -103,6 +103,8 @@ static const struct acceptance acceptances[] = {
     {"guest RIP just above the canonical ones", GOOD_64, {SET(v.GUEST_RIP, NOT_CANONICAL)}},
     {"compatibility mode", GOOD_64, {SET(v.GUEST_CS_AR_BYTES, 0xc09b), SET(v.GUEST_RIP, 0x100000)}},
     {"CR4.PCIDE in IA-32e mode", GOOD_64, {ON(v.GUEST_CR4, CR4_PCIDE)}},
+    {"CR4.CET with CR0.WP", GOOD_64, {ON(caps.cr4_fixed1, CR4_CET), ON(v.GUEST_CR4, CR4_CET), ON(v.HOST_CR4, CR4_CET)}},
+    {"largest descriptor tables", GOOD_64, {SET(v.GUEST_GDTR_LIMIT, 0xffff), SET(v.GUEST_IDTR_LIMIT, 0xffff)}},
     {"user mode",
      GOOD_64,
      {SET(v.GUEST_CS_AR_BYTES, 0xa0fb), SET(v.GUEST_SS_AR_BYTES, 0xc0f3), ON(v.GUEST_CS_SELECTOR, 3),

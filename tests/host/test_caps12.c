@@ -45,6 +45,24 @@ static void test_kvm_required(void **state)
     assert_has(offered.cr4_fixed1, BIT(13));
 }
 
+/* All that nested/ virtualises and this CPU has, one by one. */
+static void test_all_that_is_virtualised(void **state)
+{
+    struct vmx_caps offered = offered_on(&model_skylake_x);
+
+    (void)state;
+    assert_has(offered.proc2.may, PROC2_APIC_ACCESS | PROC2_EPT | PROC2_DESC_TABLE | PROC2_RDTSCP | PROC2_X2APIC |
+                                      PROC2_VPID | PROC2_WBINVD | PROC2_UNRESTRICTED | PROC2_APIC_REGISTER |
+                                      PROC2_VIRTUAL_INTERRUPTS | PROC2_PAUSE_LOOP | PROC2_RDRAND | PROC2_INVPCID |
+                                      PROC2_RDSEED | PROC2_XSAVES | PROC2_TSC_SCALING);
+    assert_has(offered.exit.may,
+               EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER | EXITC_SAVE_TIMER);
+    assert_has(offered.entry.may, ENTRY_LOAD_PAT | ENTRY_LOAD_EFER);
+    assert_has(offered.ept_vpid, EPT_CAP_UC);
+    assert_has(offered.old_exit.may, EXITC_SAVE_TIMER | EXITC_SAVE_PAT);
+    assert_int_equal(offered.proc.may | PROC_MONITOR_TRAP, model_skylake_x.proc.may | PROC_MONITOR_TRAP);
+}
+
 /* What it uses for EPT, VPID, unrestricted guest and APIC virtualisation when there. */
 static void test_kvm_wanted(void **state)
 {
@@ -237,6 +255,35 @@ static void test_dependents_drop(void **state)
     assert_false(caps12_msr(&offered, IA32_VMX_PROCBASED_CTLS2, &value));
 }
 
+/* The timer's rate says nothing without the timer; the longest MSR list is the CPU's. */
+static void test_misc_numbers(void **state)
+{
+    struct vmx_caps cpu = model_skylake_x, offered;
+
+    (void)state;
+    cpu.misc |= PUT(5, VMX_MISC_TIMER_RATE) | PUT(3, VMX_MISC_MSR_LIST_MAX);
+    offered = offered_on(&cpu);
+    assert_int_equal(GET(offered.misc, VMX_MISC_TIMER_RATE), 5);
+    assert_int_equal(GET(offered.misc, VMX_MISC_MSR_LIST_MAX), 3);
+    cpu.pin.may &= ~(uint32_t)PIN_PREEMPTION_TIMER;
+    offered = offered_on(&cpu);
+    assert_int_equal(GET(offered.misc, VMX_MISC_TIMER_RATE), 0);
+    assert_has(offered.misc, VMX_MISC_STORE_LMA);
+}
+
+static void test_ept_without_vpid(void **state)
+{
+    struct vmx_caps cpu = model_skylake_x, offered;
+    uint64_t value;
+
+    (void)state;
+    cpu.proc2.may &= ~(uint32_t)PROC2_VPID;
+    offered = offered_on(&cpu);
+    assert_true(caps12_msr(&offered, IA32_VMX_EPT_VPID_CAP, &value));
+    assert_int_equal(value >> 32, 0);
+    assert_has(value, EPT_CAP_WALK4);
+}
+
 static void test_msr_values(void **state)
 {
     struct vmx_caps offered = offered_on(&model_skylake_x);
@@ -375,11 +422,38 @@ static void test_missing_is_named(void **state)
     assert_string_equal(caps_missing(&cpu), "4-level EPT");
 }
 
+/* Each bit that Nestor needs, taken away alone, has a name. */
+static void test_each_missing_bit_is_named(void **state)
+{
+    static const uint64_t ept_bits[] = {EPT_CAP_WALK4, EPT_CAP_WB, EPT_CAP_2M, EPT_CAP_INVEPT, EPT_CAP_INVEPT_SINGLE};
+    static const uint32_t exit_bits[] = {EXITC_HOST_64, EXITC_SAVE_EFER, EXITC_LOAD_EFER, EXITC_SAVE_PAT,
+                                         EXITC_LOAD_PAT};
+    static const uint32_t entry_bits[] = {ENTRY_GUEST_64, ENTRY_LOAD_EFER, ENTRY_LOAD_PAT};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(ept_bits); i++) {
+        struct vmx_caps cpu = model_skylake_x;
+        cpu.ept_vpid &= ~ept_bits[i];
+        assert_non_null(caps_missing(&cpu));
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(exit_bits); i++) {
+        struct vmx_caps cpu = model_skylake_x;
+        cpu.exit.may &= ~exit_bits[i];
+        assert_non_null(caps_missing(&cpu));
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(entry_bits); i++) {
+        struct vmx_caps cpu = model_skylake_x;
+        cpu.entry.may &= ~entry_bits[i];
+        assert_non_null(caps_missing(&cpu));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kvm_required),
         cmocka_unit_test(test_kvm_wanted),
+        cmocka_unit_test(test_all_that_is_virtualised),
         cmocka_unit_test(test_entry_exit_pairs),
         cmocka_unit_test(test_not_virtualised_is_not_offered),
         cmocka_unit_test(test_never_more_than_the_cpu),
@@ -390,6 +464,8 @@ int main(void)
         cmocka_unit_test(test_poor_cpu_offers_less),
         cmocka_unit_test(test_quirk_hides_monitor_trap),
         cmocka_unit_test(test_dependents_drop),
+        cmocka_unit_test(test_misc_numbers),
+        cmocka_unit_test(test_ept_without_vpid),
         cmocka_unit_test(test_msr_values),
         cmocka_unit_test(test_msrs_that_exist),
         cmocka_unit_test(test_vmcs_enum),
@@ -398,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_secondary_controls_count_when_activated),
         cmocka_unit_test(test_settle_and_accept),
         cmocka_unit_test(test_missing_is_named),
+        cmocka_unit_test(test_each_missing_bit_is_named),
     };
     return cmocka_run_group_tests_name("caps12", tests, NULL, NULL);
 }

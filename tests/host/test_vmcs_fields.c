@@ -83,6 +83,7 @@ static void test_known_rows(void **state)
 static void test_names(void **state)
 {
     (void)state;
+    assert_string_equal(vmcs_field_name(0), "VPID");
     assert_string_equal(vmcs_field_name(0x681e), "GUEST_RIP");
     assert_string_equal(vmcs_field_name(0x2004), "MSR_BITMAP");
     assert_string_equal(vmcs_field_name(0x2005), "MSR_BITMAP"); /* the upper half of a 64-bit field */
