@@ -28,7 +28,7 @@ static const char no_trace[] = "Processor Trace writes to host-physical memory p
 static const char no_feedback[] = "hardware feedback is written to host-physical memory past EPT";
 static const char no_key_locker[] = "its state follows CR4.KL, and no LOADIWKEY exiting is offered";
 
-/* Everything that is hidden; what has no row is the CPU's. SDM 2A "CPUID-CPU Identification" */
+/* Everything that is hidden; what has no row is the CPU's. SDM 2A "CPUID—CPU Identification" */
 static const struct hidden hidden[] = {
     {0x01, ANY_SUBLEAF, ECX, ALWAYS, 0, BIT(6),
      "SMX: GETSEC leaves always exit, and a measured launch would end Nestor"},

@@ -34,7 +34,7 @@ Examples:
   nestor-run --bare --l1 vmx.flat --l1-args "vmx_controls_test" --module env.txt
   nestor-run --memory 1536 --l1 build/linux/vmlinuz --module build/initramfs.cpio \\
              --l1-args "console=ttyS0" --l0-log nestor.log
-  nestor-run --cpu core2_penryn_t9600 --l1 none --nestor "loglevel=debug"
+  nestor-run --cpu core2_penryn_t9600 --l1 none --nestor "log=dbg"
 """
 
 
