@@ -15,7 +15,8 @@ struct segment {
 
 /* The linear address of `len` bytes at `offset` in the segment, checked as SDM 3A 5.3 "Limit Checking", 5.4 "Type
  * Checking" and SDM 1 3.3.7.1 "Canonical Addressing" demand. linear_bits: 48 or 57 in 64-bit mode (CR4.LA57), 0
- * elsewhere. False: *fault (#GP(0), #SS(0)). `segment_number` as in the information field: 0 ES, 1 CS, 2 SS .. 5 GS. Pure. */
+ * elsewhere. False: *fault (#GP(0), #SS(0)). `segment_number` as in the information field: 0 ES, 1 CS, 2 SS .. 5 GS.
+ * Pure. */
 bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
                     unsigned linear_bits, gva_t *gva, struct fault *fault);
 
