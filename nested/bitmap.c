@@ -22,23 +22,47 @@ static struct merged *merged_find(struct merged_cache *cache, enum merged_kind k
 {
     for (unsigned i = 0; i < MERGED_MAX; i++) {
         struct merged *m = &cache->entry[i];
-        if (m->users && m->page == page && m->kind == kind)
+        if (m->in_use && m->page == page && m->kind == kind)
             return m;
     }
     return NULL;
 }
 
+static void merged_free(struct merged_cache *cache, struct merged *m)
+{
+    ept_watch_remove(cache->watch, &m->watcher);
+    page_free(m->snapshot);
+    page_free(m->result);
+    m->in_use = false;
+    count(COUNT_BITMAP_FREED);
+}
+
+/* An entry without content: one never used, or the idle one that was used longest ago. */
+static struct merged *merged_take(struct merged_cache *cache)
+{
+    struct merged *oldest = NULL;
+    for (unsigned i = 0; i < MERGED_MAX; i++) {
+        struct merged *m = &cache->entry[i];
+        if (!m->in_use)
+            return m;
+        if (!m->users && (!oldest || m->last_used < oldest->last_used))
+            oldest = m;
+    }
+    if (oldest)
+        merged_free(cache, oldest);
+    return oldest;
+}
+
 static struct merged *merged_make(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
 {
-    struct merged *m = cache->entry;
-    while (m < cache->entry + MERGED_MAX && m->users)
-        m++;
-    if (m == cache->entry + MERGED_MAX)
+    struct merged *m = merged_take(cache);
+    if (!m)
         return NULL;
     *m = (struct merged){.watcher.stale = merged_stale, .kind = kind, .page = page, .state = MERGED_EMPTY};
     m->snapshot = page_alloc();
     m->result = page_alloc();
-    if (m->snapshot && m->result)
+    m->in_use = m->snapshot && m->result;
+    if (m->in_use)
         return m;
     if (m->snapshot)
         page_free(m->snapshot);
@@ -50,19 +74,27 @@ struct merged *merged_get(struct merged_cache *cache, enum merged_kind kind, gpa
     struct merged *m = merged_find(cache, kind, page);
     if (!m)
         m = merged_make(cache, kind, page);
-    if (m)
+    if (m) {
         m->users++;
+        m->last_used = ++cache->clock;
+    }
     return m;
 }
 
-void merged_put(struct merged_cache *cache, struct merged *m)
+void merged_put(struct merged_cache *cache, struct merged *m, const void *user)
 {
-    if (--m->users)
-        return;
-    ept_watch_remove(cache->watch, &m->watcher);
-    page_free(m->snapshot);
-    page_free(m->result);
-    count(COUNT_BITMAP_FREED);
+    m->users--;
+    m->last_user = user;
+    m->last_used = ++cache->clock;
+}
+
+void merged_release_user(struct merged_cache *cache, const void *user)
+{
+    for (unsigned i = 0; i < MERGED_MAX; i++) {
+        struct merged *m = &cache->entry[i];
+        if (m->in_use && !m->users && m->last_user == user)
+            merged_free(cache, m);
+    }
 }
 
 /* Arms the trace, unless it is armed, cannot be, or the policy is to merge at each entry. True when the page will tell

@@ -21,7 +21,10 @@ struct merged {
     gpa_t page; /* L1's */
     /* Written by the processor that stores to the page (FRESH -> STALE), read by the owner at entry. */
     enum merged_state state;
-    unsigned users;         /* vmcs12 slots that name it; 0: unused entry */
+    bool in_use;
+    unsigned users;         /* vmcs12s that name it now; 0: idle, kept for when one names it again */
+    const void *last_user;  /* the vmcs12 that named it last: an idle entry goes when that one goes */
+    uint64_t last_used;     /* for the choice of the one to evict */
     uint64_t l0_generation; /* of the L0 page when it was merged */
     uint8_t *snapshot;      /* L1's page as it was when last merged */
     uint8_t *result;        /* snapshot | L0's page: what the hardware reads */
@@ -30,6 +33,7 @@ struct merged {
 struct merged_cache {
     const struct gmem *gmem;
     struct ept_watch *watch;
+    uint64_t clock; /* counts uses, for last_used */
     struct merged entry[MERGED_MAX];
 };
 
@@ -40,10 +44,12 @@ struct merged_policy {
 };
 
 /* The entry for L1's page `page` (any 64-bit address that passed the entry checks), with one more user; the caller
- * gives it back. NULL when the cache or the page pool is exhausted. */
+ * gives it back. The idle entry that was used longest ago makes room. NULL when all are used or the page pool is empty. */
 struct merged *merged_get(struct merged_cache *cache, enum merged_kind kind, gpa_t page);
-/* One user less; the last one frees pages and watch. */
-void merged_put(struct merged_cache *cache, struct merged *m);
+/* `user` names it no longer. The entry stays, fresh as long as nobody stores to the page. */
+void merged_put(struct merged_cache *cache, struct merged *m, const void *user);
+/* `user` is gone: frees the idle entries that it used last, with their pages and watches. */
+void merged_release_user(struct merged_cache *cache, const void *user);
 /* Makes the entry FRESH: when it is not, protects L1's page first and reads it after. Counts merges and merges saved. */
 void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_policy l0);
 /* Whether nothing is to be done before an entry. */

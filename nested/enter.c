@@ -11,6 +11,7 @@
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/exit.h"
+#include "vmx/step.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vpid.h"
 
@@ -168,6 +169,8 @@ void nested_reflect(struct vcpu *vcpu)
     struct l1_registers l2;
     bool nmi = vcpu->exit.reason == EXIT_EXCEPTION_NMI && GET(vcpu->exit.interruption_info, INTR_TYPE) == INTR_TYPE_NMI;
 
+    if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
+        (void)step_end(vcpu);
     record_exit(&vcpu->exit, v);
     save_vmcs02(nested, slot, &l2);
     uint64_t l2_cr0 = vmcs_read(GUEST_CR0);

@@ -121,6 +121,7 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
     if (!insn_permitted(vcpu))
         return;
     slot_release_all(vcpu->nested);
+    ept12_invept_all(&vcpu->nested->ept12); /* L1 should have done so itself; nothing of EPT02 is needed any more */
     vcpu->nested->vmxon = false;
     vcpu->l1_in_vmx = false;
     cr_update_masks(vcpu);

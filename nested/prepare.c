@@ -40,10 +40,11 @@ void prepare_init(struct nested *nested)
 }
 
 /* One bitmap of a slot follows the pointer in vmcs12: a compare when nothing changed. */
-static void follow_pointer(struct nested *nested, struct merged **m, enum merged_kind kind, bool used, gpa_t page)
+static void follow_pointer(struct nested *nested, const struct vmcs12_slot *slot, struct merged **m,
+                           enum merged_kind kind, bool used, gpa_t page)
 {
     if (*m && (!used || (*m)->page != page)) {
-        merged_put(&nested->bitmaps, *m);
+        merged_put(&nested->bitmaps, *m, slot);
         *m = NULL;
     }
     if (!*m && used)
@@ -58,9 +59,9 @@ void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
     const struct merged_policy io_a = {vm->io_bitmap_a, 1}, io_b = {vm->io_bitmap_b, 1};
     bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) != 0;
     bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
-    follow_pointer(nested, &slot->msr_bitmap, MERGED_MSR, use_msr, v->MSR_BITMAP);
-    follow_pointer(nested, &slot->io_bitmap_a, MERGED_IO_A, use_io, v->IO_BITMAP_A);
-    follow_pointer(nested, &slot->io_bitmap_b, MERGED_IO_B, use_io, v->IO_BITMAP_B);
+    follow_pointer(nested, slot, &slot->msr_bitmap, MERGED_MSR, use_msr, v->MSR_BITMAP);
+    follow_pointer(nested, slot, &slot->io_bitmap_a, MERGED_IO_A, use_io, v->IO_BITMAP_A);
+    follow_pointer(nested, slot, &slot->io_bitmap_b, MERGED_IO_B, use_io, v->IO_BITMAP_B);
     if (slot->msr_bitmap)
         merged_refresh(&nested->bitmaps, slot->msr_bitmap, msr);
     if (slot->io_bitmap_a)

@@ -20,9 +20,10 @@ static void slot_put_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
     struct merged **const bitmaps[] = {&slot->msr_bitmap, &slot->io_bitmap_a, &slot->io_bitmap_b};
     for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++) {
         if (*bitmaps[i])
-            merged_put(&nested->bitmaps, *bitmaps[i]);
+            merged_put(&nested->bitmaps, *bitmaps[i], slot);
         *bitmaps[i] = NULL;
     }
+    merged_release_user(&nested->bitmaps, slot);
 }
 
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)

@@ -95,7 +95,8 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     bool from_l2 = vcpu->in_l2;
     vcpu->launched = true;
     vcpu_read_exit(vcpu);
-    bool own_exit = vcpu->step.entry && step_end(vcpu);
+    /* An EPT violation may be the same instruction's next store. */
+    bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
     if (vcpu->exit.reason < EXIT_REASON_COUNT)
         vcpu->exits[from_l2][vcpu->exit.reason]++;
     count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);

@@ -1,35 +1,46 @@
 #include "vmx/step.h"
 
-#include "kernel/layout.h"
-#include "kernel/string.h"
-
 /* Units that the guest gets. One may pass before the first instruction completes, which costs only another
  * violation. SDM 3C 26.5.1 "VMX-Preemption Timer" */
 #define STEP_TIMER 2u
 
-void step_begin(struct vcpu *vcpu, uint64_t *entry)
+/* The timer makes the guest come back after the instruction. Without one it does at the next exit, whenever that is. */
+static void start_timer(struct vcpu *vcpu)
 {
     uint32_t pin = vmcs_read(PIN_CONTROLS);
-    count(COUNT_CARVEOUT_HITS);
-    __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
-    vcpu->step.entry = entry;
     vcpu->step.pin_controls = pin;
-    if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
-        return; /* the page closes at the next exit, whenever that is */
     if (pin & PIN_PREEMPTION_TIMER)
         vcpu->step.timer = vmcs_read(PREEMPTION_TIMER);
-    vmcs_write(PIN_CONTROLS, (uint32_t)(pin | PIN_PREEMPTION_TIMER));
-    vmcs_write(PREEMPTION_TIMER, STEP_TIMER);
+    if (vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER)
+        vmcs_write(PIN_CONTROLS, (uint32_t)(pin | PIN_PREEMPTION_TIMER));
+}
+
+static void close_pages(struct vcpu *vcpu)
+{
+    struct ept *ept = &vcpu->vm->ept01;
+    for (unsigned i = 0; i < vcpu->step.open; i++)
+        __atomic_store_n(vcpu->step.entry[i], *vcpu->step.entry[i] & ~EPT_W, __ATOMIC_RELEASE);
+    vcpu->step.open = 0;
+    ept_fill_ones(ept);
+    __atomic_fetch_add(&ept->generation, 1, __ATOMIC_RELEASE);
+}
+
+void step_begin(struct vcpu *vcpu, uint64_t *entry)
+{
+    count(COUNT_CARVEOUT_HITS);
+    if (!vcpu->step.open)
+        start_timer(vcpu);
+    else if (vcpu->step.open == STEP_MAX)
+        close_pages(vcpu);
+    __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
+    vcpu->step.entry[vcpu->step.open++] = entry;
+    if (vmcs_read(PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
+        vmcs_write(PREEMPTION_TIMER, STEP_TIMER);
 }
 
 bool step_end(struct vcpu *vcpu)
 {
-    struct ept *ept = &vcpu->vm->ept01;
-    uint64_t *entry = vcpu->step.entry;
-    vcpu->step.entry = NULL;
-    __atomic_store_n(entry, *entry & ~EPT_W, __ATOMIC_RELEASE);
-    memset(hpa_to_va(ept->ones_page), 0xff, PAGE_SIZE);
-    __atomic_fetch_add(&ept->generation, 1, __ATOMIC_RELEASE);
+    close_pages(vcpu);
     vmcs_write(PIN_CONTROLS, vcpu->step.pin_controls);
     if (vcpu->step.pin_controls & PIN_PREEMPTION_TIMER)
         vmcs_write(PREEMPTION_TIMER, vcpu->step.timer);

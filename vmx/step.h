@@ -7,10 +7,14 @@
 
 #include "vmx/vcpu.h"
 
-/* Opens `entry`, an EPT leaf (EPT01's or EPT02's) that leads to the page of ones. Current: the VMCS of the guest that
- * stored. */
+/* Opens `entry`, an EPT leaf (EPT01's or EPT02's) that leads to the page of ones; again for each further page that the
+ * instruction stores to. Current: the VMCS of the guest that stored. */
 void step_begin(struct vcpu *vcpu, uint64_t *entry);
-/* Closes it. Current: the VMCS that exited. True when the exit is the step's own timer and nobody else's. */
+static inline bool step_active(const struct vcpu *vcpu)
+{
+    return vcpu->step.open != 0;
+}
+/* Closes all. Current: the VMCS that exited. True when the exit is the step's own timer and nobody else's. */
 bool step_end(struct vcpu *vcpu);
 
 #endif

@@ -48,6 +48,8 @@ struct vm {
 
 struct nested; /* nested/nested.h */
 
+#define STEP_MAX 8 /* pages that one instruction may store to: crossing ones count twice */
+
 struct vcpu {
     uint64_t regs[GPR_COUNT]; /* regs[RSP] is unused: GUEST_RSP holds it. First: entry.asm addresses it. */
     bool launched;            /* of the current VMCS: VMRESUME, else VMLAUNCH. entry.asm reads it. */
@@ -65,7 +67,8 @@ struct vcpu {
     uint64_t feature_control;  /* IA32_FEATURE_CONTROL as L1 reads it */
     struct nested *nested;
     struct {
-        uint64_t *entry; /* leaf whose page is open for one instruction (vmx/step.h); NULL: no step under way */
+        unsigned open; /* leaves whose page is open for one instruction (vmx/step.h); 0: no step under way */
+        uint64_t *entry[STEP_MAX];
         uint32_t pin_controls, timer; /* as they were before it */
     } step;
     void *stack_word;                     /* HOST_RSP: see entry.asm */
