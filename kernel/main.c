@@ -191,6 +191,15 @@ static void read_acpi(void)
     hide_other_processors(lapic_id());
 }
 
+static void choose_quirks(void)
+{
+    vm.quirks =
+        quirks_choose((enum quirks_option)options.quirks, bootinfo.rsdp_size ? bootinfo.rsdp : NULL, cpuid(1, 0));
+    vm.cpuid.x2apic_broken = vm.quirks.apic_enable_sticks;
+    if (vm.quirks.apic_enable_sticks)
+        log_info("quirks", "Bochs: L1's APIC stays enabled, and L1 sees no x2APIC");
+}
+
 static void create_vm(void)
 {
     vm.ept01.features = (struct ept_features){
@@ -205,10 +214,8 @@ static void create_vm(void)
     if (ept_build(&vm.ept01) || msr_policy_init(&vm) || io_policy_init(&vm) ||
         ept12_shared_init(&ept12_shared, &vm.gmem, &vm.ept01, &vm.watch))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
-    vm.cpuid = (struct cpuid_context){
-        .max_basic = cpuid(0, 0).eax,
-        .max_extended = cpuid(0x80000000, 0).eax,
-    };
+    vm.cpuid.max_basic = cpuid(0, 0).eax;
+    vm.cpuid.max_extended = cpuid(0x80000000, 0).eax;
 }
 
 static void load_l1(void)
@@ -237,6 +244,7 @@ static void create_vcpu(void)
     boot_vcpu->cpu = this_cpu();
     boot_vcpu->cpu->vcpu = boot_vcpu;
     boot_vcpu->stack_word = stack + CPU_STACK_SIZE - 16;
+    boot_vcpu->apic_base = rdmsr(IA32_APIC_BASE);
     boot_vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
     if (vmx_enable(&vm.caps) || vmcs01_create(boot_vcpu, &l1_plan_space.start) || nested_init(boot_vcpu, &ept12_shared))
         machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
@@ -265,6 +273,7 @@ void kernel_main(uint32_t magic, uint64_t mbi)
     stash_modules();
     move_to_carveout();
     read_acpi();
+    choose_quirks();
     create_vm();
     load_l1();
     create_vcpu();

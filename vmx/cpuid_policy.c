@@ -10,7 +10,7 @@
 
 enum reg { EAX, EBX, ECX, EDX };
 /* When a row hides its bits. */
-enum condition { ALWAYS, UNLESS_PROC2, IF_MONITOR_BROKEN };
+enum condition { ALWAYS, UNLESS_PROC2, IF_MONITOR_BROKEN, IF_X2APIC_BROKEN };
 
 struct hidden {
     uint32_t leaf, subleaf;
@@ -23,6 +23,7 @@ struct hidden {
 
 static const char no_control[] = "needs a VM-execution control that vmcs01 does not have on";
 static const char no_monitor[] = "MONITOR of this machine does not wake";
+static const char no_x2apic[] = "x2APIC mode of this machine cannot be left";
 static const char no_sgx[] = "no ENCLS exiting is offered, so L1 could not keep its guests from enclaves";
 static const char no_trace[] = "Processor Trace writes to host-physical memory past EPT";
 static const char no_feedback[] = "hardware feedback is written to host-physical memory past EPT";
@@ -33,6 +34,7 @@ static const struct hidden hidden[] = {
     {0x01, ANY_SUBLEAF, ECX, ALWAYS, 0, BIT(6),
      "SMX: GETSEC leaves always exit, and a measured launch would end Nestor"},
     {0x01, ANY_SUBLEAF, ECX, IF_MONITOR_BROKEN, 0, BIT(3), no_monitor},
+    {0x01, ANY_SUBLEAF, ECX, IF_X2APIC_BROKEN, 0, BIT(21), no_x2apic},
     {0x05, ANY_SUBLEAF, EAX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
     {0x05, ANY_SUBLEAF, EBX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
     {0x05, ANY_SUBLEAF, ECX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
@@ -74,7 +76,9 @@ static bool applies(const struct hidden *row, const struct cpuid_context *contex
 {
     if (row->condition == UNLESS_PROC2)
         return !(context->proc2 & row->control);
-    return row->condition == ALWAYS || context->monitor_broken;
+    if (row->condition == IF_MONITOR_BROKEN)
+        return context->monitor_broken;
+    return row->condition == ALWAYS || context->x2apic_broken;
 }
 
 static uint32_t *register_of(struct cpuid_result *result, enum reg reg)

@@ -12,6 +12,7 @@ struct cpuid_context {
     uint32_t max_basic; /* CPUID.0H:EAX and CPUID.80000000H:EAX of the CPU */
     uint32_t max_extended;
     bool monitor_broken; /* a machine quirk: MONITOR does not wake */
+    bool x2apic_broken;  /* a machine quirk: x2APIC mode cannot be left */
 };
 
 /* Changes *result from what the CPU said to what L1 sees. */

@@ -104,12 +104,33 @@ static bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uin
     }
 }
 
+/* The changes of mode that the CPU refuses. SDM 3A 11.12.5 "x2APIC State Transitions" */
+static bool apic_mode_change_valid(uint64_t old, uint64_t next)
+{
+    bool was_x2apic = (old & APIC_BASE_EXTD) != 0, was_on = (old & APIC_BASE_EN) != 0;
+    if (next & APIC_BASE_EXTD)
+        return (next & APIC_BASE_EN) && was_on;
+    return !was_x2apic || !(next & APIC_BASE_EN);
+}
+
+/* Bochs: the APIC stays on in xAPIC mode, whatever L1 reads. */
+static bool apic_base_write_quirk(struct vcpu *vcpu, uint64_t value)
+{
+    uint64_t known = APIC_BASE_BSP | APIC_BASE_EN | BITS(vcpu->vm->caps.address_bits - 1, 12);
+    if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value))
+        return false;
+    vcpu->apic_base = value;
+    return wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN);
+}
+
 /* The base may move anywhere but over Nestor's memory; the CPU judges the rest. */
-static bool apic_base_write(const struct vcpu *vcpu, uint64_t value)
+static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
 {
     gpa_t base = value & ~APIC_BASE_FLAGS;
     if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)))
         return false;
+    if (vcpu->vm->quirks.apic_enable_sticks)
+        return apic_base_write_quirk(vcpu, value);
     return wrmsr_safe(IA32_APIC_BASE, value);
 }
 
@@ -134,6 +155,10 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_read(vcpu, row, msr, value);
+    if (msr == IA32_APIC_BASE && vcpu->vm->quirks.apic_enable_sticks) {
+        *value = vcpu->apic_base;
+        return true;
+    }
     if (in_vmcs >= 0) {
         *value = vmcs_read_encoding(vmcs_msrs[in_vmcs].encoding);
         return true;
@@ -158,6 +183,8 @@ int msr_policy_init(struct vm *vm)
     if (!vm->msr_bitmap)
         return -1;
     msr_policy_build(vm->msr_bitmap);
+    if (vm->quirks.apic_enable_sticks)
+        msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
     vm->msr_policy_generation = 1;
     return 0;
 }

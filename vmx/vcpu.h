@@ -12,6 +12,7 @@
 #include "mm/memmap.h"
 #include "vmx/caps.h"
 #include "vmx/cpuid_policy.h"
+#include "vmx/quirks.h"
 #include "vmx/vmcs.h"
 
 /* General registers in the order in which instructions number them. */
@@ -43,6 +44,7 @@ struct vm {
     struct vmx_caps caps12;              /* what is offered to L1 (nested/caps12) */
     /* Value of a capability MSR of caps12, false for #GP: nested/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
+    struct quirks quirks;
     struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
 };
 
@@ -65,6 +67,7 @@ struct vcpu {
     uint32_t inject_info, inject_error_code, inject_length;
     uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */
     uint64_t feature_control;  /* IA32_FEATURE_CONTROL as L1 reads it */
+    uint64_t apic_base;        /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
     struct nested *nested;
     struct {
         unsigned open; /* leaves whose page is open for one instruction (vmx/step.h); 0: no step under way */
