@@ -11,6 +11,7 @@ struct fault fault;
 struct jump_buffer fault_jump;
 volatile unsigned trap_count[256];
 volatile uint64_t trap_rip;
+volatile bool trap_debug_counted;
 void (*volatile trap_hook)(uint64_t vector);
 
 static bool armed;
@@ -41,7 +42,8 @@ void fault_disarm(void)
 
 static bool is_interrupt(uint64_t vector)
 {
-    return vector == VECTOR_NMI || (vector >= 32 && vector != VECTOR_USER_RETURN);
+    return vector == VECTOR_NMI || (vector == VECTOR_DB && trap_debug_counted) ||
+           (vector >= 32 && vector != VECTOR_USER_RETURN);
 }
 
 void trap_handle(struct trap_frame *frame)

@@ -42,6 +42,8 @@ extern struct fault fault;
 extern volatile unsigned trap_count[256];
 extern volatile uint64_t trap_rip;
 
+/* While set, debug exceptions are counted like interrupts and return. */
+extern volatile bool trap_debug_counted;
 /* Called for each of them, in whatever context it arrived; NULL for nothing. */
 extern void (*volatile trap_hook)(uint64_t vector);
 

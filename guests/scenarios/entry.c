@@ -453,6 +453,28 @@ static void host_state_after_failure(void)
     check_still_launches(&vm);
 }
 
+static void l2_cpuid(void)
+{
+    (void)cpu_cpuid(0, 0);
+}
+
+/* A VMfail is no exit: the exit information of the last one stays. SDM 3C 27.2 "Checks on VMX Controls and Host-State Area" */
+static void failure_keeps_exit_information(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_cpuid, 0);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    CHECK_CONTROLS(&vm, PIN_CONTROLS, 0);
+    CHECK_EQ(vmx_get(EXIT_REASON), EXIT_CPUID);
+    CHECK_HOST(&vm, HOST_CR4, 0);
+    CHECK_EQ(vmx_get(EXIT_REASON), EXIT_CPUID);
+    CHECK_EQ(vmx_get(VM_INSTRUCTION_ERROR), VMXERR_ENTRY_HOST_STATE);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(vmx_get(VM_INSTRUCTION_ERROR), VMXERR_ENTRY_HOST_STATE);
+}
+
 const struct scenario entry_scenarios[] = {
     {"entry-reserved-controls", reserved_controls, NULL},
     {"entry-reserved-secondary-controls", reserved_secondary_controls, NULL},
@@ -472,6 +494,7 @@ const struct scenario entry_scenarios[] = {
     {"entry-bad-guest-non-register-state", bad_guest_non_register_state, NULL},
     {"entry-bad-link-pointer", bad_link_pointer, NULL},
     {"entry-bad-guest-msrs", bad_guest_msrs, NULL},
+    {"entry-failure-keeps-exit-information", failure_keeps_exit_information, NULL},
     {"entry-host-state-after-failure", host_state_after_failure, NULL},
     {0},
 };

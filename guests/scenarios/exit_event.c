@@ -261,6 +261,60 @@ static void interrupt_ends_halt(void)
     EXPECT_DONE(&vm);
 }
 
+#define STORM 30
+
+static void l2_spin_for_ever(void)
+{
+    asm volatile("sti");
+    for (;;)
+        cpu_pause();
+}
+
+/* Interrupt after interrupt, each one acknowledged by the exit and ended by L1: none is lost, none comes twice. */
+static void interrupt_storm(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_spin_for_ever, 0);
+    vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
+    vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
+    trap_count[IRQ_VECTOR_TIMER] = 0;
+    for (unsigned i = 0; i < STORM; i++) {
+        irq_timer_start(300 + 100 * i);
+        EXPECT_EXIT(&vm, EXIT_EXTERNAL_INTERRUPT);
+        check_exception(&vm, INTR_TYPE_EXTERNAL, IRQ_VECTOR_TIMER, false);
+        irq_eoi();
+    }
+    irq_window();
+    CHECK_EQ(trap_count[IRQ_VECTOR_TIMER], 0);
+}
+
+static void l2_halt_with_interrupts_off(void)
+{
+    asm volatile("hlt");
+}
+
+/* The preemption timer goes on counting while L2 halts, and ends that. */
+static void timer_ends_halt(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_halt_with_interrupts_off, 0);
+    vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
+    vmx_set(PREEMPTION_TIMER, 20000);
+    EXPECT_EXIT(&vm, EXIT_PREEMPTION_TIMER);
+    vmx_set(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+    vm_control_clear(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
+    EXPECT_DONE(&vm);
+}
+
+static const char *without_timer(void)
+{
+    return vm_control_offered(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER) ? NULL : "no preemption timer";
+}
+
 /* NMIs stay blocked after an NMI exit until L1 executes an IRET. */
 static void unblock_nmi(void)
 {
@@ -375,6 +429,8 @@ const struct scenario exit_event_scenarios[] = {
     {"event-interrupt-to-l2", external_interrupt_to_l2, NULL},
     {"event-interrupt-before-entry", external_interrupt_before_entry, NULL},
     {"event-interrupt-ends-halt", interrupt_ends_halt, NULL},
+    {"event-interrupt-storm", interrupt_storm, NULL},
+    {"event-timer-ends-halt", timer_ends_halt, without_timer},
     {"event-nmi", nmi_exit, NULL},
     {"event-nmi-to-l2", nmi_to_l2, NULL},
     {"event-interrupt-window", interrupt_window, NULL},

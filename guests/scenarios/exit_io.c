@@ -1,6 +1,7 @@
 /* I/O instructions of L2: unconditional exits, the two bitmaps, strings, and the end of the port space. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
 
 #define PORT_DELAY 0x80 /* writes to it do nothing on any PC */
@@ -199,6 +200,43 @@ static void strings(void)
     EXPECT_DONE(&vm);
 }
 
+#define IN_BYTES 24
+
+static uint8_t *in_place;
+
+static void l2_rep_insb(void)
+{
+    asm volatile("rep insb" : : "D"(in_place), "c"(IN_BYTES), "d"(PORT_DELAY) : "memory");
+}
+
+/* A string that comes in over a page border, of which the second page is missing: nothing may get lost. */
+static void ins_into_missing_page(void)
+{
+    uint64_t *entry;
+    uint8_t *pages;
+    uint8_t value;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_rep_insb, VM_EPT);
+    pages = page_alloc_run(2, PAGE_SIZE);
+    value = cpu_inb(PORT_DELAY);
+    for (unsigned i = 0; i < 2 * PAGE_SIZE; i++)
+        pages[i] = (uint8_t)~value;
+    entry = paging_entry(vm.ept, (uint64_t)pages + PAGE_SIZE, PAGE_SIZE);
+    *entry &= ~EPT_RWX;
+    in_place = pages + PAGE_SIZE - IN_BYTES / 2;
+    EXPECT_EXIT(&vm, EXIT_EPT_VIOLATION);
+    CHECK_EQ(vm.exit.gpa, (uint64_t)pages + PAGE_SIZE);
+    CHECK_EQ(vm.exit.qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE), EPT_QUAL_WRITE);
+    CHECK_EQ(vm.regs[RCX], IN_BYTES / 2);
+    *entry |= EPT_RWX;
+    EXPECT_DONE(&vm);
+    for (unsigned i = 0; i < IN_BYTES; i++)
+        CHECK_EQ(in_place[i], value);
+    CHECK_EQ(in_place[IN_BYTES], (uint8_t)~value);
+}
+
 /* With the bitmaps on, "unconditional I/O exiting" counts for nothing. */
 static void bitmaps_win(void)
 {
@@ -237,6 +275,7 @@ const struct scenario exit_io_scenarios[] = {
     {"io-wide-accesses", wide_accesses, NULL},
     {"io-port-wrap", port_wrap, NULL},
     {"io-strings", strings, NULL},
+    {"io-ins-into-missing-page", ins_into_missing_page, without_ept},
     {"io-bitmaps-win", bitmaps_win, NULL},
     {"io-bitmap-replaced", bitmap_replaced, NULL},
     {0},

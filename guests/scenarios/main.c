@@ -1,4 +1,5 @@
-/* Runs the scenarios that the command line names ("all", a scenario, or a theme) and reports them as TAP. */
+/* Runs the scenarios that the command line names and reports them as TAP. A word is "all", a scenario, or a theme; with a
+ * minus in front it takes away; "ept=0" and "ept=1" choose what L2s run on unless a scenario insists. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
@@ -14,11 +15,11 @@
 #define WORD_SIZE 40
 
 static const struct scenario *const themes[] = {
-    insn_scenarios,    field_scenarios,   caps_scenarios,         entry_scenarios,      exit_insn_scenarios,
-    exit_cr_scenarios, exit_io_scenarios, exit_msr_scenarios,     exit_event_scenarios, exit_apic_scenarios,
-    apicv_scenarios,   inject_scenarios,  msrarea_scenarios,      ept_scenarios,        paging_scenarios,
-    mode_scenarios,    bitmap_scenarios,  bitmap_roles_scenarios, trace_scenarios,      protect_scenarios,
-    state_scenarios,
+    l1_scenarios,        insn_scenarios,    field_scenarios,   caps_scenarios,         entry_scenarios,
+    exit_insn_scenarios, exit_cr_scenarios, exit_io_scenarios, exit_msr_scenarios,     exit_event_scenarios,
+    exit_apic_scenarios, apicv_scenarios,   inject_scenarios,  msrarea_scenarios,      ept_scenarios,
+    paging_scenarios,    mode_scenarios,    bitmap_scenarios,  bitmap_roles_scenarios, trace_scenarios,
+    protect_scenarios,   state_scenarios,
 };
 
 static char words[WORDS_MAX][WORD_SIZE];
@@ -83,14 +84,20 @@ static bool word_matches(const char *word, const char *name)
 
 static bool is_selected(const char *name)
 {
-    for (unsigned i = 0; i < n_words; i++)
+    bool selected = !n_words;
+
+    for (unsigned i = 0; i < n_words; i++) {
         if (word_matches(words[i], name))
-            return true;
-    return !n_words;
+            selected = true;
+        if (words[i][0] == '-' && word_matches(words[i] + 1, name))
+            return false;
+    }
+    return selected;
 }
 
 static bool word_selects_any(const char *word)
 {
+    word += *word == '-';
     for (unsigned t = 0; t < ARRAY_SIZE(themes); t++)
         for (const struct scenario *s = themes[t]; s->name; s++)
             if (word_matches(word, s->name))
@@ -127,6 +134,7 @@ static bool run_one(const struct scenario *scenario, unsigned number)
     cpu_write_cr8(0);
     irq_timer_stop();
     trap_hook = NULL;
+    trap_debug_counted = false;
     page_release(mark);
     print("%s %u - %s\n", passed ? "ok" : "not ok", number, scenario->name);
     return passed;

@@ -13,6 +13,7 @@ struct scenario {
 };
 
 /* Each theme's list ends with a row without a name. */
+extern const struct scenario l1_scenarios[];
 extern const struct scenario insn_scenarios[];
 extern const struct scenario field_scenarios[];
 extern const struct scenario caps_scenarios[];

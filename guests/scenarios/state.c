@@ -3,6 +3,7 @@
 #include "guests/lib/desc.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
 
 #define N_VMS 20
@@ -308,6 +309,52 @@ static void guest_segments_saved(void)
     CHECK_EQ(vmx_get(GUEST_TR_SELECTOR), SEL_TSS);
 }
 
+/* L1 comes back from L2 on the page tables that it named as the host's. */
+static void host_page_tables(void)
+{
+    uint64_t own = cpu_read_cr3();
+    uint64_t *tables, *page;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    tables = paging_alloc_identity();
+    page = page_alloc();
+    page[0] = 0x4321;
+    *paging_entry(tables, GIB, PAGE_SIZE) = (uint64_t)page | PTE_P | PTE_W;
+    vmx_set(HOST_CR3, (uint64_t)tables);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(cpu_read_cr3(), (uint64_t)tables);
+    CHECK_EQ(*(volatile uint64_t *)GIB, 0x4321);
+    *(volatile uint64_t *)(GIB + 8) = (uint64_t)&vm;
+    CHECK_EQ(page[1], (uint64_t)&vm);
+    cpu_write_cr3(own);
+}
+
+static void l2_cpuid(void)
+{
+    (void)cpu_cpuid(0, 0);
+    for (;;)
+        asm volatile("vmcall");
+}
+
+/* L2 is entered at CPL 3. */
+static void user_mode_entry(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_cpuid, 0);
+    vmx_set(GUEST_CS_SELECTOR, SEL_USER_CODE);
+    vmx_set(GUEST_CS_AR_BYTES, vmx_get(GUEST_CS_AR_BYTES) | AR_DPL);
+    vmx_set(GUEST_SS_SELECTOR, SEL_USER_DATA);
+    vmx_set(GUEST_SS_AR_BYTES, vmx_get(GUEST_SS_AR_BYTES) | AR_DPL);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    EXPECT_EXIT(&vm, EXIT_VMCALL);
+    CHECK_EQ(vmx_get(GUEST_CS_SELECTOR), SEL_USER_CODE);
+    CHECK_EQ(GET(vmx_get(GUEST_SS_AR_BYTES), AR_DPL), 3);
+}
+
 const struct scenario state_scenarios[] = {
     {"state-msrs-not-switched", msrs_not_switched, NULL},
     {"state-registers-not-switched", registers_not_switched, NULL},
@@ -320,5 +367,7 @@ const struct scenario state_scenarios[] = {
     {"state-efer-switched", efer_switched, NULL},
     {"state-host-state-loaded", host_state_loaded, NULL},
     {"state-guest-segments-saved", guest_segments_saved, NULL},
+    {"state-host-page-tables", host_page_tables, NULL},
+    {"state-user-mode-entry", user_mode_entry, NULL},
     {0},
 };

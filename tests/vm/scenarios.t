@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 IMAGE = os.path.join(ROOT, "build", "guests", "scenarios.elf")
-COMMON = ["--memory", "256", "--timeout", "400", "--l1", IMAGE, "--l1-args"]
+COMMON = ["--memory", "256", "--timeout", "240", "--l1", IMAGE, "--l1-args"]
 NESTOR = ["--nestor", "stats=0xf8 loglevel=err"]
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)(?: # SKIP (.*))?$")
 STARTED = re.compile(r"^# run (\S+)$")
