@@ -7,13 +7,13 @@
 #include "vmx/caps.h"
 
 /* What differs between the models; the rest is the same on all. */
-#define MODEL(basic_, proc_, proc2_, exit_, entry_, ept_vpid_, misc_, vmfunc_, cr4_)                        \
-    {                                                                                                       \
-        .basic = basic_, .misc = misc_, .ept_vpid = ept_vpid_, .vmfunc = vmfunc_, .vmcs_enum = 0x34,        \
-        .cr0_fixed0 = 0x80000021, .cr0_fixed1 = 0xffffffff, .cr4_fixed0 = 0x2000, .cr4_fixed1 = cr4_,       \
-        .pin = {0x16, 0x7f}, .proc = {0x04006172, proc_}, .proc2 = {0, proc2_}, .exit = {0x36dfb, exit_},   \
-        .entry = {0x11fb, entry_}, .old_pin = {0x16, 0x7f}, .old_proc = {0x0401e172, proc_},                \
-        .old_exit = {0x36dff, exit_}, .old_entry = {0x11ff, entry_}, .address_bits = 40, .linear_bits = 48, \
+#define MODEL(basic_, proc_, proc2_, exit_, entry_, ept_vpid_, misc_, vmfunc_, cr4_)                                   \
+    {                                                                                                                  \
+        .basic = basic_, .misc = misc_, .ept_vpid = ept_vpid_, .vmfunc = vmfunc_, .vmcs_enum = 0x34,                   \
+        .cr0_fixed0 = 0x80000021, .cr0_fixed1 = 0xffffffff, .cr4_fixed0 = 0x2000, .cr4_fixed1 = cr4_,                  \
+        .pin = {0x16, 0x7f}, .proc = {0x04006172, proc_}, .proc2 = {0, proc2_}, .exit = {0x36dfb, exit_},              \
+        .entry = {0x11fb, entry_}, .old_pin = {0x16, 0x7f}, .old_proc = {0x0401e172, proc_},                           \
+        .old_exit = {0x36dff, exit_}, .old_entry = {0x11ff, entry_}, .address_bits = 40, .linear_bits = 48,            \
     }
 
 static const struct vmx_caps model_sandy_bridge =
