@@ -71,11 +71,6 @@ static void exit_init(struct vcpu *vcpu)
     dump_and_end(vcpu, "L1 sent INIT to its own processor");
 }
 
-static void exit_task_switch(struct vcpu *vcpu)
-{
-    dump_and_end(vcpu, "a hardware task switch of L1");
-}
-
 exit_handler_fn exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_EXCEPTION_NMI] = exit_exception_nmi,
     [EXIT_TRIPLE_FAULT] = exit_triple_fault,

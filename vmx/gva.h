@@ -26,7 +26,6 @@ struct fault {
 /* Everything a walk depends on; taken from vmcs01 by paging_state_read(). */
 struct paging_state {
     uint64_t cr0, cr3, cr4, efer, rflags;
-    unsigned cpl;
     unsigned address_bits;
     bool pages_1g;
     uint64_t pdpte[4];
@@ -49,5 +48,9 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state);
  * False and *fault when L1 must get an exception. Memory that is not RAM reads as all-ones, writes to it are dropped. */
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault);
 bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault);
+/* The same for accesses that are not the instruction's own: GVA_IMPLICIT for descriptor tables and TSSs, GVA_USER or
+ * GVA_READ as code at CPL 3 or below makes them. */
+bool gva_read_as(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, uint32_t access, struct fault *fault);
+bool gva_write_as(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, uint32_t access, struct fault *fault);
 
 #endif

@@ -61,7 +61,6 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
     state->cr4 = vmcs_read(GUEST_CR4);
     state->efer = vmcs_read(GUEST_EFER);
     state->rflags = vmcs_read(GUEST_RFLAGS);
-    state->cpl = (unsigned)GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL);
     state->address_bits = vcpu->vm->caps.address_bits;
     state->pages_1g = cpu_has_1g_pages();
     state->pkru = state->cr4 & CR4_PKE ? pkru_read() : 0;
@@ -88,8 +87,6 @@ static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t acc
 
     ASSERT(len > 0 && len <= PAGE_SIZE);
     paging_state_read(vcpu, &state);
-    if (state.cpl == 3)
-        access |= GVA_USER;
     pieces->len[0] = first;
     pieces->len[1] = len - first;
     pieces->gpa[1] = 0;
@@ -97,11 +94,11 @@ static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t acc
            (first == len || gva_walk(&state, &memory, gva + first, access, &pieces->gpa[1], fault));
 }
 
-bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
+bool gva_read_as(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, uint32_t access, struct fault *fault)
 {
     struct pieces pieces;
 
-    if (!pieces_find(vcpu, gva, len, GVA_READ, &pieces, fault))
+    if (!pieces_find(vcpu, gva, len, access, &pieces, fault))
         return false;
     gmem_read(&vcpu->vm->gmem, pieces.gpa[0], buffer, pieces.len[0]);
     if (pieces.len[1])
@@ -109,14 +106,29 @@ bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct f
     return true;
 }
 
-bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault)
+bool gva_write_as(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, uint32_t access, struct fault *fault)
 {
     struct pieces pieces;
 
-    if (!pieces_find(vcpu, gva, len, GVA_WRITE, &pieces, fault))
+    if (!pieces_find(vcpu, gva, len, access | GVA_WRITE, &pieces, fault))
         return false;
     gmem_write(&vcpu->vm->gmem, pieces.gpa[0], buffer, pieces.len[0]);
     if (pieces.len[1])
         gmem_write(&vcpu->vm->gmem, pieces.gpa[1], (const uint8_t *)buffer + pieces.len[0], pieces.len[1]);
     return true;
+}
+
+static uint32_t access_at_cpl(void)
+{
+    return GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL) == 3 ? (uint32_t)GVA_USER : GVA_READ;
+}
+
+bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
+{
+    return gva_read_as(vcpu, gva, buffer, len, access_at_cpl(), fault);
+}
+
+bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault)
+{
+    return gva_write_as(vcpu, gva, buffer, len, access_at_cpl(), fault);
 }
