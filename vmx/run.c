@@ -73,10 +73,12 @@ static void vcpu_read_exit(struct vcpu *vcpu)
 /* What must be so at each entry, whoever runs next. */
 static void vcpu_prepare_entry(struct vcpu *vcpu)
 {
+    uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE);
     event_prepare(vcpu);
-    if (vcpu->ept01_generation != vcpu->vm->ept01.generation) {
-        vcpu->ept01_generation = vcpu->vm->ept01.generation;
+    if (vcpu->ept01_generation != generation) {
         ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}) == VMX_OK);
+        vcpu->ept01_generation = generation;
+        ept_retire_done(&vcpu->vm->ept01, generation); /* L1 has one processor: this one */
     }
 }
 
