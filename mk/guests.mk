@@ -2,14 +2,14 @@
 GUEST_IMAGES := scenarios demo
 GUEST_ELFS := $(GUEST_IMAGES:%=build/guests/%.elf)
 
-GUEST_CC ?= $(CROSS_COMPILE)gcc
-GUEST_LD ?= $(CROSS_COMPILE)ld
-GUEST_OBJCOPY ?= $(CROSS_COMPILE)objcopy
-# -Wno-clobbered: what a faulting statement changed in a local variable is lost, and FAULT_OF() says so.
+OBJCOPY ?= $(CROSS_COMPILE)objcopy
+# -Wno-clobbered, which only gcc knows: what a faulting statement changed in a local variable is lost, and FAULT_OF() says
+# so.
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -O2 -g -mno-red-zone -mgeneral-regs-only -mcmodel=small -fno-pic -fno-pie \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none \
 	-ffile-prefix-map=$(CURDIR)=. -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef \
-	-Wvla -Wno-clobbered -I.
+	-Wvla -Wno-unknown-warning-option \
+	-Wno-clobbered -I.
 GUEST_LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 --build-id=none -z noexecstack -T guests/lib/guest.ld
 
 guest_objects = $(patsubst %.c,build/%.o,$(wildcard $1/*.c)) $(patsubst %.asm,build/%.asm.o,$(wildcard $1/*.asm))
@@ -18,19 +18,19 @@ GUEST_LIB_OBJECTS := $(call guest_objects,guests/lib)
 .PHONY: guests
 guests: $(GUEST_ELFS)
 
-build/guests/%.o: guests/%.c
+build/guests/%.o: guests/%.c mk/guests.mk
 	@mkdir -p $(@D)
-	$(GUEST_CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
-build/guests/%.asm.o: guests/%.asm guests/lib/selectors.inc
+build/guests/%.asm.o: guests/%.asm guests/lib/selectors.inc mk/guests.mk
 	@mkdir -p $(@D)
-	nasm -f elf64 -I ./ $< -o $@
+	$(NASM) -f elf64 -I ./ $< -o $@
 
 define guest_image
 build/guests/$1.elf64: $$(call guest_objects,guests/$1) $$(GUEST_LIB_OBJECTS) guests/lib/guest.ld
-	$$(GUEST_LD) $$(GUEST_LDFLAGS) -o $$@ $$(filter %.o,$$^)
+	$$(LD) $$(GUEST_LDFLAGS) -o $$@ $$(filter %.o,$$^)
 build/guests/$1.elf: build/guests/$1.elf64
-	$$(GUEST_OBJCOPY) -O elf32-i386 --strip-debug $$< $$@
+	$$(OBJCOPY) -O elf32-i386 --strip-debug $$< $$@
 endef
 $(foreach image,$(GUEST_IMAGES),$(eval $(call guest_image,$(image))))
 

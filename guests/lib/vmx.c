@@ -4,6 +4,9 @@
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
 
+/* The two flags that tell the outcome, into the first two operands: asm with two flag outputs is not safe everywhere. */
+#define FLAGS "; setc %b0; setz %b1"
+
 static uint64_t on_region;
 
 /* VMfailInvalid is CF, VMfailValid is ZF and a number in the current VMCS. SDM 3C 31.2 "Conventions" */
@@ -23,7 +26,7 @@ static int outcome(bool carry, bool zero)
     int vmx_##name(constness uint64_t *region)                                                                         \
     {                                                                                                                  \
         bool carry, zero;                                                                                              \
-        asm volatile(#name " (%2)" : "=@ccc"(carry), "=@ccz"(zero) : "r"(region) : "memory");                          \
+        asm volatile(#name " (%2)" FLAGS : "=q"(carry), "=q"(zero) : "r"(region) : "memory");                          \
         return outcome(carry, zero);                                                                                   \
     }
 VMX_WITH_ADDRESS(vmxon, const)
@@ -35,7 +38,7 @@ int vmx_vmxoff(void)
 {
     bool carry, zero;
 
-    asm volatile("vmxoff" : "=@ccc"(carry), "=@ccz"(zero) : : "memory");
+    asm volatile("vmxoff" FLAGS : "=q"(carry), "=q"(zero) : : "memory");
     return outcome(carry, zero);
 }
 
@@ -44,7 +47,7 @@ int vmx_vmread(uint64_t field, uint64_t *value)
     bool carry, zero;
     uint64_t read = *value;
 
-    asm volatile("vmread %3, %2" : "=@ccc"(carry), "=@ccz"(zero), "+r"(read) : "r"(field) : "memory");
+    asm volatile("vmread %3, %2" FLAGS : "=q"(carry), "=q"(zero), "+r"(read) : "r"(field) : "memory");
     *value = read;
     return outcome(carry, zero);
 }
@@ -53,7 +56,7 @@ int vmx_vmread_memory(uint64_t field, uint64_t *value)
 {
     bool carry, zero;
 
-    asm volatile("vmread %3, (%2)" : "=@ccc"(carry), "=@ccz"(zero) : "r"(value), "r"(field) : "memory");
+    asm volatile("vmread %3, (%2)" FLAGS : "=q"(carry), "=q"(zero) : "r"(value), "r"(field) : "memory");
     return outcome(carry, zero);
 }
 
@@ -61,7 +64,7 @@ int vmx_vmwrite(uint64_t field, uint64_t value)
 {
     bool carry, zero;
 
-    asm volatile("vmwrite %3, %2" : "=@ccc"(carry), "=@ccz"(zero) : "r"(field), "r"(value) : "memory");
+    asm volatile("vmwrite %3, %2" FLAGS : "=q"(carry), "=q"(zero) : "r"(field), "r"(value) : "memory");
     return outcome(carry, zero);
 }
 
@@ -69,7 +72,7 @@ int vmx_vmwrite_memory(uint64_t field, const uint64_t *value)
 {
     bool carry, zero;
 
-    asm volatile("vmwrite (%3), %2" : "=@ccc"(carry), "=@ccz"(zero) : "r"(field), "r"(value) : "memory");
+    asm volatile("vmwrite (%3), %2" FLAGS : "=q"(carry), "=q"(zero) : "r"(field), "r"(value) : "memory");
     return outcome(carry, zero);
 }
 
@@ -77,7 +80,7 @@ int vmx_invept(uint64_t type, const struct inv_descriptor *descriptor)
 {
     bool carry, zero;
 
-    asm volatile("invept (%3), %2" : "=@ccc"(carry), "=@ccz"(zero) : "r"(type), "r"(descriptor) : "memory");
+    asm volatile("invept (%3), %2" FLAGS : "=q"(carry), "=q"(zero) : "r"(type), "r"(descriptor) : "memory");
     return outcome(carry, zero);
 }
 
@@ -85,7 +88,7 @@ int vmx_invvpid(uint64_t type, const struct inv_descriptor *descriptor)
 {
     bool carry, zero;
 
-    asm volatile("invvpid (%3), %2" : "=@ccc"(carry), "=@ccz"(zero) : "r"(type), "r"(descriptor) : "memory");
+    asm volatile("invvpid (%3), %2" FLAGS : "=q"(carry), "=q"(zero) : "r"(type), "r"(descriptor) : "memory");
     return outcome(carry, zero);
 }
 

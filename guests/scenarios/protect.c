@@ -23,7 +23,7 @@ static uint64_t count_bad_words(void)
         uint64_t left = WORDS_PER_PAGE;
         while (left) {
             bool equal;
-            asm volatile("repe scasq" : "+D"(at), "+c"(left), "=@cce"(equal) : "a"(UINT64_MAX) : "memory");
+            asm volatile("repe scasq; sete %b2" : "+D"(at), "+c"(left), "=q"(equal) : "a"(UINT64_MAX) : "memory", "cc");
             bad += !equal;
         }
     }
