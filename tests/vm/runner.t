@@ -62,6 +62,8 @@ def check_wrong_input(tap, work):
     tap.equal(run.status, 2, "--bare without an image: status 2", run.err)
     run = Run("--l1", "none", "--nestor-elf", "/no/such/nestor").wait()
     tap.ok(run.status == 2 and "/no/such/nestor" in run.err, "no Nestor: status 2", run.err)
+    run = Run("--l1", "none", "--nestor-elf", __file__).wait()
+    tap.ok(run.status == 125 and "no multiboot header" in run.err, "what GRUB cannot load: its words, status 125", run.err)
     run = bare(work, "--cpu", "no_such_cpu", "--l1-args", "0").wait()
     tap.ok(run.status == 2 and "no_such_cpu" in run.err, "an unknown CPU model is named", run.err)
 

@@ -13,8 +13,10 @@ PORT_WRITE = re.compile(r"unmapped: (?:8|16|32)-bit write to ([0-9a-f]{4}) = ([0
 TICKS = re.compile(r"^(\d{11,})[a-z]\[")
 DEBUGGER_TICKS = re.compile(r"^ptime: (\d+)")
 GUEST_EXIT = re.compile(r"^guest-exit (\d+)")
+GRUB_FAILED = f"write to {GRUB_FAILED_PORT:04x} ="
 RESET = "bx_pc_system_c::Reset(HARDWARE) called"
 EXIT_MESSAGE = "Bochs is exiting with the following message:"
+BOOTING = "[BIOS  ] Booting from"
 POWER_OFF = "ACPI control: soft power off"
 
 CONFIG = """\
@@ -96,7 +98,7 @@ class Bochs:
 
     def read_port_write(self, port, value):
         if port == GRUB_FAILED_PORT:
-            return None, "GRUB could not load the image"
+            return None, "GRUB could not load an image (see its message above)"
         if port == 0xF4 and self.opts.bare:
             return value & 0xFF, f"L1 wrote {value:#x} to port 0xf4"
         return None
@@ -126,7 +128,10 @@ class Bochs:
     @staticmethod
     def last_lines(log, output):
         """The panic with a little before it, without the register dump after it."""
-        log = [line for line in log if "d[UNMAP ]" not in line]
+        if any(GRUB_FAILED in line for line in log):
+            return []
+        booted = next((index for index, line in enumerate(log) if BOOTING in line), -1)
+        log = [line for line in log[booted + 1:] if "d[UNMAP ]" not in line]
         for index, line in enumerate(log):
             if ">>PANIC<<" in line:
                 return log[max(0, index - 5):index + 1]

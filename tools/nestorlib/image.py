@@ -8,7 +8,7 @@ from nestorlib.errors import RunnerError
 from nestorlib.process import run_quietly
 
 GRUB_DIR = "/usr/lib/grub/i386-pc"
-GRUB_MODULES = "normal multiboot multiboot2 linux halt iorw"
+GRUB_MODULES = "normal multiboot multiboot2 linux halt iorw serial"
 GRUB_FAILED_PORT = 0xF5     # GRUB writes there when it cannot load something
 MULTIBOOT1_MAGIC = 0x1BADB002
 MULTIBOOT2_MAGIC = 0xE85250D6
@@ -16,7 +16,8 @@ MULTIBOOT2_MAGIC = 0xE85250D6
 
 @dataclass
 class BootPlan:
-    """The GRUB commands, and the files they name on the ISO."""
+    """The GRUB commands, the files they name on the ISO, and the COM port for GRUB's complaints."""
+    com_unit: int = 0
     commands: list = field(default_factory=list)
     files: dict = field(default_factory=dict)
 
@@ -127,7 +128,7 @@ def plan_bare(opts, kind, modules):
 
 
 def plan_nestor(opts, kind, modules):
-    plan = BootPlan()
+    plan = BootPlan(com_unit=1)
     protocol = f"console=com2 on-exit={opts.machine} debug-exit=0xf4"
     plan.load("multiboot2", "nestor.elf", require_file(opts.nestor_elf),
               f"{protocol} {opts.nestor}".rstrip())
@@ -140,10 +141,16 @@ def plan_nestor(opts, kind, modules):
 
 
 def grub_config(plan):
-    """Stop at the first command that fails, and tell the runner by a port write."""
+    """Boot. If a command fails, try again with GRUB's complaint on a serial port (opening the
+    port first would put control characters before L1's text), and tell the runner."""
     chain = "if " + "; then if ".join(plan.commands) + "; then boot; " + "fi; " * len(plan.commands)
-    return ("set timeout=0\nset gfxpayload=text\n" + chain.rstrip("; ") +
-            f"\noutb {GRUB_FAILED_PORT:#x} 1\nhalt\n")
+    chain = chain.rstrip("; ")
+    console = f"serial_com{plan.com_unit}"
+    return "\n".join((
+        "set timeout=0", "set gfxpayload=text", chain,
+        f"serial --unit={plan.com_unit} --speed=115200", f"terminfo {console} dumb",
+        f"terminal_output {console}", chain,
+        f"outb {GRUB_FAILED_PORT:#x} 1", "halt", ""))
 
 
 def link_or_copy(source, target):
