@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""The documentation says only what is so: what it names exists, and the lists that it repeats are complete.
+
+In README.md, CONTRIBUTING.md and docs/: every `file:function`, path, `make` target, option of a tool and relative link; in
+docs/OPTIONS.md every row of kernel/options.def; in docs/SDM.md every section that a comment of the sources cites.
+Usage: tests/host/docs.t [--write-sdm]      (--write-sdm: makes the table of docs/SDM.md anew from the citations)
+"""
+import collections
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SDM_PAGE = ROOT / "docs" / "SDM.md"
+MANY_TITLES = ("31.3", "6.15")      # a page for each instruction, for each exception
+SOURCE_DIRS = ("boot", "kernel", "mm", "vmx", "nested", "guests", "tests", "tools", "mk", "docs")
+SOURCES = (".c", ".h", ".def", ".asm", ".inc", ".py", ".t", ".sh")
+
+REFERENCE = re.compile(r"`([\w./-]+\.(?:c|h|asm|py|sh|t)):(\w+)`")
+PATH = re.compile(r"(?<![\w./-])((?:%s)/[\w./-]*\w)" % "|".join(SOURCE_DIRS))
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
+CODE = re.compile(r"`([^`\n]+)`")
+TARGET = re.compile(r"\bmake ([a-z][a-z_-]*)")
+OPTION_ROW = re.compile(r'^OPTION\(\w+, "([^"]+)", (\w+), (\d+), "([^"]+)"', re.M)
+NESTOR_WORDS = re.compile(r'--nestor "([^"]*)"')
+
+# SDM citations: the volume, then items of a number, a title or both.
+NUMBER = r"(?:\d+(?:\.\d+)+|(?:chapter \d+|appendix [A-D]|[A-D](?:\.\d+)*))(?!\w)"
+TITLE = r'"([A-Za-z0-9][^";{}]{1,99})"'
+ITEM = rf"(?:{NUMBER},? *{TITLE}|{NUMBER}|(?:table )?{TITLE})"
+CITATION = re.compile(rf"SDM (\d[A-D]?) ({ITEM}(?:(?:, | and | to |, table ){ITEM})*)")
+PART = re.compile(rf"({NUMBER})?,? *(?:{TITLE})?")
+SDM_ROW = re.compile(r"^\| (\d[A-D]?) \| ([^|]+) \| ([^|]+) \|$", re.M)
+NO_NUMBER = "-"     # in the table's column
+
+
+class Tap:
+    def __init__(self):
+        self.count = self.failed = 0
+
+    def none(self, title, faults):
+        """Passes when the list of faults is empty."""
+        self.count += 1
+        self.failed += bool(faults)
+        print(f"{'not ok' if faults else 'ok'} {self.count} - {title}")
+        for fault in faults:
+            print(f"# {fault}")
+
+
+def read(path):
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def documents():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return {page: read(page) for page in pages if page.exists()}
+
+
+def code_lines(text):
+    """What is set as code: between backticks, fenced, or indented by four."""
+    fenced = False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            yield line
+        else:
+            yield from CODE.findall(line)
+
+
+def defines(path, name):
+    """Whether the file defines the name: a function, table, struct, macro or label."""
+    text = read(path)
+    word = re.escape(name)
+    if path.suffix == ".asm":
+        return re.search(rf"^{word}:", text, re.M)
+    if path.suffix in (".py", ".t"):
+        return re.search(rf"^\s*(?:def|class) {word}\b|^{word} *=", text, re.M)
+    if path.suffix == ".sh":
+        return re.search(rf"^{word}\(\)", text, re.M)
+    return re.search(rf"^(?:[A-Za-z_][^\n;#]*[\s*])?{word}(?:\(|\[| =|;)|^(?:struct|enum|union) {word} {{"
+                     rf"|^}} {word}\[|^#define {word}\b", text, re.M)
+
+
+def check_references(tap, pages):
+    faults = []
+    for page, text in pages.items():
+        for file, name in REFERENCE.findall(text):
+            path = ROOT / file
+            if not path.is_file():
+                faults.append(f"{name_of(page)}: no file {file}")
+            elif not defines(path, name):
+                faults.append(f"{name_of(page)}: {file} has no {name}")
+    tap.none("each file:function exists", faults)
+
+
+def check_paths(tap, pages):
+    faults = []
+    for page, text in pages.items():
+        for path in PATH.findall(re.sub(r"\]\([^)]*\)", "", text)):
+            path = path.split(":")[0]
+            if re.search(r"_X\b", path):
+                continue    # a pattern for names
+            if not any((ROOT / (path + suffix)).exists() for suffix in ("", ".c")):
+                faults.append(f"{name_of(page)}: no {path}")
+    tap.none("each path exists", faults)
+
+
+def check_targets(tap, pages):
+    makefiles = "\n".join(read(path) for path in (ROOT / "Makefile", *sorted((ROOT / "mk").glob("*.mk"))))
+    faults = [f"{name_of(page)}: make has no target {target}" for page, text in pages.items()
+              for line in code_lines(text) for target in TARGET.findall(line)
+              if not re.search(rf"^(?:[\w -]* )?{target}(?: [\w -]*)?:", makefiles, re.M)]
+    tap.none("each make target exists", faults)
+
+
+def slug(heading):
+    heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r" ", "-", re.sub(r"[^\w\- ]", "", heading).strip())
+
+
+def check_links(tap, pages):
+    faults = []
+    for page, text in pages.items():
+        for pair in LINK.findall(text):
+            link = pair[0] or pair[1]
+            if re.match(r"[a-z]+:", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (page.parent / file).resolve() if file else page
+            if not target.exists():
+                faults.append(f"{name_of(page)}: {link} leads nowhere")
+            elif anchor and anchor not in {slug(line) for line in re.findall(r"^#+ (.*)$", read(target), re.M)}:
+                faults.append(f"{name_of(page)}: {link}: no such heading")
+    tap.none("each relative link resolves", faults)
+
+
+def check_map(tap, pages):
+    """Every page is on the map of reading order."""
+    reading = read(ROOT / "docs" / "README.md")
+    faults = [f"docs/README.md does not link {name_of(page)}" for page in pages
+              if page.parent != ROOT and page.name != "README.md" and str(page.relative_to(ROOT / "docs")) not in reading]
+    tap.none("docs/README.md leads to every page", faults)
+
+
+def check_options(tap, pages):
+    rows = OPTION_ROW.findall(read(ROOT / "kernel" / "options.def"))
+    page = read(ROOT / "docs" / "OPTIONS.md")
+    faults = [] if rows else ["no row found in kernel/options.def"]
+    table = {}
+    for name, values, default in re.findall(r"^\| \[([\w-]+)\]\(#[\w-]+\) \| `([^`]+)` \| `([^`]+)` \|", page, re.M):
+        table[name] = (values.replace("\\|", "|"), default)
+    for name, kind, initial, values in rows:
+        wanted = (values, values.split("|")[int(initial)] if kind == "CHOICE" else initial)
+        if name not in table:
+            faults.append(f"docs/OPTIONS.md has no row for {name}")
+        elif table[name] != wanted:
+            faults.append(f"docs/OPTIONS.md says {table[name]} of {name}, kernel/options.def {wanted}")
+        if f"\n## {name}\n" not in page:
+            faults.append(f"docs/OPTIONS.md has no section {name}")
+    known = {name for name, *_ in rows}
+    faults += [f"docs/OPTIONS.md: {name} is no option" for name in table if name not in known]
+    tap.none("docs/OPTIONS.md has each option with its values and default", faults)
+
+    texts = {name_of(path): text for path, text in pages.items()}
+    texts.update((f"tools/{file}", read(ROOT / "tools" / file)) for file in ("nestor-run", "run-stack", "nestorlib/cli.py"))
+    faults = [f"{name}: Nestor has no option {word}" for name, text in texts.items()
+              for words in NESTOR_WORDS.findall(text) for word in re.findall(r"[\w-]+", re.sub(r"=\S*", "", words))
+              if word not in known and word != "OPTIONS"]
+    tap.none("each example for --nestor uses options that exist", faults)
+
+
+def check_tool_options(tap, pages):
+    """--words behind the name of a tool of ours."""
+    texts = {"nestor-run": read(ROOT / "tools" / "nestorlib" / "cli.py")}
+    texts["run-stack"] = texts["nestor-run"] + read(ROOT / "tools" / "run-stack")
+    faults = []
+    for page, text in pages.items():
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            for tool, rest in re.findall(r"tools/(nestor-run|run-stack)([^`]*)", line):
+                faults += [f"{name_of(page)}: {tool} has no option {option}" for option in re.findall(r" (--[\w-]+)", rest)
+                           if f'"{option}"' not in texts[tool]]
+    tap.none("each option of nestor-run and run-stack exists", faults)
+
+
+def source_text(path):
+    """The file with comments and strings that go over lines joined."""
+    text = read(path).replace('\\"', '"')
+    return re.sub(r"\n[ \t]*(?:\*(?!/)|//|;|#)?[ \t]*", " ", text)
+
+
+def citations():
+    """{(volume, number): {title: first file}}; number or title may be empty."""
+    found = collections.defaultdict(dict)
+    for folder in SOURCE_DIRS[:-1]:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix not in SOURCES or path == pathlib.Path(__file__).resolve():
+                continue
+            for match in CITATION.finditer(source_text(path)):
+                for part in PART.finditer(match.group(2)):
+                    number, title = part.group(1) or "", part.group(2) or ""
+                    if number or title:
+                        found[match.group(1), number.removeprefix("appendix ") or NO_NUMBER].setdefault(title, name_of(path))
+    return found
+
+
+def sdm_rows():
+    rows = collections.defaultdict(set)
+    for volume, number, title in SDM_ROW.findall(read(SDM_PAGE)):
+        rows[volume, number].add(title)
+    return rows
+
+
+def sdm_key(place):
+    volume, number = place
+    return volume, [(0, int(part), "") if part.isdigit() else (1, 0, part)
+                    for part in number.removeprefix("chapter ").split(".")]
+
+
+def check_sdm(tap):
+    rows, found = sdm_rows(), citations()
+    faults = [] if rows and found else ["nothing found"]
+    for place, titles in sorted(found.items()):
+        for title, file in titles.items():
+            known = rows.get(place)
+            if not known or (title and title not in known):
+                faults.append(f"{file}: SDM {' '.join(place)} \"{title}\": docs/SDM.md has {known or 'no such row'}")
+    tap.none("docs/SDM.md has each section that the sources cite, under the same title (else: docs.t --write-sdm)", faults)
+    tap.none("docs/SDM.md has no section that nothing cites",
+             [f"{place}" for place in sorted(rows) if place not in found])
+    tap.none("a section has one title", [f"SDM {' '.join(place)}: {sorted(titles)}" for place, titles in sorted(rows.items())
+                                         if len(titles) > 1 and place[1] not in (NO_NUMBER, *MANY_TITLES)])
+
+
+def write_sdm():
+    """Titles come from the citations; of a section cited by its number alone, from the row that was there."""
+    rows, found = sdm_rows(), citations()
+    lines = []
+    for place in sorted(found, key=sdm_key):
+        for title in sorted(filter(None, found[place])) or sorted(rows.get(place, ())) or ["(its title)"]:
+            lines.append(f"| {place[0]} | {place[1]} | {title} |")
+    head, border, _ = read(SDM_PAGE).rpartition("|---|---|---|\n")
+    SDM_PAGE.write_text(head + border + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main():
+    if sys.argv[1:] == ["--write-sdm"]:
+        write_sdm()
+        return 0
+    tap = Tap()
+    pages = documents()
+    check_references(tap, pages)
+    check_paths(tap, pages)
+    check_targets(tap, pages)
+    check_links(tap, pages)
+    check_map(tap, pages)
+    check_options(tap, pages)
+    check_tool_options(tap, pages)
+    check_sdm(tap)
+    print(f"1..{tap.count}")
+    return 1 if tap.failed else 0
+
+
+sys.exit(main())
