@@ -116,9 +116,8 @@ void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_
     }
     /* Protect first, read after: a store between the two makes the entry STALE again, and none is lost. A page that is
      * not RAM cannot change under us and reads as all-ones. */
-    bool traced = merged_trace(cache, m);
-    bool ram = gmem_is_ram(cache->gmem, m->page);
-    __atomic_store_n(&m->state, traced || !ram ? MERGED_FRESH : MERGED_STALE, __ATOMIC_RELEASE);
+    m->traced = merged_trace(cache, m) || !gmem_is_ram(cache->gmem, m->page);
+    __atomic_store_n(&m->state, m->traced ? MERGED_FRESH : MERGED_STALE, __ATOMIC_RELEASE);
     if (options.fault != FAULT_SKIP_REMERGE || !m->l0_generation)
         gmem_read(cache->gmem, m->page, m->snapshot, PAGE_SIZE);
     m->l0_generation = l0.generation;

@@ -21,6 +21,7 @@ struct merged {
     gpa_t page; /* L1's */
     /* Written by the processor that stores to the page (FRESH -> STALE), read by the owner at entry. */
     enum merged_state state;
+    bool traced; /* the state says truly whether somebody stored since the last merge */
     bool in_use;
     unsigned users;         /* vmcs12s that name it now; 0: idle, kept for when one names it again */
     const void *last_user;  /* the vmcs12 that named it last: an idle entry goes when that one goes */

@@ -8,6 +8,8 @@
 #include "nested/merge.h"
 #include "nested/prepare.h"
 #include "vmx/event.h"
+#include "vmx/io.h"
+#include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
 #include "vmx/step.h"
 
@@ -45,12 +47,42 @@ static enum decision decide(struct vcpu *vcpu)
     return decide_exit(&in);
 }
 
+void nested_l0_handled_l2(struct vcpu *vcpu)
+{
+    prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
+}
+
+/* Whether an exit was only due to the bitmaps' suspension, so that L2 executes the instruction again. */
+static bool only_suspended(struct vcpu *vcpu)
+{
+    const struct vm *vm = vcpu->vm;
+    switch (vcpu->exit.reason) {
+    case EXIT_RDMSR:
+        return !msr_bitmap_test(vm->msr_bitmap, (uint32_t)vcpu->regs[RCX], MSR_READ);
+    case EXIT_WRMSR:
+        return !msr_bitmap_test(vm->msr_bitmap, (uint32_t)vcpu->regs[RCX], MSR_WRITE);
+    default:
+        return !io_access_is_l0s(vcpu->exit.qualification);
+    }
+}
+
+/* An exit under suspended bitmaps: makes them fresh first. True when L2 goes on. */
+static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
+{
+    uint32_t reason = vcpu->exit.reason;
+    if (reason != EXIT_RDMSR && reason != EXIT_WRMSR && reason != EXIT_IO)
+        return false;
+    prepare_restore_bitmaps(vcpu->nested, vcpu->nested->current);
+    return decide(vcpu) == TO_L0 && only_suspended(vcpu);
+}
+
 /* Going on with L2 after Nestor dealt with its exit alone. */
 static bool resume_l2(struct vcpu *vcpu)
 {
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
     prepare_sync_ept02(vcpu->nested, vcpu->nested->current);
+    prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
     return true;
 }
 
@@ -116,6 +148,8 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
         nested_reflect(vcpu);
         return true;
     }
+    if (vcpu->nested->current->bitmaps_suspended && retry_with_fresh_bitmaps(vcpu))
+        return true;
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);
     if (decision == TO_L0)

@@ -7,6 +7,7 @@
 #include "vmx/vcpu.h"
 
 bool nested_exit_from_l2(struct vcpu *vcpu);
+void nested_l0_handled_l2(struct vcpu *vcpu);
 bool nested_nmi_to_l1(struct vcpu *vcpu);
 
 #endif

@@ -1,6 +1,7 @@
 #include "nested/nested.h"
 
 #include "kernel/log.h"
+#include "kernel/string.h"
 #include "mm/page.h"
 #include "nested/enter.h"
 #include "nested/exit.h"
@@ -8,7 +9,7 @@
 #include "nested/prepare.h"
 #include "vmx/run.h"
 
-/* Pages that one processor's EPT02s may take: an eighth of what is free when it starts, for there may be many. */
+/* One processor's EPT02s may take this fraction of the pages that are free when it starts. */
 #define EPT02_SHARE 2
 
 static void register_handlers(void)
@@ -29,6 +30,7 @@ static void register_handlers(void)
         .exit_from_l2 = nested_exit_from_l2,
         .entry_failed = nested_late_failure,
         .nmi_to_l1 = nested_nmi_to_l1,
+        .l0_handled_l2 = nested_l0_handled_l2,
     };
 }
 
@@ -36,14 +38,15 @@ int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
 {
     const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct nested *nested = page_alloc_run(pages);
-    uint8_t *scratch = page_alloc();
+    uint8_t *scratch = page_alloc(), *ones = page_alloc();
     unsigned share = (unsigned)(page_count_free() / EPT02_SHARE);
-    if (!nested || !scratch || ept12_init(&nested->ept12, shared, &vcpu->vm->caps12, share)) {
+    if (!nested || !scratch || !ones || ept12_init(&nested->ept12, shared, &vcpu->vm->caps12, share)) {
         log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
         return -1;
     }
     nested->vcpu = vcpu;
     nested->scratch_page = scratch;
+    nested->ones_bitmap = memset(ones, 0xff, PAGE_SIZE);
     nested->vmxon_pointer = VMPTR_NONE;
     nested->bitmaps.gmem = &vcpu->vm->gmem;
     nested->bitmaps.watch = &vcpu->vm->watch;

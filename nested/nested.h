@@ -27,7 +27,8 @@ struct vmcs12_slot {
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];
     struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
-    uint64_t eptp02;                                       /* as written to vmcs02 */
+    bool bitmaps_suspended; /* vmcs02 has the page of ones instead: see prepare_suspend_bitmaps() */
+    uint64_t eptp02;        /* as written to vmcs02 */
 };
 
 struct nested {
@@ -41,6 +42,7 @@ struct nested {
     struct ept12 ept12;
     struct merged_cache bitmaps;
     uint16_t vpid_owner[64]; /* nested/vpid.c: which vpid12 a hardware VPID serves */
+    uint8_t *ones_bitmap;    /* everything exits */
     uint8_t *scratch_page;   /* where hardware writes of L2 go when L1 named no RAM */
     unsigned entry_failures_logged;
 };

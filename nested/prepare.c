@@ -90,6 +90,31 @@ static void write_bitmaps(const struct nested *nested, const struct vmcs12_slot 
         vmcs_write(MSR_BITMAP, va_to_hpa(slot->msr_bitmap->result));
 }
 
+static bool is_stale(const struct merged *m)
+{
+    return m && __atomic_load_n(&m->state, __ATOMIC_ACQUIRE) == MERGED_STALE && m->traced;
+}
+
+void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (!is_stale(slot->msr_bitmap) && !is_stale(slot->io_bitmap_a) && !is_stale(slot->io_bitmap_b))
+        return;
+    hpa_t ones = va_to_hpa(nested->ones_bitmap);
+    if (slot->msr_bitmap)
+        vmcs_write(MSR_BITMAP, ones);
+    vmcs_write(IO_BITMAP_A, ones);
+    vmcs_write(IO_BITMAP_B, ones);
+    slot->bitmaps_suspended = true;
+}
+
+void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+{
+    bool merged = (slot->v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) && slot->io_bitmap_a && slot->io_bitmap_b;
+    prepare_bitmaps(nested, slot);
+    write_bitmaps(nested, slot, merged ? IO_MERGED_BITMAPS : IO_L0_BITMAPS);
+    slot->bitmaps_suspended = false;
+}
+
 static void write_apic_pages(const struct nested *nested, const struct vmcs12 *v)
 {
     if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
@@ -201,6 +226,9 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     }
     if (write_dirty(slot))
         write_controls(nested, slot);
+    else if (slot->bitmaps_suspended)
+        prepare_restore_bitmaps(nested, slot);
+    slot->bitmaps_suspended = false;
     write_vpid(nested, v);
     write_eptp(nested, slot);
     prepare_sync_ept02(nested, slot);

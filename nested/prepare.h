@@ -13,6 +13,12 @@ struct l1_registers {
 
 /* Merged MSR and I/O bitmaps of the slot, found or made and fresh. Any VMCS may be current. */
 void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
+/* L2 itself stored to a bitmap page of its own, and the store takes effect at once, as the processor reads bitmaps at
+ * each use: until the page is merged again everything that it governs exits. Nothing when all are fresh. Current: the
+ * slot's vmcs02. */
+void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
+/* Ends that. Current: the slot's vmcs02. */
+void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
 /* Brings vmcs02 up to date with vmcs12. Current: the slot's vmcs02. */
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
 /* Copies L2's state to vmcs12; `l2` gets what L1 may have to go on with. Current: the slot's vmcs02. */

@@ -128,3 +128,12 @@ const struct io_port *io_port_find(uint16_t port)
             return &ports[i];
     return NULL;
 }
+
+bool io_access_is_l0s(uint64_t qualification)
+{
+    uint32_t first = (uint32_t)GET(qualification, IO_QUAL_PORT), size = (uint32_t)GET(qualification, IO_QUAL_SIZE) + 1;
+    for (uint32_t port = first; port < first + size; port++)
+        if (io_port_find((uint16_t)port))
+            return true;
+    return false;
+}

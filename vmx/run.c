@@ -89,6 +89,8 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         dump_and_end(vcpu, "an exit that Nestor has no answer to");
     event_requeue(vcpu);
     handler(vcpu);
+    if (vcpu->in_l2)
+        nested_hooks.l0_handled_l2(vcpu);
 }
 
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */

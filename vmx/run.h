@@ -14,6 +14,8 @@ struct nested_hooks {
     /* An exit of L2 (vmcs02 current): true when it went to L1 or was dealt with, false when the handler of L1's exits
      * shall act on L2's state. */
     bool (*exit_from_l2)(struct vcpu *vcpu);
+    /* The handler of L1's exits has acted on L2, which goes on. */
+    void (*l0_handled_l2)(struct vcpu *vcpu);
     /* VMLAUNCH/VMRESUME of the current VMCS failed with this VM-instruction error (vmcs02 current). */
     void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
     /* An NMI for the guest is pending while L2 runs: true when it became an exit to L1. */
