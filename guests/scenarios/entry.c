@@ -201,7 +201,7 @@ static void bad_injection(void)
     vmx_start();
     vm_create(&vm, l2_nothing, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-        if (any_error_code && ((bad[i] & 0xff) == VECTOR_GP || (bad[i] & 0xff) == VECTOR_UD))
+        if (any_error_code && ((bad[i] & INTR_ERROR_CODE) || (bad[i] & INTR_VECTOR) == VECTOR_GP))
             continue;
         CHECK_CONTROLS(&vm, ENTRY_INTERRUPTION_INFO, INTR_VALID | bad[i]);
     }

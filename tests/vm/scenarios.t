@@ -19,6 +19,9 @@ RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)(?: # SKIP (.*))?$")
 STARTED = re.compile(r"^# run (\S+)$")
 PLAN = re.compile(r"^1\.\.(\d+)$")
 ONLY_NESTOR = "on bare"     # why the image skips what needs Nestor
+# What this CPU has and Nestor does not offer to L1: the image skips what needs it, and says so in these words.
+NOT_OFFERED = {"skip: no VMFUNC", "skip: no x2APIC", "skip: no x2APIC virtualisation",
+               "skip: no APIC-register virtualisation", "skip: no virtual-interrupt delivery"}
 
 
 class Transcript:
@@ -58,23 +61,27 @@ class Transcript:
         complete = self.planned is not None and self.planned == len(self.results)
         failed = "not ok" in self.results.values()
         tap.ok(complete and self.run.status == (1 if failed else 0), f"{kind}: all scenarios ran and the status says so",
-               f"{len(self.results)} of {self.planned} ran, status {self.run.status}", self.run.out[-500:],
+               f"{len(self.results)} of {self.planned} ran, status {self.run.status}", self.run.out[:500],
                self.run.err[-2000:])
 
 
 def check_same(tap, bare, nestor):
-    """A scenario that needs Nestor may be skipped bare; all else must be equal, and nothing skipped for want of Nestor."""
+    """What Nestor has more than the CPU, or offers less, may be skipped on one side; all else must be equal."""
+    same, more, less = [], [], []
     for name, result in nestor.results.items():
         wanted = bare.results.get(name)
-        if wanted != f"skip: {ONLY_NESTOR}":
-            if result != wanted:
-                tap.ok(False, f"{name}: bare and Nestor agree", f"bare: {wanted}", f"Nestor: {result}")
+        if wanted == f"skip: {ONLY_NESTOR}":
+            more.append(name)
+            if result == wanted:
+                tap.ok(False, f"{name}: Nestor's counters and memory are there")
+        elif wanted == "ok" and result in NOT_OFFERED:
+            less.append(name)
         elif result == wanted:
-            tap.ok(False, f"{name}: Nestor's counters and memory are there")
-    same = sum(bare.results.get(name) == result for name, result in nestor.results.items())
-    more = sum(bare.results.get(name) == f"skip: {ONLY_NESTOR}" for name in nestor.results)
-    tap.ok(same + more == len(nestor.results) and nestor.results.keys() == bare.results.keys(),
-           f"bare and Nestor agree: {same} scenarios, and {more} that only Nestor can run")
+            same.append(name)
+        else:
+            tap.ok(False, f"{name}: bare and Nestor agree", f"bare: {wanted}", f"Nestor: {result}")
+    tap.ok(len(same) + len(more) + len(less) == len(bare.results) == len(nestor.results),
+           f"bare and Nestor agree: {len(same)} scenarios; {len(more)} need Nestor, {len(less)} need what it does not offer")
 
 
 def main():
