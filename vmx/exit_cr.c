@@ -90,6 +90,9 @@ static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
     if (((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) && cr_uses_pae(value, cr_read_cr4(), vmcs_read(GUEST_EFER)) &&
         !cr_load_pdptes(vcpu, vmcs_read(GUEST_CR3)))
         return false;
+    /* No VM entry loads CD and NW: L1's are the processor's. SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug
+     * Registers, and MSRs" */
+    write_cr0((read_cr0() & ~(CR0_CD | CR0_NW)) | (value & (CR0_CD | CR0_NW)));
     vmcs_write(GUEST_CR0, value | (fixed0 & ~(CR0_PE | CR0_PG)));
     vmcs_write(CR0_READ_SHADOW, value);
     return true;
