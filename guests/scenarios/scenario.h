@@ -35,6 +35,9 @@ extern const struct scenario bitmap_roles_scenarios[];
 extern const struct scenario trace_scenarios[];
 extern const struct scenario protect_scenarios[];
 extern const struct scenario state_scenarios[];
+extern const struct scenario l1_task_scenarios[];
+extern const struct scenario l1_task_gate_scenarios[];
+extern const struct scenario l1_task_paging_scenarios[];
 
 /* Reasons to skip. */
 const char *without_ept(void);
