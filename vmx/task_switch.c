@@ -384,17 +384,19 @@ static bool push_error_code(struct switching *s)
     return true;
 }
 
-/* After a fault the new task's state must still be one that a VM entry accepts. Without SS the task counts as one at
- * CPL 3, so that a handler that is no task of its own gets a fresh stack; a CS that did not load is never executed. */
+/* After a fault the new task's state must still be one that a VM entry accepts: CPL is what CS says, a CS that did not
+ * load is never executed. A handler that runs in this task gets its stack only if SS is good: "Interrupt 10-Invalid TSS
+ * Exception (#TS)" (SDM 3A 6.15) wants a task for it. */
 static void fill_unloaded(struct task_state *state)
 {
     struct segment *cs = &state->segment[TASK_CS], *ss = &state->segment[TASK_SS];
+    uint64_t cpl = GET(cs->selector, SELECTOR_RPL);
 
     if (ss->access_rights & AR_UNUSABLE)
-        ss->access_rights |= (uint32_t)AR_DPL;
+        ss->access_rights |= (uint32_t)PUT(cpl, AR_DPL);
     if (cs->access_rights & AR_UNUSABLE) {
         cs->limit = 0xffffffff;
-        cs->access_rights = (uint32_t)(ACCESS_CODE32 | (ss->access_rights & AR_DPL));
+        cs->access_rights = (uint32_t)(ACCESS_CODE32 | PUT(cpl, AR_DPL));
     }
 }
 
