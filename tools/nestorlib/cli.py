@@ -59,7 +59,8 @@ def parse_args(argv):
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
     add("--l1-log", metavar="FILE", help="write L1's console there instead of to stdout")
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
-    add("--ips", type=int, default=20000000, metavar="N", help="Bochs: instructions per emulated second (default 20000000)")
+    add("--ips", type=int, default=20000000, metavar="N",
+        help="Bochs: instructions per emulated second (default 20000000)")
     add("--stats", metavar="FILE", help="write 'ticks=N seconds=S status=N' there")
     add("--verbose", action="store_true", help="say what is started and how it ended")
     opts = parser.parse_args(argv)
