@@ -116,7 +116,7 @@ static void unsupported_fields(void)
     CHECK_EQ(value, 0x77);
 }
 
-/* SDM 3D A.9: bits 9:1 of IA32_VMX_VMCS_ENUM are the highest index of any field. */
+/* SDM 3D A.9 "VMCS Enumeration": bits 9:1 of IA32_VMX_VMCS_ENUM are the highest index of any field. */
 static void highest_index(void)
 {
     uint64_t highest = GET(cpu_rdmsr(IA32_VMX_VMCS_ENUM), FIELD_INDEX);

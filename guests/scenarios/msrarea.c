@@ -7,7 +7,7 @@ struct msr_entry {
     uint32_t index, reserved;
     uint64_t value;
 };
-_Static_assert(sizeof(struct msr_entry) == 16, "SDM 3C 25.7.2");
+_Static_assert(sizeof(struct msr_entry) == 16, "SDM 3C 25.7.2 \"VM-Exit Controls for MSRs\"");
 
 #define REASON_LOAD_FAILED (uint32_t)(EXIT_REASON_ENTRY_FAILURE | EXIT_MSR_LOAD_FAIL)
 #define GUEST_VALUE 0x1111222233334444
