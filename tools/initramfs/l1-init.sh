@@ -24,6 +24,7 @@ fail() {
 
 # The words of the kernel command line that belong to module $1, without the prefix.
 module_args() {
+	# shellcheck disable=SC2013 # words, not lines
 	for word in $(cat /proc/cmdline); do
 		case $word in
 		"$1".*) echo "${word#"$1".}" ;;
@@ -34,6 +35,7 @@ module_args() {
 load_kvm() {
 	while read -r module; do
 		name=$(echo "${module%.ko}" | tr - _)
+		# shellcheck disable=SC2046 # a list of words
 		insmod "/lib/modules/$module" $(module_args "$name") || fail "cannot load $module"
 	done </lib/modules/order
 	cd /sys/module/kvm_intel/parameters || fail "kvm_intel is not there"
