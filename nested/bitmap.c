@@ -111,7 +111,8 @@ static bool merged_trace(struct merged_cache *cache, struct merged *m)
 void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_policy l0)
 {
     if (merged_is_fresh(m, l0.generation)) {
-        count(COUNT_BITMAP_MERGES_SAVED);
+        if (m->kind == MERGED_MSR)
+            count(COUNT_BITMAP_MERGES_SAVED);
         return;
     }
     /* Protect first, read after: a store between the two makes the entry STALE again, and none is lost. A page that is

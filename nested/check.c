@@ -3,6 +3,7 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "nested/check_rows.h"
+#include "nested/check_scope.h"
 
 bool check_value_canonical(const struct check *c)
 {
@@ -97,10 +98,15 @@ static const struct check_row *table_fails(struct check *c, const struct check_t
 
 struct check_result check_entry(const struct vmcs12 *v, const struct check_context *context)
 {
+    return check_entry_scoped(v, context, CHECK_SCOPE_ALL);
+}
+
+struct check_result check_entry_scoped(const struct vmcs12 *v, const struct check_context *context, check_scope_t scope)
+{
     struct check c = make_check(v, context);
 
     for (unsigned t = 0; t < CHECK_TABLES; t++) {
-        const struct check_row *row = table_fails(&c, check_order[t]);
+        const struct check_row *row = scope & BIT(t) ? table_fails(&c, check_order[t]) : NULL;
 
         if (row)
             return (struct check_result){.kind = check_order[t]->kind,

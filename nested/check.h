@@ -11,7 +11,6 @@
 struct check_context {
     const struct vmx_caps *caps; /* offered to L1 */
     bool l1_long_mode;           /* IA32_EFER.LMA of L1 at VM entry */
-    uint64_t l1_cr0, l1_cr4;
     /* For checks that look into L1's memory (VMCS link pointer's revision, PDPTEs, APIC pages): reads, all-ones when
      * not RAM. */
     void (*read)(void *context, gpa_t gpa, void *buffer, unsigned len);

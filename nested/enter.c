@@ -23,17 +23,27 @@ static void check_read(void *context, gpa_t gpa, void *buffer, unsigned len)
 static struct check_result check_current(struct vcpu *vcpu)
 {
     struct nested *nested = vcpu->nested;
+    struct vmcs12_slot *slot = nested->current;
+    bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
+    check_scope_t scope = slot->scope | check_scope_of_memory(slot->v);
+    if (long_mode != slot->checked_long_mode)
+        scope = CHECK_SCOPE_ALL;
+    if (!scope)
+        return (struct check_result){.kind = CHECK_OK};
     struct check_context context = {
         .caps = &vcpu->vm->caps12,
-        .l1_long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0,
-        .l1_cr0 = cr_read_cr0(),
-        .l1_cr4 = cr_read_cr4(),
+        .l1_long_mode = long_mode,
         .read = check_read,
         .context = &vcpu->vm->gmem,
         .current_vmptr = nested->current->vmptr,
         .vmxon_pointer = nested->vmxon_pointer,
     };
-    return check_entry(nested->current->v, &context);
+    struct check_result result = check_entry_scoped(slot->v, &context, scope);
+    if (result.kind == CHECK_OK) {
+        slot->scope = 0;
+        slot->checked_long_mode = long_mode;
+    }
+    return result;
 }
 
 /* What a person who writes a hypervisor wants to know; bounded, as L1 may fail entries for ever. */
@@ -46,15 +56,19 @@ static void log_failure(struct nested *nested, const struct check_result *result
                  kinds[result->kind], result->rule, result->value);
 }
 
-/* L1's own registers that an L2 starts with when its VM-entry controls do not load them. Current: vmcs01. */
-static struct l1_registers read_l1_registers(void)
+/* L1's own registers that an L2 starts with, or L1 goes on with, when controls do not load them. Current: vmcs01. */
+static struct l1_registers read_l1_registers(uint32_t loaded)
 {
-    return (struct l1_registers){
-        .dr7 = vmcs_read(GUEST_DR7),
-        .debugctl = vmcs_read(GUEST_DEBUGCTL),
-        .pat = vmcs_read(GUEST_PAT),
-        .efer = vmcs_read(GUEST_EFER),
-    };
+    struct l1_registers l1 = {0};
+    if (!(loaded & ENTRY_LOAD_DEBUG)) {
+        l1.dr7 = vmcs_read(GUEST_DR7);
+        l1.debugctl = vmcs_read(GUEST_DEBUGCTL);
+    }
+    if (!(loaded & ENTRY_LOAD_PAT))
+        l1.pat = vmcs_read(GUEST_PAT);
+    if (!(loaded & ENTRY_LOAD_EFER))
+        l1.efer = vmcs_read(GUEST_EFER);
+    return l1;
 }
 
 /* Back to vmcs01 after vmcs02 was made current. */
@@ -72,8 +86,8 @@ static void leave_l2(struct vcpu *vcpu)
 /* Current: vmcs01. */
 static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
-    struct l1_registers l1 = read_l1_registers();
     struct vmcs12 *v = slot->v;
+    struct l1_registers l1 = read_l1_registers((uint32_t)v->ENTRY_CONTROLS);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
     prepare_bitmaps(vcpu->nested, slot);
@@ -136,7 +150,7 @@ static void resume_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct l1
 void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
 {
     struct vmcs12 *v = vcpu->nested->current->v;
-    struct l1_registers l1 = read_l1_registers();
+    struct l1_registers l1 = read_l1_registers(0);
     v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
     v->EXIT_QUALIFICATION = qualification;
     vcpu->inject_info = 0;

@@ -7,6 +7,7 @@
 #include "nested/exit.h"
 #include "nested/insn.h"
 #include "nested/prepare.h"
+#include "nested/slot.h"
 #include "vmx/run.h"
 
 /* One processor's EPT02s may take this fraction of the pages that are free when it starts. */
@@ -53,6 +54,7 @@ int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         nested->slot[i].vmptr = VMPTR_NONE;
     prepare_init(nested);
+    slot_init();
     vcpu->nested = nested;
     register_handlers();
     return 0;

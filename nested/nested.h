@@ -7,6 +7,7 @@
 
 #include "nested/bitmap.h"
 #include "nested/caps12.h"
+#include "nested/check_scope.h"
 #include "nested/ept12.h"
 #include "nested/vmcs12.h"
 #include "vmx/vcpu.h"
@@ -26,6 +27,8 @@ struct vmcs12_slot {
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];
+    check_scope_t scope;    /* of the rows that L1 wrote since the last entry that passed the checks */
+    bool checked_long_mode; /* L1's mode at that entry */
     struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
     bool bitmaps_suspended; /* vmcs02 has the page of ones instead: see prepare_suspend_bitmaps() */
     uint64_t eptp02;        /* as written to vmcs02 */

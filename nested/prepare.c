@@ -13,6 +13,7 @@
 /* Rows by what is done with them, as bits and as lists. All processors compute the same. */
 static uint64_t rows_copied[DIRTY_WORDS];   /* vmcs12 -> vmcs02 when dirty */
 static uint64_t rows_computed[DIRTY_WORDS]; /* a change makes the controls be computed again */
+static uint64_t rows_optional[DIRTY_WORDS]; /* registers that entries load only when a control says so */
 static struct {
     uint16_t row, encoding;
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
@@ -32,6 +33,8 @@ void prepare_init(struct nested *nested)
             rows_copied[row / 64] |= bit;
         else if (field->merge == VMCS_MERGE_COMPUTED)
             rows_computed[row / 64] |= bit;
+        else if (field->merge == VMCS_MERGE_ENTRY && field->area == VMCS_AREA_GUEST)
+            rows_optional[row / 64] |= bit;
         if (field->sync == VMCS_SYNC_BOTH) {
             rows_saved[rows_saved_count].row = (uint16_t)row;
             rows_saved[rows_saved_count++].encoding = field->encoding;
@@ -170,14 +173,19 @@ void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot)
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor) == VMX_OK);
 }
 
-/* Registers that are vmcs12's or L1's own by control. */
-static void write_optional_registers(const struct vmcs12 *v, const struct l1_registers *l1)
+/* Registers that are vmcs12's or L1's own by control. Where L1 has them both saved and loaded, vmcs02 holds them
+ * already unless L1 wrote one (`dirty`) since. */
+static void write_optional_registers(const struct vmcs12 *v, const struct l1_registers *l1, bool dirty)
 {
-    bool debug = (v->ENTRY_CONTROLS & ENTRY_LOAD_DEBUG) != 0;
-    vmcs_write(GUEST_DR7, debug ? v->GUEST_DR7 : l1->dr7);
-    vmcs_write(GUEST_DEBUGCTL, debug ? v->GUEST_DEBUGCTL : l1->debugctl);
-    vmcs_write(GUEST_PAT, v->ENTRY_CONTROLS & ENTRY_LOAD_PAT ? v->GUEST_PAT : l1->pat);
-    vmcs_write(GUEST_EFER, merge_guest_efer(v, l1->efer));
+    uint64_t load = v->ENTRY_CONTROLS, save = v->EXIT_CONTROLS;
+    if (dirty || !(load & ENTRY_LOAD_DEBUG) || !(save & EXITC_SAVE_DEBUG)) {
+        vmcs_write(GUEST_DR7, load & ENTRY_LOAD_DEBUG ? v->GUEST_DR7 : l1->dr7);
+        vmcs_write(GUEST_DEBUGCTL, load & ENTRY_LOAD_DEBUG ? v->GUEST_DEBUGCTL : l1->debugctl);
+    }
+    if (dirty || !(load & ENTRY_LOAD_PAT) || !(save & EXITC_SAVE_PAT))
+        vmcs_write(GUEST_PAT, load & ENTRY_LOAD_PAT ? v->GUEST_PAT : l1->pat);
+    if (dirty || !(load & ENTRY_LOAD_EFER) || !(save & EXITC_SAVE_EFER))
+        vmcs_write(GUEST_EFER, merge_guest_efer(v, l1->efer));
     if (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER)
         vmcs_write(PREEMPTION_TIMER, (uint32_t)v->PREEMPTION_TIMER);
 }
@@ -199,13 +207,19 @@ static void queue_event(struct vcpu *vcpu, const struct vmcs12 *v)
     vcpu->inject_length = (uint32_t)v->ENTRY_INSTRUCTION_LENGTH;
 }
 
-/* Copies the rows that L1 wrote. True when one of them is part of a computation. */
-static bool write_dirty(struct vmcs12_slot *slot)
+/* What else the rows that L1 wrote ask for. */
+struct dirty_rows {
+    bool computed, optional;
+};
+
+/* Copies the rows that L1 wrote. */
+static struct dirty_rows write_dirty(struct vmcs12_slot *slot)
 {
-    bool computed = false;
+    struct dirty_rows found = {false, false};
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t copy = slot->dirty[word] & rows_copied[word];
-        computed |= (slot->dirty[word] & rows_computed[word]) != 0;
+        found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
+        found.optional |= (slot->dirty[word] & rows_optional[word]) != 0;
         slot->dirty[word] = 0;
         while (copy) {
             unsigned row = 64 * word + (unsigned)__builtin_ctzll(copy);
@@ -213,7 +227,7 @@ static bool write_dirty(struct vmcs12_slot *slot)
             copy &= copy - 1;
         }
     }
-    return computed;
+    return found;
 }
 
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)
@@ -224,7 +238,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         vmcs_write_common(vcpu);
         slot->vmcs02_ready = true;
     }
-    if (write_dirty(slot))
+    struct dirty_rows dirty = write_dirty(slot);
+    if (dirty.computed)
         write_controls(nested, slot);
     else if (slot->bitmaps_suspended)
         prepare_restore_bitmaps(nested, slot);
@@ -232,7 +247,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     write_vpid(nested, v);
     write_eptp(nested, slot);
     prepare_sync_ept02(nested, slot);
-    write_optional_registers(v, l1);
+    write_optional_registers(v, l1, dirty.optional || dirty.computed);
     write_pdptes(vcpu, v);
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
         vpid_flush(vcpu, VPID_L2_NONE);

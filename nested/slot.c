@@ -7,6 +7,21 @@
 #include "vmx/insn.h"
 #include "vmx/vmcs_setup.h"
 
+/* check_scope_of() of each row. */
+static check_scope_t row_scope[FIELD_COUNT];
+
+void slot_init(void)
+{
+    for (unsigned row = 0; row < FIELD_COUNT; row++)
+        row_scope[row] = check_scope_of(row);
+}
+
+void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
+{
+    slot->dirty[row / 64] |= BIT(row % 64);
+    slot->scope |= row_scope[row];
+}
+
 struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
 {
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
@@ -79,6 +94,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         slot->vmptr = vmptr;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
         memset(slot->dirty, 0xff, sizeof(slot->dirty));
+        slot->scope = CHECK_SCOPE_ALL;
         vmcs12_trim(slot->v);
         count(COUNT_VMCS12_LOADS);
     }

@@ -15,9 +15,9 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr);
 void slot_release(struct nested *nested, struct vmcs12_slot *slot);
 void slot_release_all(struct nested *nested);
 
-static inline void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
-{
-    slot->dirty[row / 64] |= BIT(row % 64);
-}
+/* L1 wrote the row. */
+void slot_set_dirty(struct vmcs12_slot *slot, unsigned row);
+/* Fills the table behind slot_set_dirty. Once, before any slot is used. */
+void slot_init(void);
 
 #endif

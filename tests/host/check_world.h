@@ -207,7 +207,7 @@ struct edit {
 #define NOT_CANONICAL 0x0000800000000000ull
 #define TOO_WIDE BIT(40)
 
-static void world_edit(struct world *world, const struct edit *edits)
+static inline void world_edit(struct world *world, const struct edit *edits)
 {
     for (unsigned i = 0; i < MAX_EDITS; i++) {
         uint64_t *member = (uint64_t *)((char *)world + edits[i].offset);

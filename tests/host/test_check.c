@@ -1,4 +1,4 @@
-/* sources: nested/check_controls.c nested/check_host.c nested/check_guest.c nested/check_segments.c nested/check_state.c nested/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/check_controls.c nested/check_host.c nested/check_guest.c nested/check_segments.c nested/check_state.c nested/check_scope.c nested/vmcs12.c vmx/vmcs_table.c */
 #include "tests/host/host.h"
 
 #include <stdlib.h>
