@@ -367,22 +367,28 @@ static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gp
 }
 
 /* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
- * Violations": bits 5:3 are the AND along the walk. */
-static uint64_t reflected_qualification(uint64_t hardware, uint64_t access, uint64_t permissions)
+ * Violations": bits 5:3 are the AND along the walk. With A/D flags on, a page walk of L2's counts as read and write;
+ * not every CPU says both. */
+static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions)
 {
     uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING;
+    bool page_walk = (hardware & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK)) == EPT_QUAL_GLA_VALID;
 
+    if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
+        access |= EPT_QUAL_READ;
     return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
 }
 
 enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
-                             struct ept12_exit *out)
+                             bool log_full, struct ept12_exit *out)
 {
     /* Without the lock: setting A/D flags may hit a watch, whose lock comes before ours. */
-    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access);
+    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access, log_full);
     enum ept12_result result = EPT12_VIOLATION;
 
-    *out = (struct ept12_exit){0};
+    *out = (struct ept12_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
+    if (walk.kind == EPT12_WALK_LOG_FULL)
+        return EPT12_LOG_FULL;
     if (walk.kind == EPT12_WALK_MISCONFIG)
         return EPT12_MISCONFIG;
     if (walk.kind == EPT12_WALK_RACED)
@@ -392,7 +398,7 @@ enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, u
         result = fill_allowed(ept12, eptp12, gpa2, access, &walk, out);
         spinlock_unlock(&ept12->lock);
     }
-    out->qualification = reflected_qualification(qualification, access, walk.permissions);
+    out->qualification = reflected_qualification(eptp12, qualification, access, walk.permissions);
     return result;
 }
 

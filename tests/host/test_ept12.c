@@ -358,6 +358,16 @@ static void test_violation_qualification(void **state)
     assert_int_equal(ept12_fill(&e, eptp12, 0x200000000, READ | WRITE, READ | WRITE | BITS(11, 9), &out),
                      EPT12_VIOLATION);
     assert_int_equal(out.qualification, READ | WRITE | EPT_QUAL_ALLOWED_READ);
+    /* A page walk counts as read and write if L1 has A/D flags on. */
+    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, &out), EPT12_VIOLATION);
+    assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID);
+    eptp12 |= EPTP_AD;
+    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, &out), EPT12_VIOLATION);
+    assert_int_equal(out.qualification, READ | WRITE | EPT_QUAL_GLA_VALID);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, &out),
+                     EPT12_VIOLATION);
+    assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
+    eptp12 &= ~EPTP_AD;
     assert_int_equal(fill(BIT(48), READ), EPT12_VIOLATION);
     assert_int_equal(fill(~0ull, READ), EPT12_VIOLATION);
 }
