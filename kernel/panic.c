@@ -17,7 +17,7 @@
 #define TRACE_SHOWN 32
 
 /* In the order of the values of the option "on-exit". */
-enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET };
+enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET, ON_EXIT_PORT };
 
 static void (*print_at_end)(void);
 /* How often the end began: a failure inside it must not start over for ever. */
@@ -46,6 +46,10 @@ static NORETURN void stop(int status)
         break;
     case ON_EXIT_RESET:
         out8(RESET_CONTROL_PORT, RESET_HARD);
+        break;
+    case ON_EXIT_PORT:
+        if (options.debug_exit)
+            out32((uint16_t)options.debug_exit, (uint32_t)status);
         break;
     case ON_EXIT_HALT:
         break;

@@ -92,8 +92,8 @@ def require_file(path):
 
 
 def l1_string(kind, path, args):
-    """A multiboot L1 finds its name in argv[0]; Linux gets the bare arguments."""
-    if kind == "linux":
+    """A multiboot 1 image finds its name in argv[0]; others get the bare arguments, as GRUB 2 gives them."""
+    if kind != "multiboot1":
         return args
     return f"{os.path.basename(path)} {args}".rstrip()
 
