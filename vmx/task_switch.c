@@ -71,15 +71,13 @@ static bool memory_write(struct switching *s, uint64_t gva, const void *buffer, 
     return s->memory->write(s->memory->context, (uint32_t)gva, buffer, len, false, s->fault);
 }
 
-/* Where a selector's descriptor lies. False: beyond its table, or there is no such table. */
+/* Where a selector's descriptor lies. False: beyond its table; an LDT that is not loaded has limit 0. */
 static bool descriptor_find(const struct task_state *state, unsigned selector, uint32_t *gva)
 {
     const struct segment *ldt = &state->segment[TASK_LDTR];
     bool local = (selector & SELECTOR_TI) != 0;
     uint32_t offset = selector & SELECTOR_INDEX;
 
-    if (local && (ldt->access_rights & AR_UNUSABLE))
-        return false;
     *gva = (local ? (uint32_t)ldt->base : state->gdt_base) + offset;
     return offset + DESCRIPTOR_SIZE - 1 <= (local ? ldt->limit : state->gdt_limit);
 }
