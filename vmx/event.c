@@ -20,6 +20,10 @@ void event_inject_fault(struct vcpu *vcpu, unsigned vector, uint32_t error_code)
     vcpu->inject_info = info;
     vcpu->inject_error_code = error_code;
     vcpu->inject_length = 0;
+    /* The flags that a fault pushes have RF set; an injected one pushes what the field says. #DB here is a trap.
+     * SDM 3B 18.3.1.1 "Instruction-Breakpoint Exception Condition" */
+    if (vector != VECTOR_DB)
+        vmcs_write(GUEST_RFLAGS, vmcs_read(GUEST_RFLAGS) | RFLAGS_RF);
 }
 
 void event_inject_ud(struct vcpu *vcpu)
