@@ -38,6 +38,7 @@ extern const struct scenario state_scenarios[];
 extern const struct scenario l1_task_scenarios[];
 extern const struct scenario l1_task_gate_scenarios[];
 extern const struct scenario l1_task_paging_scenarios[];
+extern const struct scenario l1_debug_scenarios[];
 
 /* Reasons to skip. */
 const char *without_ept(void);
