@@ -7,6 +7,7 @@
 #include "vmx/cpuid_policy.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
+#include "vmx/operand.h"
 #include "vmx/run.h"
 
 static void exit_cpuid(struct vcpu *vcpu)
@@ -26,7 +27,8 @@ static void exit_cpuid(struct vcpu *vcpu)
 static void exit_xsetbv(struct vcpu *vcpu)
 {
     uint64_t value = vcpu->regs[RDX] << 32 | (uint32_t)vcpu->regs[RAX];
-    if (!xsetbv_safe((uint32_t)vcpu->regs[RCX], value)) {
+    /* The fault should come before the exit; Bochs has it the other way round. */
+    if (operand_cpl() || !xsetbv_safe((uint32_t)vcpu->regs[RCX], value)) {
         event_inject_gp(vcpu, 0);
         return;
     }
