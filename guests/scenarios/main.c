@@ -15,12 +15,12 @@
 #define WORD_SIZE 40
 
 static const struct scenario *const themes[] = {
-    l1_scenarios,        insn_scenarios,        field_scenarios,   caps_scenarios,         entry_scenarios,
-    exit_insn_scenarios, exit_cr_scenarios,     exit_io_scenarios, exit_msr_scenarios,     exit_event_scenarios,
-    exit_apic_scenarios, apicv_scenarios,       inject_scenarios,  msrarea_scenarios,      ept_scenarios,
-    paging_scenarios,    mode_scenarios,        bitmap_scenarios,  bitmap_roles_scenarios, trace_scenarios,
-    protect_scenarios,   state_scenarios,       l1_task_scenarios, l1_task_gate_scenarios, l1_task_paging_scenarios,
-    l1_debug_scenarios,  l1_register_scenarios,
+    l1_scenarios,        insn_scenarios,        field_scenarios,    caps_scenarios,         entry_scenarios,
+    exit_insn_scenarios, exit_cr_scenarios,     exit_io_scenarios,  exit_msr_scenarios,     exit_event_scenarios,
+    exit_apic_scenarios, apicv_scenarios,       inject_scenarios,   msrarea_scenarios,      ept_scenarios,
+    paging_scenarios,    mode_scenarios,        bitmap_scenarios,   bitmap_roles_scenarios, trace_scenarios,
+    protect_scenarios,   state_scenarios,       l1_task_scenarios,  l1_task_gate_scenarios, l1_task_paging_scenarios,
+    l1_debug_scenarios,  l1_register_scenarios, l1_event_scenarios,
 };
 
 static char words[WORDS_MAX][WORD_SIZE];

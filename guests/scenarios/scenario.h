@@ -40,6 +40,7 @@ extern const struct scenario l1_task_gate_scenarios[];
 extern const struct scenario l1_task_paging_scenarios[];
 extern const struct scenario l1_debug_scenarios[];
 extern const struct scenario l1_register_scenarios[];
+extern const struct scenario l1_event_scenarios[];
 
 /* Reasons to skip. */
 const char *without_ept(void);
