@@ -20,7 +20,7 @@ static const struct scenario *const themes[] = {
     exit_apic_scenarios, apicv_scenarios,       inject_scenarios,   msrarea_scenarios,      ept_scenarios,
     paging_scenarios,    mode_scenarios,        bitmap_scenarios,   bitmap_roles_scenarios, trace_scenarios,
     protect_scenarios,   state_scenarios,       l1_task_scenarios,  l1_task_gate_scenarios, l1_task_paging_scenarios,
-    l1_debug_scenarios,  l1_register_scenarios, l1_event_scenarios,
+    l1_debug_scenarios,  l1_register_scenarios, l1_event_scenarios, l1_io_scenarios,        l1_memory_scenarios,
 };
 
 static char words[WORDS_MAX][WORD_SIZE];

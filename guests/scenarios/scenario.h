@@ -41,6 +41,8 @@ extern const struct scenario l1_task_paging_scenarios[];
 extern const struct scenario l1_debug_scenarios[];
 extern const struct scenario l1_register_scenarios[];
 extern const struct scenario l1_event_scenarios[];
+extern const struct scenario l1_io_scenarios[];
+extern const struct scenario l1_memory_scenarios[];
 
 /* Reasons to skip. */
 const char *without_ept(void);
