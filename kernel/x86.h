@@ -64,6 +64,7 @@
 #define VECTOR_PF 14
 #define VECTOR_AC 17
 #define VECTOR_MC 18
+#define VECTOR_VE 20
 #define VECTOR_CP 21
 
 #define PF_PRESENT BIT(0)

@@ -18,9 +18,8 @@ struct decide_input {
     /* L1's I/O bitmaps A and B, NULL when they are no RAM (reads as all-ones). */
     const uint8_t *io_bitmap_a, *io_bitmap_b;
     const uint8_t *vmread_bitmap, *vmwrite_bitmap;
-    uint64_t cr0, cr4; /* L2's CR0, CR4 as they are in vmcs02, for CR-access decisions */
-    bool l0_nmi;       /* the NMI is Nestor's own */
-    bool narrow;       /* L2 is outside 64-bit mode: the upper halves of its registers do not count */
+    bool l0_nmi; /* the NMI is Nestor's own */
+    bool narrow; /* L2 is outside 64-bit mode: the upper halves of its registers do not count */
 };
 
 enum decision decide_exit(const struct decide_input *in);

@@ -113,7 +113,7 @@ void nested_enter(struct vcpu *vcpu, bool launch)
     struct vmcs12_slot *slot = vcpu->nested->current;
     if (!insn_permitted(vcpu))
         return;
-    if (!slot) {
+    if (!slot || (slot->v->revision & VMCS_SHADOW_INDICATOR)) {
         insn_fail_invalid(vcpu);
         return;
     }

@@ -380,13 +380,15 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
 }
 
 enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
-                             struct ept12_exit *out)
+                             bool log_full, struct ept12_exit *out)
 {
     /* Without the lock: setting A/D flags may hit a watch, whose lock comes before ours. */
-    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access);
+    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access, log_full);
     enum ept12_result result = EPT12_VIOLATION;
 
-    *out = (struct ept12_exit){0};
+    *out = (struct ept12_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
+    if (walk.kind == EPT12_WALK_LOG_FULL)
+        return EPT12_LOG_FULL;
     if (walk.kind == EPT12_WALK_MISCONFIG)
         return EPT12_MISCONFIG;
     if (walk.kind == EPT12_WALK_RACED)

@@ -57,11 +57,14 @@ enum ept12_result {
     EPT12_VIOLATION, /* L1's: EXIT_EPT_VIOLATION with out->qualification */
     EPT12_MISCONFIG, /* L1's: EXIT_EPT_MISCONFIGURATION, qualification 0 */
     EPT12_WATCH,     /* a store to the traced page of out->gpa1: ept_watch_hit(), then ept12_fill() again */
+    EPT12_LOG_FULL,  /* L1's: EXIT_PML_FULL, when `log_full` was said and the access would set a D flag */
     EPT12_CARVEOUT,  /* a store to Nestor's own memory at out->gpa1, which L1 let L2 make; see out->entry */
 };
 
 struct ept12_exit {
     uint64_t qualification; /* for L1, when EPT12_VIOLATION */
+    bool suppress_ve;       /* when EPT12_VIOLATION: L1's entry says that it must not become a #VE */
+    bool dirtied;           /* the access set a D flag of EPT12: L1's page-modification log wants it */
     gpa_t gpa1;             /* when EPT12_WATCH or EPT12_CARVEOUT */
     /* When EPT12_CARVEOUT: the EPT02 leaf (4 KiB, R and X as EPT12 allows, to the page of ones). vmx/ may set EPT_W in
      * it for one instruction and must clear it again and pass an INVEPT. */
@@ -89,9 +92,9 @@ uint64_t ept12_eptp(struct ept12 *ept12, uint64_t eptp12);
 bool ept12_take_invept(struct ept12 *ept12, uint64_t eptp12);
 
 /* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
- * `qualification`: the hardware's, 0 when there is none. */
+ * `qualification`: the hardware's, 0 when there is none. `log_full`: L1 logs page modifications and has no room. */
 enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
-                             struct ept12_exit *out);
+                             bool log_full, struct ept12_exit *out);
 
 /* INVEPT as executed by L1. Single context: all EPT02s with the EP4TA of eptp12, whatever its other bits. */
 void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);

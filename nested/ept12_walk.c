@@ -108,7 +108,7 @@ static void follow(const struct gmem *gmem, const struct ept12_rules *rules, uin
 }
 
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
-                             uint64_t access)
+                             uint64_t access, bool log_full)
 {
     struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = EPT_RWX};
     struct path path = {0};
@@ -121,15 +121,21 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
         return walk;
     }
     follow(gmem, rules, eptp12, gpa2, &path, &walk);
+    entry = path.entry[path.depth - 1];
+    walk.suppress_ve = entry & EPT_SUPPRESS_VE;
     if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions))
         walk.kind = EPT12_WALK_VIOLATION;
     if (walk.kind != EPT12_WALK_OK)
         return walk;
+    walk.sets_dirty = flags && (access & EPT_W) && !(entry & EPT_D);
+    if (walk.sets_dirty && log_full) {
+        walk.kind = EPT12_WALK_LOG_FULL;
+        return walk;
+    }
     if (flags && !set_flags(gmem, &path, access & EPT_W)) {
         walk.kind = EPT12_WALK_RACED;
         return walk;
     }
-    entry = path.entry[path.depth - 1];
     walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
     walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
     walk.ignore_pat = entry & EPT_IGNORE_PAT;

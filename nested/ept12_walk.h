@@ -18,7 +18,8 @@ enum ept12_walk_kind {
     EPT12_WALK_OK,
     EPT12_WALK_VIOLATION,
     EPT12_WALK_MISCONFIG,
-    EPT12_WALK_RACED, /* L1 changed an entry whose A/D flag was about to be set: nothing is known, try again */
+    EPT12_WALK_LOG_FULL, /* the access would set a D flag, and the caller said that it cannot be logged */
+    EPT12_WALK_RACED,    /* L1 changed an entry whose A/D flag was about to be set: nothing is known, try again */
 };
 
 struct ept12_walk {
@@ -28,14 +29,16 @@ struct ept12_walk {
     uint64_t permissions; /* EPT_R | EPT_W | EPT_X that all entries on the path have */
     unsigned memtype;
     bool ignore_pat;
-    bool dirty; /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
+    bool sets_dirty;  /* this access set the leaf's D flag */
+    bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
+    bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 
 struct ept12_rules ept12_rules_from(const struct vmx_caps *offered);
 /* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH) under eptp12.
  * With A/D flags on (EPTP_AD), an access that is allowed sets A in each entry on the path and D in the leaf if it is
- * a write. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and Dirty Flags for EPT". */
+ * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and Dirty Flags for EPT". */
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
-                             uint64_t access);
+                             uint64_t access, bool log_full);
 
 #endif

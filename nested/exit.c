@@ -5,13 +5,14 @@
 #include "kernel/x86.h"
 #include "nested/decide.h"
 #include "nested/enter.h"
+#include "nested/l2_ept.h"
+#include "nested/l2_shadow.h"
 #include "nested/merge.h"
 #include "nested/prepare.h"
 #include "vmx/event.h"
 #include "vmx/io.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
-#include "vmx/step.h"
 
 /* L1's page of a bitmap for a decision: the snapshot of a merged page, else the page as it is now; NULL when the
  * control is off or the page is no RAM. */
@@ -27,7 +28,9 @@ static enum decision decide(struct vcpu *vcpu)
     const struct vmcs12_slot *slot = vcpu->nested->current;
     const struct vmcs12 *v = slot->v;
     bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
-    bool cr = vcpu->exit.reason == EXIT_CR_ACCESS;
+    bool shadowing = (vmcs12_proc2(v) & PROC2_VMCS_SHADOWING) != 0;
+    bool register_matters =
+        vcpu->exit.reason == EXIT_CR_ACCESS || vcpu->exit.reason == EXIT_VMREAD || vcpu->exit.reason == EXIT_VMWRITE;
     struct decide_input in = {
         .exit = &vcpu->exit,
         .v = v,
@@ -36,12 +39,12 @@ static enum decision decide(struct vcpu *vcpu)
             bitmap_page(vcpu->nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP),
         .io_bitmap_a = bitmap_page(vcpu->nested, use_io, slot->io_bitmap_a, v->IO_BITMAP_A),
         .io_bitmap_b = bitmap_page(vcpu->nested, use_io, slot->io_bitmap_b, v->IO_BITMAP_B),
+        .vmread_bitmap = bitmap_page(vcpu->nested, shadowing, NULL, v->VMREAD_BITMAP),
+        .vmwrite_bitmap = bitmap_page(vcpu->nested, shadowing, NULL, v->VMWRITE_BITMAP),
         .l0_nmi = !(v->PIN_CONTROLS & PIN_NMI),
     };
-    if (cr) {
+    if (register_matters) {
         in.rsp = vmcs_read(GUEST_RSP);
-        in.cr0 = vmcs_read(GUEST_CR0);
-        in.cr4 = vmcs_read(GUEST_CR4);
         in.narrow = !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L);
     }
     return decide_exit(&in);
@@ -76,47 +79,13 @@ static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
 }
 
-/* Going on with L2 after Nestor dealt with its exit alone. */
-static bool resume_l2(struct vcpu *vcpu)
+bool nested_resume_l2(struct vcpu *vcpu)
 {
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
     prepare_sync_ept02(vcpu->nested, vcpu->nested->current);
     prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
     return true;
-}
-
-/* An EPT violation or misconfiguration under EPT02. True: dealt with; false: vcpu->exit is now L1's. */
-static bool fill_ept02(struct vcpu *vcpu)
-{
-    struct nested *nested = vcpu->nested;
-    struct vmexit *exit = &vcpu->exit;
-    uint64_t eptp12 = nested->current->v->EPT_POINTER;
-    bool violation = exit->reason == EXIT_EPT_VIOLATION;
-    uint64_t access = violation ? exit->qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH) : 0;
-    struct ept12_exit out;
-    for (;;) {
-        switch (ept12_fill(&nested->ept12, eptp12, exit->guest_physical_address, access,
-                           violation ? exit->qualification : 0, &out)) {
-        case EPT12_FILLED:
-            return resume_l2(vcpu);
-        case EPT12_WATCH:
-            if (ept_watch_hit(&vcpu->vm->watch, out.gpa1))
-                count(COUNT_WATCH_FAULTS);
-            break;
-        case EPT12_CARVEOUT:
-            step_begin(vcpu, out.entry);
-            return resume_l2(vcpu);
-        case EPT12_VIOLATION:
-            exit->reason = EXIT_EPT_VIOLATION;
-            exit->qualification = out.qualification;
-            return false;
-        case EPT12_MISCONFIG:
-            exit->reason = EXIT_EPT_MISCONFIG;
-            exit->qualification = 0;
-            return false;
-        }
-    }
 }
 
 static void count_msr_exit(const struct vcpu *vcpu, enum decision decision)
@@ -143,15 +112,21 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     if (reason == EXIT_EPT_VIOLATION || reason == EXIT_EPT_MISCONFIG) {
         if (!(vmcs12_proc2(v) & PROC2_EPT))
             return false; /* EPT01 serves this L2 */
-        if (fill_ept02(vcpu))
-            return true;
-        nested_reflect(vcpu);
+        if (!l2_ept_exit(vcpu))
+            nested_reflect(vcpu);
         return true;
     }
+    if (reason == EXIT_VMFUNC && l2_vmfunc(vcpu))
+        return true;
     if (vcpu->nested->current->bitmaps_suspended && retry_with_fresh_bitmaps(vcpu))
         return true;
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);
+    if (decision == TO_L0 && (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)) {
+        if (!l2_shadow_access(vcpu))
+            nested_reflect(vcpu);
+        return true;
+    }
     if (decision == TO_L0)
         return false;
     take_nmi(vcpu);

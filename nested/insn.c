@@ -78,6 +78,14 @@ static uint32_t read_revision(const struct vcpu *vcpu, gpa_t pointer)
     return revision;
 }
 
+/* A region that VMPTRLD takes: of our format, and a shadow VMCS only where there are such. */
+static bool revision_accepted(const struct vcpu *vcpu, uint32_t revision)
+{
+    if ((revision & VMCS_SHADOW_INDICATOR) && !(vcpu->vm->caps12.proc2.may & PROC2_VMCS_SHADOWING))
+        return false;
+    return (revision & ~VMCS_SHADOW_INDICATOR) == GET(vcpu->vm->caps12.basic, VMX_BASIC_REVISION);
+}
+
 static bool fixed_bits_hold(uint64_t value, uint64_t fixed0, uint64_t fixed1)
 {
     return (value & fixed0) == fixed0 && !(value & ~fixed1);
@@ -164,7 +172,7 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
         insn_fail(vcpu, VMXERR_VMPTRLD_VMXON_POINTER);
         return;
     }
-    if (read_revision(vcpu, pointer) != GET(vcpu->vm->caps12.basic, VMX_BASIC_REVISION)) {
+    if (!revision_accepted(vcpu, read_revision(vcpu, pointer))) {
         insn_fail(vcpu, VMXERR_VMPTRLD_REVISION);
         return;
     }

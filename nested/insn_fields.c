@@ -1,6 +1,7 @@
-/* VMREAD and VMWRITE. */
+/* VMREAD and VMWRITE: of L1 on its current VMCS, and of L2 on the shadow VMCS that L1 gave it. */
 #include "kernel/x86.h"
 #include "nested/insn.h"
+#include "nested/l2_shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
@@ -36,32 +37,30 @@ static unsigned operand_size(void)
     return operand_long_mode() ? 8 : 4;
 }
 
-void insn_exit_vmread(struct vcpu *vcpu)
+/* How an access to a VMCS component ends, for the level that executed the instruction. */
+struct outcome {
+    enum { DONE, FAULTED, FAILED, FAILED_INVALID } kind;
+    uint32_t error; /* of FAILED */
+    struct fault fault;
+};
+
+static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
-    struct vmcs12_slot *current = vcpu->nested->current;
+    struct outcome out = {.kind = DONE};
     struct field_access access;
-    struct fault fault;
-    if (!insn_permitted(vcpu))
-        return;
-    if (!current) {
-        insn_fail_invalid(vcpu);
-        return;
-    }
-    if (!field_decode(vcpu->nested, field_operand(vcpu), &access)) {
-        insn_fail(vcpu, VMXERR_UNSUPPORTED_FIELD);
-        return;
-    }
-    uint64_t value = current->v->field[access.row];
+    if (!slot)
+        return (struct outcome){.kind = FAILED_INVALID};
+    if (!field_decode(vcpu->nested, field_operand(vcpu), &access))
+        return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
+    uint64_t value = slot->v->field[access.row];
     if (access.high)
         value >>= 32;
-    if (info & INSN_INFO_IS_REGISTER) {
+    if (info & INSN_INFO_IS_REGISTER)
         operand_register_write(vcpu, (unsigned)GET(info, INSN_INFO_REG1), value);
-    } else if (!operand_write(vcpu, &value, operand_size(), &fault)) {
-        event_inject(vcpu, &fault);
-        return;
-    }
-    insn_succeed(vcpu);
+    else if (!operand_write(vcpu, &value, operand_size(), &out.fault))
+        out.kind = FAULTED;
+    return out;
 }
 
 static void field_write(struct vmcs12_slot *slot, const struct field_access *access, uint64_t value)
@@ -74,33 +73,78 @@ static void field_write(struct vmcs12_slot *slot, const struct field_access *acc
     slot_set_dirty(slot, access->row);
 }
 
-void insn_exit_vmwrite(struct vcpu *vcpu)
+static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
-    struct vmcs12_slot *current = vcpu->nested->current;
+    struct outcome out = {.kind = DONE};
     struct field_access access;
-    struct fault fault;
     uint64_t value = 0;
-    if (!insn_permitted(vcpu))
-        return;
-    if (!current) {
-        insn_fail_invalid(vcpu);
-        return;
-    }
+    if (!slot)
+        return (struct outcome){.kind = FAILED_INVALID};
     if (info & INSN_INFO_IS_REGISTER) {
         value = operand_register_read(vcpu, (unsigned)GET(info, INSN_INFO_REG1));
-    } else if (!operand_read(vcpu, &value, operand_size(), &fault)) {
-        event_inject(vcpu, &fault);
-        return;
+    } else if (!operand_read(vcpu, &value, operand_size(), &out.fault)) {
+        out.kind = FAULTED;
+        return out;
     }
-    if (!field_decode(vcpu->nested, field_operand(vcpu), &access)) {
-        insn_fail(vcpu, VMXERR_UNSUPPORTED_FIELD);
-        return;
+    if (!field_decode(vcpu->nested, field_operand(vcpu), &access))
+        return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
+    if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
+        return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};
+    field_write(slot, &access, value);
+    return out;
+}
+
+/* Flags, error number or fault as the outcome says; the number goes to L1's current VMCS, which for L2 is the one that
+ * controls it. Current: the VMCS of the level that executed the instruction. */
+static void conclude(struct vcpu *vcpu, const struct outcome *out)
+{
+    switch (out->kind) {
+    case DONE:
+        insn_succeed(vcpu);
+        break;
+    case FAULTED:
+        event_inject(vcpu, &out->fault);
+        break;
+    case FAILED:
+        insn_fail(vcpu, out->error);
+        break;
+    case FAILED_INVALID:
+        insn_fail_invalid(vcpu);
+        break;
     }
-    if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY)) {
-        insn_fail(vcpu, VMXERR_READ_ONLY_FIELD);
+}
+
+void insn_exit_vmread(struct vcpu *vcpu)
+{
+    if (!insn_permitted(vcpu))
         return;
+    struct outcome out = read_field(vcpu, vcpu->nested->current);
+    conclude(vcpu, &out);
+}
+
+void insn_exit_vmwrite(struct vcpu *vcpu)
+{
+    if (!insn_permitted(vcpu))
+        return;
+    struct outcome out = write_field(vcpu, vcpu->nested->current);
+    conclude(vcpu, &out);
+}
+
+/* Privilege comes before everything; the modes in which there is no such instruction do not exit. */
+bool l2_shadow_access(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    gpa_t link = nested->current->v->VMCS_LINK_POINTER;
+    if (operand_cpl() > 0) {
+        event_inject_gp(vcpu, 0);
+        return true;
     }
-    field_write(current, &access, value);
-    insn_succeed(vcpu);
+    struct vmcs12_slot *shadow = link == VMPTR_NONE ? NULL : slot_load(nested, link);
+    vcpu->l2_unmapped = false;
+    struct outcome out = vcpu->exit.reason == EXIT_VMREAD ? read_field(vcpu, shadow) : write_field(vcpu, shadow);
+    if (out.kind == FAULTED && vcpu->l2_unmapped)
+        return false;
+    conclude(vcpu, &out);
+    return true;
 }

@@ -3,6 +3,9 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 
+/* Features that Nestor does for L1 itself, so that vmcs02 has them off. */
+#define PROC2_IN_SOFTWARE (PROC2_PML | PROC2_EPT_VE | PROC2_VMCS_SHADOWING)
+
 #define ENTRY_L0 (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
 #define EXIT_L0 (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
 
@@ -44,7 +47,7 @@ struct merged_controls merge_controls(const struct merge_input *in)
         exit |= EXITC_SAVE_TIMER; /* so that it goes on where it was after an exit that L0 handled */
     out.io = merge_io(in);
     out.proc = merge_proc(in, out.io);
-    out.proc2 = caps_settle(cpu->proc2, vmcs12_proc2(v) | PROC2_EPT | PROC2_VPID);
+    out.proc2 = caps_settle(cpu->proc2, (vmcs12_proc2(v) & ~PROC2_IN_SOFTWARE) | PROC2_EPT | PROC2_VPID);
     out.exit = caps_settle(cpu->exit, exit);
     out.entry = caps_settle(cpu->entry, ENTRY_L0 | (v->ENTRY_CONTROLS & ENTRY_GUEST_64));
     return out;

@@ -6,6 +6,7 @@
 #include "nested/enter.h"
 #include "nested/exit.h"
 #include "nested/insn.h"
+#include "nested/l2_ept.h"
 #include "nested/prepare.h"
 #include "nested/slot.h"
 #include "vmx/run.h"
@@ -31,6 +32,7 @@ static void register_handlers(void)
         .exit_from_l2 = nested_exit_from_l2,
         .entry_failed = nested_late_failure,
         .nmi_to_l1 = nested_nmi_to_l1,
+        .l2_translate = l2_translate,
         .l0_handled_l2 = nested_l0_handled_l2,
     };
 }

@@ -148,14 +148,15 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(PIN_CONTROLS, controls.pin);
     vmcs_write(PROC_CONTROLS, controls.proc);
     vmcs_write(PROC2_CONTROLS, controls.proc2);
+    if (controls.proc2 & PROC2_VMFUNC)
+        vmcs_write(VM_FUNCTION_CONTROLS, 0); /* each VMFUNC exits: nested/l2_ept does it */
     vmcs_write(EXIT_CONTROLS, controls.exit);
     vmcs_write(ENTRY_CONTROLS, controls.entry);
     write_bitmaps(nested, slot, controls.io);
     write_apic_pages(nested, v);
 }
 
-/* EPT02 when L1 uses EPT for this L2, else EPT01 itself. */
-static void write_eptp(struct nested *nested, struct vmcs12_slot *slot)
+void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
     uint64_t eptp = vmcs12_proc2(v) & PROC2_EPT ? ept12_eptp(&nested->ept12, v->EPT_POINTER)
@@ -164,6 +165,7 @@ static void write_eptp(struct nested *nested, struct vmcs12_slot *slot)
         slot->eptp02 = eptp;
         vmcs_write(EPT_POINTER, eptp);
     }
+    prepare_sync_ept02(nested, slot);
 }
 
 void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot)
@@ -245,8 +247,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         prepare_restore_bitmaps(nested, slot);
     slot->bitmaps_suspended = false;
     write_vpid(nested, v);
-    write_eptp(nested, slot);
-    prepare_sync_ept02(nested, slot);
+    prepare_eptp(nested, slot);
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
     write_pdptes(vcpu, v);
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */

@@ -25,6 +25,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
 void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2);
 /* Fills the lists of rows and the rows offered. Current: any VMCS. */
 void prepare_init(struct nested *nested);
+/* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */
+void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
 /* Executes the INVEPT that changes of EPT02 asked for. Current: vmcs02. */
 void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot);
 

@@ -2,31 +2,48 @@
 
 #include "kernel/msr.h"
 #include "kernel/panic.h"
+#include "kernel/string.h"
 #include "kernel/x86.h"
+#include "vmx/run.h"
 #include "vmx/vcpu.h"
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_EDX_PAGES_1G BIT(26)
 
+/* Where an address that the current guest means as physical lies in L1's memory. False: L2's is not mapped by L1, and
+ * the hook has made an exit for L1 of it. */
+static bool to_gpa1(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
+{
+    return !vcpu->in_l2 || nested_hooks.l2_translate(vcpu, gpa, access, walk);
+}
+
 static bool memory_read(void *context, gpa_t gpa, void *value, unsigned size)
 {
-    return gmem_read(context, gpa, value, size);
+    struct vcpu *vcpu = context;
+    if (!to_gpa1(vcpu, &gpa, GVA_READ, true)) {
+        memset(value, 0, size);
+        return false;
+    }
+    return gmem_read(&vcpu->vm->gmem, gpa, value, size);
 }
 
 /* The entry alone, or the aligned word that holds a 4-byte entry and its neighbour. An update of what is no RAM is
  * lost, as on the bus; the walk need not come again for it. */
 static bool memory_cas(void *context, gpa_t gpa, uint64_t old, uint64_t value, unsigned size)
 {
+    struct vcpu *vcpu = context;
+    if (!to_gpa1(vcpu, &gpa, GVA_WRITE, true))
+        return true;
     gpa_t word = ALIGN_DOWN(gpa, 8);
     unsigned shift = (unsigned)(gpa - word) * 8;
     uint64_t entry = size == 8 ? ~0ull : BITS(31, 0) << shift;
     uint64_t now;
 
-    if (!gmem_read(context, word, &now, sizeof now))
+    if (!gmem_read(&vcpu->vm->gmem, word, &now, sizeof now))
         return true;
     if (((now & entry) >> shift) != old)
         return false;
-    return gmem_cas64(context, word, now, (now & ~entry) | value << shift);
+    return gmem_cas64(&vcpu->vm->gmem, word, now, (now & ~entry) | value << shift);
 }
 
 static bool cpu_has_1g_pages(void)
@@ -81,7 +98,7 @@ struct pieces {
 static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t access, struct pieces *pieces,
                         struct fault *fault)
 {
-    const struct gva_memory memory = {memory_read, memory_cas, &vcpu->vm->gmem};
+    const struct gva_memory memory = {memory_read, memory_cas, vcpu};
     unsigned first = (unsigned)MIN(len, PAGE_SIZE - (gva & PAGE_MASK));
     struct paging_state state;
 
@@ -91,7 +108,9 @@ static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t acc
     pieces->len[1] = len - first;
     pieces->gpa[1] = 0;
     return gva_walk(&state, &memory, gva, access, &pieces->gpa[0], fault) &&
-           (first == len || gva_walk(&state, &memory, gva + first, access, &pieces->gpa[1], fault));
+           (first == len || gva_walk(&state, &memory, gva + first, access, &pieces->gpa[1], fault)) &&
+           to_gpa1(vcpu, &pieces->gpa[0], access, false) &&
+           (first == len || to_gpa1(vcpu, &pieces->gpa[1], access, false));
 }
 
 bool gva_read_as(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, uint32_t access, struct fault *fault)

@@ -63,6 +63,7 @@ struct vcpu {
     hpa_t vmcs01;
     bool vmcs01_launched; /* kept here while vmcs02 is current */
     struct vmexit exit;
+    bool l2_unmapped; /* nested_hooks.l2_translate() found an exit for L1 */
     /* The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
     uint32_t inject_info, inject_error_code, inject_length;
     uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */

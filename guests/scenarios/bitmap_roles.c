@@ -180,12 +180,45 @@ static void also_l2_stack(void)
 }
 
 /* An emulated CPU without these flags lets its own updates of page tables pass EPT's rights: nobody can trace them. */
+static volatile uint64_t l2_basic;
+
+static void l2_read_basic(void)
+{
+    l2_basic = cpu_rdmsr(IA32_VMX_BASIC);
+}
+
+static void check_basic(struct vm *vm)
+{
+    vm_set_code(vm, l2_read_basic);
+    l2_basic = 0;
+    EXPECT_DONE(vm);
+    CHECK_EQ(l2_basic, cpu_rdmsr(IA32_VMX_BASIC));
+}
+
+/* What a hypervisor below L1 keeps for itself stays kept, however L1 changes its page or its pointer: L2 reads an MSR
+ * of VMX as L1 does. */
+static void keeps_lower_bits(void)
+{
+    struct vm vm;
+    uint8_t *other = page_alloc();
+
+    start(&vm);
+    check_basic(&vm);
+    msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
+    check_basic(&vm);
+    msr_bit_clear(vm.msr_bitmap, MSR, MSR_READ);
+    check_basic(&vm);
+    vmx_set(MSR_BITMAP, (uint64_t)other);
+    check_basic(&vm);
+}
+
 static const char *without_accessed_dirty(void)
 {
     return !without_ept() && (vmx_ept_vpid_cap() & EPT_CAP_AD) ? NULL : "no EPT accessed and dirty flags";
 }
 
 const struct scenario bitmap_roles_scenarios[] = {
+    {"bitmap-keeps-lower-bits", keeps_lower_bits, NULL},
     {"bitmap-beyond-ram", beyond_ram, NULL},
     {"bitmap-page-reused", page_reused, NULL},
     {"bitmap-also-io-bitmap", also_io_bitmap, NULL},

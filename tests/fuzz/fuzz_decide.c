@@ -35,8 +35,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input.io_bitmap_b = page_take(&in, 2);
     input.vmread_bitmap = page_take(&in, 3);
     input.vmwrite_bitmap = page_take(&in, 4);
-    input.cr0 = fuzz_take_64(&in);
-    input.cr4 = fuzz_take_64(&in);
     input.rsp = fuzz_take_64(&in);
     input.l0_nmi = fuzz_take_8(&in) & 1;
     fuzz_take(&in, regs, sizeof regs);

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     memcpy(memory, in.data, memory_size);
 
-    walk = ept12_walk(&gmem, &rules, eptp12, gpa2, access);
+    walk = ept12_walk(&gmem, &rules, eptp12, gpa2, access, false);
     FUZZ_CHECK(memcmp(memory, in.data, memory_size) == 0); /* without EPTP_AD nothing is written */
     FUZZ_CHECK(walk.kind <= EPT12_WALK_MISCONFIG);
     FUZZ_CHECK((walk.permissions & ~(EPT_R | EPT_W | EPT_X)) == 0);
@@ -60,11 +60,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK((walk.gpa1 & PAGE_MASK) == (gpa2 & PAGE_MASK) && walk.gpa1 >> rules.address_bits == 0);
         FUZZ_CHECK(walk.memtype <= 6 && walk.memtype != 2 && walk.memtype != 3);
         /* Less access is granted as well, and leads to the same place. */
-        other = ept12_walk(&gmem, &rules, eptp12, gpa2, access & (access - 1));
+        other = ept12_walk(&gmem, &rules, eptp12, gpa2, access & (access - 1), false);
         FUZZ_CHECK(other.kind == EPT12_WALK_OK && other.gpa1 == walk.gpa1);
     }
     /* Setting flags may change what a table that maps itself says; it must end. */
-    other = ept12_walk(&gmem, &rules, eptp12 | EPTP_AD, gpa2, access);
+    other = ept12_walk(&gmem, &rules, eptp12 | EPTP_AD, gpa2, access, false);
     FUZZ_CHECK(walk.kind == EPT12_WALK_OK || other.kind == walk.kind);
     return 0;
 }

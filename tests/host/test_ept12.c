@@ -126,7 +126,7 @@ static enum ept12_result fill(gpa_t gpa2, uint64_t access)
 {
     struct ept12_exit out;
 
-    return ept12_fill(&e, eptp12, gpa2, access, access, &out);
+    return ept12_fill(&e, eptp12, gpa2, access, access, false, &out);
 }
 
 static struct ept_leaf leaf02(gpa_t gpa2)
@@ -248,7 +248,7 @@ static void test_walk_against_reference(void **state)
             gpa_t gpa2 = random_gpa2();
             unsigned access = (unsigned)(host_random() % 8);
             struct expectation x = reference_walk(gpa2, access);
-            struct ept12_walk walk = ept12_walk(&gmem, &rules, eptp12, gpa2, access);
+            struct ept12_walk walk = ept12_walk(&gmem, &rules, eptp12, gpa2, access, false);
             assert_int_equal(walk.kind, x.kind);
             assert_int_equal(walk.level, x.level);
             seen[x.kind]++;
@@ -348,23 +348,23 @@ static void test_violation_qualification(void **state)
 
     (void)state;
     /* Nothing there: no permission at all. */
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1000, READ, READ | kept | 0x38, &out), EPT12_VIOLATION);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x1000, READ, READ | kept | 0x38, false, &out), EPT12_VIOLATION);
     assert_int_equal(out.qualification, READ | kept);
     /* The AND along the walk, not the leaf alone. */
     map12_at(0x1000, 1, 0x5000 | RWX_WB, EPT_R | EPT_X);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1000, WRITE, WRITE | EPT_QUAL_GLA_VALID, &out), EPT12_VIOLATION);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x1000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT12_VIOLATION);
     assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_ALLOWED_READ | EPT_QUAL_ALLOWED_EXEC);
     map12(0x200000000, 0x6000, EPT_R | PUT(6, EPT_MEMTYPE));
-    assert_int_equal(ept12_fill(&e, eptp12, 0x200000000, READ | WRITE, READ | WRITE | BITS(11, 9), &out),
+    assert_int_equal(ept12_fill(&e, eptp12, 0x200000000, READ | WRITE, READ | WRITE | BITS(11, 9), false, &out),
                      EPT12_VIOLATION);
     assert_int_equal(out.qualification, READ | WRITE | EPT_QUAL_ALLOWED_READ);
     /* A page walk counts as read and write if L1 has A/D flags on. */
-    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, &out), EPT12_VIOLATION);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT12_VIOLATION);
     assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID);
     eptp12 |= EPTP_AD;
-    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, &out), EPT12_VIOLATION);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT12_VIOLATION);
     assert_int_equal(out.qualification, READ | WRITE | EPT_QUAL_GLA_VALID);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, &out),
+    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, false, &out),
                      EPT12_VIOLATION);
     assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
     eptp12 &= ~EPTP_AD;
@@ -508,7 +508,7 @@ static void test_carveout(void **state)
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
     assert_int_equal(leaf02(0x1234).hpa, ept01.ones_page + 0x234);
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1008, WRITE, WRITE, &out), EPT12_CARVEOUT);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x1008, WRITE, WRITE, false, &out), EPT12_CARVEOUT);
     assert_int_equal(out.gpa1, CARVEOUT + 0x3008);
     assert_int_equal(*out.entry & (EPT_ADDRESS | EPT_RWX), ept01.ones_page | EPT_R | EPT_X);
     *out.entry |= EPT_W;
@@ -680,7 +680,7 @@ static void test_traced_page_has_no_w(void **state)
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1abc, WRITE, WRITE, &out), EPT12_WATCH);
+    assert_int_equal(ept12_fill(&e, eptp12, 0x1abc, WRITE, WRITE, false, &out), EPT12_WATCH);
     assert_int_equal(out.gpa1, 0x5abc);
     assert_true(ept_watch_hit(&watch, out.gpa1));
     assert_int_equal(fill(0x1abc, WRITE), EPT12_FILLED);
@@ -793,7 +793,7 @@ static enum ept12_result access_l2(gpa_t gpa2, unsigned access)
         enum ept12_result result;
         if (leaf.level && (leaf.permissions & access) == access)
             return EPT12_FILLED;
-        result = ept12_fill(&e, eptp12, gpa2, access, access, &out);
+        result = ept12_fill(&e, eptp12, gpa2, access, access, false, &out);
         if (result == EPT12_WATCH)
             assert_true(ept_watch_hit(&watch, out.gpa1));
         else if (result != EPT12_FILLED)
@@ -860,7 +860,7 @@ static void *store_again_and_again(void *unused)
     struct ept12_exit out;
 
     while (!stop)
-        (void)ept12_fill(&e, eptp12, 0x1000, WRITE, WRITE, &out);
+        (void)ept12_fill(&e, eptp12, 0x1000, WRITE, WRITE, false, &out);
     return unused;
 }
 
@@ -904,7 +904,7 @@ static void test_table_that_leads_to_itself(void **state)
     *entry = table | EPT_RWX;
     eptp12 |= EPTP_AD;
     *entry |= PUT(MEMTYPE_UC, EPT_MEMTYPE); /* as a leaf */
-    assert_int_equal(ept12_walk(&gmem, &rules, eptp12, 0, EPT_R).kind, EPT12_WALK_RACED);
+    assert_int_equal(ept12_walk(&gmem, &rules, eptp12, 0, EPT_R, false).kind, EPT12_WALK_RACED);
     assert_int_equal(*entry & (EPT_A | EPT_D), EPT_A);
     assert_int_equal(fill(0, READ), EPT12_FILLED);
     assert_int_equal(leaf02(0).hpa, table);

@@ -8,6 +8,7 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "vmx/operand.h"
+#include "vmx/run.h"
 #include "vmx/vcpu.h"
 
 #define MEMORY_SIZE 0x10000u
@@ -26,6 +27,7 @@
 #define AR_CODE_X (AR_P | AR_S | AR_DB | 9)
 
 uint64_t fake_vmcs[0x8000];
+struct nested_hooks nested_hooks; /* asked only while L2 runs */
 static struct vm vm;
 static struct vcpu vcpu = {.vm = &vm};
 static unsigned writes_dropped;
