@@ -52,6 +52,7 @@ leave_long_mode:
         mov esp, legacy_main_stack
         mov eax, cr0
         and eax, ~CR0_PG
+        xor eax, [legacy_control + 20]
         mov cr0, eax
         mov ecx, MSR_EFER
         xor edx, edx

@@ -49,6 +49,7 @@ _Static_assert(sizeof(struct tss16) == 44, "16-bit TSS");
 struct legacy_control {
     uint32_t cr0, cr3, cr4, efer;
     uint32_t entry; /* 32-bit code, called with a flat stack */
+    uint32_t flip;  /* bits of CR0 that change with PG when paging goes off */
 };
 extern struct legacy_control legacy_control;
 

@@ -43,6 +43,7 @@ extern const struct scenario l1_register_scenarios[];
 extern const struct scenario l1_event_scenarios[];
 extern const struct scenario l1_io_scenarios[];
 extern const struct scenario l1_memory_scenarios[];
+extern const struct scenario l1_mode_scenarios[];
 
 /* Reasons to skip. */
 const char *without_ept(void);
