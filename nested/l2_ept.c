@@ -1,0 +1,169 @@
+#include "nested/l2_ept.h"
+
+#include "kernel/x86.h"
+#include "nested/check.h"
+#include "nested/exit.h"
+#include "nested/nested.h"
+#include "nested/prepare.h"
+#include "vmx/event.h"
+#include "vmx/run.h"
+#include "vmx/step.h"
+
+#define VMFUNC_EPTP_SWITCHING 0u
+#define EPTP_LIST_ENTRIES 512u
+#define PML_ENTRIES 512u
+
+/* SDM 3C 26.5.7.2, table "Format of the Virtualization-Exception Information Area" */
+struct ve_info {
+    uint32_t reason;
+    uint32_t busy; /* all-ones from the moment the area is written until L2 clears it */
+    uint64_t qualification, guest_linear_address, guest_physical_address;
+    uint16_t eptp_index;
+};
+#define VE_INFO_SIZE 34
+
+static bool pml_on(const struct vmcs12 *v)
+{
+    return (vmcs12_proc2(v) & PROC2_PML) != 0;
+}
+
+/* EPT02 has W only where EPT12's D flag is set, so each flag that gets set comes this way. SDM 3C 29.3.6 */
+static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v)
+{
+    uint64_t page = ALIGN_DOWN(vcpu->exit.guest_physical_address, PAGE_SIZE);
+    gmem_write(&vcpu->vm->gmem, v->PML_ADDRESS + 8 * v->PML_INDEX, &page, sizeof(page));
+    v->PML_INDEX = (uint16_t)(v->PML_INDEX - 1);
+}
+
+/* Whether a violation becomes an exception of L2 instead of L1's exit. SDM 3C 26.5.7.1 "Convertible EPT Violations" */
+static bool ve_convertible(const struct vcpu *vcpu, const struct vmcs12 *v, bool suppressed)
+{
+    uint32_t busy;
+    if (!(vmcs12_proc2(v) & PROC2_EPT_VE) || suppressed || !(vmcs_read(GUEST_CR0) & CR0_PE) ||
+        (vcpu->exit.idt_vectoring_info & INTR_VALID))
+        return false;
+    gmem_read(&vcpu->vm->gmem, v->VE_INFO_ADDRESS + offsetof(struct ve_info, busy), &busy, sizeof(busy));
+    return busy == 0;
+}
+
+/* Fills L1's information area and raises #VE in L2. True: L2 goes on; false: L1 intercepts #VE, vcpu->exit says so. */
+static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
+{
+    struct vmexit *exit = &vcpu->exit;
+    const struct ve_info info = {
+        .reason = EXIT_EPT_VIOLATION,
+        .busy = ~0u,
+        .qualification = exit->qualification,
+        .guest_linear_address = exit->guest_linear_address,
+        .guest_physical_address = exit->guest_physical_address,
+        .eptp_index = (uint16_t)v->EPTP_INDEX,
+    };
+    gmem_write(&vcpu->vm->gmem, v->VE_INFO_ADDRESS, &info, VE_INFO_SIZE);
+    if (v->EXCEPTION_BITMAP & BIT(VECTOR_VE)) {
+        exit->reason = EXIT_EXCEPTION_NMI;
+        exit->interruption_info = (uint32_t)(INTR_VALID | PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | VECTOR_VE);
+        exit->qualification = 0;
+        return false;
+    }
+    event_restore_nmi_blocking(vcpu);
+    event_inject_fault(vcpu, VECTOR_VE, 0);
+    return true;
+}
+
+static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept12_exit *out)
+{
+    vcpu->exit.reason = EXIT_EPT_VIOLATION;
+    vcpu->exit.qualification = out->qualification;
+    return ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
+}
+
+static bool exit_of_l1(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
+{
+    vcpu->exit.reason = reason;
+    vcpu->exit.qualification = qualification;
+    return false;
+}
+
+bool l2_ept_exit(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    struct vmcs12 *v = nested->current->v;
+    const struct vmexit *exit = &vcpu->exit;
+    uint64_t hardware = exit->reason == EXIT_EPT_VIOLATION ? exit->qualification : 0;
+    uint64_t access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
+    struct ept12_exit out;
+    for (;;) {
+        bool log_full = pml_on(v) && v->PML_INDEX >= PML_ENTRIES;
+        enum ept12_result result =
+            ept12_fill(&nested->ept12, v->EPT_POINTER, exit->guest_physical_address, access, hardware, log_full, &out);
+        if (out.dirtied && pml_on(v))
+            pml_log(vcpu, v);
+        switch (result) {
+        case EPT12_FILLED:
+            return nested_resume_l2(vcpu);
+        case EPT12_WATCH:
+            if (ept_watch_hit(&vcpu->vm->watch, out.gpa1))
+                count(COUNT_WATCH_FAULTS);
+            break;
+        case EPT12_CARVEOUT:
+            step_begin(vcpu, out.entry);
+            return nested_resume_l2(vcpu);
+        case EPT12_VIOLATION:
+            return violation_of_l1(vcpu, v, &out);
+        case EPT12_MISCONFIG:
+            return exit_of_l1(vcpu, EXIT_EPT_MISCONFIG, 0);
+        case EPT12_LOG_FULL:
+            return exit_of_l1(vcpu, EXIT_PML_FULL, hardware & EPT_QUAL_NMI_UNBLOCKING);
+        }
+    }
+}
+
+/* The EPTP that L2 asks for, or false when the processor would exit instead. */
+static bool requested_eptp(const struct vcpu *vcpu, const struct vmcs12 *v, uint64_t *eptp)
+{
+    uint32_t function = (uint32_t)vcpu->regs[RAX], index = (uint32_t)vcpu->regs[RCX];
+    if (function != VMFUNC_EPTP_SWITCHING || !(v->VM_FUNCTION_CONTROLS & BIT(VMFUNC_EPTP_SWITCHING)) ||
+        index >= EPTP_LIST_ENTRIES)
+        return false;
+    gmem_read(&vcpu->vm->gmem, v->EPTP_LIST_ADDRESS + 8 * index, eptp, sizeof(*eptp));
+    return check_eptp(&vcpu->vm->caps12, *eptp);
+}
+
+bool l2_vmfunc(struct vcpu *vcpu)
+{
+    struct nested *nested = vcpu->nested;
+    struct vmcs12 *v = nested->current->v;
+    uint64_t eptp;
+    if (!requested_eptp(vcpu, v, &eptp))
+        return false;
+    v->EPT_POINTER = eptp;
+    if (vmcs12_proc2(v) & PROC2_EPT_VE)
+        v->EPTP_INDEX = (uint16_t)vcpu->regs[RCX];
+    prepare_eptp(nested, nested->current);
+    vcpu_skip_instruction(vcpu);
+    return true;
+}
+
+bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
+{
+    struct ept12 *ept12 = &vcpu->nested->ept12;
+    struct vmcs12 *v = vcpu->nested->current->v;
+    uint64_t rights = access & GVA_WRITE ? EPT_R | EPT_W : EPT_R;
+    if (!(vmcs12_proc2(v) & PROC2_EPT))
+        return true;
+    struct ept12_walk found = ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, *gpa, rights, false);
+    if (found.sets_dirty && pml_on(v) && v->PML_INDEX < PML_ENTRIES)
+        pml_log(vcpu, v);
+    if (found.kind == EPT12_WALK_OK) {
+        *gpa = found.gpa1;
+        return true;
+    }
+    vcpu->l2_unmapped = true;
+    vcpu->exit.reason = found.kind == EPT12_WALK_MISCONFIG ? EXIT_EPT_MISCONFIG : EXIT_EPT_VIOLATION;
+    vcpu->exit.guest_physical_address = *gpa;
+    vcpu->exit.qualification =
+        found.kind == EPT12_WALK_MISCONFIG
+            ? 0
+            : rights | PUT(found.permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID | (walk ? 0 : EPT_QUAL_NOT_WALK);
+    return false;
+}

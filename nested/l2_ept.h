@@ -1,0 +1,18 @@
+/* L2's exits that EPT is behind: filling EPT02, L1's page-modification log and virtualization exceptions, VMFUNC.
+ * Current: vmcs02, L2 has exited.
+ * nested/exit calls it before the decision table. */
+#ifndef NESTED_L2_EPT_H
+#define NESTED_L2_EPT_H
+
+#include "vmx/vcpu.h"
+
+/* An EPT violation or misconfiguration under EPT02. True: dealt with, L2 goes on; false: vcpu->exit is now what L1 must
+ * see. */
+bool l2_ept_exit(struct vcpu *vcpu);
+/* VMFUNC of L2: EPTP switching among L1's EPTPs (SDM 3C 26.5.6.3). True: done; false: L1's exit. */
+bool l2_vmfunc(struct vcpu *vcpu);
+
+/* The hook l2_translate of vmx/run.h. */
+bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk);
+
+#endif
