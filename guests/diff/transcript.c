@@ -55,6 +55,16 @@ void tr_note(const char *name, uint64_t value)
         print(" (%s=%lx)", name, value);
 }
 
+void tr_note_bytes(const uint8_t *bytes, unsigned count)
+{
+    if (!verbose)
+        return;
+    print(" (code=");
+    for (unsigned i = 0; i < count; i++)
+        print("%02x", bytes[i]);
+    print(")");
+}
+
 bool tr_verbose(void)
 {
     return verbose;

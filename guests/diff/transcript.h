@@ -13,6 +13,8 @@ void tr(const char *name, uint64_t value);
 void tr_list(const char *name, const uint64_t *values, unsigned count);
 /* What led to the line, for the reader: not compared. */
 void tr_note(const char *name, uint64_t value);
+/* Bytes, as a remark too. */
+void tr_note_bytes(const uint8_t *bytes, unsigned count);
 bool tr_verbose(void);
 uint64_t tr_end(void);
 

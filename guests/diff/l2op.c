@@ -1,0 +1,308 @@
+#include "guests/diff/l2op.h"
+
+#include "guests/diff/arena.h"
+#include "guests/diff/enter.h"
+#include "guests/diff/exceptions.h"
+#include "guests/diff/exit_info.h"
+#include "guests/diff/l1_state.h"
+#include "guests/diff/lists.h"
+#include "guests/diff/mutate.h"
+#include "guests/diff/rand.h"
+#include "guests/diff/snippet.h"
+#include "guests/diff/transcript.h"
+#include "guests/lib/check.h"
+#include "guests/lib/mem.h"
+#include "guests/lib/paging.h"
+#include "guests/lib/vm.h"
+
+#define GUESTS 2
+#define EXITS_MAX 10
+#define DR6_RESET 0xffff0ff0ull
+
+/* The L2s that a block switches between. */
+static struct guest {
+    struct l2 l2;
+    struct l2_config config;
+    struct image base;
+} guests[GUESTS];
+
+static struct operation {
+    struct guest *guest;
+    struct image wanted;
+    struct mutation mutation;
+    struct snippet snippet;
+    uint64_t regs[16];
+    struct exit_info exit;
+} op;
+
+void l2op_init(void)
+{
+    for (unsigned i = 0; i < GUESTS; i++)
+        l2_init(&guests[i].l2);
+}
+
+static void fill_random(uint8_t *page, unsigned density)
+{
+    uint64_t *quads = (uint64_t *)page;
+
+    for (unsigned i = 0; i < PAGE_SIZE / sizeof(*quads); i++)
+        quads[i] = density == 0 ? 0 : density == 1 ? rand_next() & rand_next() & rand_next() : rand_next();
+}
+
+void l2op_begin(void)
+{
+    arena_reset();
+    fill_random(l1_pages.msr_bitmap, rand_below(3));
+    fill_random(l1_pages.io_bitmap_a, rand_below(2));
+    fill_random(l1_pages.io_bitmap_b, rand_below(2));
+    memset(l1_pages.virtual_apic, 0, PAGE_SIZE);
+    for (unsigned i = 0; i < GUESTS; i++) {
+        struct guest *guest = &guests[i];
+        guest->config = base_config_pick();
+        base_build(&guest->config, &guest->base);
+        mutate_mix_controls(&guest->base);
+        tr_note(mode_name(guest->config.mode), guest->base.f[F_PROC2_CONTROLS]);
+        memset(guest->l2.valid, 0, sizeof(guest->l2.valid));
+        l2_clear(&guest->l2);
+    }
+}
+
+static void note_mutation(void)
+{
+    for (unsigned i = 0; i < op.mutation.count && tr_verbose(); i++)
+        tr_note(fields[op.mutation.index[i]].name, op.wanted.f[op.mutation.index[i]]);
+    tr_note(mode_name(op.guest->config.mode), op.guest->config.ept);
+    tr_note_bytes(op.snippet.bytes, op.snippet.length);
+}
+
+static void place_snippet(void)
+{
+    snippet_make(&op.snippet, op.guest->config.mode);
+    arena_restore(PAGE_CODE, 0, SNIPPET_MAX);
+    memcpy(arena_at(AT(PAGE_CODE)), op.snippet.bytes, op.snippet.length);
+    snippet_registers(op.regs);
+}
+
+static void vary_ept(void)
+{
+    static const uint8_t rights[] = {7, 7, 7, 7, 5, 1, 3, 0, 4, 2, 6};
+    uint64_t *leaf = arena_ept_leaf(PAGE_SPECIAL);
+    uint64_t entry = ((uint64_t)arena_at(AT(PAGE_SPECIAL))) | EPT_WB | RAND_PICK(rights);
+    struct inv_descriptor all = {0, 0};
+
+    if (rand_chance(1, 8))
+        entry ^= PUT(rand_below(8), EPT_MEMORY_TYPE);
+    if (rand_chance(1, 16))
+        entry |= BIT(caps.physical_bits + rand_below(52 - caps.physical_bits));
+    *leaf = entry;
+    tr_note("ept", entry);
+    if (caps.ept_vpid & EPT_CAP_INVEPT_ALL)
+        REQUIRE_EQ(vmx_invept(2, &all), 0);
+}
+
+static void prepare(void)
+{
+    op.guest = &guests[rand_below(GUESTS)];
+    memcpy(&op.wanted, &op.guest->base, sizeof(op.wanted));
+    mutate(&op.mutation, &op.wanted);
+    exceptions_remove(&op.wanted, &op.guest->base);
+    place_snippet();
+    if (op.guest->config.ept && rand_chance(1, 8))
+        vary_ept();
+    l2_load(&op.guest->l2);
+    l2_write(&op.guest->l2, &op.wanted);
+}
+
+/* Fields that an exit always saves and most operations change. */
+static void report_hot_state(void)
+{
+    static const uint16_t hot[] = {F_GUEST_RIP, F_GUEST_RSP, F_GUEST_RFLAGS};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(hot); i++)
+        tr(fields[hot[i]].name + sizeof("GUEST_") - 1, l2_read(&op.guest->l2, hot[i]));
+}
+
+static void report_range(unsigned first, unsigned last)
+{
+    for (unsigned i = first; i <= last; i++)
+        if (fields[i].offered)
+            tr(fields[i].name + sizeof("GUEST_") - 1, l2_read(&op.guest->l2, i));
+}
+
+static void report_field(unsigned index)
+{
+    report_range(index, index);
+}
+
+static void report_touched(void)
+{
+    uint64_t touches = op.snippet.touches;
+
+    if (op.guest->config.mode == MODE_V86)
+        touches |= TOUCH_SEGMENTS;
+    if (touches & TOUCH_SEGMENTS) {
+        report_range(F_GUEST_ES_SELECTOR, F_GUEST_TR_SELECTOR);
+        report_range(F_GUEST_ES_BASE, F_GUEST_TR_BASE);
+        report_range(F_GUEST_ES_LIMIT, F_GUEST_TR_LIMIT);
+        report_range(F_GUEST_ES_AR_BYTES, F_GUEST_TR_AR_BYTES);
+    }
+    if (touches & TOUCH_TABLES) {
+        report_range(F_GUEST_GDTR_LIMIT, F_GUEST_IDTR_LIMIT);
+        report_range(F_GUEST_GDTR_BASE, F_GUEST_IDTR_BASE);
+    }
+    if (touches & TOUCH_MSRS) {
+        report_range(F_GUEST_PAT, F_GUEST_EFER);
+        report_field(F_GUEST_SYSENTER_CS);
+        report_range(F_GUEST_SYSENTER_ESP, F_GUEST_SYSENTER_EIP);
+    }
+    if (touches & TOUCH_DEBUG)
+        report_field(F_GUEST_DR7);
+}
+
+/* At the end of an operation: what changes often, what was mutated, what the code may have changed, and a sample. */
+static void report_state(void)
+{
+    static const uint16_t often[] = {F_GUEST_CR0,
+                                     F_GUEST_CR3,
+                                     F_GUEST_CR4,
+                                     F_GUEST_INTERRUPTIBILITY,
+                                     F_GUEST_ACTIVITY_STATE,
+                                     F_GUEST_PENDING_DEBUG,
+                                     F_GUEST_CS_SELECTOR,
+                                     F_GUEST_CS_AR_BYTES,
+                                     F_GUEST_CS_BASE,
+                                     F_GUEST_CS_LIMIT,
+                                     F_GUEST_SS_SELECTOR,
+                                     F_GUEST_SS_AR_BYTES,
+                                     F_GUEST_SS_BASE,
+                                     F_GUEST_SS_LIMIT,
+                                     F_ENTRY_CONTROLS,
+                                     F_ENTRY_INTERRUPTION_INFO,
+                                     F_GUEST_EFER};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(often); i++)
+        tr(fields[often[i]].name, l2_read(&op.guest->l2, often[i]));
+    for (unsigned i = 0; i < op.mutation.count; i++)
+        if (field_area(op.mutation.index[i]) == AREA_GUEST)
+            report_field(op.mutation.index[i]);
+    report_touched();
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned index = rand_below(F_COUNT);
+        if (field_area(index) == AREA_GUEST && fields[index].offered)
+            tr(fields[index].name, l2_read(&op.guest->l2, index));
+    }
+}
+
+static void report_memory(void)
+{
+    static const struct {
+        uint8_t page;
+        uint16_t offset, size;
+    } watched[] = {
+        {PAGE_DATA, 0, 0x180}, {PAGE_SPECIAL, 0, 0x80}, {PAGE_STACK, 0x7c0, 0x60}, {PAGE_STACK, 0xec0, 0x40}};
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(watched); i++) {
+        const uint64_t *p = arena_at(AT(watched[i].page) + watched[i].offset);
+        for (unsigned n = watched[i].size / 8; n; n--)
+            sum = (sum ^ *p++) * 0x100000001b3ull + (sum >> 40);
+        arena_restore(watched[i].page, watched[i].offset, watched[i].size);
+    }
+    tr("memory", sum);
+}
+
+static uint64_t enter(bool resume, int *failed)
+{
+    uint64_t cr2;
+
+    asm volatile("mov %0, %%cr2; mov %1, %%dr6" : : "r"(0ull), "r"(DR6_RESET));
+    *failed = diff_enter(op.regs, resume);
+    asm volatile("mov %%cr2, %0" : "=r"(cr2));
+    return cr2;
+}
+
+/* One entry; true when L2 may go on after it. */
+static bool enter_once(void)
+{
+    struct l2 *l2 = &op.guest->l2;
+    bool resume = rand_chance(1, 32) ? !l2->launched : l2->launched;
+    uint64_t cr2, dr6;
+    int failed;
+
+    cr2 = enter(resume, &failed);
+    if (failed) {
+        tr("fail", (uint64_t)failed);
+        if (failed == 2)
+            tr("error", vmx_get(VM_INSTRUCTION_ERROR));
+        return false;
+    }
+    exit_info_report(l2, &op.exit);
+    if (op.exit.reason & EXIT_REASON_ENTRY_FAILURE)
+        return false;
+    l2->launched = true;
+    if (op.exit.reason == EXIT_PREEMPTION_TIMER)
+        return false; /* when it fires is a matter of time */
+    asm volatile("mov %%dr6, %0" : "=r"(dr6));
+    tr("cr2", cr2);
+    tr("dr6", dr6);
+    tr_list("r", op.regs, 16);
+    report_hot_state();
+    return exit_info_is_instruction(&op.exit);
+}
+
+static void step_over(void)
+{
+    struct l2 *l2 = &op.guest->l2;
+    uint64_t rip = l2->known.f[F_GUEST_RIP] + op.exit.length;
+
+    vmx_set(GUEST_RIP, rip);
+    l2->known.f[F_GUEST_RIP] = rip;
+    if (op.exit.reason == EXIT_CPUID)
+        op.regs[RBX] = AT(PAGE_DATA) + 0x40;
+}
+
+static void finish(void)
+{
+    bool entered = !(op.exit.reason & EXIT_REASON_ENTRY_FAILURE);
+
+    if (op.exit.reason != EXIT_PREEMPTION_TIMER)
+        report_state();
+    report_memory();
+    if (op.mutation.host)
+        l1_state_report();
+    if (op.mutation.lists && entered)
+        lists_report((unsigned)op.wanted.f[F_EXIT_MSR_STORE_COUNT]);
+    tr("exit_rsp", exit_rsp);
+    tr("exit_flags", exit_rflags);
+    tr("exit_point", exit_point);
+    l1_state_restore();
+}
+
+unsigned l2op_run(void)
+{
+    unsigned entries = 0;
+
+    tr_line("l2");
+    prepare();
+    note_mutation();
+    op.exit.reason = UINT32_MAX;
+    do {
+        if (entries)
+            tr_line("l2 again");
+        entries++;
+        if (!enter_once())
+            break;
+        step_over();
+    } while (entries < EXITS_MAX);
+    if (op.exit.reason != UINT32_MAX)
+        finish();
+    return entries;
+}
+
+void l2op_end(void)
+{
+    tr_line("memory");
+    for (unsigned i = 0; i < ARENA_PAGES; i++)
+        tr("page", arena_hash(i));
+    tr("ept", *arena_ept_leaf(PAGE_SPECIAL));
+}

@@ -1,0 +1,14 @@
+/* The three MSR lists: entries that work, and for the list of VM entry some that do not (an exit's would end L1).
+ * After base_init(). Each gives the count of entries. */
+#ifndef GUESTS_DIFF_LISTS_H
+#define GUESTS_DIFF_LISTS_H
+
+#include "kernel/base.h"
+
+unsigned lists_fill_entry_load(void);
+unsigned lists_fill_exit_store(void);
+unsigned lists_fill_exit_load(void);
+/* What the exit stored. */
+void lists_report(unsigned stored);
+
+#endif

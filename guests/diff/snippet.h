@@ -1,0 +1,27 @@
+/* Random L2 code: a few instructions for a mode, after which the code page's VMCALLs follow.
+ * Pure but for the random numbers. */
+#ifndef GUESTS_DIFF_SNIPPET_H
+#define GUESTS_DIFF_SNIPPET_H
+
+#include "guests/diff/base.h"
+
+#define SNIPPET_MAX 256
+
+/* What guest state beyond the general registers, RIP, RSP and RFLAGS the code may change. */
+#define TOUCH_SEGMENTS BIT(0)
+#define TOUCH_TABLES BIT(1)
+#define TOUCH_MSRS BIT(2)
+#define TOUCH_DEBUG BIT(3)
+
+struct snippet {
+    uint8_t bytes[SNIPPET_MAX];
+    unsigned length;
+    unsigned bits;
+    uint64_t touches;
+};
+
+void snippet_make(struct snippet *, enum mode);
+/* The general registers that snippets expect. */
+void snippet_registers(uint64_t regs[16]);
+
+#endif
