@@ -82,7 +82,7 @@ static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
     const uint64_t fixed0 = vcpu->vm->caps.cr0_fixed0;
     if ((value >> 32) || ((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)))
         return false;
-    if (vcpu->l1_in_vmx && (value & fixed0) != fixed0)
+    if ((vcpu->l1_in_vmx && (value & fixed0) != fixed0) || (!(value & CR0_WP) && (cr_read_cr4() & CR4_CET)))
         return false;
     value = (value & CR0_DEFINED) | CR0_ET;
     if (((value ^ old) & CR0_PG) && !cr_switch_paging((value & CR0_PG) != 0))
@@ -105,7 +105,7 @@ static bool cr_write_cr4(struct vcpu *vcpu, uint64_t value)
     bool pcide_rises = (value & ~old & CR4_PCIDE) != 0;
     if ((value & ~caps->cr4_fixed1) || (vcpu->l1_in_vmx && (value & caps->cr4_fixed0) != caps->cr4_fixed0))
         return false;
-    if ((efer & EFER_LMA) && !(value & CR4_PAE))
+    if ((efer & EFER_LMA) && (!(value & CR4_PAE) || ((value ^ old) & CR4_LA57)))
         return false;
     if (pcide_rises && (!(efer & EFER_LMA) || (cr3 & BITS(11, 0))))
         return false;

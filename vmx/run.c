@@ -1,5 +1,6 @@
 #include "vmx/run.h"
 
+#include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/trace.h"
 #include "kernel/x86.h"
@@ -23,8 +24,9 @@ void vcpu_skip_instruction(struct vcpu *vcpu)
     vmcs_write(GUEST_RIP, rip);
     if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
         vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
-    /* The instruction completed here, so the trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then). */
-    if (vmcs_read(GUEST_RFLAGS) & RFLAGS_TF)
+    /* The instruction completed here, so the trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then),
+     * but for one that waits for branches only. */
+    if ((vmcs_read(GUEST_RFLAGS) & RFLAGS_TF) && !(vmcs_read(GUEST_DEBUGCTL) & DEBUGCTL_BTF))
         vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
