@@ -7,8 +7,10 @@
 #define RFLAGS_RF BIT(16)
 #define DR6_BS BIT(14)
 #define DR6_B0 BIT(0)
+#define DR6_B1 BIT(1)
 #define DR6_NONE (~0ull) /* of an entry that is a fault */
 #define DR7_G0 BIT(1)
+#define DR7_G1 BIT(3)
 #define DR7_ACCESS0 BITS(17, 16)
 #define DR7_LEN2 BIT(18)
 
@@ -113,20 +115,26 @@ static void write_dr0(uint64_t value)
     asm volatile("mov %0, %%dr0" : : "r"(value));
 }
 
-/* A breakpoint on an instruction that exits: once, before it. */
+static void write_dr1(uint64_t value)
+{
+    asm volatile("mov %0, %%dr1" : : "r"(value));
+}
+
+/* Breakpoints on an instruction that exits and on the next: each once, before it. */
 static void debug_break_code(void)
 {
     handlers_install();
     write_dr0((uint64_t)break_code_at);
-    cpu_write_dr7(DR7_G0);
+    write_dr1((uint64_t)break_code_end);
+    cpu_write_dr7(DR7_G0 | DR7_G1);
     for (unsigned i = 0; i < 3; i++)
         break_code();
     cpu_write_dr7(0);
     handlers_restore();
-    REQUIRE_EQ(debug_log_count, 3);
-    for (unsigned i = 0; i < 3; i++) {
-        CHECK_EQ(debug_log[i].rip, (uint64_t)break_code_at);
-        CHECK_EQ(debug_log[i].dr6 & BITS(3, 0), DR6_B0);
+    REQUIRE_EQ(debug_log_count, 6);
+    for (unsigned i = 0; i < 6; i++) {
+        CHECK_EQ(debug_log[i].rip, (uint64_t)(i & 1 ? break_code_end : break_code_at));
+        CHECK_EQ(debug_log[i].dr6 & BITS(3, 0), i & 1 ? DR6_B1 : DR6_B0);
         CHECK_EQ(debug_log[i].rflags & RFLAGS_RF, 0);
     }
 }

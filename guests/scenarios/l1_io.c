@@ -55,6 +55,7 @@ static void io_string_in(void)
     uint8_t value = cpu_inb(PORT_RESET);
     uint64_t count = 5;
 
+    wait_com1();
     memset(buffer, 0xee, 64);
     insb_rep(PORT_RESET, buffer + 8, &count, &end);
     CHECK_EQ(count, 0);
@@ -63,6 +64,9 @@ static void io_string_in(void)
     CHECK_EQ(buffer[13], 0xee);
     for (unsigned i = 8; i < 13; i++)
         CHECK_EQ(buffer[i], value);
+    count = 3;
+    insb_rep(COM1_LSR, buffer + 40, &count, &end);
+    CHECK_EQ(buffer[42] & LSR_IDLE, LSR_IDLE);
     count = 0; /* no element: nothing is touched */
     insb_rep(PORT_RESET, buffer + 20, &count, &end);
     CHECK_EQ((uint64_t)end, (uint64_t)buffer + 20);

@@ -219,6 +219,15 @@ static void registers_privilege(void)
     CHECK_EQ(cpu_read_cr4(), cr4);
 }
 
+/* INVD right behind WBINVD, so that nothing is lost on a CPU that means it. */
+static void registers_invd(void)
+{
+    volatile uint64_t value = 0x1234;
+
+    asm volatile("wbinvd; invd" : : : "memory");
+    CHECK_EQ(value, 0x1234);
+}
+
 /* Leaf 0xd gives the size of what XCR0 enables. */
 static void registers_xcr0(void)
 {
@@ -388,6 +397,7 @@ const struct scenario l1_register_scenarios[] = {
     {"l1-registers-pcid", registers_pcid, without_pcid},
     {"l1-registers-cr8", registers_cr8, NULL},
     {"l1-registers-privilege", registers_privilege, NULL},
+    {"l1-registers-invd", registers_invd, NULL},
     {"l1-registers-xcr0", registers_xcr0, without_avx},
     {"l1-registers-unknown-msrs", registers_unknown_msrs, NULL},
     {"l1-registers-feature-control", registers_feature_control, NULL},

@@ -31,6 +31,10 @@ static void task_gate_software(void)
     CHECK_EQ(task_seen.tr, L_HANDLER);
     CHECK_EQ(task_after.count, 1);
     check_main_registers(&task_after);
+    tasks_reset();
+    task_set_gate(VECTOR_OF, GATE_TASK_DPL3);
+    legacy_run(main_into);
+    check_handler(main_into_back);
 }
 
 /* A fault returns to its instruction, with RF set. */

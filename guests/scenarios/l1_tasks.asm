@@ -156,6 +156,13 @@ SWITCHER int3
         int3
 END_SWITCHER int3
 
+; INTO with OF set.
+SWITCHER into
+        mov ecx, 0x7fffffff
+        inc ecx
+        into
+END_SWITCHER into
+
 SWITCHER ud
         ud2
 END_SWITCHER ud

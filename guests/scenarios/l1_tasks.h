@@ -10,7 +10,7 @@
 /* What a task does once it has recorded what it found; numbered as in l1_tasks.asm. */
 enum { ACTION_END, ACTION_IRET, ACTION_JMP, ACTION_NMI_IRET };
 
-enum { VECTOR_TS = 10, VECTOR_NP = 11 };
+enum { VECTOR_OF = 4, VECTOR_TS = 10, VECTOR_NP = 11 };
 
 #define GATE_TASK 0x85
 #define GATE_TASK_DPL3 0xe5
@@ -58,6 +58,7 @@ SWITCHER(jmp_user)
 SWITCHER(call)
 SWITCHER(int80)
 SWITCHER(int3)
+SWITCHER(into)
 SWITCHER(ud)
 SWITCHER(gp)
 SWITCHER(pf)
