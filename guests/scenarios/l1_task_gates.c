@@ -1,5 +1,6 @@
 /* Task gates in the IDT, and switches that end in a fault. */
 #include "guests/lib/cpu.h"
+#include "guests/lib/irq.h"
 #include "guests/scenarios/l1_tasks.h"
 
 #define IRQ_SELF 0x41
@@ -35,6 +36,10 @@ static void task_gate_software(void)
     task_set_gate(VECTOR_OF, GATE_TASK_DPL3);
     legacy_run(main_into);
     check_handler(main_into_back);
+    tasks_reset();
+    task_set_gate(VECTOR_DB, GATE_TASK);
+    legacy_run(main_int1);
+    check_handler(main_int1_back);
 }
 
 /* A fault returns to its instruction, with RF set. */
@@ -172,6 +177,39 @@ static void task_bad_segments(void)
     expect_new_task_fault(VECTOR_TS, 0x0ff8);
 }
 
+/* The same for the task of a gate: the error code tells whether the event came from outside the program, and a fault
+ * upon a fault is a double fault. */
+static void task_gate_bad_segments(void)
+{
+    static const struct {
+        unsigned gate, type;
+        void (*code)(void);
+        unsigned vector, error;
+    } rows[] = {
+        {L_VECTOR_USER, GATE_TASK_DPL3, main_int80, VECTOR_TS, L_SCRATCH},
+        {VECTOR_BP, GATE_TASK_DPL3, main_int3, VECTOR_TS, L_SCRATCH},
+        {VECTOR_UD, GATE_TASK, main_ud, VECTOR_TS, L_SCRATCH | 1},
+        {VECTOR_DB, GATE_TASK, main_int1, VECTOR_TS, L_SCRATCH | 1},
+        {IRQ_SELF, GATE_TASK, main_ipi, VECTOR_TS, L_SCRATCH | 1},
+        {VECTOR_NMI, GATE_TASK, main_nmi, VECTOR_TS, L_SCRATCH | 1},
+        {VECTOR_GP, GATE_TASK, main_gp, VECTOR_DF, 0},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        tasks_reset();
+        handler_tss.ds = L_SCRATCH; /* an LDT, for example */
+        legacy_set_descriptor(L_SCRATCH, 0, 0xff, 0x82, 0);
+        task_set_gate(rows[i].gate, rows[i].type);
+        legacy_run(rows[i].code);
+        CHECK_EQ(legacy_trap.vector, rows[i].vector);
+        CHECK_EQ(legacy_trap.error, rows[i].error);
+        CHECK_EQ(legacy_trap.tr, L_HANDLER);
+        CHECK_EQ(legacy_trap.eip, (uint64_t)task_entry);
+        CHECK_EQ(task_seen.count, 0);
+        irq_eoi();
+    }
+}
+
 /* The SDM wants the handler of #TS to be a task: it finds the new task's selectors saved as they were in its TSS. */
 static void expect_handler_of_new_task(unsigned vector, unsigned error)
 {
@@ -219,6 +257,7 @@ const struct scenario l1_task_gate_scenarios[] = {
     {"l1-task-gate-nmi", task_gate_nmi, NULL},
     {"l1-task-bad-tss", task_bad_tss, NULL},
     {"l1-task-bad-segments", task_bad_segments, NULL},
+    {"l1-task-gate-bad-segments", task_gate_bad_segments, NULL},
     {"l1-task-bad-segments-by-task", task_bad_segments_by_task, NULL},
     {NULL, NULL, NULL},
 };

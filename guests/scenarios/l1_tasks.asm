@@ -156,6 +156,10 @@ SWITCHER int3
         int3
 END_SWITCHER int3
 
+SWITCHER int1
+        db 0xf1
+END_SWITCHER int1
+
 ; INTO with OF set.
 SWITCHER into
         mov ecx, 0x7fffffff
