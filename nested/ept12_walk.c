@@ -127,8 +127,8 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
         walk.kind = EPT12_WALK_VIOLATION;
     if (walk.kind != EPT12_WALK_OK)
         return walk;
-    walk.sets_dirty = flags && (access & EPT_W) && !(entry & EPT_D);
-    if (walk.sets_dirty && log_full) {
+    bool dirties = flags && (access & EPT_W) && !(entry & EPT_D);
+    if (dirties && log_full) {
         walk.kind = EPT12_WALK_LOG_FULL;
         return walk;
     }
@@ -136,6 +136,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
         walk.kind = EPT12_WALK_RACED;
         return walk;
     }
+    walk.sets_dirty = dirties;
     walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
     walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
     walk.ignore_pat = entry & EPT_IGNORE_PAT;

@@ -50,8 +50,30 @@ static enum decision decide(struct vcpu *vcpu)
     return decide_exit(&in);
 }
 
+/* A fault of L2 that L0 found while it acted for it, turned into the exit that L1's exception bitmap may want. */
+static bool fault_is_l1s(struct vcpu *vcpu)
+{
+    if (!vcpu->inject_info || !vcpu->inject_is_fault)
+        return false;
+    struct vmexit *exit = &vcpu->exit;
+    exit->reason = EXIT_EXCEPTION_NMI;
+    exit->interruption_info = vcpu->inject_info;
+    exit->interruption_error_code = vcpu->inject_error_code;
+    exit->qualification = GET(vcpu->inject_info, INTR_VECTOR) == VECTOR_PF ? vcpu->inject_address : 0;
+    if (decide(vcpu) == TO_L0)
+        return false;
+    vcpu->inject_info = 0;
+    vcpu->inject_is_fault = false;
+    return true;
+}
+
 void nested_l0_handled_l2(struct vcpu *vcpu)
 {
+    if (vcpu->l2_unmapped || fault_is_l1s(vcpu)) {
+        vcpu->l2_unmapped = false;
+        nested_reflect(vcpu);
+        return;
+    }
     prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
 }
 
@@ -123,7 +145,7 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);
     if (decision == TO_L0 && (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)) {
-        if (!l2_shadow_access(vcpu))
+        if (!l2_shadow_access(vcpu) || fault_is_l1s(vcpu))
             nested_reflect(vcpu);
         return true;
     }

@@ -141,10 +141,11 @@ bool l2_shadow_access(struct vcpu *vcpu)
         return true;
     }
     struct vmcs12_slot *shadow = link == VMPTR_NONE ? NULL : slot_load(nested, link);
-    vcpu->l2_unmapped = false;
     struct outcome out = vcpu->exit.reason == EXIT_VMREAD ? read_field(vcpu, shadow) : write_field(vcpu, shadow);
-    if (out.kind == FAULTED && vcpu->l2_unmapped)
+    if (vcpu->l2_unmapped) {
+        vcpu->l2_unmapped = false;
         return false;
+    }
     conclude(vcpu, &out);
     return true;
 }

@@ -13,7 +13,7 @@
 #define EPTP_LIST_ENTRIES 512u
 #define PML_ENTRIES 512u
 
-/* SDM 3C 26.5.7.2, table "Format of the Virtualization-Exception Information Area" */
+/* SDM 3C 26.5.7.2 "Virtualization-Exception Information" */
 struct ve_info {
     uint32_t reason;
     uint32_t busy; /* all-ones from the moment the area is written until L2 clears it */
@@ -27,7 +27,8 @@ static bool pml_on(const struct vmcs12 *v)
     return (vmcs12_proc2(v) & PROC2_PML) != 0;
 }
 
-/* EPT02 has W only where EPT12's D flag is set, so each flag that gets set comes this way. SDM 3C 29.3.6 */
+/* EPT02 has W only where EPT12's D flag is set, so each flag that gets set comes this way.
+ * SDM 3C 29.3.6 "Page-Modification Logging" */
 static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v)
 {
     uint64_t page = ALIGN_DOWN(vcpu->exit.guest_physical_address, PAGE_SIZE);

@@ -9,7 +9,7 @@
 /* An EPT violation or misconfiguration under EPT02. True: dealt with, L2 goes on; false: vcpu->exit is now what L1 must
  * see. */
 bool l2_ept_exit(struct vcpu *vcpu);
-/* VMFUNC of L2: EPTP switching among L1's EPTPs (SDM 3C 26.5.6.3). True: done; false: L1's exit. */
+/* VMFUNC of L2: EPTP switching among L1's EPTPs (SDM 3C 26.5.6.3 "EPTP Switching"). True: done; false: L1's exit. */
 bool l2_vmfunc(struct vcpu *vcpu);
 
 /* The hook l2_translate of vmx/run.h. */

@@ -205,6 +205,7 @@ static void queue_event(struct vcpu *vcpu, const struct vmcs12 *v)
     if (!(v->ENTRY_INTERRUPTION_INFO & INTR_VALID))
         return;
     vcpu->inject_info = (uint32_t)v->ENTRY_INTERRUPTION_INFO;
+    vcpu->inject_is_fault = false;
     vcpu->inject_error_code = (uint32_t)v->ENTRY_EXCEPTION_ERROR_CODE;
     vcpu->inject_length = (uint32_t)v->ENTRY_INSTRUCTION_LENGTH;
 }

@@ -20,6 +20,7 @@ void event_inject_fault(struct vcpu *vcpu, unsigned vector, uint32_t error_code)
     vcpu->inject_info = info;
     vcpu->inject_error_code = error_code;
     vcpu->inject_length = 0;
+    vcpu->inject_is_fault = true;
     /* The flags that a fault pushes have RF set; an injected one pushes what the field says. #DB here is a trap.
      * SDM 3B 18.3.1.1 "Instruction-Breakpoint Exception Condition" */
     if (vector != VECTOR_DB)
@@ -38,8 +39,7 @@ void event_inject_gp(struct vcpu *vcpu, uint32_t error_code)
 
 void event_inject(struct vcpu *vcpu, const struct fault *fault)
 {
-    if (fault->vector == VECTOR_PF)
-        write_cr2(fault->address);
+    vcpu->inject_address = fault->address;
     event_inject_fault(vcpu, fault->vector, fault->error_code);
 }
 
@@ -57,6 +57,7 @@ void event_requeue(struct vcpu *vcpu)
     if (!(info & INTR_VALID))
         return;
     vcpu->inject_info = info & ~(uint32_t)INTR_NMI_UNBLOCKING;
+    vcpu->inject_is_fault = false;
     vcpu->inject_error_code = info & INTR_ERROR_CODE ? vcpu->exit.idt_vectoring_error_code : 0;
     vcpu->inject_length = vcpu->exit.instruction_length;
     if (GET(info, INTR_TYPE) == INTR_TYPE_NMI)
@@ -75,8 +76,11 @@ static void event_write(struct vcpu *vcpu)
         vmcs_write(ENTRY_EXCEPTION_ERROR_CODE, vcpu->inject_error_code);
     if (type >= INTR_TYPE_SOFT_INTERRUPT && type <= INTR_TYPE_SOFT_EXCEPTION)
         vmcs_write(ENTRY_INSTRUCTION_LENGTH, vcpu->inject_length);
+    if (vcpu->inject_is_fault && GET(info, INTR_VECTOR) == VECTOR_PF)
+        write_cr2(vcpu->inject_address);
     trace(TRACE_INJECT, info, vcpu->inject_error_code);
     vcpu->inject_info = 0;
+    vcpu->inject_is_fault = false;
 }
 
 static void event_set_nmi_window(struct vcpu *vcpu, bool on)

@@ -43,7 +43,7 @@ static void advance(struct vcpu *vcpu, enum gpr reg, int64_t by)
     vcpu->regs[reg] = mask == 0xffff ? (vcpu->regs[reg] & ~mask) | value : value;
 }
 
-/* INS and OUTS, one element at a time: with REP the instruction is repeated by executing it again. Current: vmcs01. */
+/* INS and OUTS, one element at a time: with REP the instruction is repeated by executing it again. */
 static void io_string(struct vcpu *vcpu, uint16_t port, unsigned size, bool in)
 {
     uint64_t qualification = vcpu->exit.qualification;
@@ -58,7 +58,8 @@ static void io_string(struct vcpu *vcpu, uint16_t port, unsigned size, bool in)
         value = io_read(vcpu, port, size);
     if (!(in ? gva_write(vcpu, vcpu->exit.guest_linear_address, &value, size, &fault)
              : gva_read(vcpu, vcpu->exit.guest_linear_address, &value, size, &fault))) {
-        event_inject(vcpu, &fault);
+        if (!vcpu->l2_unmapped) /* else it is L1's exit: vmx/run.c hands it on */
+            event_inject(vcpu, &fault);
         return;
     }
     if (!in)
@@ -77,13 +78,8 @@ void exit_io(struct vcpu *vcpu)
     unsigned size = (unsigned)GET(qualification, IO_QUAL_SIZE) + 1;
     bool in = (qualification & IO_QUAL_IN) != 0;
     uint64_t mask = BITS(8 * size - 1, 0);
-    if ((qualification & IO_QUAL_STRING) && !vcpu->in_l2) {
-        io_string(vcpu, port, size, in);
-        return;
-    }
     if (qualification & IO_QUAL_STRING) {
-        /* L2's linear addresses are not Nestor's to walk here; docs/LIMITS.md */
-        vcpu_skip_instruction(vcpu);
+        io_string(vcpu, port, size, in);
         return;
     }
     if (!in) {

@@ -66,6 +66,8 @@ struct vcpu {
     bool l2_unmapped; /* nested_hooks.l2_translate() found an exit for L1 */
     /* The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
     uint32_t inject_info, inject_error_code, inject_length;
+    bool inject_is_fault;      /* it is a fault that L0 found, not an event that an exit interrupted */
+    uint64_t inject_address;   /* CR2 of such a #PF */
     uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */
     uint64_t feature_control;  /* IA32_FEATURE_CONTROL as L1 reads it */
     uint64_t apic_base;        /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
