@@ -54,6 +54,12 @@ static bool efer_next(uint64_t value, uint64_t *next)
     return true;
 }
 
+/* Which of the bits a CPU has is the CPU's to say: an entry with others would fail. Exits leave the register 0. */
+static bool debugctl_accepted(uint64_t value)
+{
+    return !(value & ~DEBUGCTL_DEFINED) && wrmsr_safe(IA32_DEBUGCTL, value) && wrmsr_safe(IA32_DEBUGCTL, 0);
+}
+
 static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value)
 {
     switch (vmcs_msrs[row].kind) {
@@ -73,7 +79,7 @@ static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value
             return false;
         break;
     case VALUE_DEBUGCTL:
-        if (value & ~DEBUGCTL_DEFINED)
+        if (!debugctl_accepted(value))
             return false;
         break;
     }
