@@ -21,7 +21,7 @@ static const struct scenario *const themes[] = {
     paging_scenarios,    mode_scenarios,        bitmap_scenarios,   bitmap_roles_scenarios, trace_scenarios,
     protect_scenarios,   state_scenarios,       l1_task_scenarios,  l1_task_gate_scenarios, l1_task_paging_scenarios,
     l1_debug_scenarios,  l1_register_scenarios, l1_event_scenarios, l1_io_scenarios,        l1_memory_scenarios,
-    l1_mode_scenarios,
+    l1_mode_scenarios,   pml_scenarios,         ve_scenarios,       vmfunc_scenarios,       shadow_scenarios,
 };
 
 static char words[WORDS_MAX][WORD_SIZE];

@@ -1,0 +1,5 @@
+#include "guests/scenarios/scenario.h"
+
+const struct scenario ve_scenarios[] = {
+    {0},
+};
