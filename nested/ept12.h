@@ -57,7 +57,7 @@ enum ept12_result {
     EPT12_VIOLATION, /* L1's: EXIT_EPT_VIOLATION with out->qualification */
     EPT12_MISCONFIG, /* L1's: EXIT_EPT_MISCONFIGURATION, qualification 0 */
     EPT12_WATCH,     /* a store to the traced page of out->gpa1: ept_watch_hit(), then ept12_fill() again */
-    EPT12_LOG_FULL,  /* L1's: EXIT_PML_FULL, when `log_full` was said and the access would set a D flag */
+    EPT12_LOG_FULL,  /* L1's: EXIT_PML_FULL, when `log_full` was said and the access would set an A or D flag */
     EPT12_CARVEOUT,  /* a store to Nestor's own memory at out->gpa1, which L1 let L2 make; see out->entry */
 };
 

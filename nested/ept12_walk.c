@@ -77,6 +77,16 @@ static bool set_flags(const struct gmem *gmem, const struct path *path, bool wri
     return true;
 }
 
+/* Whether an entry of the path lacks a flag that this access sets. */
+static bool lacks_flags(const struct path *path, bool write)
+{
+    uint64_t common = EPT_A;
+
+    for (unsigned i = 0; i < path->depth; i++)
+        common &= path->entry[i];
+    return !common || (write && !(path->entry[path->depth - 1] & EPT_D));
+}
+
 /* Follows the entries down to a leaf, or to the first one that ends the walk. */
 static void follow(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                    struct path *path, struct ept12_walk *walk)
@@ -128,7 +138,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     if (walk.kind != EPT12_WALK_OK)
         return walk;
     bool dirties = flags && (access & EPT_W) && !(entry & EPT_D);
-    if (dirties && log_full) {
+    if (flags && log_full && lacks_flags(&path, access & EPT_W)) {
         walk.kind = EPT12_WALK_LOG_FULL;
         return walk;
     }

@@ -18,7 +18,7 @@ enum ept12_walk_kind {
     EPT12_WALK_OK,
     EPT12_WALK_VIOLATION,
     EPT12_WALK_MISCONFIG,
-    EPT12_WALK_LOG_FULL, /* the access would set a D flag, and the caller said that it cannot be logged */
+    EPT12_WALK_LOG_FULL, /* the access would set an A or D flag, and the caller said that there is no room to log */
     EPT12_WALK_RACED,    /* L1 changed an entry whose A/D flag was about to be set: nothing is known, try again */
 };
 

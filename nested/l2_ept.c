@@ -27,11 +27,16 @@ static bool pml_on(const struct vmcs12 *v)
     return (vmcs12_proc2(v) & PROC2_PML) != 0;
 }
 
+static bool pml_full(const struct vmcs12 *v)
+{
+    return pml_on(v) && v->PML_INDEX >= PML_ENTRIES;
+}
+
 /* EPT02 has W only where EPT12's D flag is set, so each flag that gets set comes this way.
  * SDM 3C 29.3.6 "Page-Modification Logging" */
-static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v)
+static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v, gpa_t gpa2)
 {
-    uint64_t page = ALIGN_DOWN(vcpu->exit.guest_physical_address, PAGE_SIZE);
+    uint64_t page = ALIGN_DOWN(gpa2, PAGE_SIZE);
     gmem_write(&vcpu->vm->gmem, v->PML_ADDRESS + 8 * v->PML_INDEX, &page, sizeof(page));
     v->PML_INDEX = (uint16_t)(v->PML_INDEX - 1);
 }
@@ -94,11 +99,10 @@ bool l2_ept_exit(struct vcpu *vcpu)
     uint64_t access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     struct ept12_exit out;
     for (;;) {
-        bool log_full = pml_on(v) && v->PML_INDEX >= PML_ENTRIES;
-        enum ept12_result result =
-            ept12_fill(&nested->ept12, v->EPT_POINTER, exit->guest_physical_address, access, hardware, log_full, &out);
+        enum ept12_result result = ept12_fill(&nested->ept12, v->EPT_POINTER, exit->guest_physical_address, access,
+                                              hardware, pml_full(v), &out);
         if (out.dirtied && pml_on(v))
-            pml_log(vcpu, v);
+            pml_log(vcpu, v, exit->guest_physical_address);
         switch (result) {
         case EPT12_FILLED:
             return nested_resume_l2(vcpu);
@@ -145,26 +149,43 @@ bool l2_vmfunc(struct vcpu *vcpu)
     return true;
 }
 
+/* L1's exit for an access of L2 that L0 does in its place and that EPT12 does not let through. */
+static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa_t gpa2, uint64_t rights, bool walk)
+{
+    vcpu->l2_unmapped = true;
+    vcpu->exit.guest_physical_address = gpa2;
+    vcpu->exit.qualification = 0;
+    switch (found->kind) {
+    case EPT12_WALK_MISCONFIG:
+        vcpu->exit.reason = EXIT_EPT_MISCONFIG;
+        break;
+    case EPT12_WALK_LOG_FULL:
+        vcpu->exit.reason = EXIT_PML_FULL;
+        break;
+    default:
+        vcpu->exit.reason = EXIT_EPT_VIOLATION;
+        vcpu->exit.qualification =
+            rights | PUT(found->permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID | (walk ? 0 : EPT_QUAL_NOT_WALK);
+    }
+}
+
 bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 {
     struct ept12 *ept12 = &vcpu->nested->ept12;
     struct vmcs12 *v = vcpu->nested->current->v;
     uint64_t rights = access & GVA_WRITE ? EPT_R | EPT_W : EPT_R;
+    struct ept12_walk found;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return true;
-    struct ept12_walk found = ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, *gpa, rights, false);
-    if (found.sets_dirty && pml_on(v) && v->PML_INDEX < PML_ENTRIES)
-        pml_log(vcpu, v);
-    if (found.kind == EPT12_WALK_OK) {
-        *gpa = found.gpa1;
-        return true;
+    do {
+        found = ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, *gpa, rights, pml_full(v));
+    } while (found.kind == EPT12_WALK_RACED);
+    if (found.kind != EPT12_WALK_OK) {
+        unmapped_exit(vcpu, &found, *gpa, rights, walk);
+        return false;
     }
-    vcpu->l2_unmapped = true;
-    vcpu->exit.reason = found.kind == EPT12_WALK_MISCONFIG ? EXIT_EPT_MISCONFIG : EXIT_EPT_VIOLATION;
-    vcpu->exit.guest_physical_address = *gpa;
-    vcpu->exit.qualification =
-        found.kind == EPT12_WALK_MISCONFIG
-            ? 0
-            : rights | PUT(found.permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID | (walk ? 0 : EPT_QUAL_NOT_WALK);
-    return false;
+    if (found.sets_dirty && pml_on(v))
+        pml_log(vcpu, v, *gpa);
+    *gpa = found.gpa1;
+    return true;
 }
