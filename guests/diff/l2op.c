@@ -51,6 +51,7 @@ static void fill_random(uint8_t *page, unsigned density)
 
 void l2op_begin(void)
 {
+    tr_line("begin");
     arena_reset();
     fill_random(l1_pages.msr_bitmap, rand_below(3));
     fill_random(l1_pages.io_bitmap_a, rand_below(2));
@@ -61,6 +62,8 @@ void l2op_begin(void)
         guest->config = base_config_pick();
         base_build(&guest->config, &guest->base);
         mutate_mix_controls(&guest->base);
+        if (op.mutation.lists)
+            lists_note();
         tr_note(mode_name(guest->config.mode), guest->base.f[F_PROC2_CONTROLS]);
         memset(guest->l2.valid, 0, sizeof(guest->l2.valid));
         l2_clear(&guest->l2);
@@ -71,6 +74,8 @@ static void note_mutation(void)
 {
     for (unsigned i = 0; i < op.mutation.count && tr_verbose(); i++)
         tr_note(fields[op.mutation.index[i]].name, op.wanted.f[op.mutation.index[i]]);
+    if (op.mutation.lists)
+        lists_note();
     tr_note(mode_name(op.guest->config.mode), op.guest->config.ept);
     tr_note_bytes(op.snippet.bytes, op.snippet.length);
 }
@@ -102,6 +107,7 @@ static void vary_ept(void)
 
 static void prepare(void)
 {
+    diff_unblock_nmi();
     op.guest = &guests[rand_below(GUESTS)];
     memcpy(&op.wanted, &op.guest->base, sizeof(op.wanted));
     mutate(&op.mutation, &op.wanted);
@@ -122,10 +128,21 @@ static void report_hot_state(void)
         tr(fields[hot[i]].name + sizeof("GUEST_") - 1, l2_read(&op.guest->l2, hot[i]));
 }
 
+/* The timer's value is a matter of time, and PDPTEs are undefined but for PAE paging with EPT.
+ * SDM 3C 28.3.1 "Saving Control Registers, Debug Registers, and MSRs" */
+static bool is_saved(unsigned index)
+{
+    bool pdptes = op.guest->config.mode == MODE_PAE && op.guest->config.ept;
+
+    if (index == F_PREEMPTION_TIMER || (index >= F_GUEST_PDPTE0 && index <= F_GUEST_PDPTE3 && !pdptes))
+        return false;
+    return field_area(index) == AREA_GUEST && fields[index].offered;
+}
+
 static void report_range(unsigned first, unsigned last)
 {
     for (unsigned i = first; i <= last; i++)
-        if (fields[i].offered)
+        if (is_saved(i))
             tr(fields[i].name + sizeof("GUEST_") - 1, l2_read(&op.guest->l2, i));
 }
 
@@ -183,12 +200,12 @@ static void report_state(void)
     for (unsigned i = 0; i < ARRAY_SIZE(often); i++)
         tr(fields[often[i]].name, l2_read(&op.guest->l2, often[i]));
     for (unsigned i = 0; i < op.mutation.count; i++)
-        if (field_area(op.mutation.index[i]) == AREA_GUEST)
+        if (is_saved(op.mutation.index[i]))
             report_field(op.mutation.index[i]);
     report_touched();
     for (unsigned i = 0; i < 4; i++) {
         unsigned index = rand_below(F_COUNT);
-        if (field_area(index) == AREA_GUEST && fields[index].offered)
+        if (is_saved(index))
             tr(fields[index].name, l2_read(&op.guest->l2, index));
     }
 }
@@ -267,6 +284,8 @@ static void finish(void)
 
     if (op.exit.reason != EXIT_PREEMPTION_TIMER)
         report_state();
+    else
+        memset(op.guest->l2.valid, 0, sizeof(op.guest->l2.valid));
     report_memory();
     if (op.mutation.host)
         l1_state_report();
