@@ -1,8 +1,11 @@
 #include "vmx/step.h"
 
+#include "kernel/string.h"
+
 /* Units that the guest gets. One may pass before the first instruction completes, which costs only another
  * violation. SDM 3C 26.5.1 "VMX-Preemption Timer" */
 #define STEP_TIMER 2u
+#define STEP_TIMER_MAX (1u << 20)
 
 /* The timer makes the guest come back after the instruction. Without one it does at the next exit, whenever that is. */
 static void start_timer(struct vcpu *vcpu)
@@ -13,6 +16,17 @@ static void start_timer(struct vcpu *vcpu)
         vcpu->step.timer = vmcs_read(PREEMPTION_TIMER);
     if (vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER)
         vmcs_write(PIN_CONTROLS, (uint32_t)(pin | PIN_PREEMPTION_TIMER));
+}
+
+/* Under another hypervisor units may pass while that one works, filling its own EPT for the page just opened: an
+ * instruction that comes back with nothing done gets a few more, lest it never completes. */
+static void choose_units(struct vcpu *vcpu)
+{
+    uint64_t rip = vmcs_read(GUEST_RIP);
+    bool stuck = rip == vcpu->step.rip && !memcmp(vcpu->regs, vcpu->step.regs, sizeof vcpu->regs);
+    vcpu->step.rip = rip;
+    memcpy(vcpu->step.regs, vcpu->regs, sizeof vcpu->regs);
+    vcpu->step.units = stuck ? MIN(vcpu->step.units + vcpu->step.units / 4 + 1, STEP_TIMER_MAX) : STEP_TIMER;
 }
 
 static void close_pages(struct vcpu *vcpu)
@@ -28,14 +42,16 @@ static void close_pages(struct vcpu *vcpu)
 void step_begin(struct vcpu *vcpu, uint64_t *entry)
 {
     count(COUNT_CARVEOUT_HITS);
-    if (!vcpu->step.open)
+    if (!vcpu->step.open) {
+        choose_units(vcpu);
         start_timer(vcpu);
-    else if (vcpu->step.open == STEP_MAX)
+    } else if (vcpu->step.open == STEP_MAX) {
         close_pages(vcpu);
+    }
     __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
     vcpu->step.entry[vcpu->step.open++] = entry;
     if (vmcs_read(PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
-        vmcs_write(PREEMPTION_TIMER, STEP_TIMER);
+        vmcs_write(PREEMPTION_TIMER, vcpu->step.units);
 }
 
 bool step_end(struct vcpu *vcpu)

@@ -76,6 +76,8 @@ struct vcpu {
         unsigned open; /* leaves whose page is open for one instruction (vmx/step.h); 0: no step under way */
         uint64_t *entry[STEP_MAX];
         uint32_t pin_controls, timer; /* as they were before it */
+        uint32_t units;               /* that the last one got, and where it began */
+        uint64_t rip, regs[GPR_COUNT];
     } step;
     void *stack_word;                     /* HOST_RSP: see entry.asm */
     uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
