@@ -11,6 +11,7 @@
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/exit.h"
+#include "vmx/run.h"
 #include "vmx/step.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vpid.h"
@@ -151,10 +152,12 @@ void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualifica
 {
     struct vmcs12 *v = vcpu->nested->current->v;
     struct l1_registers l1 = read_l1_registers(0);
+    uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
     v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
     v->EXIT_QUALIFICATION = qualification;
     vcpu->inject_info = 0;
     resume_l1(vcpu, v, &l1, vmcs_read(GUEST_CR0));
+    vmcs_write(GUEST_INTERRUPTIBILITY, nmi_blocked);
 }
 
 /* Current: vmcs02. What SDM 3C 28.2 "Recording VM-Exit Information" prescribes. */
@@ -166,13 +169,24 @@ static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
     v->IDT_VECTORING_INFO = exit->idt_vectoring_info;
     v->EXIT_INSTRUCTION_LENGTH = exit->instruction_length;
     v->EXIT_INSTRUCTION_INFO = exit->instruction_info;
-    v->GUEST_LINEAR_ADDRESS = exit->guest_linear_address;
-    v->GUEST_PHYSICAL_ADDRESS = exit->guest_physical_address;
+    if (vcpu_exit_has_addresses(exit->reason)) {
+        v->GUEST_LINEAR_ADDRESS = exit->guest_linear_address;
+        v->GUEST_PHYSICAL_ADDRESS = exit->guest_physical_address;
+    }
     if (exit->interruption_info & INTR_ERROR_CODE)
         v->EXIT_INTERRUPTION_ERROR_CODE = exit->interruption_error_code;
     if (exit->idt_vectoring_info & INTR_ERROR_CODE)
         v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
     v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
+}
+
+/* Whether L1 is left with NMIs blocked: an exit due to an NMI blocks them, other exits change nothing about it, and
+ * without virtual NMIs it is the processor's own blocking that L2 had. SDM 3C 28.5.5 "Updating Non-Register State" */
+static bool blocks_nmis(const struct vcpu *vcpu, const struct vmcs12 *v)
+{
+    if (vcpu->exit.reason == EXIT_EXCEPTION_NMI && GET(vcpu->exit.interruption_info, INTR_TYPE) == INTR_TYPE_NMI)
+        return true;
+    return !(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) && v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI;
 }
 
 void nested_reflect(struct vcpu *vcpu)
@@ -181,7 +195,6 @@ void nested_reflect(struct vcpu *vcpu)
     struct vmcs12_slot *slot = nested->current;
     struct vmcs12 *v = slot->v;
     struct l1_registers l2;
-    bool nmi = vcpu->exit.reason == EXIT_EXCEPTION_NMI && GET(vcpu->exit.interruption_info, INTR_TYPE) == INTR_TYPE_NMI;
 
     if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
         (void)step_end(vcpu);
@@ -192,8 +205,10 @@ void nested_reflect(struct vcpu *vcpu)
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
     leave_l2(vcpu);
     resume_l1(vcpu, v, &l2, l2_cr0);
-    if (nmi) /* SDM 3C 28.5.5: an exit due to an NMI blocks further NMIs */
-        vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
+    if (blocks_nmis(vcpu, v)) {
+        vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI); /* L1's virtual blocking; Nestor itself takes NMIs */
+        vmx_unblock_nmi();
+    }
     count(COUNT_EXITS_REFLECTED);
     trace(TRACE_REFLECT, vcpu->exit.reason, vcpu->exit.qualification);
 }

@@ -46,8 +46,12 @@ static const uint8_t exit_parts[EXIT_REASON_COUNT] = {
     [EXIT_VMWRITE] = READ_ADDRESSES,
 };
 
-/* Reads the exit information once. The fields that the reason does not define keep the value that the CPU left in
- * the VMCS; L1 may read them, so L2's exits read all (nested/reflect). */
+bool vcpu_exit_has_addresses(uint32_t reason)
+{
+    return reason < EXIT_REASON_COUNT && (exit_parts[reason] & READ_ADDRESSES);
+}
+
+/* Reads the exit information once. */
 static void vcpu_read_exit(struct vcpu *vcpu)
 {
     struct vmexit *exit = &vcpu->exit;

@@ -33,6 +33,10 @@ extern exit_handler_fn exit_handlers[EXIT_REASON_COUNT];
 /* Moves on past the instruction that exited. Current: the VMCS that exited. */
 void vcpu_skip_instruction(struct vcpu *vcpu);
 
+/* Whether exits for this reason say a guest-linear and a guest-physical address; else those of the snapshot are an
+ * earlier exit's. */
+bool vcpu_exit_has_addresses(uint32_t reason);
+
 /* Called by entry.asm only. */
 void vcpu_handle_exit(struct vcpu *vcpu);
 void vcpu_entry_failed(struct vcpu *vcpu);
