@@ -116,13 +116,6 @@ static void count_msr_exit(const struct vcpu *vcpu, enum decision decision)
         count(decision == TO_L1 ? COUNT_L2_MSR_EXITS_L1 : COUNT_L2_MSR_EXITS_L0);
 }
 
-/* The physical CPU blocks NMIs after an exit by one; L1 will be told of the NMI, Nestor's handler not. */
-static void take_nmi(const struct vcpu *vcpu)
-{
-    if (vcpu->exit.reason == EXIT_EXCEPTION_NMI && GET(vcpu->exit.interruption_info, INTR_TYPE) == INTR_TYPE_NMI)
-        vmx_unblock_nmi();
-}
-
 bool nested_exit_from_l2(struct vcpu *vcpu)
 {
     const struct vmcs12 *v = vcpu->nested->current->v;
@@ -151,7 +144,6 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     }
     if (decision == TO_L0)
         return false;
-    take_nmi(vcpu);
     nested_reflect(vcpu);
     return true;
 }
