@@ -98,6 +98,7 @@ static uint64_t rights_of(unsigned page)
     case PAGE_READ:
         return PTE_P | PTE_U;
     case PAGE_NX:
+    case PAGE_APIC: /* Bochs panics when code is fetched from an APIC-access page */
         return PTE_P | PTE_W | PTE_U | PTE_NX;
     case PAGE_ABSENT:
         return 0;
@@ -121,7 +122,7 @@ static void build_paging(unsigned first, bool ept)
     for (unsigned i = 0; i < ARENA_PAGES; i++) {
         uint64_t target = ept ? AT(i) : (uint64_t)arena + AT(i);
         put64(AT(PAGE_PT + shift) + 8 * i, target | rights_of(i));
-        put32(AT(PAGE_PT32 + shift) + 4 * i, (uint32_t)(target | rights_of(i)));
+        put32(AT(PAGE_PT32 + shift) + 4 * i, i == PAGE_APIC && !ept ? 0 : (uint32_t)(target | rights_of(i)));
     }
 }
 
@@ -161,7 +162,7 @@ void arena_reset(void)
 {
     copy_quads(arena, golden, ARENA_PAGES * PAGE_SIZE / 8);
     for (unsigned i = 0; i < ARENA_PAGES; i++)
-        *arena_ept_leaf(i) = ((uint64_t)arena + AT(i)) | EPT_RWX | EPT_WB;
+        *arena_ept_leaf(i) = ((uint64_t)arena + AT(i)) | (i == PAGE_APIC ? EPT_R | EPT_W : EPT_RWX) | EPT_WB;
 }
 
 uint64_t arena_eptp(bool accessed_dirty)

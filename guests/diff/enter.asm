@@ -88,6 +88,21 @@ diff_exit_stack:
         mov rax, exit_stack_top
         ret
 
+; void diff_unblock_nmi(void): IRET ends the blocking of NMIs that an exit may leave.
+global diff_unblock_nmi
+diff_unblock_nmi:
+        mov rdx, rsp
+        mov eax, ss
+        push rax
+        push rdx
+        pushfq
+        mov eax, cs
+        push rax
+        mov rax, .out
+        push rax
+        iretq
+.out:   ret
+
 section .bss
 global exit_point, exit_rsp, exit_rflags
 saved_regs: resq 1

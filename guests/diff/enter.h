@@ -12,5 +12,6 @@ extern uint64_t exit_point, exit_rsp, exit_rflags;
 /* 0 after an exit, 1 for VMfailInvalid, 2 for VMfailValid; regs in the order of the registers' numbers. */
 int diff_enter(uint64_t *regs, bool resume);
 uint64_t diff_exit_stack(void);
+void diff_unblock_nmi(void);
 
 #endif

@@ -82,27 +82,47 @@ static void report_event(struct l2 *l2, uint32_t info, const char *name, unsigne
         tr("error", l2_read(l2, error_index));
 }
 
-/* BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads too.
- * SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0 */
-static uint64_t canonical(uint32_t reason, uint64_t qualification)
+/* Has no memory operand, and so no displacement. */
+static bool register_form(const struct exit_info *e, uint32_t info)
+{
+    switch (e->reason) {
+    case EXIT_LDTR_TR:
+    case EXIT_VMREAD:
+    case EXIT_VMWRITE:
+        return info & INSN_INFO_IS_REGISTER;
+    default:
+        return false;
+    }
+}
+
+/* Accepted differences of the exit qualification.
+ * BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads too.
+ * SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0
+ * BOCHS: where an instruction has no displacement the qualification is zero, and Bochs leaves junk. SDM 3C 28.2.1 */
+static uint64_t canonical(const struct exit_info *e, uint32_t info)
 {
     const uint64_t kind = EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK;
 
-    if (reason == EXIT_EPT_VIOLATION && (qualification & kind) == (EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID))
-        return qualification | EPT_QUAL_READ;
-    return qualification;
+    if (register_form(e, info))
+        return 0;
+    if (e->reason == EXIT_EPT_VIOLATION && (e->qualification & kind) == (EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID))
+        return e->qualification | EPT_QUAL_READ;
+    return e->qualification;
 }
 
 void exit_info_report(struct l2 *l2, struct exit_info *e)
 {
+    uint32_t info = 0;
     uint8_t flags;
 
     e->reason = (uint32_t)l2_read(l2, F_EXIT_REASON);
     e->qualification = l2_read(l2, F_EXIT_QUALIFICATION);
+    e->idt_info = e->intr_info = 0;
     tr("reason", e->reason);
-    tr("qual", canonical(e->reason, e->qualification));
-    if (e->reason & EXIT_REASON_ENTRY_FAILURE)
+    if (e->reason & EXIT_REASON_ENTRY_FAILURE) {
+        tr("qual", e->qualification);
         return; /* the other fields are as the last exit left them; Bochs overwrites them */
+    }
     e->intr_info = (uint32_t)l2_read(l2, F_EXIT_INTERRUPTION_INFO);
     e->idt_info = (uint32_t)l2_read(l2, F_IDT_VECTORING_INFO);
     report_event(l2, e->intr_info, "intr", F_EXIT_INTERRUPTION_ERROR_CODE);
@@ -111,7 +131,8 @@ void exit_info_report(struct l2 *l2, struct exit_info *e)
     if (flags & LENGTH)
         tr("length", e->length = (uint32_t)l2_read(l2, F_EXIT_INSTRUCTION_LENGTH));
     if (flags & INFO)
-        tr("info", l2_read(l2, F_EXIT_INSTRUCTION_INFO));
+        tr("info", info = (uint32_t)l2_read(l2, F_EXIT_INSTRUCTION_INFO));
+    tr("qual", canonical(e, info));
     if (flags & LINEAR)
         tr("gla", l2_read(l2, F_GUEST_LINEAR_ADDRESS));
     if (flags & PHYSICAL)

@@ -56,11 +56,12 @@ static void note_written(uint64_t encoding)
             written[i][n_written[i]++] = (uint16_t)(encoding & ~1ull);
 }
 
-/* L2's operations make their own VMCS current. */
+/* L2's operations make their own VMCS current; clearing a current one leaves none. */
 static void load_current(void)
 {
-    if (current)
-        REQUIRE_EQ(vmx_vmptrld(&current), 0);
+    REQUIRE_EQ(vmx_vmptrld(current ? &current : &scratch[0]), 0);
+    if (!current)
+        REQUIRE_EQ(vmx_vmclear(&scratch[0]), 0);
 }
 
 static uint64_t pick_pointer(void)
@@ -209,9 +210,10 @@ static void do_vmwrite(void)
     tr("back", cell[0]);
 }
 
+/* Bochs takes 32 bits of the type. */
 static uint64_t pick_type(void)
 {
-    return rand_chance(3, 4) ? rand_below(5) : rand_value();
+    return rand_chance(3, 4) ? rand_below(5) : (uint32_t)rand_value();
 }
 
 /* Bochs reads the descriptor before it looks at the type; the SDM's pseudocode has it the other way round. */

@@ -35,6 +35,9 @@ static struct operation {
     struct exit_info exit;
 } op;
 
+static struct vm cleaner;
+static bool virtual_nmis_blocked;
+
 void l2op_init(void)
 {
     for (unsigned i = 0; i < GUESTS; i++)
@@ -105,9 +108,36 @@ static void vary_ept(void)
         REQUIRE_EQ(vmx_invept(2, &all), 0);
 }
 
-static void prepare(void)
+static void clean_up(void)
+{
+    for (;;)
+        asm volatile("mov %%rsp, %%rdx; mov %%ss, %%eax; push %%rax; push %%rdx; pushfq; mov %%cs, %%eax; push %%rax;"
+                     "lea 1f(%%rip), %%rax; push %%rax; iretq; 1: mov %0, %%eax; vmcall"
+                     :
+                     : "i"(L2_DONE)
+                     : "rax", "rdx", "memory");
+}
+
+/* BOCHS 4: no VM entry ends the blocking of NMIs, virtual or not, so that each L2 would inherit what the last one left.
+ * An IRET ends it: L1's own, and for the virtual one that of an L2 with virtual NMIs. */
+static void unblock_nmis(void)
 {
     diff_unblock_nmi();
+    if (!virtual_nmis_blocked)
+        return;
+    virtual_nmis_blocked = false;
+    if (!cleaner.vmcs) {
+        vm_create(&cleaner, clean_up, VM_NO_EPT);
+        vm_control_set(PIN_CONTROLS, (uint32_t)(PIN_NMI | PIN_VIRTUAL_NMIS));
+    }
+    vm_load(&cleaner);
+    vmx_set(GUEST_RIP, (uint64_t)clean_up);
+    REQUIRE_EQ(vm_run(&cleaner), EXIT_VMCALL);
+}
+
+static void prepare(void)
+{
+    unblock_nmis();
     op.guest = &guests[rand_below(GUESTS)];
     memcpy(&op.wanted, &op.guest->base, sizeof(op.wanted));
     mutate(&op.mutation, &op.wanted);
@@ -199,6 +229,8 @@ static void report_state(void)
 
     for (unsigned i = 0; i < ARRAY_SIZE(often); i++)
         tr(fields[often[i]].name, l2_read(&op.guest->l2, often[i]));
+    virtual_nmis_blocked = op.wanted.f[F_PIN_CONTROLS] & PIN_VIRTUAL_NMIS &&
+                           op.guest->l2.known.f[F_GUEST_INTERRUPTIBILITY] & BLOCKING_BY_NMI;
     for (unsigned i = 0; i < op.mutation.count; i++)
         if (is_saved(op.mutation.index[i]))
             report_field(op.mutation.index[i]);

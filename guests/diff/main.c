@@ -1,6 +1,6 @@
 /* Runs seeded-random VMX operations and prints a hash of their transcript per block, so that a bare run and a run on
  * Nestor can be compared. Words of the command line: seed=N, ops=N (at least so many), caps=LIST (what both runs have),
- * blocks=A,B,... (these alone), verbose (their text too). */
+ * blocks=A,B,... (these alone, with their text), text=N (the text of one, and no more blocks after it). */
 #include "guests/diff/arena.h"
 #include "guests/diff/base.h"
 #include "guests/diff/insnop.h"
@@ -21,9 +21,9 @@
 static struct options {
     uint64_t seed, ops;
     unsigned blocks[BLOCKS_MAX], n_blocks;
-    bool verbose;
+    unsigned text;
     const char *caps;
-} options = {.seed = 1, .ops = 2000};
+} options = {.seed = 1, .ops = 2000, .text = UINT32_MAX};
 
 static uint64_t parse_number(const char **text)
 {
@@ -60,8 +60,8 @@ static void parse_word(const char *word)
         options.ops = parse_number(&value);
     else if ((value = after(word, "blocks=")))
         parse_blocks(value);
-    else if (after(word, "verbose"))
-        options.verbose = true;
+    else if ((value = after(word, "text=")))
+        options.text = (unsigned)parse_number(&value);
     else if ((value = after(word, "caps=")))
         options.caps = value;
 }
@@ -93,7 +93,7 @@ static unsigned run_block(unsigned block)
     unsigned operations = 0;
 
     rand_start(options.seed, block);
-    tr_begin(block, options.verbose);
+    tr_begin(block, options.n_blocks || block == options.text);
     l2op_begin();
     insnop_begin();
     while (operations < OPERATIONS_PER_BLOCK)
@@ -111,7 +111,7 @@ static void run_all(void)
     prepare();
     for (unsigned i = 0; i < options.n_blocks; i++)
         operations += run_block(options.blocks[i]);
-    for (unsigned block = 0; operations < options.ops && !options.n_blocks; block++)
+    for (unsigned block = 0; operations < options.ops && !options.n_blocks && block <= options.text; block++)
         operations += run_block(block);
     print("done %lu\n", operations);
 }

@@ -80,9 +80,8 @@ static void mutate_controls(struct mutation *m, struct image *v)
 
 static void mutate_addresses(struct mutation *m, struct image *v)
 {
-    static const uint16_t pages[] = {F_IO_BITMAP_A,        F_IO_BITMAP_B,         F_MSR_BITMAP,
-                                     F_VIRTUAL_APIC_ADDR,  F_APIC_ACCESS_ADDR,    F_EXIT_MSR_STORE_ADDR,
-                                     F_EXIT_MSR_LOAD_ADDR, F_ENTRY_MSR_LOAD_ADDR, F_EPT_POINTER};
+    static const uint16_t pages[] = {F_IO_BITMAP_A,      F_IO_BITMAP_B,         F_MSR_BITMAP, F_VIRTUAL_APIC_ADDR,
+                                     F_APIC_ACCESS_ADDR, F_ENTRY_MSR_LOAD_ADDR, F_EPT_POINTER};
     unsigned index = RAND_PICK(pages);
 
     change(m, v, index, near_page(v->f[index]));
@@ -250,7 +249,7 @@ static void mutate_host_right(struct mutation *m, struct image *v)
         change(m, v, F_HOST_RIP, (uint64_t)diff_exit_point_other);
         break;
     case 5:
-        change(m, v, F_HOST_SYSENTER_CS, rand_value());
+        change(m, v, F_HOST_SYSENTER_CS, (uint16_t)rand_value()); /* Bochs loads 16 of its 32 bits */
         break;
     default:
         change(m, v, F_HOST_PAT, 0x0006000700040506ull);
@@ -282,7 +281,13 @@ static void mutate_host(struct mutation *m, struct image *v)
 
 static void mutate_lists(struct mutation *m, struct image *v)
 {
+    static const uint16_t exit_lists[] = {F_EXIT_MSR_STORE_ADDR, F_EXIT_MSR_LOAD_ADDR};
+    unsigned list = RAND_PICK(exit_lists);
+
     m->lists = true;
+    /* An exit list that is read from elsewhere would end L1. */
+    if (rand_chance(1, 8))
+        change(m, v, list, v->f[list] ^ (rand_chance(1, 2) ? rand_bit(4) : BIT(63)));
     change(m, v, F_ENTRY_MSR_LOAD_COUNT, lists_fill_entry_load());
     change(m, v, F_EXIT_MSR_STORE_COUNT, lists_fill_exit_store());
     change(m, v, F_EXIT_MSR_LOAD_COUNT, lists_fill_exit_load());

@@ -14,50 +14,44 @@ struct fixed {
     uint8_t bytes[9];
     uint8_t touches;
 };
-#define CLEAR_EAX_EDX 0x31, 0xc0, 0x31, 0xd2
 
 static const struct fixed fixed[] = {
-    {2, {0x0f, 0xa2}, 0},                               /* CPUID */
-    {2, {0x0f, 0x08}, 0},                               /* INVD */
-    {2, {0x0f, 0x09}, 0},                               /* WBINVD */
-    {6, {0x0f, 0x31, CLEAR_EAX_EDX}, 0},                /* RDTSC */
-    {7, {0x0f, 0x01, 0xf9, CLEAR_EAX_EDX}, 0},          /* RDTSCP */
-    {6, {0x0f, 0x33, CLEAR_EAX_EDX}, 0},                /* RDPMC */
-    {2, {0xf3, 0x90}, 0},                               /* PAUSE */
-    {2, {0x0f, 0x06}, 0},                               /* CLTS */
-    {1, {0xf4}, 0},                                     /* HLT */
-    {3, {0x0f, 0x01, 0xd0}, 0},                         /* XGETBV */
-    {3, {0x0f, 0x01, 0xd1}, 0},                         /* XSETBV */
-    {3, {0x0f, 0x01, 0xc2}, 0},                         /* VMLAUNCH */
-    {3, {0x0f, 0x01, 0xc3}, 0},                         /* VMRESUME */
-    {3, {0x0f, 0x01, 0xc4}, 0},                         /* VMXOFF */
-    {3, {0x0f, 0x01, 0xd4}, 0},                         /* VMFUNC */
-    {2, {0x0f, 0x37}, 0},                               /* GETSEC */
-    {2, {0x0f, 0xaa}, 0},                               /* RSM */
-    {2, {0x0f, 0x0b}, 0},                               /* UD2 */
-    {1, {0xcc}, 0},                                     /* INT3 */
-    {1, {0xf1}, 0},                                     /* INT1 */
-    {1, {0xce}, 0},                                     /* INTO */
-    {3, {0x0f, 0x01, 0xf8}, TOUCH_SEGMENTS},            /* SWAPGS */
-    {1, {0xfb}, 0},                                     /* STI */
-    {2, {0xfb, 0xf4}, 0},                               /* STI; HLT */
-    {1, {0xfa}, 0},                                     /* CLI */
-    {2, {0x9c, 0x9d}, 0},                               /* PUSHF; POPF */
-    {2, {0x0f, 0x05}, TOUCH_SEGMENTS},                  /* SYSCALL */
-    {2, {0x0f, 0x34}, TOUCH_SEGMENTS},                  /* SYSENTER */
-    {2, {0x0f, 0x35}, TOUCH_SEGMENTS},                  /* SYSEXIT */
-    {2, {0x0f, 0x07}, TOUCH_SEGMENTS},                  /* SYSRET */
-    {1, {0xcf}, TOUCH_SEGMENTS},                        /* IRET */
-    {1, {0xcb}, TOUCH_SEGMENTS},                        /* RETF */
-    {1, {0x90}, 0},                                     /* NOP */
-    {2, {0x01, 0xc8}, 0},                               /* ADD */
-    {2, {0xf7, 0xf1}, 0},                               /* DIV: #DE is likely */
-    {1, {0x50}, 0},                                     /* PUSH */
-    {1, {0x58}, 0},                                     /* POP */
-    {9, {0x0f, 0xc7, 0xf0, 0xb8, 1, 2, 3, 4, 0xf8}, 0}, /* RDRAND, its result and CF overwritten */
-    {9, {0x0f, 0xc7, 0xf8, 0xb8, 1, 2, 3, 4, 0xf8}, 0}, /* RDSEED */
-    {2, {0x66, 0xcf}, TOUCH_SEGMENTS},                  /* IRET of the other size */
-    {3, {0x0f, 0x01, 0xca}, 0},                         /* CLAC */
+    {2, {0x0f, 0xa2}, 0},                    /* CPUID */
+    {2, {0x0f, 0x08}, 0},                    /* INVD */
+    {2, {0x0f, 0x09}, 0},                    /* WBINVD */
+    {2, {0xf3, 0x90}, 0},                    /* PAUSE */
+    {2, {0x0f, 0x06}, 0},                    /* CLTS */
+    {1, {0xf4}, 0},                          /* HLT */
+    {3, {0x0f, 0x01, 0xd0}, 0},              /* XGETBV */
+    {3, {0x0f, 0x01, 0xd1}, 0},              /* XSETBV */
+    {3, {0x0f, 0x01, 0xc2}, 0},              /* VMLAUNCH */
+    {3, {0x0f, 0x01, 0xc3}, 0},              /* VMRESUME */
+    {3, {0x0f, 0x01, 0xc4}, 0},              /* VMXOFF */
+    {3, {0x0f, 0x01, 0xd4}, 0},              /* VMFUNC */
+    {2, {0x0f, 0x37}, 0},                    /* GETSEC */
+    {2, {0x0f, 0xaa}, 0},                    /* RSM */
+    {2, {0x0f, 0x0b}, 0},                    /* UD2 */
+    {1, {0xcc}, 0},                          /* INT3 */
+    {1, {0xf1}, 0},                          /* INT1 */
+    {1, {0xce}, 0},                          /* INTO */
+    {3, {0x0f, 0x01, 0xf8}, TOUCH_SEGMENTS}, /* SWAPGS */
+    {1, {0xfb}, 0},                          /* STI */
+    {2, {0xfb, 0xf4}, 0},                    /* STI; HLT */
+    {1, {0xfa}, 0},                          /* CLI */
+    {2, {0x9c, 0x9d}, 0},                    /* PUSHF; POPF */
+    {2, {0x0f, 0x05}, TOUCH_SEGMENTS},       /* SYSCALL */
+    {2, {0x0f, 0x34}, TOUCH_SEGMENTS},       /* SYSENTER */
+    {2, {0x0f, 0x35}, TOUCH_SEGMENTS},       /* SYSEXIT */
+    {2, {0x0f, 0x07}, TOUCH_SEGMENTS},       /* SYSRET */
+    {1, {0xcf}, TOUCH_SEGMENTS},             /* IRET */
+    {1, {0xcb}, TOUCH_SEGMENTS},             /* RETF */
+    {1, {0x90}, 0},                          /* NOP */
+    {2, {0x01, 0xc8}, 0},                    /* ADD */
+    {2, {0xf7, 0xf1}, 0},                    /* DIV: #DE is likely */
+    {1, {0x50}, 0},                          /* PUSH */
+    {1, {0x58}, 0},                          /* POP */
+    {2, {0x66, 0xcf}, TOUCH_SEGMENTS},       /* IRET of the other size */
+    {3, {0x0f, 0x01, 0xca}, 0},              /* CLAC */
 };
 
 static void atom_fixed(struct snippet *s)
@@ -66,6 +60,26 @@ static void atom_fixed(struct snippet *s)
 
     code_bytes(s, row->bytes, row->length);
     s->touches |= row->touches;
+}
+
+/* Instructions whose result is a matter of time or chance: it is overwritten, and CF with it. */
+static void atom_unpredictable(struct snippet *s)
+{
+    static const struct {
+        uint8_t length, bytes[3];
+    } rows[] = {
+        {2, {0x0f, 0x31}},       /* RDTSC */
+        {3, {0x0f, 0x01, 0xf9}}, /* RDTSCP */
+        {2, {0x0f, 0x33}},       /* RDPMC */
+        {3, {0x0f, 0xc7, 0xf0}}, /* RDRAND */
+        {3, {0x0f, 0xc7, 0xf8}}, /* RDSEED */
+    };
+    unsigned i = rand_below(ARRAY_SIZE(rows));
+
+    code_bytes(s, rows[i].bytes, rows[i].length);
+    code_load(s, RAX, i);
+    code_load(s, RDX, i);
+    code_byte(s, 0xf8); /* CLC */
 }
 
 static uint32_t pick_msr(void)
@@ -262,7 +276,9 @@ static void atom_string(struct snippet *s)
 
 static void atom_jump(struct snippet *s)
 {
-    code_load(s, RAX, (uint32_t)(rand_chance(1, 4) ? rand_value() : pick_place()));
+    static const uint8_t pages[] = {PAGE_DATA, PAGE_SPECIAL, PAGE_KERNEL, PAGE_READ, PAGE_NX, PAGE_ABSENT, PAGE_SPARE};
+
+    code_load(s, RAX, (uint32_t)(rand_chance(1, 4) ? rand_value() : AT(RAND_PICK(pages)) + 0x10));
     code_byte(s, 0xff);
     code_byte(s, rand_chance(1, 2) ? 0xe0 : 0xd0); /* JMP or CALL rAX */
 }
@@ -333,11 +349,35 @@ static void atom_monitor(struct snippet *s)
 }
 
 static void (*const atoms[])(struct snippet *) = {
-    atom_fixed,  atom_fixed,  atom_fixed,         atom_fixed,         atom_rdmsr,      atom_wrmsr,
-    atom_io,     atom_io,     atom_string_io,     atom_read_cr,       atom_write_cr,   atom_write_cr,
-    atom_lmsw,   atom_dr,     atom_memory_system, atom_memory_system, atom_invalidate, atom_vmread_register,
-    atom_access, atom_access, atom_access,        atom_string,        atom_jump,       atom_load_segment,
-    atom_far,    atom_int,    atom_popf,          atom_monitor,
+    atom_fixed,
+    atom_fixed,
+    atom_fixed,
+    atom_fixed,
+    atom_rdmsr,
+    atom_wrmsr,
+    atom_io,
+    atom_io,
+    atom_string_io,
+    atom_read_cr,
+    atom_write_cr,
+    atom_write_cr,
+    atom_lmsw,
+    atom_dr,
+    atom_memory_system,
+    atom_memory_system,
+    atom_invalidate,
+    atom_vmread_register,
+    atom_access,
+    atom_access,
+    atom_access,
+    atom_string,
+    atom_jump,
+    atom_load_segment,
+    atom_unpredictable,
+    atom_far,
+    atom_int,
+    atom_popf,
+    atom_monitor,
 };
 
 void snippet_make(struct snippet *s, enum mode mode)
