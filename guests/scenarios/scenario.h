@@ -32,6 +32,7 @@ extern const struct scenario pml_scenarios[];
 extern const struct scenario ve_scenarios[];
 extern const struct scenario vmfunc_scenarios[];
 extern const struct scenario shadow_scenarios[];
+extern const struct scenario shadow_operand_scenarios[];
 extern const struct scenario paging_scenarios[];
 extern const struct scenario mode_scenarios[];
 extern const struct scenario bitmap_scenarios[];
