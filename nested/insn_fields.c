@@ -1,6 +1,7 @@
 /* VMREAD and VMWRITE: of L1 on its current VMCS, and of L2 on the shadow VMCS that L1 gave it. */
 #include "kernel/x86.h"
 #include "nested/insn.h"
+#include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
@@ -144,7 +145,7 @@ bool l2_shadow_access(struct vcpu *vcpu)
     struct outcome out = vcpu->exit.reason == EXIT_VMREAD ? read_field(vcpu, shadow) : write_field(vcpu, shadow);
     if (vcpu->l2_unmapped) {
         vcpu->l2_unmapped = false;
-        return false;
+        return l2_unmapped_exit(vcpu);
     }
     conclude(vcpu, &out);
     return true;

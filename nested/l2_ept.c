@@ -173,10 +173,13 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 {
     struct ept12 *ept12 = &vcpu->nested->ept12;
     struct vmcs12 *v = vcpu->nested->current->v;
-    uint64_t rights = access & GVA_WRITE ? EPT_R | EPT_W : EPT_R;
+    uint64_t rights = access & GVA_WRITE ? EPT_W : EPT_R;
     struct ept12_walk found;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return true;
+    /* With A/D flags on, L2's walks count as reads and writes. SDM 3C 29.3.5 "Accessed and Dirty Flags for EPT" */
+    if (walk && (v->EPT_POINTER & EPTP_AD))
+        rights = EPT_R | EPT_W;
     do {
         found = ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, *gpa, rights, pml_full(v));
     } while (found.kind == EPT12_WALK_RACED);
@@ -188,4 +191,16 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
         pml_log(vcpu, v, *gpa);
     *gpa = found.gpa1;
     return true;
+}
+
+bool l2_unmapped_exit(struct vcpu *vcpu)
+{
+    const struct ept12 *ept12 = &vcpu->nested->ept12;
+    const struct vmcs12 *v = vcpu->nested->current->v;
+    uint64_t rights = vcpu->exit.qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE);
+    if (vcpu->exit.reason != EXIT_EPT_VIOLATION)
+        return false;
+    struct ept12_walk found =
+        ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, vcpu->exit.guest_physical_address, rights, true);
+    return ve_convertible(vcpu, v, found.suppress_ve) && ve_raise(vcpu, v);
 }

@@ -14,5 +14,7 @@ bool l2_vmfunc(struct vcpu *vcpu);
 
 /* The hook l2_translate of vmx/run.h. */
 bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk);
+/* What it found (vcpu->l2_unmapped): true when it became a #VE of L2, false when L1 must see vcpu->exit. */
+bool l2_unmapped_exit(struct vcpu *vcpu);
 
 #endif

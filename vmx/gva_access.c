@@ -11,28 +11,38 @@
 #define CPUID_EDX_PAGES_1G BIT(26)
 
 /* Where an address that the current guest means as physical lies in L1's memory. False: L2's is not mapped by L1, and
- * the hook has made an exit for L1 of it. */
-static bool to_gpa1(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
+ * the hook has made an exit for L1 of it, which shows the linear address. */
+static bool to_gpa1(struct vcpu *vcpu, gva_t gva, gpa_t *gpa, uint32_t access, bool walk)
 {
-    return !vcpu->in_l2 || nested_hooks.l2_translate(vcpu, gpa, access, walk);
+    if (!vcpu->in_l2 || nested_hooks.l2_translate(vcpu, gpa, access, walk))
+        return true;
+    vcpu->exit.guest_linear_address = gva;
+    return false;
 }
+
+/* The walk for one linear address. */
+struct walk_context {
+    struct vcpu *vcpu;
+    gva_t gva;
+};
 
 static bool memory_read(void *context, gpa_t gpa, void *value, unsigned size)
 {
-    struct vcpu *vcpu = context;
-    if (!to_gpa1(vcpu, &gpa, GVA_READ, true)) {
+    const struct walk_context *walk = context;
+    if (!to_gpa1(walk->vcpu, walk->gva, &gpa, GVA_READ, true)) {
         memset(value, 0, size);
         return false;
     }
-    return gmem_read(&vcpu->vm->gmem, gpa, value, size);
+    return gmem_read(&walk->vcpu->vm->gmem, gpa, value, size);
 }
 
 /* The entry alone, or the aligned word that holds a 4-byte entry and its neighbour. An update of what is no RAM is
  * lost, as on the bus; the walk need not come again for it. */
 static bool memory_cas(void *context, gpa_t gpa, uint64_t old, uint64_t value, unsigned size)
 {
-    struct vcpu *vcpu = context;
-    if (!to_gpa1(vcpu, &gpa, GVA_WRITE, true))
+    const struct walk_context *walk = context;
+    struct vcpu *vcpu = walk->vcpu;
+    if (!to_gpa1(vcpu, walk->gva, &gpa, GVA_WRITE, true))
         return true;
     gpa_t word = ALIGN_DOWN(gpa, 8);
     unsigned shift = (unsigned)(gpa - word) * 8;
@@ -98,8 +108,8 @@ struct pieces {
 static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t access, struct pieces *pieces,
                         struct fault *fault)
 {
-    const struct gva_memory memory = {memory_read, memory_cas, vcpu};
     unsigned first = (unsigned)MIN(len, PAGE_SIZE - (gva & PAGE_MASK));
+    struct walk_context walks[2] = {{vcpu, gva}, {vcpu, gva + first}};
     struct paging_state state;
 
     ASSERT(len > 0 && len <= PAGE_SIZE);
@@ -107,10 +117,15 @@ static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t acc
     pieces->len[0] = first;
     pieces->len[1] = len - first;
     pieces->gpa[1] = 0;
-    return gva_walk(&state, &memory, gva, access, &pieces->gpa[0], fault) &&
-           (first == len || gva_walk(&state, &memory, gva + first, access, &pieces->gpa[1], fault)) &&
-           to_gpa1(vcpu, &pieces->gpa[0], access, false) &&
-           (first == len || to_gpa1(vcpu, &pieces->gpa[1], access, false));
+    for (unsigned i = 0; i < 2 && pieces->len[i]; i++) {
+        const struct gva_memory memory = {memory_read, memory_cas, &walks[i]};
+        if (!gva_walk(&state, &memory, walks[i].gva, access, &pieces->gpa[i], fault))
+            return false;
+    }
+    for (unsigned i = 0; i < 2 && pieces->len[i]; i++)
+        if (!to_gpa1(vcpu, walks[i].gva, &pieces->gpa[i], access, false))
+            return false;
+    return true;
 }
 
 bool gva_read_as(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, uint32_t access, struct fault *fault)
