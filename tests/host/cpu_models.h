@@ -24,10 +24,12 @@ static const struct vmx_caps model_skylake_x =
     MODEL(0x00d810000000002b, 0xf7f9fffe, 0x02177fff, 0x7fffff, 0xffff, 0xf0106334141, 0x600401e0, 1, 0x3727ff);
 static const struct vmx_caps model_cnl =
     MODEL(0x00d810000000002b, 0xf7f9fffe, 0x02157cff, 0x7fffff, 0xffff, 0xf0106334141, 0x600401e0, 1, 0x772fff);
+static const struct vmx_caps model_icelake_u =
+    MODEL(0x00d8100000000004, 0xfff9fffe, 0x02977fff, 0x7fffff, 0xffff, 0xf0106334141, 0x600401e0, 1, 0x772fff);
 static const struct vmx_caps model_tigerlake =
     MODEL(0x01d8100000000004, 0xfff9fffe, 0x02977fff, 0x107fffff, 0x10ffff, 0xf0106b34141, 0x600401e0, 1, 0xf72fff);
 
-static const struct vmx_caps *const models[] = {&model_sandy_bridge, &model_haswell, &model_skylake_x, &model_cnl,
-                                                &model_tigerlake};
+static const struct vmx_caps *const models[] = {&model_sandy_bridge, &model_haswell,   &model_skylake_x,
+                                                &model_cnl,          &model_icelake_u, &model_tigerlake};
 
 #endif

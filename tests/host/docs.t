@@ -2,7 +2,8 @@
 """The documentation says only what is so: what it names exists, and the lists that it repeats are complete.
 
 In README.md, CONTRIBUTING.md and docs/: every `file:function`, path, `make` target, option of a tool and relative link; in
-docs/OPTIONS.md every row of kernel/options.def; in docs/SDM.md every section that a comment of the sources cites.
+docs/OPTIONS.md every row of kernel/options.def; in docs/FEATURES.md the tests; in docs/SDM.md every section that a comment of
+the sources cites.
 Usage: tests/host/docs.t [--write-sdm]      (--write-sdm: makes the table of docs/SDM.md anew from the citations)
 """
 import collections
@@ -174,6 +175,16 @@ def check_options(tap, pages):
     tap.none("each example for --nestor uses options that exist", faults)
 
 
+def check_features(tap):
+    """Who tests a feature: scenarios and host tests that exist."""
+    scenarios = {name for path in (ROOT / "guests" / "scenarios").glob("*.c")
+                 for name in re.findall(r'^ *\{"([a-z0-9-]+)",', read(path), re.M)}
+    hosts = {path.stem for path in (ROOT / "tests" / "host").glob("test_*.c")}
+    page = read(ROOT / "docs" / "FEATURES.md")
+    named = set(re.findall(r"`([a-z][a-z0-9]*(?:-[a-z0-9]+)+|test_\w+)`", page)) if scenarios else {"no scenario found"}
+    tap.none("docs/FEATURES.md names scenarios and host tests that exist", sorted(named - scenarios - hosts))
+
+
 def check_tool_options(tap, pages):
     """--words behind the name of a tool of ours."""
     texts = {"nestor-run": read(ROOT / "tools" / "nestorlib" / "cli.py")}
@@ -260,6 +271,7 @@ def main():
     check_map(tap, pages)
     check_options(tap, pages)
     check_tool_options(tap, pages)
+    check_features(tap)
     check_sdm(tap)
     print(f"1..{tap.count}")
     return 1 if tap.failed else 0
