@@ -67,10 +67,18 @@ static bool fault_is_l1s(struct vcpu *vcpu)
     return true;
 }
 
+/* Whether what L0 met while it acted for L2 is an exit for L1. */
+static bool met_exit_of_l1(struct vcpu *vcpu)
+{
+    if (!vcpu->l2_unmapped)
+        return fault_is_l1s(vcpu);
+    vcpu->l2_unmapped = false;
+    return !l2_unmapped_exit(vcpu);
+}
+
 void nested_l0_handled_l2(struct vcpu *vcpu)
 {
-    if (vcpu->l2_unmapped || fault_is_l1s(vcpu)) {
-        vcpu->l2_unmapped = false;
+    if (met_exit_of_l1(vcpu)) {
         nested_reflect(vcpu);
         return;
     }

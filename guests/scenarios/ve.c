@@ -14,6 +14,7 @@
 #define REAL_BASE 0x8000u
 #define REAL_AR 0x93
 #define EPTP_SWITCHING 0
+#define PORT_COM2_ID 0x2fa
 #define EPTP_INDEX_OF_LIST 3
 
 /* SDM 3C 26.5.7.2 "Virtualization-Exception Information" */
@@ -272,6 +273,27 @@ static void page_walk(void)
     CHECK_EQ(c.area->qualification & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK), EPT_QUAL_GLA_VALID);
 }
 
+static void l2_ins_caught(void)
+{
+    l2_fault_seen = FAULT_OF(asm volatile("insb" : : "D"(l2_window), "d"(PORT_COM2_ID) : "memory"));
+}
+
+/* A hypervisor below L1 may do the access in L2's place: Nestor keeps the port. */
+static void string_input(void)
+{
+    struct convertible c;
+
+    start(&c);
+    run_caught(&c, l2_ins_caught);
+    check_area(&c, EPT_QUAL_WRITE, WINDOW + 24);
+    vm_set_code(&c.vm, l2_ins_caught);
+    EXPECT_EXIT(&c.vm, EXIT_EPT_VIOLATION); /* busy */
+    CHECK_EQ(c.vm.exit.gla, WINDOW + 24);
+    *c.entry = l2_mapping;
+    EXPECT_DONE(&c.vm);
+    CHECK_EQ(l2_fault_seen, NO_FAULT);
+}
+
 /* Misconfigurations are never converted. */
 static void misconfiguration(void)
 {
@@ -399,6 +421,7 @@ const struct scenario ve_scenarios[] = {
     {"ve-intercepted", intercepted, without_ve},
     {"ve-during-delivery", during_delivery, without_ve},
     {"ve-page-walk", page_walk, without_ve},
+    {"ve-string-input", string_input, without_ve},
     {"ve-misconfiguration", misconfiguration, without_ve},
     {"ve-real-mode", real_mode, without_ve},
     {"ve-eptp-index", eptp_index, without_ve_and_vmfunc},
