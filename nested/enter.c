@@ -99,6 +99,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 
     uint32_t failed = msr_area_load(vcpu, v->ENTRY_MSR_LOAD_ADDR, (uint32_t)v->ENTRY_MSR_LOAD_COUNT);
     if (failed) {
+        slot_set_all_dirty(slot); /* entries before the failed one went to vmcs02 */
         leave_l2(vcpu);
         nested_entry_failure(vcpu, EXIT_MSR_LOAD_FAIL, failed);
         return;
@@ -221,6 +222,7 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
     log_warn("nested", "the CPU refused vmcs02 with exit reason %u: no rule of Nestor's did", reason);
     slot->v->launched = slot->was_launched;
     vcpu->launched = slot->was_launched;
+    slot_set_all_dirty(slot); /* the MSR list went to vmcs02 */
     leave_l2(vcpu);
     nested_entry_failure(vcpu, reason, qualification);
 }

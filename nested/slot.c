@@ -22,6 +22,11 @@ void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
     slot->scope |= row_scope[row];
 }
 
+void slot_set_all_dirty(struct vmcs12_slot *slot)
+{
+    memset(slot->dirty, 0xff, sizeof(slot->dirty));
+}
+
 struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
 {
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
@@ -93,7 +98,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         }
         slot->vmptr = vmptr;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
-        memset(slot->dirty, 0xff, sizeof(slot->dirty));
+        slot_set_all_dirty(slot);
         slot->scope = CHECK_SCOPE_ALL;
         vmcs12_trim(slot->v);
         count(COUNT_VMCS12_LOADS);

@@ -17,6 +17,8 @@ void slot_release_all(struct nested *nested);
 
 /* L1 wrote the row. */
 void slot_set_dirty(struct vmcs12_slot *slot, unsigned row);
+/* vmcs02 holds something else than what was made of vmcs12: every row is written again. */
+void slot_set_all_dirty(struct vmcs12_slot *slot);
 /* Fills the table behind slot_set_dirty. Once, before any slot is used. */
 void slot_init(void);
 
