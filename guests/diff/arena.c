@@ -15,7 +15,7 @@
 static const uint8_t vmcall_bytes[] = {0x0f, 0x01, 0xc1, 0x90};
 
 static uint8_t *arena, *golden;
-static uint64_t *ept_root;
+static uint64_t *ept_roots[2]; /* without and with A/D flags */
 
 static const uint64_t gdt[] = {
     [L2_CODE64 / 8] = 0x00af9b000000ffff,
@@ -139,9 +139,8 @@ void arena_init(void)
 {
     arena = page_alloc_run(ARENA_PAGES, ARENA_PAGES * PAGE_SIZE);
     golden = page_alloc_run(ARENA_PAGES, PAGE_SIZE);
-    ept_root = page_alloc();
-    for (unsigned i = 0; i < ARENA_PAGES; i++)
-        (void)paging_entry(ept_root, AT(i), PAGE_SIZE);
+    ept_roots[0] = page_alloc();
+    ept_roots[1] = page_alloc();
     for (uint64_t at = AT(PAGE_CODE); at < AT(PAGE_CODE + 1); at += sizeof(vmcall_bytes))
         memcpy(golden_at(at), vmcall_bytes, sizeof(vmcall_bytes));
     for (uint64_t at = AT(PAGE_DATA); at < AT(PAGE_SPECIAL + 1); at += 8)
@@ -161,18 +160,23 @@ static void copy_quads(void *to, const void *from, uint64_t quads)
 void arena_reset(void)
 {
     copy_quads(arena, golden, ARENA_PAGES * PAGE_SIZE / 8);
-    for (unsigned i = 0; i < ARENA_PAGES; i++)
-        *arena_ept_leaf(i) = ((uint64_t)arena + AT(i)) | (i == PAGE_APIC ? EPT_R | EPT_W : EPT_RWX) | EPT_WB;
+    for (unsigned i = 0; i < 2 * ARENA_PAGES; i++) {
+        unsigned page = i / 2;
+        uint64_t rights = page == PAGE_APIC ? EPT_R | EPT_W : EPT_RWX;
+        *arena_ept_entry(i % 2, page, PAGE_SIZE) = ((uint64_t)arena + AT(page)) | rights | EPT_WB;
+        for (uint64_t span = LARGE_2M; span <= 512 * LARGE_1G; span *= 512)
+            *arena_ept_entry(i % 2, page, span) &= ~EPT_ACCESSED;
+    }
 }
 
 uint64_t arena_eptp(bool accessed_dirty)
 {
-    return ept_pointer(ept_root, accessed_dirty);
+    return ept_pointer(ept_roots[accessed_dirty], accessed_dirty);
 }
 
-uint64_t *arena_ept_leaf(enum arena_page page)
+uint64_t *arena_ept_entry(bool accessed_dirty, enum arena_page page, uint64_t span)
 {
-    return paging_entry(ept_root, AT(page), PAGE_SIZE);
+    return paging_entry(ept_roots[accessed_dirty], AT(page), span);
 }
 
 uint64_t arena_hash(enum arena_page page)

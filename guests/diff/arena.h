@@ -71,9 +71,10 @@ void arena_reset(void);
 void *arena_at(uint64_t address);
 /* The address of a page as L2's CR3, PDPTEs and the like have to name it. */
 uint64_t arena_physical(enum arena_page page, bool ept);
+/* EPT12 is there twice: with and without A/D flags, for one EPTP's flag must not change under cached translations. */
 uint64_t arena_eptp(bool accessed_dirty);
-/* EPT12's leaf for a page. */
-uint64_t *arena_ept_leaf(enum arena_page page);
+/* EPT12's entry for a page at a level, by its span; the leaf spans PAGE_SIZE. */
+uint64_t *arena_ept_entry(bool accessed_dirty, enum arena_page page, uint64_t span);
 uint64_t arena_hash(enum arena_page page);
 /* Puts back what is watched after each operation, and the code page when L2 may have written to it. */
 void arena_restore(enum arena_page page, unsigned offset, unsigned size);

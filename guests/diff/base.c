@@ -69,7 +69,16 @@ void base_init(void)
         .entry_load = page_alloc(),
         .exit_store = page_alloc(),
         .exit_load = page_alloc(),
+        .vmread_bitmap = page_alloc(),
+        .vmwrite_bitmap = page_alloc(),
+        .eptp_list = page_alloc(),
+        .ve_info = page_alloc(),
+        .pml = page_alloc(),
+        .shadow = vmx_region_alloc(),
     };
+    *(uint32_t *)l1_pages.shadow |= (uint32_t)VMCS_SHADOW_INDICATOR;
+    l1_pages.eptp_list[0] = arena_eptp(false);
+    l1_pages.eptp_list[1] = arena_eptp(caps.ept_vpid & EPT_CAP_AD);
 }
 
 struct l2_config base_config_pick(void)
@@ -147,11 +156,10 @@ static void build_guest(struct image *v, const struct l2_config *config)
     v->f[F_GUEST_RFLAGS] = RFLAGS_FIXED | (config->mode == MODE_V86 ? BIT(17) : 0);
     v->f[F_GUEST_RIP] = AT(PAGE_CODE);
     v->f[F_GUEST_RSP] = STACK_TOP;
-    v->f[F_VMCS_LINK_POINTER] = UINT64_MAX;
+    v->f[F_VMCS_LINK_POINTER] = rand_chance(3, 4) ? l1_pages.shadow : UINT64_MAX; /* with VMCS shadowing */
     v->f[F_GUEST_PAT] = PAT_RESET;
     v->f[F_GUEST_EFER] = EFER_NXE | EFER_SCE | (ia32e ? EFER_LMA | EFER_LME : 0);
     v->f[F_PREEMPTION_TIMER] = TIMER_BOUND;
-    v->f[F_PML_INDEX] = 511;
 }
 
 static void build_host(struct image *v)
@@ -199,6 +207,13 @@ static void build_controls(struct image *v, const struct l2_config *config)
     v->f[F_EXIT_MSR_STORE_ADDR] = (uint64_t)l1_pages.exit_store;
     v->f[F_EXIT_MSR_LOAD_ADDR] = (uint64_t)l1_pages.exit_load;
     v->f[F_EPT_POINTER] = arena_eptp(ad);
+    v->f[F_VMREAD_BITMAP] = (uint64_t)l1_pages.vmread_bitmap;
+    v->f[F_VMWRITE_BITMAP] = (uint64_t)l1_pages.vmwrite_bitmap;
+    v->f[F_EPTP_LIST_ADDRESS] = (uint64_t)l1_pages.eptp_list;
+    v->f[F_VE_INFO_ADDRESS] = (uint64_t)l1_pages.ve_info;
+    v->f[F_PML_ADDRESS] = (uint64_t)l1_pages.pml;
+    v->f[F_PML_INDEX] = PML_INDEX_START;
+    v->f[F_VM_FUNCTION_CONTROLS] = rand_chance(1, 2) ? caps.vmfunc : 0;
     v->f[F_VPID] = 1 + rand_below(0xffff);
     v->f[F_PLE_GAP] = 128;
     v->f[F_PLE_WINDOW] = 4096;

@@ -29,12 +29,14 @@ struct l2_config {
 
 /* L1's pages that controls point to. */
 struct l1_pages {
-    uint8_t *msr_bitmap, *io_bitmap_a, *io_bitmap_b, *virtual_apic;
-    uint64_t *entry_load, *exit_store, *exit_load;
+    uint8_t *msr_bitmap, *io_bitmap_a, *io_bitmap_b, *virtual_apic, *vmread_bitmap, *vmwrite_bitmap;
+    uint64_t *entry_load, *exit_store, *exit_load, *eptp_list, *ve_info, *pml;
+    uint64_t shadow; /* a shadow VMCS */
 };
 extern struct l1_pages l1_pages;
 
 #define TIMER_BOUND 30000
+#define PML_INDEX_START 511
 
 void base_init(void);
 struct l2_config base_config_pick(void);

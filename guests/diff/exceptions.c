@@ -68,6 +68,11 @@ static bool single_step_inconsistent(const struct image *v)
     return held && !(v->f[F_GUEST_PENDING_DEBUG] & PENDING_DEBUG_BS) != !(v->f[F_GUEST_RFLAGS] & RFLAGS_TF);
 }
 
+static bool single_steps(const struct image *v)
+{
+    return v->f[F_GUEST_RFLAGS] & RFLAGS_TF;
+}
+
 static bool event_while_inactive(const struct image *v)
 {
     return injects(v) && v->f[F_GUEST_ACTIVITY_STATE] != ACTIVITY_ACTIVE;
@@ -137,6 +142,8 @@ static const struct exception {
     {"BOCHS lax: pending debug exceptions BS against TF", single_step_inconsistent, F_GUEST_RFLAGS, F_GUEST_RFLAGS},
     {"BOCHS lax: pending debug exceptions BS against TF", single_step_inconsistent, F_GUEST_INTERRUPTIBILITY,
      F_GUEST_INTERRUPTIBILITY},
+    {"BOCHS 8: RFLAGS.TF loaded by a VM entry has no effect until the next exit", single_steps, F_GUEST_RFLAGS,
+     F_GUEST_RFLAGS},
     {"capability hidden by Nestor: activity states", activity_hidden, F_GUEST_ACTIVITY_STATE, F_GUEST_ACTIVITY_STATE},
     {"BOCHS lax: events that the activity state does not let through", event_while_inactive, F_GUEST_ACTIVITY_STATE,
      F_GUEST_ACTIVITY_STATE},
@@ -149,8 +156,20 @@ static const struct exception {
     {"BOCHS 12: RPL of type 11 used as data", readable_code_as_data, F_GUEST_ES_SELECTOR, F_GUEST_GS_SELECTOR},
 };
 
+/* BOCHS 14: without "unrestricted guest" L2 may clear CR0.PE and CR0.PG; masked, the attempt exits. */
+static void keep_fixed_bits(struct image *v)
+{
+    const uint64_t fixed = CR0_PE | CR0_PG | CR0_NE;
+
+    if (proc2(v, PROC2_UNRESTRICTED))
+        return;
+    v->f[F_CR0_GUEST_HOST_MASK] |= fixed;
+    v->f[F_CR0_READ_SHADOW] |= fixed;
+}
+
 void exceptions_remove(struct image *v, const struct image *base)
 {
+    keep_fixed_bits(v);
     for (unsigned i = 0; i < ARRAY_SIZE(exceptions); i++)
         if (exceptions[i].applies(v))
             for (unsigned row = exceptions[i].first; row <= exceptions[i].last; row++)

@@ -95,19 +95,15 @@ static bool register_form(const struct exit_info *e, uint32_t info)
     }
 }
 
-/* Accepted differences of the exit qualification.
- * BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads too.
- * SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0
- * BOCHS: where an instruction has no displacement the qualification is zero, and Bochs leaves junk. SDM 3C 28.2.1 */
-static uint64_t canonical(const struct exit_info *e, uint32_t info)
+/* BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads too.
+ * SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0 */
+uint64_t exit_info_canonical(uint32_t reason, uint64_t qualification)
 {
     const uint64_t kind = EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK;
 
-    if (register_form(e, info))
-        return 0;
-    if (e->reason == EXIT_EPT_VIOLATION && (e->qualification & kind) == (EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID))
-        return e->qualification | EPT_QUAL_READ;
-    return e->qualification;
+    if (reason == EXIT_EPT_VIOLATION && (qualification & kind) == (EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID))
+        return qualification | EPT_QUAL_READ;
+    return qualification;
 }
 
 void exit_info_report(struct l2 *l2, struct exit_info *e)
@@ -120,7 +116,8 @@ void exit_info_report(struct l2 *l2, struct exit_info *e)
     e->idt_info = e->intr_info = 0;
     tr("reason", e->reason);
     if (e->reason & EXIT_REASON_ENTRY_FAILURE) {
-        tr("qual", e->qualification);
+        if (e->one_cause) /* which of several causes is named is the processor's choice */
+            tr("qual", e->qualification);
         return; /* the other fields are as the last exit left them; Bochs overwrites them */
     }
     e->intr_info = (uint32_t)l2_read(l2, F_EXIT_INTERRUPTION_INFO);
@@ -132,7 +129,8 @@ void exit_info_report(struct l2 *l2, struct exit_info *e)
         tr("length", e->length = (uint32_t)l2_read(l2, F_EXIT_INSTRUCTION_LENGTH));
     if (flags & INFO)
         tr("info", info = (uint32_t)l2_read(l2, F_EXIT_INSTRUCTION_INFO));
-    tr("qual", canonical(e, info));
+    /* BOCHS: where an instruction has no displacement the qualification is zero, and Bochs leaves junk. SDM 3C 28.2.1 */
+    tr("qual", register_form(e, info) ? 0 : exit_info_canonical(e->reason, e->qualification));
     if (flags & LINEAR)
         tr("gla", l2_read(l2, F_GUEST_LINEAR_ADDRESS));
     if (flags & PHYSICAL)

@@ -18,6 +18,11 @@
 #define GUESTS 2
 #define EXITS_MAX 10
 #define DR6_RESET 0xffff0ff0ull
+#define EPT_SUPPRESS_VE BIT(63)
+#define RFLAGS_RF BIT(16)
+
+static const char *const register_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 /* The L2s that a block switches between. */
 static struct guest {
@@ -52,14 +57,34 @@ static void fill_random(uint8_t *page, unsigned density)
         quads[i] = density == 0 ? 0 : density == 1 ? rand_next() & rand_next() & rand_next() : rand_next();
 }
 
+static void invalidate_ept(void)
+{
+    struct inv_descriptor all = {0, 0};
+
+    if (caps.ept_vpid & EPT_CAP_INVEPT_ALL)
+        REQUIRE_EQ(vmx_invept(2, &all), 0);
+}
+
+/* What operations write to must not reach the next block. */
+static void clear_pages(void)
+{
+    memset(l1_pages.virtual_apic, 0, PAGE_SIZE);
+    memset(l1_pages.pml, 0, PAGE_SIZE);
+    memset(l1_pages.ve_info, 0, PAGE_SIZE);
+    memset((uint32_t *)l1_pages.shadow + 2, 0, PAGE_SIZE - 8);
+}
+
 void l2op_begin(void)
 {
     tr_line("begin");
     arena_reset();
+    invalidate_ept();
     fill_random(l1_pages.msr_bitmap, rand_below(3));
     fill_random(l1_pages.io_bitmap_a, rand_below(2));
     fill_random(l1_pages.io_bitmap_b, rand_below(2));
-    memset(l1_pages.virtual_apic, 0, PAGE_SIZE);
+    fill_random(l1_pages.vmread_bitmap, rand_below(3));
+    fill_random(l1_pages.vmwrite_bitmap, rand_below(3));
+    clear_pages();
     for (unsigned i = 0; i < GUESTS; i++) {
         struct guest *guest = &guests[i];
         guest->config = base_config_pick();
@@ -94,18 +119,18 @@ static void place_snippet(void)
 static void vary_ept(void)
 {
     static const uint8_t rights[] = {7, 7, 7, 7, 5, 1, 3, 0, 4, 2, 6};
-    uint64_t *leaf = arena_ept_leaf(PAGE_SPECIAL);
+    bool ad = op.guest->base.f[F_EPT_POINTER] & EPTP_AD;
     uint64_t entry = ((uint64_t)arena_at(AT(PAGE_SPECIAL))) | EPT_WB | RAND_PICK(rights);
-    struct inv_descriptor all = {0, 0};
 
     if (rand_chance(1, 8))
         entry ^= PUT(rand_below(8), EPT_MEMORY_TYPE);
     if (rand_chance(1, 16))
         entry |= BIT(caps.physical_bits + rand_below(52 - caps.physical_bits));
-    *leaf = entry;
+    if (caps_have(PROC2_CONTROLS, PROC2_EPT_VE) && rand_chance(1, 2))
+        entry |= EPT_SUPPRESS_VE;
+    *arena_ept_entry(ad, PAGE_SPECIAL, PAGE_SIZE) = entry;
     tr_note("ept", entry);
-    if (caps.ept_vpid & EPT_CAP_INVEPT_ALL)
-        REQUIRE_EQ(vmx_invept(2, &all), 0);
+    invalidate_ept();
 }
 
 static void clean_up(void)
@@ -125,6 +150,8 @@ static void unblock_nmis(void)
     diff_unblock_nmi();
     if (!virtual_nmis_blocked)
         return;
+    if (op.guest->config.mode == MODE_PAE && op.guest->config.ept)
+        memset(&op.guest->l2.valid[F_GUEST_PDPTE0], 0, 4); /* undefined, if L2 left PAE paging */
     virtual_nmis_blocked = false;
     if (!cleaner.vmcs) {
         vm_create(&cleaner, clean_up, VM_NO_EPT);
@@ -154,8 +181,14 @@ static void report_hot_state(void)
 {
     static const uint16_t hot[] = {F_GUEST_RIP, F_GUEST_RSP, F_GUEST_RFLAGS};
 
-    for (unsigned i = 0; i < ARRAY_SIZE(hot); i++)
-        tr(fields[hot[i]].name + sizeof("GUEST_") - 1, l2_read(&op.guest->l2, hot[i]));
+    for (unsigned i = 0; i < ARRAY_SIZE(hot); i++) {
+        uint64_t value = l2_read(&op.guest->l2, hot[i]);
+        bool fault = op.exit.reason == EXIT_EXCEPTION_NMI || op.exit.reason == EXIT_EPT_VIOLATION;
+
+        if (hot[i] == F_GUEST_RFLAGS && fault)
+            value &= ~RFLAGS_RF; /* BOCHS 9: not saved as 1 */
+        tr(fields[hot[i]].name + sizeof("GUEST_") - 1, value);
+    }
 }
 
 /* The timer's value is a matter of time, and PDPTEs are undefined but for PAE paging with EPT.
@@ -202,6 +235,8 @@ static void report_touched(void)
         report_field(F_GUEST_SYSENTER_CS);
         report_range(F_GUEST_SYSENTER_ESP, F_GUEST_SYSENTER_EIP);
     }
+    if (touches & TOUCH_EPTP && fields[F_EPT_POINTER].offered)
+        tr("eptp", l2_read(&op.guest->l2, F_EPT_POINTER));
     if (touches & TOUCH_DEBUG)
         report_field(F_GUEST_DR7);
 }
@@ -229,6 +264,8 @@ static void report_state(void)
 
     for (unsigned i = 0; i < ARRAY_SIZE(often); i++)
         tr(fields[often[i]].name, l2_read(&op.guest->l2, often[i]));
+    if (op.guest->config.mode == MODE_PAE && op.guest->config.ept)
+        memset(&op.guest->l2.valid[F_GUEST_PDPTE0], 0, 4); /* undefined, if L2 left PAE paging */
     virtual_nmis_blocked = op.wanted.f[F_PIN_CONTROLS] & PIN_VIRTUAL_NMIS &&
                            op.guest->l2.known.f[F_GUEST_INTERRUPTIBILITY] & BLOCKING_BY_NMI;
     for (unsigned i = 0; i < op.mutation.count; i++)
@@ -240,6 +277,31 @@ static void report_state(void)
         if (is_saved(index))
             tr(fields[index].name, l2_read(&op.guest->l2, index));
     }
+}
+
+/* What PML logged. BOCHS 15: the addresses have junk in their lower 12 bits. */
+static void report_pml(void)
+{
+    uint16_t index;
+
+    if (!(op.wanted.f[F_PROC2_CONTROLS] & PROC2_PML))
+        return;
+    index = (uint16_t)l2_read(&op.guest->l2, F_PML_INDEX);
+    tr("pml_index", index);
+    for (unsigned i = PML_INDEX_START; i > index && index < PML_INDEX_START; i--) {
+        tr("pml", l1_pages.pml[i] & ~PAGE_MASK);
+        l1_pages.pml[i] = 0;
+    }
+}
+
+/* The information area of virtualization exceptions; its first word is 0 when the next one may come. */
+static void report_ve(void)
+{
+    if (!(op.wanted.f[F_PROC2_CONTROLS] & PROC2_EPT_VE))
+        return;
+    l1_pages.ve_info[1] = exit_info_canonical(EXIT_EPT_VIOLATION, l1_pages.ve_info[1]);
+    tr_list("ve", l1_pages.ve_info, 5);
+    memset(l1_pages.ve_info, 0, 5 * sizeof(*l1_pages.ve_info));
 }
 
 static void report_memory(void)
@@ -270,6 +332,15 @@ static uint64_t enter(bool resume, int *failed)
     return cr2;
 }
 
+static void report_registers(void)
+{
+    uint64_t hidden = op.snippet.touches & TOUCH_TIME ? BIT(RAX) | BIT(RDX) : 0;
+
+    for (unsigned i = 0; i < 16; i++)
+        if (!(hidden & BIT(i)))
+            tr(register_names[i], op.regs[i]);
+}
+
 /* One entry; true when L2 may go on after it. */
 static bool enter_once(void)
 {
@@ -285,6 +356,7 @@ static bool enter_once(void)
             tr("error", vmx_get(VM_INSTRUCTION_ERROR));
         return false;
     }
+    op.exit.one_cause = op.mutation.count < 2;
     exit_info_report(l2, &op.exit);
     if (op.exit.reason & EXIT_REASON_ENTRY_FAILURE)
         return false;
@@ -294,7 +366,7 @@ static bool enter_once(void)
     asm volatile("mov %%dr6, %0" : "=r"(dr6));
     tr("cr2", cr2);
     tr("dr6", dr6);
-    tr_list("r", op.regs, 16);
+    report_registers();
     report_hot_state();
     return exit_info_is_instruction(&op.exit);
 }
@@ -310,6 +382,17 @@ static void step_over(void)
         op.regs[RBX] = AT(PAGE_DATA) + 0x40;
 }
 
+static const char *const page_names[ARENA_PAGES] = {
+    "ivt",    "code",   "stack",  "data",   "special", "tables", "idt64",  "idt32",    "handlers", "tss",   "apic",
+    "kern",   "read",   "nx",     "absent", "spare",   "pml4",   "pdpt",   "pd",       "pt",       "pd32",  "pt32",
+    "pdptes", "pml4_h", "pdpt_h", "pd_h",   "pt_h",    "pd32_h", "pt32_h", "pdptes_h", "page30",   "page31"};
+
+static void report_pages(void)
+{
+    for (unsigned i = 0; i < ARENA_PAGES; i++)
+        tr(page_names[i], arena_hash(i));
+}
+
 static void finish(void)
 {
     bool entered = !(op.exit.reason & EXIT_REASON_ENTRY_FAILURE);
@@ -319,6 +402,8 @@ static void finish(void)
     else
         memset(op.guest->l2.valid, 0, sizeof(op.guest->l2.valid));
     report_memory();
+    report_pml();
+    report_ve();
     if (op.mutation.host)
         l1_state_report();
     if (op.mutation.lists && entered)
@@ -326,6 +411,8 @@ static void finish(void)
     tr("exit_rsp", exit_rsp);
     tr("exit_flags", exit_rflags);
     tr("exit_point", exit_point);
+    if (tr_verbose()) /* otherwise at the end of the block, as it takes its time */
+        report_pages();
     l1_state_restore();
 }
 
@@ -353,7 +440,9 @@ unsigned l2op_run(void)
 void l2op_end(void)
 {
     tr_line("memory");
+    report_pages();
     for (unsigned i = 0; i < ARENA_PAGES; i++)
-        tr("page", arena_hash(i));
-    tr("ept", *arena_ept_leaf(PAGE_SPECIAL));
+        tr("ept", *arena_ept_entry(true, i, PAGE_SIZE) & PAGE_MASK);
+    for (uint64_t span = LARGE_2M; span <= 512 * LARGE_1G; span *= 512)
+        tr("ept_table", *arena_ept_entry(true, 0, span) & PAGE_MASK);
 }

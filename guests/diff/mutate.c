@@ -52,15 +52,33 @@ static uint64_t near_page(uint64_t address)
     }
 }
 
-/* Which of the base's controls an operation toggles: any of the 32 bits, allowed ones mostly. */
+/* Bits that no processor has: others that are not offered may be what Nestor hides and the bare CPU has. */
+static uint64_t never_allowed(enum vmcs_field field)
+{
+    switch (field) {
+    case PIN_CONTROLS:
+        return BITS(31, 8);
+    case PROC_CONTROLS:
+        return BIT(0);
+    case PROC2_CONTROLS:
+        return BITS(31, 28);
+    case EXIT_CONTROLS:
+        return BITS(31, 30);
+    default:
+        return BITS(31, 24);
+    }
+}
+
+/* One control that may be changed, or rarely one that must be as it is. */
 static uint64_t toggle(enum vmcs_field field, uint64_t value)
 {
     const struct vmx_control_caps *c = caps_of(field);
+    uint64_t choice = rand_chance(7, 8) ? c->may & ~c->must : c->must | never_allowed(field);
     uint64_t bit = rand_bit(32);
 
-    for (unsigned tries = 0; tries < 8 && (!(c->may & bit) || c->must & bit); tries++)
+    while (choice && !(choice & bit))
         bit = rand_bit(32);
-    return value ^ bit;
+    return choice ? value ^ bit : value;
 }
 
 static void mutate_controls(struct mutation *m, struct image *v)
@@ -83,8 +101,11 @@ static void mutate_addresses(struct mutation *m, struct image *v)
     static const uint16_t pages[] = {F_IO_BITMAP_A,      F_IO_BITMAP_B,         F_MSR_BITMAP, F_VIRTUAL_APIC_ADDR,
                                      F_APIC_ACCESS_ADDR, F_ENTRY_MSR_LOAD_ADDR, F_EPT_POINTER};
     unsigned index = RAND_PICK(pages);
+    uint64_t address = near_page(v->f[index]);
 
-    change(m, v, index, near_page(v->f[index]));
+    if (index == F_EPT_POINTER)
+        address = (address & ~EPTP_AD) | (v->f[index] & EPTP_AD);
+    change(m, v, index, address);
 }
 
 /* Fields of the execution controls that any value may be in. */
@@ -317,15 +338,40 @@ static void mix(struct image *v, unsigned index, enum vmcs_field field, uint64_t
     v->f[index] |= bits;
 }
 
+/* What a control needs: where the others do not have it, the control goes. SDM 3C 27.2.1 */
+static void make_consistent(struct image *v)
+{
+    static const struct {
+        uint16_t index, needs_index;
+        uint64_t bits, needs;
+    } rules[] = {
+        {F_PIN_CONTROLS, F_PIN_CONTROLS, PIN_VIRTUAL_NMIS, PIN_NMI},
+        {F_PROC_CONTROLS, F_PIN_CONTROLS, PROC_NMI_WINDOW, PIN_VIRTUAL_NMIS},
+        {F_PROC2_CONTROLS, F_PROC_CONTROLS, PROC2_X2APIC | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS,
+         PROC_TPR_SHADOW},
+        {F_PROC2_CONTROLS, F_PIN_CONTROLS, PROC2_VIRTUAL_INTERRUPTS, PIN_EXTERNAL_INTERRUPT},
+        {F_PROC2_CONTROLS, F_PROC2_CONTROLS, PROC2_UNRESTRICTED | PROC2_PML | PROC2_VMFUNC | PROC2_EPT_VE, PROC2_EPT},
+        {F_EXIT_CONTROLS, F_PIN_CONTROLS, EXITC_SAVE_TIMER, PIN_PREEMPTION_TIMER},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(rules); i++)
+        if (!(v->f[rules[i].needs_index] & rules[i].needs))
+            v->f[rules[i].index] &= ~rules[i].bits;
+    if (v->f[F_PROC2_CONTROLS] & PROC2_X2APIC)
+        v->f[F_PROC2_CONTROLS] &= ~PROC2_APIC_ACCESS;
+    if (!(v->f[F_PROC2_CONTROLS] & PROC2_VMCS_SHADOWING))
+        v->f[F_VMCS_LINK_POINTER] = UINT64_MAX;
+}
+
 void mutate_mix_controls(struct image *v)
 {
-    const uint64_t pin_kept = 0;
     const uint64_t proc_kept = PROC_MONITOR_TRAP | PROC_SECONDARY | PROC_TERTIARY;
     const uint64_t proc2_kept = PROC2_EPT | PROC2_VPID | PROC2_UNRESTRICTED;
 
-    mix(v, F_PIN_CONTROLS, PIN_CONTROLS, pin_kept);
+    mix(v, F_PIN_CONTROLS, PIN_CONTROLS, 0);
     mix(v, F_PROC_CONTROLS, PROC_CONTROLS, proc_kept);
     mix(v, F_PROC2_CONTROLS, PROC2_CONTROLS, proc2_kept);
     mix(v, F_EXIT_CONTROLS, EXIT_CONTROLS, 0);
     mix(v, F_ENTRY_CONTROLS, ENTRY_CONTROLS, ENTRY_GUEST_64 | ENTRY_TO_SMM | ENTRY_NO_DUAL_MONITOR);
+    make_consistent(v);
 }

@@ -2,6 +2,7 @@
 
 #include "guests/diff/arena.h"
 #include "guests/diff/code.h"
+#include "guests/diff/image.h"
 #include "guests/diff/l1_state.h"
 #include "guests/diff/rand.h"
 #include "guests/lib/cpu.h"
@@ -27,7 +28,6 @@ static const struct fixed fixed[] = {
     {3, {0x0f, 0x01, 0xc2}, 0},              /* VMLAUNCH */
     {3, {0x0f, 0x01, 0xc3}, 0},              /* VMRESUME */
     {3, {0x0f, 0x01, 0xc4}, 0},              /* VMXOFF */
-    {3, {0x0f, 0x01, 0xd4}, 0},              /* VMFUNC */
     {2, {0x0f, 0x37}, 0},                    /* GETSEC */
     {2, {0x0f, 0xaa}, 0},                    /* RSM */
     {2, {0x0f, 0x0b}, 0},                    /* UD2 */
@@ -80,12 +80,13 @@ static void atom_unpredictable(struct snippet *s)
     code_load(s, RAX, i);
     code_load(s, RDX, i);
     code_byte(s, 0xf8); /* CLC */
+    s->touches |= TOUCH_TIME;
 }
 
 static uint32_t pick_msr(void)
 {
-    static const uint32_t odd[] = {IA32_APIC_BASE, IA32_MTRRCAP, IA32_FEATURE_CONTROL, IA32_VMX_BASIC, 0x1fff, 0x2000,
-                                   0xc0001fff,     0xc0002000,   0x3fffffff,           0xffffffff,     0};
+    static const uint32_t odd[] = {IA32_APIC_BASE, IA32_MTRRCAP, IA32_FEATURE_CONTROL, 0x1fff,     0x2000,
+                                   0xc0001fff,     0xc0002000,   0x3fffffff,           0xffffffff, 0};
 
     return rand_chance(3, 4) ? l1_state_msr_pick() : RAND_PICK(odd);
 }
@@ -348,7 +349,32 @@ static void atom_monitor(struct snippet *s)
     code_byte(s, 0xc8);
 }
 
+/* Function 0 with a few indexes: to itself, to the same tables, to what is no EPTP, and past the list. */
+static void atom_vmfunc(struct snippet *s)
+{
+    static const uint32_t indexes[] = {0, 0, 1, 1, 2, 511, 512, 0x80000000};
+
+    code_load(s, RAX, rand_chance(7, 8) ? 0 : rand_below(70));
+    code_load(s, RCX, RAND_PICK(indexes));
+    code_byte(s, 0x0f);
+    code_byte(s, 0x01);
+    code_byte(s, 0xd4);
+    s->touches |= TOUCH_EPTP;
+}
+
+/* VMREAD or VMWRITE of a field by its number, for VMCS shadowing. */
+static void atom_shadow(struct snippet *s)
+{
+    uint32_t encoding = fields[rand_below(F_COUNT)].encoding;
+
+    code_load(s, RAX, field_encoding_shared(encoding) ? encoding : 0);
+    code_register_form(s, 0x0f, (uint8_t)(0x78 + rand_below(2)), RAX, RDX);
+}
+
 static void (*const atoms[])(struct snippet *) = {
+    atom_vmfunc,
+    atom_shadow,
+    atom_shadow,
     atom_fixed,
     atom_fixed,
     atom_fixed,

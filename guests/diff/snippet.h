@@ -12,6 +12,9 @@
 #define TOUCH_TABLES BIT(1)
 #define TOUCH_MSRS BIT(2)
 #define TOUCH_DEBUG BIT(3)
+#define TOUCH_EPTP BIT(4)
+/* RAX and RDX may hold what depends on time. */
+#define TOUCH_TIME BIT(5)
 
 struct snippet {
     uint8_t bytes[SNIPPET_MAX];
