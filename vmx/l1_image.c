@@ -18,9 +18,10 @@ enum l1_kind l1_detect(const uint8_t *image, uint64_t size)
 {
     if (l1_linux_detect(image, size))
         return L1_LINUX;
-    if (l1_multiboot2_find(image, size) >= 0)
-        return L1_MULTIBOOT2;
-    return l1_multiboot1_find(image, size) >= 0 ? L1_MULTIBOOT1 : L1_UNKNOWN;
+    /* An image with both headers, as Xen, gets the older and simpler protocol. */
+    if (l1_multiboot1_find(image, size) >= 0)
+        return L1_MULTIBOOT1;
+    return l1_multiboot2_find(image, size) >= 0 ? L1_MULTIBOOT2 : L1_UNKNOWN;
 }
 
 bool l1_take(const struct l1_input *in, uint64_t offset, void *to, uint64_t size)

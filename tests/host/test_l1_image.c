@@ -691,6 +691,9 @@ static void test_detect(void **state)
     assert_int_equal(l1_detect(image, IMAGE_MAX), L1_UNKNOWN);
     put_multiboot2(32760, 16);
     assert_int_equal(l1_detect(image, IMAGE_MAX), L1_MULTIBOOT2);
+    put_multiboot1(4096, 0);
+    assert_int_equal(l1_detect(image, IMAGE_MAX), L1_MULTIBOOT1);
+    put32(4096, 0);
     put32(32760 + 12, 0);
     assert_int_equal(l1_detect(image, IMAGE_MAX), L1_UNKNOWN);
     in.modules = 0;
