@@ -183,9 +183,9 @@ static void report_hot_state(void)
 
     for (unsigned i = 0; i < ARRAY_SIZE(hot); i++) {
         uint64_t value = l2_read(&op.guest->l2, hot[i]);
-        bool fault = op.exit.reason == EXIT_EXCEPTION_NMI || op.exit.reason == EXIT_EPT_VIOLATION;
+        bool by_fault = op.exit.reason == EXIT_EXCEPTION_NMI || op.exit.reason == EXIT_EPT_VIOLATION;
 
-        if (hot[i] == F_GUEST_RFLAGS && fault)
+        if (hot[i] == F_GUEST_RFLAGS && by_fault)
             value &= ~RFLAGS_RF; /* BOCHS 9: not saved as 1 */
         tr(fields[hot[i]].name + sizeof("GUEST_") - 1, value);
     }
@@ -237,6 +237,9 @@ static void report_touched(void)
     }
     if (touches & TOUCH_EPTP && fields[F_EPT_POINTER].offered)
         tr("eptp", l2_read(&op.guest->l2, F_EPT_POINTER));
+    /* Bochs writes it without #VE too. SDM 3C 26.5.6.3 "EPTP Switching" */
+    if (touches & TOUCH_EPTP && op.wanted.f[F_PROC2_CONTROLS] & PROC2_EPT_VE)
+        tr("eptp_index", l2_read(&op.guest->l2, F_EPTP_INDEX));
     if (touches & TOUCH_DEBUG)
         report_field(F_GUEST_DR7);
 }
@@ -300,7 +303,7 @@ static void report_ve(void)
     if (!(op.wanted.f[F_PROC2_CONTROLS] & PROC2_EPT_VE))
         return;
     l1_pages.ve_info[1] = exit_info_canonical(EXIT_EPT_VIOLATION, l1_pages.ve_info[1]);
-    tr_list("ve", l1_pages.ve_info, 5);
+    tr_list("ve", l1_pages.ve_info, 4); /* and an EPTP index, which Bochs does not take from the VMCS */
     memset(l1_pages.ve_info, 0, 5 * sizeof(*l1_pages.ve_info));
 }
 
@@ -393,14 +396,25 @@ static void report_pages(void)
         tr(page_names[i], arena_hash(i));
 }
 
+/* How far L2 came when the timer ended it is a matter of time, and so is all that it left. */
+static void forget_l2(void)
+{
+    memset(op.guest->l2.valid, 0, sizeof(op.guest->l2.valid));
+    arena_reset();
+    invalidate_ept();
+    clear_pages();
+    l1_state_restore();
+}
+
 static void finish(void)
 {
     bool entered = !(op.exit.reason & EXIT_REASON_ENTRY_FAILURE);
 
-    if (op.exit.reason != EXIT_PREEMPTION_TIMER)
-        report_state();
-    else
-        memset(op.guest->l2.valid, 0, sizeof(op.guest->l2.valid));
+    if (op.exit.reason == EXIT_PREEMPTION_TIMER) {
+        forget_l2();
+        return;
+    }
+    report_state();
     report_memory();
     report_pml();
     report_ve();
