@@ -71,11 +71,25 @@ static void clear_pages(void)
     memset(l1_pages.virtual_apic, 0, PAGE_SIZE);
     memset(l1_pages.pml, 0, PAGE_SIZE);
     memset(l1_pages.ve_info, 0, PAGE_SIZE);
-    memset((uint32_t *)l1_pages.shadow + 2, 0, PAGE_SIZE - 8);
+}
+
+/* All zeros again, where L2s may have written to it. */
+static void reset_shadow(void)
+{
+    bool all = caps.misc & VMX_MISC_VMWRITE_ANY;
+
+    REQUIRE_EQ(vmx_vmclear(&l1_pages.shadow), 0);
+    REQUIRE_EQ(vmx_vmptrld(&l1_pages.shadow), 0);
+    for (unsigned i = 0; i < F_COUNT; i++)
+        if (fields[i].offered && (all || field_area(i) != AREA_INFO))
+            vmx_set(fields[i].encoding, 0);
+    REQUIRE_EQ(vmx_vmclear(&l1_pages.shadow), 0);
 }
 
 void l2op_begin(void)
 {
+    bool shadowing = false;
+
     tr_line("begin");
     arena_reset();
     invalidate_ept();
@@ -95,7 +109,10 @@ void l2op_begin(void)
         tr_note(mode_name(guest->config.mode), guest->base.f[F_PROC2_CONTROLS]);
         memset(guest->l2.valid, 0, sizeof(guest->l2.valid));
         l2_clear(&guest->l2);
+        shadowing |= (guest->base.f[F_PROC2_CONTROLS] & PROC2_VMCS_SHADOWING) != 0;
     }
+    if (shadowing)
+        reset_shadow();
 }
 
 static void note_mutation(void)
