@@ -24,7 +24,7 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=build/%.o) $(ASM_SOURCES:%.asm=build/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: all help nestor setup run demo check test clean
+.PHONY: all help nestor setup run demo check test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
@@ -62,6 +62,16 @@ demo: setup ## the story of the merged MSR bitmap, in seconds
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets check-headers check-layers check-format
 	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))
+
+diff: setup ## random VMX operations, bare and on Nestor: SEED=1 OPS=200000 CPU=corei7_skylake_x
+	$(MAKE) all
+	tools/nestor-diff --seed $(or $(SEED),1) --ops $(or $(OPS),200000) --cpu $(or $(CPU),corei7_skylake_x)
+
+diff-models: setup ## the same on the CPU models with other features, 20,000 operations each
+	$(MAKE) all
+	for cpu in corei7_haswell_4770 corei3_cnl corei7_sandy_bridge_2600k; do \
+		tools/nestor-diff --seed $(or $(SEED),1) --ops $(or $(OPS),20000) --cpu $$cpu || exit 1; \
+	done
 
 check: host-tests check-headers check-layers check-format ## unit tests and checks that need no emulator
 
