@@ -37,6 +37,7 @@ static const struct scenario *const themes[] = {
     trace_scenarios,
     protect_scenarios,
     state_scenarios,
+    found_scenarios,
     l1_task_scenarios,
     l1_task_gate_scenarios,
     l1_task_paging_scenarios,

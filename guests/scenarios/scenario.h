@@ -40,6 +40,7 @@ extern const struct scenario bitmap_roles_scenarios[];
 extern const struct scenario trace_scenarios[];
 extern const struct scenario protect_scenarios[];
 extern const struct scenario state_scenarios[];
+extern const struct scenario found_scenarios[];
 extern const struct scenario l1_task_scenarios[];
 extern const struct scenario l1_task_gate_scenarios[];
 extern const struct scenario l1_task_paging_scenarios[];
