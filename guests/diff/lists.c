@@ -22,14 +22,22 @@ static uint64_t pick_value(uint32_t msr)
     return msr == IA32_STAR ? value : msr == IA32_FMASK ? (uint32_t)value : (uint64_t)((int64_t)value >> 17);
 }
 
+/* MSRs that no list may load. Not IA32_SMM_MONITOR_CTL: Bochs does not have it, and takes it for an MSR like others, as it
+ * does with those of x2APIC mode where the CPU has none (with INVPCID, it has). */
+static uint32_t pick_wrong(void)
+{
+    static const uint32_t wrong[] = {IA32_FS_BASE, IA32_GS_BASE, IA32_VMX_BASIC, 0xc0002000, 0x800, 0x8ff};
+    bool x2apic = caps_have(PROC2_CONTROLS, PROC2_INVPCID);
+
+    return wrong[rand_below(ARRAY_SIZE(wrong) - (x2apic ? 0 : 2))];
+}
+
 unsigned lists_fill_entry_load(void)
 {
-    /* Not IA32_SMM_MONITOR_CTL: Bochs does not have it, and takes it for an MSR like others. */
-    static const uint32_t wrong[] = {IA32_FS_BASE, IA32_GS_BASE, 0x800, 0x8ff, IA32_VMX_BASIC, 0xc0002000};
     unsigned count = rand_below(LIST_MAX + 1);
 
     for (unsigned i = 0; i < count; i++) {
-        uint32_t msr = rand_chance(1, 12) ? RAND_PICK(wrong) : rand_chance(1, 4) ? l1_state_msr_pick() : pick_plain();
+        uint32_t msr = rand_chance(1, 12) ? pick_wrong() : rand_chance(1, 4) ? l1_state_msr_pick() : pick_plain();
 
         l1_pages.entry_load[2 * i] = msr | (rand_chance(1, 24) ? rand_bit(64) : 0);
         l1_pages.entry_load[2 * i + 1] = rand_chance(1, 12) ? rand_value() : pick_value(msr);
