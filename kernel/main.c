@@ -17,6 +17,7 @@
 #include "nested/nested.h"
 #include "nested/summary.h"
 #include "vmx/io.h"
+#include "vmx/l1_bios.h"
 #include "vmx/l1_load.h"
 #include "vmx/msr.h"
 #include "vmx/run.h"
@@ -36,6 +37,7 @@ void kernel_main(uint32_t magic, uint64_t mbi);
 static struct bootinfo bootinfo;
 static struct acpi_info acpi;
 static struct memmap machine_map; /* as the loader reported it */
+static hpa_t bios_page;           /* answers L1's questions to the BIOS about memory; 0: none */
 static struct vm vm;
 static struct ept12_shared ept12_shared;
 static struct l1_plan l1_plan_space;
@@ -138,6 +140,13 @@ static void choose_carveout(void)
              base, size / MIB);
 }
 
+static void reserve_bios_page(void)
+{
+    bios_page = l1_bios_reserve(&vm.map);
+    if (!bios_page)
+        log_info("memory", "no BIOS: nobody answers INT 15h for L1");
+}
+
 static void stash_modules(void)
 {
     static struct l1_move moves[BOOTINFO_MAX_MODULES];
@@ -232,6 +241,8 @@ static void load_l1(void)
     if (error)
         machine_end(STATUS_ENVIRONMENT, "L1: %s", error);
     l1_load(&l1_plan_space);
+    if (bios_page)
+        l1_bios_install(&vm.map, bios_page);
 }
 
 static void create_vcpu(void)
@@ -270,6 +281,7 @@ void kernel_main(uint32_t magic, uint64_t mbi)
     check_cpu();
     print_cpu();
     choose_carveout();
+    reserve_bios_page();
     stash_modules();
     move_to_carveout();
     read_acpi();

@@ -1,0 +1,127 @@
+/* sources: vmx/l1_bios.c mm/memmap.c */
+#include "tests/host/host.h"
+
+#include <string.h>
+
+#include "boot/bootinfo.h"
+#include "kernel/layout.h"
+#include "vmx/l1_bios.h"
+
+#define MEMORY (1 * MIB)
+#define BIOS_VECTOR 0xf000f859u
+
+const uint8_t bios15_code[L1_BIOS_TABLE_OFFSET] = "in place of vmx/bios15.asm";
+
+static uint8_t memory[MEMORY];
+static struct memmap map;
+
+static void put_vector(uint32_t vector)
+{
+    memcpy(memory + 0x15 * 4, &vector, sizeof vector);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    layout_host_memory = memory;
+    memset(memory, 0, sizeof memory);
+    memset(&map, 0, sizeof map);
+    put_vector(BIOS_VECTOR);
+    assert_int_equal(memmap_set(&map, 0, 0x9f000, REGION_RAM), 0);
+    assert_int_equal(memmap_set(&map, 0x9f000, 0x1000, REGION_RESERVED), 0);
+    assert_int_equal(memmap_set(&map, MIB, 255 * MIB, REGION_RAM), 0);
+    return 0;
+}
+
+static void test_reserves_the_top_of_low_memory(void **state)
+{
+    (void)state;
+    assert_int_equal(l1_bios_reserve(&map), 0x9e000);
+    assert_true(memmap_is(&map, 0x9e000, 0x2000, REGION_RESERVED));
+    assert_true(memmap_is(&map, 0, 0x9e000, REGION_RAM));
+}
+
+static void test_no_bios(void **state)
+{
+    (void)state;
+    put_vector(0);
+    assert_int_equal(l1_bios_reserve(&map), 0);
+    assert_true(memmap_is(&map, 0, 0x9f000, REGION_RAM));
+    put_vector(BIOS_VECTOR);
+    assert_int_equal(memmap_set(&map, 0, 0xa0000, REGION_RESERVED), 0);
+    assert_int_equal(l1_bios_reserve(&map), 0);
+}
+
+static void test_full_map(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; map.count < MEMMAP_MAX; i++)
+        assert_int_equal(memmap_set(&map, GIB + i * 2 * PAGE_SIZE, PAGE_SIZE, REGION_RESERVED), 0);
+    assert_int_equal(memmap_set(&map, 0x9f000, PAGE_SIZE, REGION_RAM), 0); /* so that one more is one too many */
+    assert_int_equal(memmap_set(&map, 2 * GIB, PAGE_SIZE, REGION_RESERVED), 0);
+    assert_int_equal(memmap_set(&map, 0x9f000, PAGE_SIZE, REGION_BAD), -1);
+    assert_int_equal(l1_bios_reserve(&map), 0);
+}
+
+static void test_table(void **state)
+{
+    static struct l1_bios_table table;
+
+    (void)state;
+    l1_bios_fill(&map, BIOS_VECTOR, &table);
+    assert_int_equal(table.bios_vector, BIOS_VECTOR);
+    assert_int_equal(table.count, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(table.region[i].base, map.region[i].base);
+        assert_int_equal(table.region[i].size, map.region[i].size);
+        assert_int_equal(table.region[i].type, map.region[i].type);
+    }
+    assert_int_equal(table.kib_from_1m, 15 * 1024);
+    assert_int_equal(table.blocks_from_16m, 240 * 16);
+    assert_int_equal(table.kib_from_1m_all, 65535);
+}
+
+/* Memory with holes counts up to the first one. */
+static void test_sizes_stop_at_a_hole(void **state)
+{
+    static struct l1_bios_table table;
+
+    (void)state;
+    assert_int_equal(memmap_set(&map, 8 * MIB, 16 * MIB, REGION_RESERVED), 0);
+    l1_bios_fill(&map, BIOS_VECTOR, &table);
+    assert_int_equal(table.kib_from_1m, 7 * 1024);
+    assert_int_equal(table.blocks_from_16m, 0);
+    assert_int_equal(table.kib_from_1m_all, 7 * 1024);
+    assert_int_equal(memmap_set(&map, 16 * MIB, 6 * GIB, REGION_RAM), 0);
+    l1_bios_fill(&map, BIOS_VECTOR, &table);
+    assert_int_equal(table.blocks_from_16m, 65535);
+}
+
+static void test_install(void **state)
+{
+    struct l1_bios_table *table = (struct l1_bios_table *)(memory + 0x9e000 + L1_BIOS_TABLE_OFFSET);
+    hpa_t page = l1_bios_reserve(&map);
+    uint32_t vector;
+
+    (void)state;
+    l1_bios_install(&map, page);
+    memcpy(&vector, memory + 0x54, sizeof vector);
+    assert_int_equal(vector, 0x9e000000);
+    assert_int_equal(memory[0x413] | memory[0x414] << 8, 0x9e000 / 1024);
+    assert_memory_equal(memory + page, bios15_code, L1_BIOS_TABLE_OFFSET);
+    assert_int_equal(table->bios_vector, BIOS_VECTOR);
+    assert_int_equal(table->count, map.count);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_reserves_the_top_of_low_memory, set_up),
+        cmocka_unit_test_setup(test_no_bios, set_up),
+        cmocka_unit_test_setup(test_full_map, set_up),
+        cmocka_unit_test_setup(test_table, set_up),
+        cmocka_unit_test_setup(test_sizes_stop_at_a_hole, set_up),
+        cmocka_unit_test_setup(test_install, set_up),
+    };
+    return cmocka_run_group_tests_name("l1_bios", tests, NULL, NULL);
+}
