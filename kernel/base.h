@@ -39,6 +39,7 @@ typedef uint64_t gva_t;
 #define LARGE_1G GIB
 
 #define MUST_CHECK __attribute__((warn_unused_result))
+#define NOINLINE __attribute__((noinline))
 #define NORETURN __attribute__((noreturn))
 #define PACKED __attribute__((packed))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

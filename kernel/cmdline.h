@@ -12,6 +12,17 @@ struct options {
 #undef OPTION
 };
 
+/* Indices in the values of the options "bitmap" and "fault". */
+enum bitmap_policy { BITMAP_TRACE, BITMAP_MERGE, BITMAP_ALLOW, BITMAP_EXIT };
+enum injected_fault {
+    FAULT_NONE,
+    FAULT_DROP_L0_BITS,
+    FAULT_SKIP_REMERGE,
+    FAULT_SKIP_EPT02,
+    FAULT_FORGET_GENERATION,
+    FAULT_NEVER_REJOIN,
+};
+
 /* The options in force: the defaults until kernel/main.c parsed the command line into it. */
 extern struct options options;
 

@@ -223,6 +223,9 @@ static void create_vm(void)
     if (ept_build(&vm.ept01) || msr_policy_init(&vm) || io_policy_init(&vm) ||
         ept12_shared_init(&ept12_shared, &vm.gmem, &vm.ept01, &vm.watch))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
+    if (options.fault == FAULT_SKIP_EPT02)
+        vm.watch.protect_ept02 = NULL;
+    vm.ept01.keep_split = options.fault == FAULT_NEVER_REJOIN;
     vm.cpuid.max_basic = cpuid(0, 0).eax;
     vm.cpuid.max_extended = cpuid(0x80000000, 0).eax;
 }

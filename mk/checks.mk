@@ -2,7 +2,7 @@
 CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz
 CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 
-.PHONY: check-headers check-layers check-format format compile_commands.json
+.PHONY: model check-headers check-layers check-format format compile_commands.json
 
 check-headers: ## each header compiles alone
 	@for header in $(sort $(wildcard $(LAYERS:%=%/*.h))); do \
@@ -22,6 +22,9 @@ check-layers: ## no file includes a folder above its own
 	$(foreach layer,$(LAYERS),if grep -nE '^ *# *include +"' $(filter-out kernel/main.c,$(wildcard $(layer)/*.[ch])) /dev/null | \
 		grep -vE '"($(MAY_INCLUDE_$(layer)))/[^/"]+"$$'; then status=1; fi;) \
 	exit $$status
+
+model: ## check the model of write tracing with spin (tests/model/)
+	@prove --verbose $(PROVE_FLAGS) tests/vm/model.t
 
 check-format: ## sources are as .clang-format says
 	@command -v $(CLANG_FORMAT) >/dev/null || { echo "$(CLANG_FORMAT) is missing: run tools/setup" >&2; exit 1; }

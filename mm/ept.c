@@ -181,7 +181,7 @@ static bool join(struct ept *ept, uint64_t *entry, unsigned level)
 {
     uint64_t *table = table_of(*entry), step = ept_level_size(level - 1);
 
-    if (ept->retired_count == EPT_RETIRED_MAX || (level == 3 && !ept->features.pages_1g))
+    if (ept->keep_split || ept->retired_count == EPT_RETIRED_MAX || (level == 3 && !ept->features.pages_1g))
         return false;
     if (!ept_is_leaf(table[0], level - 1) || !IS_ALIGNED(table[0] & EPT_ADDRESS, ept_level_size(level)))
         return false;

@@ -60,6 +60,7 @@ struct ept {
     const struct memmap *map; /* L1's view: the carve-out is REGION_RESERVED in it */
     hpa_t carveout_base;      /* multiples of 2 MiB, both */
     uint64_t carveout_size;
+    bool keep_split; /* an injected fault: large pages are never joined again */
     /* Set by ept_build and constant from then on. */
     hpa_t ones_page;          /* what the carve-out reads as */
     uint64_t *root;           /* PML4 table */

@@ -2,19 +2,24 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/layout.h"
+#include "kernel/msr.h"
+#include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "vmx/msr_bitmap.h"
 
-/* Index in the values of the options `bitmap` and `fault`. */
-enum { POLICY_TRACE, POLICY_MERGE };
-enum { FAULT_NONE_SET, FAULT_DROP_L0_BITS, FAULT_SKIP_REMERGE };
+/* When tracing a page does not pay, and for how many entries it is then left. */
+#define TRACE_PAYS_FROM 1 /* entries without a merge, between two merges */
+#define STRIKES_MAX 4
+#define REST_MIN 64
+#define REST_MAX 4096
 
 static void merged_stale(struct watcher *watcher)
 {
     struct merged *m = (struct merged *)watcher;
     __atomic_store_n(&m->state, MERGED_STALE, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&m->cache->changes, 1, __ATOMIC_RELEASE);
 }
 _Static_assert(offsetof(struct merged, watcher) == 0, "merged_stale() converts the pointer");
 
@@ -37,19 +42,35 @@ static void merged_free(struct merged_cache *cache, struct merged *m)
     count(COUNT_BITMAP_FREED);
 }
 
-/* An entry without content: one never used, or the idle one that was used longest ago. */
+/* Whether the entry may make room, as far as the one chosen up to now may stay. */
+static bool merged_is_older(const struct merged_cache *cache, const struct merged *m, const struct merged *oldest)
+{
+    return (!m->users || cache->evict) && (!oldest || m->last_used < oldest->last_used);
+}
+
+/* An entry without content: one never used, or the one that was used longest ago. */
 static struct merged *merged_take(struct merged_cache *cache)
 {
-    struct merged *oldest = NULL;
+    struct merged *oldest = NULL, *unused = NULL;
+    unsigned used = 0;
     for (unsigned i = 0; i < MERGED_MAX; i++) {
         struct merged *m = &cache->entry[i];
-        if (!m->in_use)
-            return m;
-        if (!m->users && (!oldest || m->last_used < oldest->last_used))
+        if (!m->in_use) {
+            unused = m;
+            continue;
+        }
+        used++;
+        if (merged_is_older(cache, m, oldest))
             oldest = m;
     }
-    if (oldest)
+    if (unused && (!cache->bound || used < cache->bound))
+        return unused;
+    if (oldest) {
+        if (oldest->users)
+            cache->evict(cache->context, oldest);
         merged_free(cache, oldest);
+        count(COUNT_BITMAP_EVICTED);
+    }
     return oldest;
 }
 
@@ -58,7 +79,14 @@ static struct merged *merged_make(struct merged_cache *cache, enum merged_kind k
     struct merged *m = merged_take(cache);
     if (!m)
         return NULL;
-    *m = (struct merged){.watcher.stale = merged_stale, .kind = kind, .page = page, .state = MERGED_EMPTY};
+    *m = (struct merged){
+        .watcher.stale = merged_stale,
+        .cache = cache,
+        .kind = kind,
+        .page = page,
+        .state = MERGED_EMPTY,
+        .next_rest = REST_MIN,
+    };
     m->snapshot = page_alloc();
     m->result = page_alloc();
     m->in_use = m->snapshot && m->result;
@@ -76,16 +104,21 @@ struct merged *merged_get(struct merged_cache *cache, enum merged_kind kind, gpa
         m = merged_make(cache, kind, page);
     if (m) {
         m->users++;
-        m->last_used = ++cache->clock;
+        merged_touch(cache, m);
     }
     return m;
+}
+
+void merged_touch(struct merged_cache *cache, struct merged *m)
+{
+    m->last_used = ++cache->clock;
 }
 
 void merged_put(struct merged_cache *cache, struct merged *m, const void *user)
 {
     m->users--;
     m->last_user = user;
-    m->last_used = ++cache->clock;
+    merged_touch(cache, m);
 }
 
 void merged_release_user(struct merged_cache *cache, const void *user)
@@ -97,35 +130,112 @@ void merged_release_user(struct merged_cache *cache, const void *user)
     }
 }
 
-/* Arms the trace, unless it is armed, cannot be, or the policy is to merge at each entry. True when the page will tell
- * of the next store. */
+/* Whether to trace the page from this merge on. A page that L1 rewrites before nearly every entry costs a write fault
+ * and a protection on top of each merge: after some such merges in a row it rests untraced, longer each time. */
+static bool merged_trace_pays(struct merged *m)
+{
+    if (m->untraced) {
+        m->strikes = STRIKES_MAX - 1; /* the next one ends the new attempt */
+        return --m->untraced == 0;
+    }
+    if (m->state != MERGED_STALE || m->watcher.armed || m->keep_traced)
+        return true;
+    if (m->saved >= TRACE_PAYS_FROM) {
+        m->strikes = 0;
+        m->next_rest = REST_MIN;
+        return true;
+    }
+    if (++m->strikes < STRIKES_MAX)
+        return true;
+    m->untraced = m->next_rest;
+    m->next_rest = MIN(2 * m->next_rest, REST_MAX);
+    count(COUNT_BITMAP_UNTRACED);
+    return false;
+}
+
+/* Arms the trace, unless it is armed, cannot be, or does not pay. True when the page will tell of the next store. */
 static bool merged_trace(struct merged_cache *cache, struct merged *m)
 {
-    if (options.bitmap == POLICY_MERGE)
+    if (options.bitmap == BITMAP_MERGE || !merged_trace_pays(m))
         return false;
     if (m->watcher.armed)
         return true;
+    /* Before it is armed: a hit that comes at once must have the last word. */
+    __atomic_store_n(&m->state, MERGED_FRESH, __ATOMIC_RELEASE);
     return ept_watch_add(cache->watch, m->page, &m->watcher) == 0;
+}
+
+static void merged_or(struct merged *m, const uint8_t *l0_page)
+{
+    if (options.fault == FAULT_DROP_L0_BITS)
+        memcpy(m->result, m->snapshot, PAGE_SIZE);
+    else
+        msr_bitmap_merge(m->result, l0_page, m->snapshot);
+}
+
+/* The policy `allow`: everything exits but the few MSRs that KVM looks at. */
+static void merged_allow(struct merged *m, const uint8_t *l0_page)
+{
+    static const uint32_t allowed[] = {IA32_FS_BASE,   IA32_GS_BASE,  IA32_KERNEL_GS_BASE,
+                                       IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_FLUSH_CMD};
+    const uint8_t *l1_page = gmem_page(m->cache->gmem, m->page);
+    if (m->state == MERGED_EMPTY)
+        memset(m->result, 0xff, PAGE_SIZE);
+    m->state = MERGED_STALE;
+    m->live = true;
+    for (unsigned i = 0; l1_page && i < ARRAY_SIZE(allowed); i++)
+        for (enum msr_access access = MSR_READ; access <= MSR_WRITE; access++) {
+            if (msr_bitmap_test(l0_page, allowed[i], access) || msr_bitmap_test(l1_page, allowed[i], access))
+                msr_bitmap_set(m->result, allowed[i], access);
+            else
+                msr_bitmap_clear(m->result, allowed[i], access);
+        }
+}
+
+static void merged_merge(struct merged_cache *cache, struct merged *m, struct merged_policy l0)
+{
+    /* Protect first, read after: a store between the two makes the entry STALE again, and none is lost. A page that is
+     * not RAM cannot change under us and reads as all-ones. */
+    m->traced = merged_trace(cache, m) || !gmem_is_ram(cache->gmem, m->page);
+    if (!m->traced)
+        __atomic_store_n(&m->state, MERGED_STALE, __ATOMIC_RELEASE);
+    if (options.fault != FAULT_SKIP_REMERGE || !m->l0_generation)
+        gmem_read(cache->gmem, m->page, m->snapshot, PAGE_SIZE);
+    merged_or(m, l0.page);
 }
 
 void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_policy l0)
 {
     if (merged_is_fresh(m, l0.generation)) {
+        m->saved++;
         if (m->kind == MERGED_MSR)
             count(COUNT_BITMAP_MERGES_SAVED);
-        return;
+    } else {
+        if (options.bitmap == BITMAP_ALLOW && m->kind == MERGED_MSR)
+            merged_allow(m, l0.page);
+        else
+            merged_merge(cache, m, l0);
+        m->l0_generation = l0.generation;
+        m->saved = 0;
+        if (m->kind == MERGED_MSR)
+            count(COUNT_BITMAP_MERGES);
     }
-    /* Protect first, read after: a store between the two makes the entry STALE again, and none is lost. A page that is
-     * not RAM cannot change under us and reads as all-ones. */
-    m->traced = merged_trace(cache, m) || !gmem_is_ram(cache->gmem, m->page);
-    __atomic_store_n(&m->state, m->traced ? MERGED_FRESH : MERGED_STALE, __ATOMIC_RELEASE);
-    if (options.fault != FAULT_SKIP_REMERGE || !m->l0_generation)
-        gmem_read(cache->gmem, m->page, m->snapshot, PAGE_SIZE);
-    m->l0_generation = l0.generation;
-    if (options.fault == FAULT_DROP_L0_BITS)
-        memcpy(m->result, m->snapshot, PAGE_SIZE);
-    else
-        msr_bitmap_merge(m->result, l0.page, m->snapshot);
-    if (m->kind == MERGED_MSR)
-        count(COUNT_BITMAP_MERGES);
+    if (options.bitmap_check && merged_is_fresh(m, l0.generation))
+        ASSERT(merged_is_exact(cache, m, l0.page) || !merged_is_fresh(m, l0.generation));
+}
+
+const uint8_t *merged_l1_page(const struct merged *m)
+{
+    return m->live ? gmem_page(m->cache->gmem, m->page) : m->snapshot;
+}
+
+bool merged_is_exact(const struct merged_cache *cache, const struct merged *m, const uint8_t *l0_page)
+{
+    const uint8_t *l1_page = gmem_page(cache->gmem, m->page);
+    for (unsigned i = 0; i < PAGE_SIZE; i++) {
+        uint8_t l1 = l1_page ? l1_page[i] : 0xff;
+        if (m->snapshot[i] != l1 || m->result[i] != (l1 | l0_page[i]))
+            return false;
+    }
+    return true;
 }

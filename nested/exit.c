@@ -20,7 +20,7 @@ static const uint8_t *bitmap_page(const struct nested *nested, bool used, const 
 {
     if (!used)
         return NULL;
-    return m ? m->snapshot : gmem_page(&nested->vcpu->vm->gmem, page);
+    return m ? merged_l1_page(m) : gmem_page(&nested->vcpu->vm->gmem, page);
 }
 
 static enum decision decide(struct vcpu *vcpu)

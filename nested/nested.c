@@ -1,5 +1,6 @@
 #include "nested/nested.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "kernel/string.h"
 #include "mm/page.h"
@@ -53,6 +54,10 @@ int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
     nested->vmxon_pointer = VMPTR_NONE;
     nested->bitmaps.gmem = &vcpu->vm->gmem;
     nested->bitmaps.watch = &vcpu->vm->watch;
+    nested->bitmaps.l0_generation = &vcpu->vm->msr_policy_generation;
+    nested->bitmaps.bound = (unsigned)options.bitmap_cache;
+    nested->bitmaps.evict = slot_forget_bitmap;
+    nested->bitmaps.context = nested;
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         nested->slot[i].vmptr = VMPTR_NONE;
     prepare_init(nested);

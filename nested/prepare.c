@@ -1,5 +1,6 @@
 #include "nested/prepare.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
@@ -54,13 +55,26 @@ static void follow_pointer(struct nested *nested, const struct vmcs12_slot *slot
         *m = merged_get(&nested->bitmaps, kind, page);
 }
 
-void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+/* Moves when any merged page may have become stale, or L0's policy another. Never 0. */
+static uint64_t bitmaps_now(const struct nested *nested)
+{
+    return __atomic_load_n(&nested->bitmaps.changes, __ATOMIC_ACQUIRE) +
+           __atomic_load_n(nested->bitmaps.l0_generation, __ATOMIC_ACQUIRE);
+}
+
+static bool is_settled(const struct merged *m)
+{
+    return !m || __atomic_load_n(&m->state, __ATOMIC_ACQUIRE) == MERGED_FRESH;
+}
+
+/* `now` was read before: a store meanwhile makes the next entry look again. */
+static NOINLINE void prepare_bitmaps_anew(struct nested *nested, struct vmcs12_slot *slot, uint64_t now)
 {
     const struct vm *vm = nested->vcpu->vm;
     const struct vmcs12 *v = slot->v;
-    const struct merged_policy msr = {vm->msr_bitmap, vm->msr_policy_generation};
+    const struct merged_policy msr = {vm->msr_bitmap, __atomic_load_n(&vm->msr_policy_generation, __ATOMIC_ACQUIRE)};
     const struct merged_policy io_a = {vm->io_bitmap_a, 1}, io_b = {vm->io_bitmap_b, 1};
-    bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) != 0;
+    bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) && options.bitmap != BITMAP_EXIT;
     bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
     follow_pointer(nested, slot, &slot->msr_bitmap, MERGED_MSR, use_msr, v->MSR_BITMAP);
     follow_pointer(nested, slot, &slot->io_bitmap_a, MERGED_IO_A, use_io, v->IO_BITMAP_A);
@@ -71,6 +85,20 @@ void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
         merged_refresh(&nested->bitmaps, slot->io_bitmap_a, io_a);
     if (slot->io_bitmap_b)
         merged_refresh(&nested->bitmaps, slot->io_bitmap_b, io_b);
+    bool settled = slot->msr_bitmap && is_settled(slot->msr_bitmap) && is_settled(slot->io_bitmap_a) &&
+                   is_settled(slot->io_bitmap_b) && !options.bitmap_check;
+    slot->bitmaps_seen = settled ? now : 0;
+}
+
+void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+{
+    uint64_t now = bitmaps_now(nested);
+    if (slot->bitmaps_seen != now) {
+        prepare_bitmaps_anew(nested, slot, now);
+        return;
+    }
+    slot->msr_bitmap->saved++;
+    count(COUNT_BITMAP_MERGES_SAVED);
 }
 
 /* Where the hardware shall read and write for L2: L1's page, or a page of Nestor's that holds nothing when L1 named no
@@ -100,7 +128,12 @@ static bool is_stale(const struct merged *m)
 
 void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
 {
-    if (!is_stale(slot->msr_bitmap) && !is_stale(slot->io_bitmap_a) && !is_stale(slot->io_bitmap_b))
+    struct merged *const bitmaps[] = {slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
+    bool stale = false;
+    for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++)
+        if (is_stale(bitmaps[i]))
+            stale = bitmaps[i]->keep_traced = true;
+    if (!stale)
         return;
     hpa_t ones = va_to_hpa(nested->ones_bitmap);
     if (slot->msr_bitmap)

@@ -10,6 +10,13 @@
 /* check_scope_of() of each row. */
 static check_scope_t row_scope[FIELD_COUNT];
 
+/* What the merged bitmaps of a slot follow. */
+static bool is_bitmap_row(unsigned row)
+{
+    return row == FIELD_INDEX_PROC_CONTROLS || row == FIELD_INDEX_MSR_BITMAP || row == FIELD_INDEX_IO_BITMAP_A ||
+           row == FIELD_INDEX_IO_BITMAP_B;
+}
+
 void slot_init(void)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++)
@@ -20,11 +27,14 @@ void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
 {
     slot->dirty[row / 64] |= BIT(row % 64);
     slot->scope |= row_scope[row];
+    if (is_bitmap_row(row))
+        slot->bitmaps_seen = 0;
 }
 
 void slot_set_all_dirty(struct vmcs12_slot *slot)
 {
     memset(slot->dirty, 0xff, sizeof(slot->dirty));
+    slot->bitmaps_seen = 0;
 }
 
 struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
@@ -44,6 +54,30 @@ static void slot_put_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
         *bitmaps[i] = NULL;
     }
     merged_release_user(&nested->bitmaps, slot);
+}
+
+/* The next entry of each such slot finds a bitmap anew and writes its address to vmcs02. */
+void slot_forget_bitmap(void *context, struct merged *m)
+{
+    struct nested *nested = context;
+    for (unsigned i = 0; i < NESTED_SLOTS; i++) {
+        struct vmcs12_slot *slot = &nested->slot[i];
+        struct merged **const bitmaps[] = {&slot->msr_bitmap, &slot->io_bitmap_a, &slot->io_bitmap_b};
+        for (unsigned k = 0; k < ARRAY_SIZE(bitmaps); k++)
+            if (*bitmaps[k] == m) {
+                *bitmaps[k] = NULL;
+                slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP);
+            }
+    }
+}
+
+/* Bitmaps of the VMCS that L1 turns to are the last to be evicted. */
+static void slot_touch_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+{
+    struct merged *const bitmaps[] = {slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
+    for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++)
+        if (bitmaps[i])
+            merged_touch(&nested->bitmaps, bitmaps[i]);
 }
 
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)
@@ -104,5 +138,6 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         count(COUNT_VMCS12_LOADS);
     }
     slot->last_used = ++nested->clock;
+    slot_touch_bitmaps(nested, slot);
     return slot;
 }

@@ -19,6 +19,8 @@ void slot_release_all(struct nested *nested);
 void slot_set_dirty(struct vmcs12_slot *slot, unsigned row);
 /* vmcs02 holds something else than what was made of vmcs12: every row is written again. */
 void slot_set_all_dirty(struct vmcs12_slot *slot);
+/* A merged bitmap goes: no slot may name it any longer. `context` is the struct nested; for merged_cache.evict. */
+void slot_forget_bitmap(void *context, struct merged *m);
 /* Fills the table behind slot_set_dirty. Once, before any slot is used. */
 void slot_init(void);
 

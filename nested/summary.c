@@ -1,5 +1,6 @@
 #include "nested/summary.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "vmx/exit_names.h"
 
@@ -7,6 +8,13 @@ static const char *const counter_texts[COUNTER_COUNT] = {
 #define COUNTER(name, text) [COUNT_##name] = text,
 #include "kernel/counters.def"
 #undef COUNTER
+};
+
+static const char *const policy_names[] = {
+    [BITMAP_TRACE] = "trace (write-protected, merged after a store)",
+    [BITMAP_MERGE] = "merge (at each nested entry)",
+    [BITMAP_ALLOW] = "allow (a short list of MSRs at each nested entry)",
+    [BITMAP_EXIT] = "exit (no bitmap: every access exits)",
 };
 
 void summary_print(const struct vcpu *vcpu)
@@ -18,6 +26,7 @@ void summary_print(const struct vcpu *vcpu)
             log_raw("| %3u %-42s %14lu %14lu |", reason, exit_reason_name(reason), vcpu->exits[0][reason],
                     vcpu->exits[1][reason]);
     log_raw("+------------------------------------------------------------------------------+");
+    log_raw("| %-23s %52s |", "MSR bitmap policy", policy_names[options.bitmap]);
     for (unsigned i = 1; i < COUNTER_COUNT; i++)
         log_raw("| %-61s %14lu |", counter_texts[i], counters_total((enum counter)i));
     log_raw("+------------------------------------------------------------------------------+");

@@ -5,6 +5,7 @@
 #include "kernel/panic.h"
 #include "kernel/x86.h"
 #include "mm/page.h"
+#include "vmx/msr.h"
 
 #define COM2_FIRST 0x2f8
 #define COM2_LAST 0x2ff
@@ -75,6 +76,23 @@ static uint32_t stats_read(struct vcpu *vcpu, uint16_t port, unsigned size)
     return stats_index < COUNTER_COUNT ? (uint32_t)counters_total((enum counter)stats_index) : ~0u;
 }
 
+/* First the MSR's number, then what Nestor shall keep: bit 0 reads, bit 1 writes. */
+static void policy_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    static uint32_t msr;
+    (void)size;
+    if (port == options.msr_policy)
+        __atomic_store_n(&msr, value, __ATOMIC_RELAXED);
+    else if (port == options.msr_policy + 4)
+        msr_policy_change(vcpu->vm, __atomic_load_n(&msr, __ATOMIC_RELAXED), value & BIT(0), value & BIT(1));
+}
+
+static uint32_t policy_read(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+    (void)vcpu, (void)port, (void)size;
+    return COUNTER_MAGIC_VALUE;
+}
+
 /* Nestor's own console is not there for L1. */
 static void hidden_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
 {
@@ -118,6 +136,9 @@ int io_policy_init(struct vm *vm)
     if (options.stats)
         port_add(vm, (uint16_t)options.stats, (uint16_t)(options.stats + 3),
                  (struct io_port){.write = stats_write, .read = stats_read});
+    if (options.msr_policy)
+        port_add(vm, (uint16_t)options.msr_policy, (uint16_t)(options.msr_policy + 7),
+                 (struct io_port){.write = policy_write, .read = policy_read});
     return 0;
 }
 

@@ -1,5 +1,6 @@
 #include "vmx/msr.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/msr.h"
 #include "kernel/safe.h"
 #include "kernel/x86.h"
@@ -193,4 +194,25 @@ int msr_policy_init(struct vm *vm)
         msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
     vm->msr_policy_generation = 1;
     return 0;
+}
+
+static void set_kept(uint8_t *bitmap, uint32_t msr, enum msr_access access, bool kept)
+{
+    if (kept || msr_policy_find(msr, access))
+        msr_bitmap_set(bitmap, msr, access);
+    else
+        msr_bitmap_clear(bitmap, msr, access);
+}
+
+/* The page first, its generation after: a merge in between reads the new page and is done once more. */
+void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write)
+{
+    bool quirk = msr == IA32_APIC_BASE && vm->quirks.apic_enable_sticks;
+    spinlock_lock(&vm->msr_policy_lock);
+    set_kept(vm->msr_bitmap, msr, MSR_READ, read || quirk);
+    set_kept(vm->msr_bitmap, msr, MSR_WRITE, write);
+    if (options.fault != FAULT_FORGET_GENERATION)
+        __atomic_add_fetch(&vm->msr_policy_generation, 1, __ATOMIC_RELEASE);
+    spinlock_unlock(&vm->msr_policy_lock);
+    count(COUNT_POLICY_CHANGES);
 }

@@ -6,6 +6,7 @@
 
 #include "kernel/base.h"
 #include "kernel/percpu.h"
+#include "kernel/spinlock.h"
 #include "mm/ept.h"
 #include "mm/ept_watch.h"
 #include "mm/gmem.h"
@@ -37,8 +38,9 @@ struct vm {
     struct ept_watch watch;
     struct gmem gmem;
     struct vmx_caps caps;
-    uint8_t *msr_bitmap; /* L0's policy as a page; vmx/msr.c */
-    uint64_t msr_policy_generation;
+    uint8_t *msr_bitmap;            /* L0's policy as a page; vmx/msr.c */
+    uint64_t msr_policy_generation; /* moves after each change of the page; read without the lock */
+    struct spinlock msr_policy_lock;
     uint8_t *io_bitmap_a, *io_bitmap_b;  /* L0's own ports, for vmcs01; vmx/io.c */
     uint16_t pm1a_control, pm1b_control; /* ports by which L1 turns the machine off; 0: none */
     struct vmx_caps caps12;              /* what is offered to L1 (nested/caps12) */

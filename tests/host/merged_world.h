@@ -42,6 +42,7 @@ static inline void l1_store(gpa_t gpa, uint8_t value)
         assert_true(ept_watch_hit(&watch, gpa));
     assert_true(ept_translate(&ept, gpa).permissions & EPT_W);
     memory[gpa] = value;
+    ept_retire_done(&ept, ept.generation); /* the INVEPT before the guest goes on */
 }
 
 static inline void before_ept02_is_protected(void *context, gpa_t page)
@@ -69,6 +70,11 @@ bool gmem_read(const struct gmem *g, gpa_t gpa, void *buffer, uint64_t len)
         l1_store(gpa + 7, 0x55);
     memcpy(buffer, memory + gpa, len);
     return true;
+}
+
+const void *gmem_page(const struct gmem *g, gpa_t gpa)
+{
+    return gmem_is_ram(g, gpa) ? memory + gpa : NULL;
 }
 
 static inline uint64_t counted(enum counter counter)
@@ -100,6 +106,7 @@ static inline int setup(void **unused)
     other_l0_page[3] = 0x0f;
     options.bitmap = 0;
     options.fault = 0;
+    options.bitmap_check = 1;
     store_when = NO_STORE;
     reads = 0;
     free_at_start = page_count_free();

@@ -1,6 +1,7 @@
 /* sources: nested/bitmap.c vmx/msr_bitmap.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
 /* Merged bitmaps without tracing, without memory, with the deliberate faults; and random rounds of everything. */
 #include "tests/host/merged_world.h"
+#include "vmx/msr_bitmap.h"
 
 /* The policy of merging at each entry never traces and never trusts. */
 static void test_policy_merge(void **unused)
@@ -66,10 +67,126 @@ static void test_cache_full(void **unused)
         merged_put(&cache, m[i], &user_a);
 }
 
+static struct merged *evicted;
+
+static void forget(void *context, struct merged *m)
+{
+    (void)context;
+    evicted = m;
+}
+
+/* With somebody to tell, entries in use make room too, and the bound of the option holds. */
+static void test_eviction_by_last_use(void **unused)
+{
+    struct merged *m[3];
+    (void)unused;
+    cache.bound = 3;
+    cache.evict = forget;
+    for (unsigned i = 0; i < 3; i++) {
+        m[i] = get(PAGE_A + i * PAGE_SIZE);
+        merged_refresh(&cache, m[i], l0);
+    }
+    merged_touch(&cache, m[0]);
+    evicted = NULL;
+    struct merged *next = get(0x80000);
+    assert_ptr_equal(evicted, m[1]);
+    assert_ptr_equal(next, m[1]); /* its place */
+    assert_true(writable(PAGE_A + PAGE_SIZE));
+    assert_false(writable(PAGE_A));
+    assert_int_equal(counted(COUNT_BITMAP_EVICTED), 1);
+    assert_int_equal(watch.pages, 2);
+    merged_put(&cache, m[0], &user_a);
+    merged_put(&cache, m[2], &user_a);
+    merged_put(&cache, next, &user_a);
+}
+
+/* L1 rewrites the page before each entry: tracing stops after a few rounds, is tried again, and rests longer then. */
+static void test_rewritten_page_rests(void **unused)
+{
+    enum { ROUNDS = 1000 };
+    (void)unused;
+    struct merged *m = get(PAGE_A);
+    merged_refresh(&cache, m, l0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        l1_store(PAGE_A + i % PAGE_SIZE, (uint8_t)i);
+        merged_refresh(&cache, m, l0);
+        assert_true(is_merge(m, l0_page));
+    }
+    assert_int_equal(counted(COUNT_BITMAP_MERGES), ROUNDS + 1);
+    assert_in_range(counted(COUNT_BITMAP_UNTRACED), 3, 6);
+    assert_in_range(counted(COUNT_WATCH_ARMED), 3, ROUNDS / 50);
+    merged_put(&cache, m, &user_a);
+}
+
+/* Once L1 leaves it alone it is traced again, and soon rests no longer than at first. */
+static void test_quiet_page_is_traced_again(void **unused)
+{
+    (void)unused;
+    struct merged *m = get(PAGE_A);
+    merged_refresh(&cache, m, l0);
+    for (unsigned i = 0; i < 10; i++) {
+        l1_store(PAGE_A, (uint8_t)i);
+        merged_refresh(&cache, m, l0);
+    }
+    assert_false(m->traced);
+    for (unsigned i = 0; i < 100; i++)
+        merged_refresh(&cache, m, l0);
+    assert_true(merged_is_fresh(m, 1));
+    assert_int_equal(counted(COUNT_BITMAP_UNTRACED), 1);
+    for (unsigned i = 0; i < 50; i++) { /* a store for every fourth entry: tracing pays */
+        l1_store(PAGE_A, (uint8_t)i);
+        for (unsigned k = 0; k < 4; k++)
+            merged_refresh(&cache, m, l0);
+    }
+    assert_int_equal(counted(COUNT_BITMAP_UNTRACED), 1);
+    merged_put(&cache, m, &user_a);
+}
+
+/* L2 wrote to it while it ran: only a trace shows that. */
+static void test_page_of_l2_stays_traced(void **unused)
+{
+    (void)unused;
+    struct merged *m = get(PAGE_A);
+    m->keep_traced = true;
+    merged_refresh(&cache, m, l0);
+    for (unsigned i = 0; i < 20; i++) {
+        l1_store(PAGE_A, (uint8_t)i);
+        merged_refresh(&cache, m, l0);
+        assert_true(merged_is_fresh(m, 1));
+    }
+    merged_put(&cache, m, &user_a);
+}
+
+/* The short list: what is not on it exits, what is follows L1's page and L0's. */
+static void test_policy_allow(void **unused)
+{
+    enum { GS = 0xc0000101, STAR = 0xc0000081 };
+    (void)unused;
+    options.bitmap = BITMAP_ALLOW;
+    memset(memory + PAGE_A, 0, PAGE_SIZE);
+    struct merged *m = get(PAGE_A);
+    merged_refresh(&cache, m, l0);
+    assert_false(msr_bitmap_test(m->result, GS, MSR_READ));
+    assert_true(msr_bitmap_test(m->result, STAR, MSR_READ));
+    assert_ptr_equal(merged_l1_page(m), memory + PAGE_A);
+    msr_bitmap_set(memory + PAGE_A, GS, MSR_READ);
+    merged_refresh(&cache, m, l0);
+    assert_true(msr_bitmap_test(m->result, GS, MSR_READ));
+    assert_false(msr_bitmap_test(m->result, GS, MSR_WRITE));
+    msr_bitmap_clear(memory + PAGE_A, GS, MSR_READ);
+    msr_bitmap_set(other_l0_page, GS, MSR_WRITE);
+    merged_refresh(&cache, m, next_l0);
+    assert_false(msr_bitmap_test(m->result, GS, MSR_READ));
+    assert_true(msr_bitmap_test(m->result, GS, MSR_WRITE));
+    assert_true(writable(PAGE_A));
+    merged_put(&cache, m, &user_a);
+}
+
 /* The deliberate faults exist to be noticed: the invariant does not hold under them. */
 static void test_fault_drop_l0_bits(void **unused)
 {
     (void)unused;
+    options.bitmap_check = 0;
     memset(memory + PAGE_A, 0, PAGE_SIZE);
     options.fault = 1;
     struct merged *m = get(PAGE_A);
@@ -85,6 +202,7 @@ static void test_fault_drop_l0_bits(void **unused)
 static void test_fault_skip_remerge(void **unused)
 {
     (void)unused;
+    options.bitmap_check = 0;
     memory[PAGE_A + 9] = 0;
     options.fault = 2;
     struct merged *m = get(PAGE_A);
@@ -110,6 +228,14 @@ static void test_option_values(void **unused)
     assert_int_equal(cmdline_parse("bitmap=merge fault=drop-l0-bits", &to, NULL), 0);
     assert_int_equal(to.bitmap, 1);
     assert_int_equal(to.fault, 1);
+    assert_int_equal(cmdline_parse("bitmap=allow fault=forget-generation", &to, NULL), 0);
+    assert_int_equal(to.bitmap, BITMAP_ALLOW);
+    assert_int_equal(to.fault, FAULT_FORGET_GENERATION);
+    assert_int_equal(cmdline_parse("bitmap=exit fault=never-rejoin", &to, NULL), 0);
+    assert_int_equal(to.bitmap, BITMAP_EXIT);
+    assert_int_equal(to.fault, FAULT_NEVER_REJOIN);
+    assert_int_equal(cmdline_parse("fault=skip-ept02", &to, NULL), 0);
+    assert_int_equal(to.fault, FAULT_SKIP_EPT02);
     assert_int_equal(cmdline_parse("bitmap=trace fault=skip-remerge", &to, NULL), 0);
     assert_int_equal(to.bitmap, 0);
     assert_int_equal(to.fault, 2);
@@ -149,8 +275,8 @@ static void test_random_rounds(void **unused)
                 break;
             merged_refresh(&cache, slot[i], policy);
             assert_true(is_merge(slot[i], policy.page));
-            assert_true(merged_is_fresh(slot[i], policy.generation));
-            assert_false(writable(slot[i]->page));
+            assert_true(merged_is_fresh(slot[i], policy.generation) || slot[i]->untraced);
+            assert_true(!writable(slot[i]->page) || slot[i]->untraced);
         }
         if (round % 8 == 0)
             ept_retire_done(&ept, ept.generation);
@@ -164,9 +290,18 @@ static void test_random_rounds(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_policy_merge),       TEST(test_no_pages_for_the_watch), TEST(test_cache_full),
-        TEST(test_fault_drop_l0_bits), TEST(test_fault_skip_remerge),     TEST(test_option_values),
+        TEST(test_policy_merge),
+        TEST(test_no_pages_for_the_watch),
+        TEST(test_cache_full),
+        TEST(test_fault_drop_l0_bits),
+        TEST(test_fault_skip_remerge),
+        TEST(test_option_values),
         TEST(test_random_rounds),
+        TEST(test_eviction_by_last_use),
+        TEST(test_rewritten_page_rests),
+        TEST(test_quiet_page_is_traced_again),
+        TEST(test_page_of_l2_stays_traced),
+        TEST(test_policy_allow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

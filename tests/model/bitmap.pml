@@ -1,0 +1,212 @@
+/* The protocol of one traced bitmap page: two processors of L1, each of which stores to the page (as L1, as L2 through EPT02,
+ * or by L0 on its behalf), enters and leaves L2, and drops its cache entry; and L0's policy changes. Each transition names the
+ * function that it stands for. tests/vm/model.t checks it (`make model`).
+ *
+ * The page is a number for each processor, which that one counts up: a store. A merge copies them. The property: the merged
+ * page on which an L2 runs has every store that was done before the entry began, and L0's policy as it was then.
+ *
+ * A processor's TLB may allow what EPT01 or EPT02 no longer does, until it passes the INVEPT.
+ *
+ * -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST each leave out one thing or do it in the wrong
+ * order: the checker must find the fault. */
+
+#ifndef STEPS
+#define STEPS 2 /* of each processor */
+#endif
+#define OTHER(i) (1 - (i))
+#define EPT01 0
+#define EPT02 1
+
+mtype = { EMPTY, STALE, FRESH };
+
+byte page[2];           /* L1's page */
+byte done[2];           /* the stores that are complete */
+byte policy = 1;        /* vm->msr_bitmap */
+byte policy_gen = 1;    /* vm->msr_policy_generation */
+byte changes[2];        /* merged_cache.changes of each processor */
+byte seen[2];           /* vmcs12_slot.bitmaps_seen; 0: never */
+
+typedef entry_t {       /* nested/bitmap.h:merged, one for each processor */
+    mtype state = EMPTY;
+    bit armed;
+    byte snapshot[2];
+    byte l0;
+    byte l0_gen
+};
+entry_t entry[2];
+
+bit writable[2] = 1;    /* W of the leaf in EPT01 and in EPT02 */
+typedef cpu_t {
+    bit tlb[2] = 1;     /* it may store by what it has cached */
+    bit out             /* in Nestor, behind the last INVEPT and before the next */
+};
+cpu_t cpu[2];
+bit watch_lock;
+
+inline lock() { atomic { watch_lock == 0 -> watch_lock = 1 } }
+inline unlock() { watch_lock = 0 }
+
+/* vmx/run.c:vcpu_prepare_entry and nested/prepare.c:prepare_sync_ept02: the INVEPTs, then the guest. */
+inline resume(i) {
+    d_step { cpu[i].tlb[EPT01] = writable[EPT01]; cpu[i].tlb[EPT02] = writable[EPT02]; cpu[i].out = 0 }
+}
+
+/* nested/bitmap.c:merged_stale */
+inline stale(k) {
+    if
+    :: entry[k].armed ->
+        entry[k].armed = 0;
+        entry[k].state = STALE;
+        changes[k]++
+    :: else
+    fi
+}
+
+/* mm/ept_watch.c:ept_watch_hit, which gives W back by mm/ept.c:ept_write_allow */
+inline hit() {
+    lock();
+    stale(0);
+    stale(1);
+    writable[EPT01] = 1;
+    unlock()
+}
+
+/* A store of the guest through a leaf. A fault leaves everything to the instruction's repetition. */
+inline store(i, leaf) {
+    do
+    :: atomic { cpu[i].tlb[leaf] || writable[leaf] ->
+            cpu[i].tlb[leaf] = 1;       /* a permission miss walks the tables again */
+            page[i]++; done[i]++ };
+        break
+    :: atomic { !cpu[i].tlb[leaf] && !writable[leaf] -> cpu[i].out = 1 };
+        hit();                          /* vmx/exit_ept.c:exit_ept_violation, nested/l2_ept.c:l2_ept_exit */
+        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept12.c:ept12_fill */
+        resume(i)
+    od
+}
+
+/* mm/gmem.c:gmem_write: the store first, the hit after. */
+inline store_by_l0(i) {
+    cpu[i].out = 1;
+    page[i]++;
+    hit();
+    done[i]++;
+    resume(i)
+}
+
+/* mm/ept_watch.c:ept_watch_add: mm/ept.c:ept_write_protect, nested/ept12.c:ept12_protect, then the kick: the other
+ * processor passes its INVEPTs, or is in Nestor and will. */
+inline protect(i) {
+    lock();
+    writable[EPT01] = 0;
+#ifndef SKIP_EPT02
+    writable[EPT02] = 0;
+#endif
+    entry[i].armed = 1;
+    unlock();
+#ifndef NO_KICK
+    d_step {
+        if
+        :: !cpu[OTHER(i)].out ->
+            cpu[OTHER(i)].tlb[EPT01] = writable[EPT01];
+            cpu[OTHER(i)].tlb[EPT02] = writable[EPT02]
+        :: else
+        fi
+    };
+#endif
+    skip
+}
+
+/* mm/gmem.c:gmem_read and vmx/msr_bitmap.c:msr_bitmap_merge */
+inline read(i) {
+    entry[i].snapshot[0] = page[0];
+    entry[i].snapshot[1] = page[1];
+    entry[i].l0 = policy
+}
+
+/* nested/bitmap.c:merged_refresh and nested/bitmap.c:merged_merge */
+inline refresh(i) {
+    generation = policy_gen;
+    if
+    :: entry[i].state == FRESH && entry[i].l0_gen == generation
+    :: else ->
+#ifdef READ_FIRST
+        read(i);
+#endif
+#ifdef ARM_FIRST
+        if :: !entry[i].armed -> protect(i) :: else fi;
+        entry[i].state = FRESH;         /* and so a hit that came between is forgotten */
+#else
+        if :: !entry[i].armed -> entry[i].state = FRESH; protect(i) :: else fi;
+#endif
+#ifndef READ_FIRST
+        read(i);
+#endif
+        entry[i].l0_gen = generation
+    fi
+}
+
+/* nested/prepare.c:prepare_bitmaps and nested/prepare.c:prepare_bitmaps_anew */
+inline prepare(i) {
+    now = changes[i] + policy_gen;
+    if
+    :: seen[i] == now
+    :: else ->
+        refresh(i);
+        if :: entry[i].state == FRESH -> seen[i] = now :: else -> seen[i] = 0 fi
+    fi
+}
+
+/* nested/enter.c:nested_enter: L2 runs on the merged page. */
+inline enter(i) {
+    atomic { cpu[i].out = 1; done0 = done[0]; done1 = done[1]; l0 = policy_done };
+    prepare(i);
+    atomic {
+        assert(entry[i].snapshot[0] >= done0 && entry[i].snapshot[1] >= done1); /* no store is lost */
+        assert(entry[i].l0 >= l0)                                               /* nor a bit of L0's */
+    };
+    resume(i)
+}
+
+/* nested/bitmap.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
+inline evict(i) {
+    cpu[i].out = 1;
+    lock();
+    if
+    :: entry[i].armed ->
+        entry[i].armed = 0;
+        if :: !entry[OTHER(i)].armed -> writable[EPT01] = 1 :: else fi
+    :: else
+    fi;
+    unlock();
+    d_step { entry[i].state = EMPTY; entry[i].l0_gen = 0; seen[i] = 0 };
+    resume(i)
+}
+
+byte policy_done = 1;
+
+proctype processor(byte i) {
+    byte n, generation, now, done0, done1, l0;
+    do
+    :: n == STEPS -> break
+    :: n < STEPS -> n++;
+        if
+        :: store(i, EPT01)
+        :: store(i, EPT02)
+        :: store_by_l0(i)
+        :: enter(i)
+        :: evict(i)
+        fi
+    od
+}
+
+/* vmx/msr.c:msr_policy_change: the page first, its generation after. */
+proctype policy_changes() {
+    policy++;
+#ifndef FORGET_GENERATION
+    policy_gen++;
+#endif
+    policy_done++
+}
+
+init { atomic { run processor(0); run processor(1); run policy_changes() } }

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""The model of write tracing (tests/model/bitmap.pml) has no error, and each fault put into it is found.
+
+Also: each function that the model names exists. Usage: tests/vm/model.t
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
+
+MODEL = os.path.join(ROOT, "tests", "model", "bitmap.pml")
+LOST_STORE, LOST_BIT = "snapshot", "l0"
+# What is left out or done in the wrong order, and which property must break then.
+FAULTS = {"READ_FIRST": (LOST_STORE, "the page is read before it is protected"),
+          "NO_KICK": (LOST_STORE, "other processors are not made to pass their INVEPT"),
+          "SKIP_EPT02": (LOST_STORE, "EPT02 keeps its write permission"),
+          "FORGET_GENERATION": (LOST_BIT, "a change of L0's policy does not move the generation"),
+          "ARM_FIRST": (LOST_STORE, "the entry becomes FRESH after it was armed")}
+LIMIT_S, LIMIT_MIB = 300, 2500
+VIOLATED = re.compile(r"assertion violated \(+entry\[i\]\.(\w+)")
+STATES = re.compile(r"^ *([\d.e+]+) states, stored", re.M)
+
+
+def check(define):
+    """Returns (whether every state was seen and none is wrong, the broken property, states, what the checker said)."""
+    with tempfile.TemporaryDirectory() as place:
+        defines = [f"-D{define}"] if define else []
+        said = ""
+        for command in (["spin", *defines, "-a", MODEL],
+                        ["gcc", "-w", "-O2", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={LIMIT_MIB}", "-o", "pan", "pan.c"],
+                        ["./pan", "-m100000"]):
+            done = subprocess.run(command, cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False)
+            said += done.stdout
+            if done.returncode and command[0] != "./pan":
+                return False, None, 0, said
+    violated, states = VIOLATED.search(said), STATES.search(said)
+    complete = "errors: 0" in said and not re.search("not completed|reached -D|max search depth", said)
+    return complete, violated and violated.group(1), int(float(states.group(1))) if states else 0, said
+
+
+def missing_functions():
+    names = re.findall(r"([\w/]+\.[ch]):(\w+)", open(MODEL, encoding="utf-8").read())
+    for path, name in sorted(set(names)):
+        source = os.path.join(ROOT, path)
+        if not os.path.exists(source) or not re.search(rf"\b{name}\b", open(source, encoding="utf-8").read()):
+            yield f"{path}:{name}"
+
+
+def main():
+    tap = Tap()
+    missing = list(missing_functions())
+    tap.ok(not missing, "the functions that the model names exist", *missing)
+    complete, _, states, said = check("")
+    tap.ok(complete, f"the model has no error in {states} states", said)
+    for define, (property_name, meaning) in FAULTS.items():
+        _, violated, states, said = check(define)
+        tap.equal(violated, property_name, f"{meaning}: found in {states} states", said)
+    return tap.done()
+
+
+sys.exit(main())
