@@ -24,7 +24,7 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=build/%.o) $(ASM_SOURCES:%.asm=build/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: all help nestor setup run demo check test clean diff diff-models
+.PHONY: bench-bitmap all help nestor setup run demo check test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
@@ -58,6 +58,10 @@ run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2
 demo: setup ## the story of the merged MSR bitmap, in seconds
 	$(MAKE) all
 	tools/nestor-run --nestor "stats=0xf8" --l1 build/guests/demo.elf
+
+bench-bitmap: setup ## the cost of L2's MSR bitmap under each policy (docs/BITMAP.md); LINUX=1: and of booting Linux
+	$(MAKE) all $(if $(LINUX),linux-assets)
+	tools/bench-bitmap $(if $(LINUX),--linux)
 
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets check-headers check-layers check-format

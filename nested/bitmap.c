@@ -9,7 +9,7 @@
 #include "mm/page.h"
 #include "vmx/msr_bitmap.h"
 
-/* When tracing a page does not pay, and for how many entries it is then left. */
+/* When tracing a page does not pay, and for how many entries it is then left: docs/adr/0010 has the costs. */
 #define TRACE_PAYS_FROM 1 /* entries without a merge, between two merges */
 #define STRIKES_MAX 4
 #define REST_MIN 64
@@ -165,12 +165,32 @@ static bool merged_trace(struct merged_cache *cache, struct merged *m)
     return ept_watch_add(cache->watch, m->page, &m->watcher) == 0;
 }
 
-static void merged_or(struct merged *m, const uint8_t *l0_page)
+static const struct merged_words *merged_words(struct merged_cache *cache, enum merged_kind kind,
+                                               struct merged_policy l0)
 {
+    struct merged_words *words = &cache->words[kind];
+    const uint64_t *page = (const uint64_t *)(const void *)l0.page;
+    if (words->generation == l0.generation)
+        return words;
+    words->generation = l0.generation;
+    words->count = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(words->index); i++)
+        if (page[i])
+            words->index[words->count++] = (uint16_t)i;
+    return words;
+}
+
+/* result = snapshot | l0, as copy and a few words: what vmx/msr_bitmap.c:msr_bitmap_merge does, in a third of the time. */
+static void merged_or(struct merged_cache *cache, struct merged *m, struct merged_policy l0)
+{
+    const struct merged_words *words = merged_words(cache, m->kind, l0);
+    const uint64_t *page = (const uint64_t *)(const void *)l0.page;
+    uint64_t *result = (uint64_t *)(void *)m->result;
+    memcpy(m->result, m->snapshot, PAGE_SIZE);
     if (options.fault == FAULT_DROP_L0_BITS)
-        memcpy(m->result, m->snapshot, PAGE_SIZE);
-    else
-        msr_bitmap_merge(m->result, l0_page, m->snapshot);
+        return;
+    for (unsigned i = 0; i < words->count; i++)
+        result[words->index[i]] |= page[words->index[i]];
 }
 
 /* The policy `allow`: everything exits but the few MSRs that KVM looks at. */
@@ -201,7 +221,7 @@ static void merged_merge(struct merged_cache *cache, struct merged *m, struct me
         __atomic_store_n(&m->state, MERGED_STALE, __ATOMIC_RELEASE);
     if (options.fault != FAULT_SKIP_REMERGE || !m->l0_generation)
         gmem_read(cache->gmem, m->page, m->snapshot, PAGE_SIZE);
-    merged_or(m, l0.page);
+    merged_or(cache, m, l0);
 }
 
 void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_policy l0)

@@ -41,6 +41,15 @@ struct merged {
     unsigned next_rest; /* how many those are the next time */
 };
 
+#define MERGED_KINDS 3
+
+/* Which words of a page of L0's are not 0: few, and a merge touches only those of them. */
+struct merged_words {
+    uint64_t generation; /* of the page; 0: none was looked at */
+    unsigned count;
+    uint16_t index[PAGE_SIZE / sizeof(uint64_t)];
+};
+
 struct merged_cache {
     const struct gmem *gmem;
     struct ept_watch *watch;
@@ -51,6 +60,7 @@ struct merged_cache {
     /* An entry that vmcs12s still name is about to go; they must forget it. NULL: such entries never go. */
     void (*evict)(void *context, struct merged *m);
     void *context;
+    struct merged_words words[MERGED_KINDS];
     struct merged entry[MERGED_MAX];
 };
 

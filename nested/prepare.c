@@ -4,6 +4,7 @@
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
+#include "nested/slot.h"
 #include "nested/vpid.h"
 #include "vmx/event.h"
 #include "vmx/exit.h"
@@ -141,6 +142,7 @@ void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(IO_BITMAP_A, ones);
     vmcs_write(IO_BITMAP_B, ones);
     slot->bitmaps_suspended = true;
+    slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
 void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
@@ -186,6 +188,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(EXIT_CONTROLS, controls.exit);
     vmcs_write(ENTRY_CONTROLS, controls.entry);
     write_bitmaps(nested, slot, controls.io);
+    slot->bitmaps_suspended = false;
     write_apic_pages(nested, v);
 }
 
@@ -277,9 +280,6 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     struct dirty_rows dirty = write_dirty(slot);
     if (dirty.computed)
         write_controls(nested, slot);
-    else if (slot->bitmaps_suspended)
-        prepare_restore_bitmaps(nested, slot);
-    slot->bitmaps_suspended = false;
     write_vpid(nested, v);
     prepare_eptp(nested, slot);
     write_optional_registers(v, l1, dirty.optional || dirty.computed);

@@ -258,6 +258,15 @@ def write_sdm():
     SDM_PAGE.write_text(head + border + "\n".join(lines) + "\n", encoding="utf-8")
 
 
+def check_msr_policy(tap):
+    """docs/BITMAP.md lists what L0 keeps, with the reasons of vmx/msr_policy.def in their order."""
+    page = read(ROOT / "docs" / "BITMAP.md")
+    reasons = re.findall(r'^MSR_POLICY\(.*"([^"]+)"\)', read(ROOT / "vmx" / "msr_policy.def"), re.M)
+    listed = re.findall(r"^\| \w+H[^|]*\|[^|]*\|[^|]*\| ([^|]+) \|$", page, re.M)
+    tap.none("docs/BITMAP.md lists the MSRs that L0 keeps",
+             [] if listed == reasons else sorted(set(reasons) ^ set(listed)) or ["another order"])
+
+
 def main():
     if sys.argv[1:] == ["--write-sdm"]:
         write_sdm()
@@ -272,6 +281,7 @@ def main():
     check_options(tap, pages)
     check_tool_options(tap, pages)
     check_features(tap)
+    check_msr_policy(tap)
     check_sdm(tap)
     print(f"1..{tap.count}")
     return 1 if tap.failed else 0

@@ -26,7 +26,7 @@ static struct memmap map;
 static struct ept_watch watch;
 static struct gmem gmem = {&map, &watch};
 static struct merged_cache cache;
-static uint8_t l0_page[PAGE_SIZE], other_l0_page[PAGE_SIZE];
+static uint8_t l0_page[PAGE_SIZE] __attribute__((aligned(8))), other_l0_page[PAGE_SIZE] __attribute__((aligned(8)));
 static const struct merged_policy l0 = {l0_page, 1}, next_l0 = {other_l0_page, 2};
 static uint64_t free_at_start;
 static unsigned reads;
