@@ -180,6 +180,6 @@ image_pdpt: resb 4096
 image_pd: resb 4096
 low_stack: resb 4096
 low_stack_top:
-global boot_info
+global boot_info, boot_pml4
 boot_magic: resd 1
 boot_info: resd 1

@@ -21,6 +21,7 @@ enum injected_fault {
     FAULT_SKIP_EPT02,
     FAULT_FORGET_GENERATION,
     FAULT_NEVER_REJOIN,
+    FAULT_SKIP_KICK,
 };
 
 /* The options in force: the defaults until kernel/main.c parsed the command line into it. */

@@ -9,6 +9,7 @@
 #include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
+#include "kernel/smp.h"
 #include "kernel/string.h"
 #include "kernel/version.h"
 #include "kernel/x86.h"
@@ -17,10 +18,12 @@
 #include "nested/nested.h"
 #include "nested/summary.h"
 #include "vmx/io.h"
+#include "vmx/kick.h"
 #include "vmx/l1_bios.h"
 #include "vmx/l1_load.h"
 #include "vmx/msr.h"
 #include "vmx/run.h"
+#include "vmx/startup.h"
 #include "vmx/vmcs_setup.h"
 
 #define STATUS_ENVIRONMENT 1 /* the machine, the options or L1's image are not what Nestor needs */
@@ -28,7 +31,11 @@
 #define CARVEOUT_BASE_MIB 24
 #define CARVEOUT_RAM_SHARE 64 /* and one page in so many, for tables that grow with RAM */
 #define L1_MIN_MIB 16
+#define CARVEOUT_CPU_MIB 2 /* and this much for each processor but one */
 #define FOUR_GIB (4 * GIB)
+#define TRAMPOLINE_LIMIT 0xa0000 /* conventional memory: start-up IPIs lead there */
+/* In the order of the values of the option "startup". */
+enum { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 
 extern uint8_t image_end[]; /* linker.ld */
 
@@ -42,6 +49,7 @@ static struct vm vm;
 static struct ept12_shared ept12_shared;
 static struct l1_plan l1_plan_space;
 static struct vcpu *boot_vcpu;
+static unsigned turn; /* number of the processor that may make its virtual processor */
 
 static void option_line(bool error, const char *text)
 {
@@ -126,6 +134,8 @@ static void choose_carveout(void)
     uint64_t mib = options.memory;
     if (!mib)
         mib = MAX(CARVEOUT_MIN_MIB, CARVEOUT_BASE_MIB + memmap_ram_size(&machine_map) / MIB / CARVEOUT_RAM_SHARE);
+    if (!options.memory)
+        mib += CARVEOUT_CPU_MIB * (MIN(MAX(acpi.cpus, 1u), options.cpus ? options.cpus : MAX_CPUS) - 1);
     uint64_t size = ALIGN_UP(MAX(mib, 8) * MIB, LARGE_2M);
     hpa_t base = memmap_find_top(&machine_map, size, LARGE_2M, FOUR_GIB, NULL, 0);
     vm.map = machine_map;
@@ -177,17 +187,25 @@ static bool read_physical(void *context, hpa_t address, void *buffer, uint64_t s
     return true;
 }
 
-/* Until Nestor starts all processors itself L1 gets one: the others are marked unusable in the MADT. */
-static void hide_other_processors(uint32_t own_apic_id)
+static bool is_ours(uint32_t apic_id)
+{
+    for (unsigned i = 0; i < percpu_count; i++)
+        if (percpu_cpus[i]->apic_id == apic_id)
+            return true;
+    return false;
+}
+
+/* L1 shall not start what Nestor does not run on: those are marked unusable in the MADT. */
+static void hide_other_processors(void)
 {
     unsigned hidden = 0;
     for (unsigned i = 0; i < acpi.cpus; i++)
-        if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != own_apic_id) {
+        if (acpi.cpu[i].enabled && !is_ours(acpi.cpu[i].apic_id)) {
             acpi_disable_cpu(hpa_to_va(acpi.madt), hpa_to_va(acpi.cpu[i].entry));
             hidden++;
         }
     if (hidden)
-        log_warn("acpi", "%u further processors are hidden from L1: this version runs one", hidden);
+        log_warn("acpi", "%u further processors are hidden from L1", hidden);
 }
 
 static void read_acpi(void)
@@ -197,7 +215,6 @@ static void read_acpi(void)
         log_warn("acpi", "%s: L1's power-off will not be noticed", acpi_error(error));
     vm.pm1a_control = acpi.pm1a_control;
     vm.pm1b_control = acpi.pm1b_control;
-    hide_other_processors(lapic_id());
 }
 
 static void choose_quirks(void)
@@ -205,6 +222,8 @@ static void choose_quirks(void)
     vm.quirks =
         quirks_choose((enum quirks_option)options.quirks, bootinfo.rsdp_size ? bootinfo.rsdp : NULL, cpuid(1, 0));
     vm.cpuid.x2apic_broken = vm.quirks.apic_enable_sticks;
+    vm.startup_trapped = percpu_count > 1 && (options.startup == STARTUP_TRAP ||
+                                              (options.startup == STARTUP_AUTO && vm.quirks.init_exit_sticks));
     if (vm.quirks.apic_enable_sticks)
         log_info("quirks", "Bochs: L1's APIC stays enabled, and L1 sees no x2APIC");
 }
@@ -220,8 +239,8 @@ static void create_vm(void)
     mtrr_read(&vm.ept01.mtrr);
     vm.watch.ept01 = &vm.ept01;
     vm.gmem = (struct gmem){.map = &vm.map, .watch = &vm.watch};
-    if (ept_build(&vm.ept01) || msr_policy_init(&vm) || io_policy_init(&vm) ||
-        ept12_shared_init(&ept12_shared, &vm.gmem, &vm.ept01, &vm.watch))
+    if (ept_build(&vm.ept01) || (vm.startup_trapped && startup_trap(&vm)) || msr_policy_init(&vm) ||
+        io_policy_init(&vm) || ept12_shared_init(&ept12_shared, &vm.gmem, &vm.ept01, &vm.watch))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
     if (options.fault == FAULT_SKIP_EPT02)
         vm.watch.protect_ept02 = NULL;
@@ -248,27 +267,93 @@ static void load_l1(void)
         l1_bios_install(&vm.map, bios_page);
 }
 
-static void create_vcpu(void)
+static struct vcpu *create_vcpu(void)
 {
-    boot_vcpu = page_alloc_run((sizeof(*boot_vcpu) + PAGE_SIZE - 1) / PAGE_SIZE);
-    uint8_t *stack = page_alloc_run(CPU_STACK_SIZE / PAGE_SIZE);
-    if (!boot_vcpu || !stack)
+    struct cpu *cpu = this_cpu();
+    struct vcpu *vcpu = page_alloc_run((sizeof(*vcpu) + PAGE_SIZE - 1) / PAGE_SIZE);
+    if (!vcpu)
         machine_end(STATUS_ENVIRONMENT, "no memory for a virtual processor: raise the option memory=");
-    boot_vcpu->vm = &vm;
-    boot_vcpu->cpu = this_cpu();
-    boot_vcpu->cpu->vcpu = boot_vcpu;
-    boot_vcpu->stack_word = stack + CPU_STACK_SIZE - 16;
-    boot_vcpu->apic_base = rdmsr(IA32_APIC_BASE);
-    boot_vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
-    if (vmx_enable(&vm.caps) || vmcs01_create(boot_vcpu, &l1_plan_space.start) || nested_init(boot_vcpu, &ept12_shared))
+    vcpu->vm = &vm;
+    vcpu->cpu = cpu;
+    vcpu->stack_word = cpu->stack_top - 16;
+    vcpu->apic_base = rdmsr(IA32_APIC_BASE);
+    vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
+    if (vmx_enable(&vm.caps) || vmcs01_create(vcpu, &l1_plan_space.start) || nested_init(vcpu, &ept12_shared))
         machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
     vm.cpuid.proc2 = vmcs_read(PROC2_CONTROLS);
+    cpu->vcpu = vcpu; /* from here on its NMIs are looked at */
+    vm.vcpu[vm.vcpus++] = vcpu;
+    return vcpu;
+}
+
+static void *alloc_stack(void)
+{
+    uint8_t *stack = page_alloc_run(CPU_STACK_SIZE / PAGE_SIZE);
+    return stack ? stack + CPU_STACK_SIZE : NULL;
+}
+
+/* A further processor: waits for its turn, as one after the other makes its virtual processor, then for L1. */
+static NORETURN void run_processor(struct cpu *cpu)
+{
+    desc_load(cpu);
+    cpu->started = true;
+    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id)
+        cpu_pause();
+    uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
+    if (!(control & FEATURE_CONTROL_LOCK))
+        wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    struct vcpu *vcpu = create_vcpu();
+    vcpu->waiting = true;
+    __atomic_store_n(&turn, turn + 1, __ATOMIC_RELEASE);
+    startup_reset(vcpu);
+    vcpu_run(vcpu);
+}
+
+static void start_processor(uint32_t apic_id, hpa_t page)
+{
+    struct cpu *cpu = page_alloc_run((sizeof(*cpu) + PAGE_SIZE - 1) / PAGE_SIZE);
+    void *stack = alloc_stack();
+    if (!cpu || !stack || percpu_init(cpu, apic_id))
+        machine_end(STATUS_ENVIRONMENT, "no memory for processor %u: raise the option memory=", apic_id);
+    cpu->stack_top = stack;
+    if (!smp_start(cpu, stack, run_processor, page))
+        machine_end(STATUS_ENVIRONMENT,
+                    "processor with APIC ID %u does not start: leave it out by the option cpus=", apic_id);
+}
+
+/* In the order of the MADT, the boot processor apart. */
+static void start_processors(void)
+{
+    struct cpu *self = this_cpu();
+    uint64_t limit = options.cpus ? MIN(options.cpus, MAX_CPUS) : MAX_CPUS;
+    hpa_t page = memmap_find_top(&vm.map, PAGE_SIZE, PAGE_SIZE, TRAMPOLINE_LIMIT, NULL, 0);
+    self->apic_id = lapic_id();
+    self->stack_top = alloc_stack();
+    if (!self->stack_top)
+        machine_end(STATUS_ENVIRONMENT, "the option memory= is too small");
+    kick_init();
+    for (unsigned i = 0; page && i < acpi.cpus && percpu_count < limit; i++)
+        if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != self->apic_id)
+            start_processor(acpi.cpu[i].apic_id, page);
+    hide_other_processors();
+    if (percpu_count > 1)
+        log_info("smp", "%u processors run", percpu_count);
+}
+
+/* One after the other, this one first. */
+static void create_vcpus(void)
+{
+    boot_vcpu = create_vcpu();
+    for (turn = 1; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count;)
+        cpu_pause();
+    if (vm.vcpus > 1)
+        kick_watch(&vm);
 }
 
 static void print_summary(void)
 {
     if (options.summary && boot_vcpu)
-        summary_print(boot_vcpu);
+        summary_print(&vm);
 }
 
 void kernel_main(uint32_t magic, uint64_t mbi)
@@ -283,15 +368,16 @@ void kernel_main(uint32_t magic, uint64_t mbi)
     read_memory_map();
     check_cpu();
     print_cpu();
+    read_acpi();
     choose_carveout();
     reserve_bios_page();
     stash_modules();
     move_to_carveout();
-    read_acpi();
+    start_processors();
     choose_quirks();
     create_vm();
     load_l1();
-    create_vcpu();
+    create_vcpus();
     machine_on_end(print_summary);
     log_info("main", "L1 starts");
     log_l1_starts();

@@ -5,6 +5,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/format.h"
 #include "kernel/log.h"
+#include "kernel/percpu.h"
 #include "kernel/trace.h"
 #include "kernel/x86.h"
 
@@ -20,8 +21,31 @@
 enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET, ON_EXIT_PORT };
 
 static void (*print_at_end)(void);
+static void (*stop_others_at_end)(void);
 /* How often the end began: a failure inside it must not start over for ever. */
 static unsigned ends;
+
+void machine_on_stop(void (*stop_others)(void))
+{
+    stop_others_at_end = stop_others;
+}
+
+/* The first processor that comes here ends the run; others halt, wherever they are. */
+static void claim_end(void)
+{
+    static uint32_t owner; /* processor number + 1 */
+    uint32_t none = 0, self = this_cpu()->id + 1;
+
+    if (!__atomic_compare_exchange_n(&owner, &none, self, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        while (none != self) {
+            this_cpu()->stopped = true;
+            cpu_halt();
+        }
+        return;
+    }
+    if (stop_others_at_end)
+        stop_others_at_end();
+}
 
 void machine_on_end(void (*print)(void))
 {
@@ -62,6 +86,7 @@ void machine_report(int status, const char *reason)
 {
     void (*print)(void) = print_at_end;
 
+    claim_end();
     log_machine_ends();
     print_at_end = NULL;
     if (print)
@@ -80,6 +105,7 @@ void machine_end(int status, const char *fmt, ...)
     char reason[256];
     va_list args;
 
+    claim_end();
     if (++ends > 2)
         stop(status);
     va_start(args, fmt);
@@ -93,6 +119,7 @@ void panic(const char *fmt, ...)
     char reason[256];
     va_list args;
 
+    claim_end();
     if (++ends > 2)
         stop(STATUS_PANIC);
     va_start(args, fmt);

@@ -12,6 +12,8 @@
 NORETURN void machine_end(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The first half of machine_end(): for when the machine is about to end by what L1 does. */
 void machine_report(int status, const char *reason);
+/* Registers what stops the other processors before that; it waits until they stand, or for a while. */
+void machine_on_stop(void (*stop_others)(void));
 /* Registers what is to be printed before that line; the last one registered wins. */
 void machine_on_end(void (*print)(void));
 /* machine_end() with STATUS_PANIC, after the last trace records. */

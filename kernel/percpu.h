@@ -17,7 +17,12 @@ struct cpu {
     unsigned id;      /* index in percpu_cpus */
     uint32_t apic_id;
     volatile bool nmi_seen; /* an NMI came while Nestor ran; vmx/ hands it on and clears this */
-    void *vcpu;             /* the struct vcpu that it runs; vmx/ sets it */
+    volatile bool started;  /* its first C code runs */
+    /* Another processor has sent it an NMI that is Nestor's own (vmx/kick): 0 or 1, atomic. */
+    uint32_t kick_pending;
+    volatile bool stopped; /* for the end of the run */
+    uint8_t *stack_top;    /* of the run stack */
+    void *vcpu;            /* the struct vcpu that it runs; vmx/ sets it */
     uint64_t counters[COUNTER_COUNT];
     struct tss tss;
     uint64_t gdt[GDT_ENTRIES];

@@ -16,6 +16,8 @@ static const char *const names[FIRST_INTERRUPT] = {
     [VECTOR_GP] = "#GP", [VECTOR_PF] = "#PF", [VECTOR_AC] = "#AC", [VECTOR_MC] = "#MC", [VECTOR_CP] = "#CP",
 };
 
+void (*trap_nmi)(struct trap_frame *frame);
+
 static bool fix_up(struct trap_frame *frame)
 {
     if (frame->vector != VECTOR_GP)
@@ -47,7 +49,10 @@ static NORETURN void die(const struct trap_frame *f)
 void trap_handle(struct trap_frame *frame)
 {
     if (frame->vector == VECTOR_NMI) {
-        this_cpu()->nmi_seen = true;
+        if (trap_nmi)
+            trap_nmi(frame);
+        else
+            this_cpu()->nmi_seen = true;
         return;
     }
     /* Nestor runs with interrupts off: one that comes nevertheless is spurious, and L1's APIC is L1's to acknowledge. */

@@ -243,6 +243,20 @@ int ept_write_protect(struct ept *ept, gpa_t gpa)
     return entry ? 0 : -1;
 }
 
+int ept_trap_writes(struct ept *ept, gpa_t gpa)
+{
+    uint64_t *entry;
+
+    spinlock_lock(&ept->lock);
+    entry = split_to_page(ept, gpa);
+    if (entry) {
+        set_entry(entry, *entry & ~EPT_W);
+        (void)next_generation(ept);
+    }
+    spinlock_unlock(&ept->lock);
+    return entry ? 0 : -1;
+}
+
 /* More is allowed than before: a processor that still knows the old entry faults once more, so no INVEPT for that. */
 void ept_write_allow(struct ept *ept, gpa_t gpa)
 {

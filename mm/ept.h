@@ -102,6 +102,9 @@ struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
  * (protect) or the page is no RAM of L1's. */
 MUST_CHECK int ept_write_protect(struct ept *ept, gpa_t gpa);
 void ept_write_allow(struct ept *ept, gpa_t gpa);
+/* Takes W from the 4 KiB page of gpa, which may be MMIO, for good: vmx/ answers the violations. 0, or -1 when the pool is
+ * empty. */
+MUST_CHECK int ept_trap_writes(struct ept *ept, gpa_t gpa);
 /* All processors passed an INVEPT for `generation`: tables retired up to then go back to the allocator. Until then a
  * join keeps its table aside; when EPT_RETIRED_MAX of them wait, pages stay split until a later ept_write_allow. */
 void ept_retire_done(struct ept *ept, uint64_t generation);

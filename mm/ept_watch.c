@@ -64,6 +64,9 @@ int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
     if (!error)
         link_watcher(watch, page, w);
     spinlock_unlock(&watch->lock);
+    /* Also when another processor had protected the page: its kick may be under way. */
+    if (!error && watch->synchronize)
+        watch->synchronize(watch->ept01);
     if (!error)
         count(COUNT_WATCH_ARMED);
     return error;

@@ -28,10 +28,12 @@ struct ept_watch {
     /* Takes W from every EPT02 leaf that maps the page; nested/ept12 fills the slot at start. */
     void (*protect_ept02)(void *context, gpa_t page);
     void *context;
+    /* Makes the other processors pass an INVEPT; vmx/kick fills the slot when there are several. No lock is held. */
+    void (*synchronize)(struct ept *ept01);
 };
 
-/* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit
- * (once other processors passed the INVEPT that the generation asks for). 0, or -1 when it cannot be traced. */
+/* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit:
+ * the others have passed the INVEPT that the generation asks for; the caller's own comes before its next entry. 0, or -1 when it cannot be traced. */
 MUST_CHECK int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w);
 /* Disarms; the last watcher of a page gives W back and the large page is joined. Nothing if not armed. */
 void ept_watch_remove(struct ept_watch *watch, struct watcher *w);

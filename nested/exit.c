@@ -172,3 +172,16 @@ bool nested_nmi_to_l1(struct vcpu *vcpu)
     nested_reflect(vcpu);
     return true;
 }
+
+/* An event that was about to be injected goes to L1 as one whose delivery was interrupted. */
+void nested_init_to_l1(struct vcpu *vcpu)
+{
+    vcpu->exit = (struct vmexit){
+        .reason = EXIT_INIT,
+        .idt_vectoring_info = vcpu->inject_info,
+        .idt_vectoring_error_code = vcpu->inject_error_code,
+        .instruction_length = vcpu->inject_length,
+    };
+    vcpu->inject_info = 0;
+    nested_reflect(vcpu);
+}

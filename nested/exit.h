@@ -11,5 +11,6 @@ void nested_l0_handled_l2(struct vcpu *vcpu);
 /* Going on with L2 after Nestor dealt with its exit alone; always true. */
 bool nested_resume_l2(struct vcpu *vcpu);
 bool nested_nmi_to_l1(struct vcpu *vcpu);
+void nested_init_to_l1(struct vcpu *vcpu);
 
 #endif

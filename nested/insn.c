@@ -132,6 +132,7 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
     ept12_invept_all(&vcpu->nested->ept12); /* L1 should have done so itself; nothing of EPT02 is needed any more */
     vcpu->nested->vmxon = false;
     vcpu->l1_in_vmx = false;
+    vcpu->attention = true; /* an INIT may have waited for this */
     cr_update_masks(vcpu);
     insn_succeed(vcpu);
 }

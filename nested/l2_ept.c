@@ -7,6 +7,7 @@
 #include "nested/prepare.h"
 #include "vmx/event.h"
 #include "vmx/run.h"
+#include "vmx/startup.h"
 #include "vmx/step.h"
 
 #define VMFUNC_EPTP_SWITCHING 0u
@@ -107,6 +108,11 @@ bool l2_ept_exit(struct vcpu *vcpu)
         case EPT12_FILLED:
             return nested_resume_l2(vcpu);
         case EPT12_WATCH:
+            if (startup_is_trapped(vcpu->vm, out.gpa1)) {
+                startup_store(vcpu, out.gpa1);
+                prepare_sync_ept02(nested, nested->current);
+                return true;
+            }
             if (ept_watch_hit(&vcpu->vm->watch, out.gpa1))
                 count(COUNT_WATCH_FAULTS);
             break;

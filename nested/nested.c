@@ -12,7 +12,7 @@
 #include "nested/slot.h"
 #include "vmx/run.h"
 
-/* One processor's EPT02s may take this fraction of the pages that are free when it starts. */
+/* All processors' EPT02s may take this fraction of the pages that are free when they start. */
 #define EPT02_SHARE 2
 
 static void register_handlers(void)
@@ -33,6 +33,7 @@ static void register_handlers(void)
         .exit_from_l2 = nested_exit_from_l2,
         .entry_failed = nested_late_failure,
         .nmi_to_l1 = nested_nmi_to_l1,
+        .init_to_l1 = nested_init_to_l1,
         .l2_translate = l2_translate,
         .l0_handled_l2 = nested_l0_handled_l2,
     };
@@ -43,7 +44,7 @@ int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
     const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct nested *nested = page_alloc_run(pages);
     uint8_t *scratch = page_alloc(), *ones = page_alloc();
-    unsigned share = (unsigned)(page_count_free() / EPT02_SHARE);
+    unsigned share = (unsigned)(page_count_free() / EPT02_SHARE / MAX(percpu_count, 1));
     if (!nested || !scratch || !ones || ept12_init(&nested->ept12, shared, &vcpu->vm->caps12, share)) {
         log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
         return -1;

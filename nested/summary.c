@@ -17,14 +17,23 @@ static const char *const policy_names[] = {
     [BITMAP_EXIT] = "exit (no bitmap: every access exits)",
 };
 
-void summary_print(const struct vcpu *vcpu)
+static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        total += vm->vcpu[i]->exits[level][reason];
+    return total;
+}
+
+void summary_print(const struct vm *vm)
 {
     log_raw("+------------------------------ Nestor's summary ------------------------------+");
     log_raw("| %-46s %14s %14s |", "exits by reason", "L1", "L2");
-    for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++)
-        if (vcpu->exits[0][reason] || vcpu->exits[1][reason])
-            log_raw("| %3u %-42s %14lu %14lu |", reason, exit_reason_name(reason), vcpu->exits[0][reason],
-                    vcpu->exits[1][reason]);
+    for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++) {
+        uint64_t l1 = exits_total(vm, 0, reason), l2 = exits_total(vm, 1, reason);
+        if (l1 || l2)
+            log_raw("| %3u %-42s %14lu %14lu |", reason, exit_reason_name(reason), l1, l2);
+    }
     log_raw("+------------------------------------------------------------------------------+");
     log_raw("| %-23s %52s |", "MSR bitmap policy", policy_names[options.bitmap]);
     for (unsigned i = 1; i < COUNTER_COUNT; i++)

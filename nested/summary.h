@@ -6,6 +6,6 @@
 
 #include "vmx/vcpu.h"
 
-void summary_print(const struct vcpu *vcpu);
+void summary_print(const struct vm *vm);
 
 #endif

@@ -9,12 +9,15 @@ default rel
 
 extern vcpu_handle_exit         ; void vcpu_handle_exit(struct vcpu *)
 extern vcpu_entry_failed        ; void vcpu_entry_failed(struct vcpu *)
+extern vcpu_enter_again         ; void vcpu_enter_again(struct vcpu *)
 global vmx_run
+global vmx_enter_first, vmx_enter_launch, vmx_enter_resume, vmx_enter_again
 global vmx_exit
 global vmx_unblock_nmi
 
 %define REG(n) (8 * n)          ; enum gpr order, vcpu.h
 %define VCPU_LAUNCHED 128       ; asserted in run.c
+%define VCPU_ATTENTION 129
 
 section .text
 
@@ -23,6 +26,9 @@ vmx_run:
         mov     rsp, rsi
         mov     [rsp], rdi
 enter_guest:                    ; rdi = vcpu
+vmx_enter_first:
+        cmp     byte [rdi + VCPU_ATTENTION], 0
+        jne     vmx_enter_again
         cmp     byte [rdi + VCPU_LAUNCHED], 0
         mov     rax, [rdi + REG(0)]
         mov     rcx, [rdi + REG(1)]
@@ -39,14 +45,20 @@ enter_guest:                    ; rdi = vcpu
         mov     r14, [rdi + REG(14)]
         mov     r15, [rdi + REG(15)]
         mov     rdi, [rdi + REG(7)]
-        je      .launch
+        je      vmx_enter_launch
+vmx_enter_resume:
         vmresume
-        jmp     .failed
-.launch:
+        jmp     enter_failed
+vmx_enter_launch:
         vmlaunch
-.failed:                        ; VMfail: no guest state was loaded
+enter_failed:                        ; VMfail: no guest state was loaded
         mov     rdi, [rsp]
         call    vcpu_entry_failed
+        mov     rdi, [rsp]
+        jmp     enter_guest
+vmx_enter_again:                ; an NMI came after the last look
+        mov     rdi, [rsp]
+        call    vcpu_enter_again
         mov     rdi, [rsp]
         jmp     enter_guest
 

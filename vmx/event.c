@@ -83,6 +83,18 @@ static void event_write(struct vcpu *vcpu)
     vcpu->inject_is_fault = false;
 }
 
+void event_recall(struct vcpu *vcpu)
+{
+    uint32_t info = vmcs_read(ENTRY_INTERRUPTION_INFO);
+    if (!(info & INTR_VALID))
+        return;
+    vcpu->inject_info = info;
+    vcpu->inject_is_fault = false; /* CR2 is loaded already */
+    vcpu->inject_error_code = vmcs_read(ENTRY_EXCEPTION_ERROR_CODE);
+    vcpu->inject_length = vmcs_read(ENTRY_INSTRUCTION_LENGTH);
+    vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
+}
+
 static void event_set_nmi_window(struct vcpu *vcpu, bool on)
 {
     uint32_t controls = vmcs_read(PROC_CONTROLS);

@@ -15,6 +15,8 @@ void event_inject_gp(struct vcpu *vcpu, uint32_t error_code);
 void event_inject(struct vcpu *vcpu, const struct fault *fault);
 /* Queues again the event whose delivery the exit interrupted (IDT-vectoring information). SDM 3C 28.2.4 */
 void event_requeue(struct vcpu *vcpu);
+/* Takes back what event_prepare() wrote into the current VMCS, when the entry did not happen. */
+void event_recall(struct vcpu *vcpu);
 /* Before each entry: injects what is queued, else a pending NMI or the wish for an NMI window. */
 void event_prepare(struct vcpu *vcpu);
 /* Ends L0's own wait for an NMI window in the current VMCS, before another becomes current. */

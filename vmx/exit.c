@@ -9,6 +9,7 @@
 #include "vmx/event.h"
 #include "vmx/operand.h"
 #include "vmx/run.h"
+#include "vmx/startup.h"
 
 static void exit_cpuid(struct vcpu *vcpu)
 {
@@ -67,16 +68,11 @@ static void exit_triple_fault(struct vcpu *vcpu)
     dump_and_end(vcpu, "L1 shut down by a triple fault");
 }
 
-/* On one processor only the machine itself can send INIT or SIPI. */
-static void exit_init(struct vcpu *vcpu)
-{
-    dump_and_end(vcpu, "L1 sent INIT to its own processor");
-}
-
 exit_handler_fn exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_EXCEPTION_NMI] = exit_exception_nmi,
     [EXIT_TRIPLE_FAULT] = exit_triple_fault,
     [EXIT_INIT] = exit_init,
+    [EXIT_SIPI] = exit_sipi,
     [EXIT_NMI_WINDOW] = exit_nmi_window,
     [EXIT_TASK_SWITCH] = exit_task_switch,
     [EXIT_CPUID] = exit_cpuid,

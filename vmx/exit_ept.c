@@ -3,6 +3,7 @@
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/exit.h"
+#include "vmx/startup.h"
 #include "vmx/step.h"
 
 /* Whether the tables allow now what was refused: another processor, or a dropped watch, changed them meanwhile. */
@@ -20,6 +21,10 @@ void exit_ept_violation(struct vcpu *vcpu)
     uint64_t qualification = vcpu->exit.qualification;
 
     event_restore_nmi_blocking(vcpu);
+    if (startup_is_trapped(vcpu->vm, gpa)) {
+        startup_store(vcpu, gpa);
+        return;
+    }
     if (ept_is_carveout(ept, gpa)) {
         step_begin(vcpu, ept_carveout_entry(ept, gpa));
         return;

@@ -6,6 +6,7 @@
 #include "kernel/x86.h"
 #include "mm/page.h"
 #include "vmx/msr_policy.h"
+#include "vmx/startup.h"
 
 /* MSRs whose value for the guest is in the VMCS. */
 enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
@@ -136,6 +137,8 @@ static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
     gpa_t base = value & ~APIC_BASE_FLAGS;
     if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)))
         return false;
+    if (vcpu->vm->startup_trapped && ALIGN_DOWN(base, PAGE_SIZE) != vcpu->vm->apic_page)
+        return false;
     if (vcpu->vm->quirks.apic_enable_sticks)
         return apic_base_write_quirk(vcpu, value);
     return wrmsr_safe(IA32_APIC_BASE, value);
@@ -179,6 +182,8 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_write(vcpu, row, msr, value);
+    if (msr == X2APIC_ICR && vcpu->vm->startup_trapped)
+        return startup_write_icr(vcpu, value);
     if (in_vmcs >= 0)
         return vmcs_msr_write(vcpu, (unsigned)in_vmcs, value);
     return wrmsr_safe(msr, value);
@@ -190,6 +195,8 @@ int msr_policy_init(struct vm *vm)
     if (!vm->msr_bitmap)
         return -1;
     msr_policy_build(vm->msr_bitmap);
+    if (vm->startup_trapped)
+        msr_bitmap_set(vm->msr_bitmap, X2APIC_ICR, MSR_WRITE);
     if (vm->quirks.apic_enable_sticks)
         msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
     vm->msr_policy_generation = 1;

@@ -13,5 +13,5 @@ static bool is_bochs(const uint8_t *rsdp, struct cpuid_result leaf1)
 struct quirks quirks_choose(enum quirks_option option, const uint8_t *rsdp, struct cpuid_result leaf1)
 {
     bool bochs = option == QUIRKS_BOCHS || (option == QUIRKS_AUTO && is_bochs(rsdp, leaf1));
-    return (struct quirks){.apic_enable_sticks = bochs};
+    return (struct quirks){.apic_enable_sticks = bochs, .init_exit_sticks = bochs};
 }

@@ -10,6 +10,9 @@ struct quirks {
     /* Bochs 2.7: IA32_APIC_BASE.EN never comes back once it was cleared, and so x2APIC mode cannot be left. L1's
      * clearing of EN is remembered and not done, and L1 is told of no x2APIC. */
     bool apic_enable_sticks;
+    /* Bochs 2.7: after an exit due to INIT every later entry exits for it again, and a processor that waits for a
+     * start-up IPI in the guest comes out of it damaged. L1's IPIs for both are intercepted instead. */
+    bool init_exit_sticks;
 };
 
 /* In the order of the values of the option "quirks". */

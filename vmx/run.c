@@ -6,12 +6,14 @@
 #include "kernel/x86.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
-#include "vmx/insn.h"
+#include "vmx/kick.h"
+#include "vmx/startup.h"
 #include "vmx/step.h"
 
 /* entry.asm addresses these by number. */
 _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
 _Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
+_Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
 
 struct nested_hooks nested_hooks;
 
@@ -79,12 +81,12 @@ static void vcpu_read_exit(struct vcpu *vcpu)
 /* What must be so at each entry, whoever runs next. */
 static void vcpu_prepare_entry(struct vcpu *vcpu)
 {
-    uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(vcpu->attention, 0))
+        startup_attend(vcpu);
     event_prepare(vcpu);
-    if (vcpu->ept01_generation != generation) {
-        ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}) == VMX_OK);
-        vcpu->ept01_generation = generation;
-        ept_retire_done(&vcpu->vm->ept01, generation); /* L1 has one processor: this one */
+    if (__builtin_expect(vcpu->ept01_generation != __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE), 0)) {
+        kick_answer(vcpu);
+        ept_retire_done(&vcpu->vm->ept01, kick_oldest_generation(vcpu->vm));
     }
 }
 
@@ -112,7 +114,7 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
     trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vmcs_read(GUEST_RIP));
 
-    if (own_exit)
+    if (own_exit || kick_exit(vcpu))
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
@@ -126,6 +128,13 @@ void vcpu_entry_failed(struct vcpu *vcpu)
     if (!vcpu->in_l2)
         panic("vmx: VM entry of L1 failed with VM-instruction error %u", error);
     nested_hooks.entry_failed(vcpu, error);
+    vcpu_prepare_entry(vcpu);
+}
+
+/* An NMI came after the last look: what was written for the entry is taken back first. */
+void vcpu_enter_again(struct vcpu *vcpu)
+{
+    event_recall(vcpu);
     vcpu_prepare_entry(vcpu);
 }
 

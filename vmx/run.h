@@ -23,6 +23,8 @@ struct nested_hooks {
     void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
     /* An NMI for the guest is pending while L2 runs: true when it became an exit to L1. */
     bool (*nmi_to_l1)(struct vcpu *vcpu);
+    /* An INIT came while L2 runs: it becomes an exit to L1. */
+    void (*init_to_l1)(struct vcpu *vcpu);
 };
 extern struct nested_hooks nested_hooks;
 
@@ -37,7 +39,11 @@ void vcpu_skip_instruction(struct vcpu *vcpu);
  * earlier exit's. */
 bool vcpu_exit_has_addresses(uint32_t reason);
 
+/* In entry.asm: from the first to the last, an NMI makes the processor look once more before it enters (vmx/kick). */
+extern const uint8_t vmx_enter_first[], vmx_enter_launch[], vmx_enter_resume[], vmx_enter_again[];
+
 /* Called by entry.asm only. */
+void vcpu_enter_again(struct vcpu *vcpu);
 void vcpu_handle_exit(struct vcpu *vcpu);
 void vcpu_entry_failed(struct vcpu *vcpu);
 /* In entry.asm: enters the guest for the first time; where each exit arrives (HOST_RIP). */

@@ -47,19 +47,28 @@ struct vm {
     /* Value of a capability MSR of caps12, false for #GP: nested/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
     struct quirks quirks;
+    bool startup_trapped; /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
+    gpa_t apic_page;      /* whose stores exit then */
+    struct vcpu *vcpu[MAX_CPUS];
+    unsigned vcpus;
     struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
 };
 
 struct nested; /* nested/nested.h */
+
+enum { VCPU_INIT = 1, VCPU_SIPI = 2, VCPU_NMI = 4 };
 
 #define STEP_MAX 8 /* pages that one instruction may store to: crossing ones count twice */
 
 struct vcpu {
     uint64_t regs[GPR_COUNT]; /* regs[RSP] is unused: GUEST_RSP holds it. First: entry.asm addresses it. */
     bool launched;            /* of the current VMCS: VMRESUME, else VMLAUNCH. entry.asm reads it. */
-    bool in_l2;               /* vmcs02 is current and L2 runs */
-    bool nmi_window;          /* L0 itself waits for the window in the current VMCS */
-    bool l1_in_vmx;           /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
+    /* Something came up after the last look before entry: requests below, or an NMI. entry.asm reads it; the NMI handler
+     * and this processor set it. */
+    volatile bool attention;
+    bool in_l2;      /* vmcs02 is current and L2 runs */
+    bool nmi_window; /* L0 itself waits for the window in the current VMCS */
+    bool l1_in_vmx;  /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
     struct vm *vm;
     struct cpu *cpu;
     hpa_t vmcs01;
@@ -68,11 +77,15 @@ struct vcpu {
     bool l2_unmapped; /* nested_hooks.l2_translate() found an exit for L1 */
     /* The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
     uint32_t inject_info, inject_error_code, inject_length;
-    bool inject_is_fault;      /* it is a fault that L0 found, not an event that an exit interrupted */
-    uint64_t inject_address;   /* CR2 of such a #PF */
-    uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */
-    uint64_t feature_control;  /* IA32_FEATURE_CONTROL as L1 reads it */
-    uint64_t apic_base;        /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
+    bool inject_is_fault;             /* it is a fault that L0 found, not an event that an exit interrupted */
+    uint64_t inject_address;          /* CR2 of such a #PF */
+    uint64_t ept01_generation;        /* of ept01 when this processor last passed INVEPT */
+    uint64_t feature_control;         /* IA32_FEATURE_CONTROL as L1 reads it */
+    uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
+    uint32_t requests;                /* VCPU_*, atomic: set by any processor, which kicks this one then */
+    volatile uint8_t sipi_vector;     /* of VCPU_SIPI */
+    volatile bool waiting;            /* for a start-up IPI: it passes an INVEPT before it runs, no kick reaches it */
+    uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
     struct nested *nested;
     struct {
         unsigned open; /* leaves whose page is open for one instruction (vmx/step.h); 0: no step under way */

@@ -4,6 +4,7 @@
 #include "kernel/log.h"
 #include "kernel/msr.h"
 #include "kernel/panic.h"
+#include "kernel/string.h"
 #include "kernel/x86.h"
 #include "mm/page.h"
 #include "vmx/exit.h"
@@ -153,11 +154,10 @@ static void write_segments(const struct l1_start *entry)
     vmcs_write(GUEST_IDTR_LIMIT, 0xffff);
 }
 
-static void write_guest_registers(const struct vcpu *vcpu, const struct l1_start *entry)
+static void write_guest_registers(const struct vcpu *vcpu, uint64_t cr0, uint64_t rip)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps;
-    uint64_t cr0 = CR0_PE | CR0_ET;
-    vmcs_write(GUEST_CR0, cr0 | (caps->cr0_fixed0 & ~CR0_PG));
+    vmcs_write(GUEST_CR0, cr0 | (caps->cr0_fixed0 & ~(CR0_PE | CR0_PG)));
     vmcs_write(GUEST_CR4, caps->cr4_fixed0);
     vmcs_write(GUEST_CR3, 0);
     vmcs_write(CR0_GUEST_HOST_MASK, ~0ull);
@@ -167,16 +167,58 @@ static void write_guest_registers(const struct vcpu *vcpu, const struct l1_start
     vmcs_write(GUEST_DR7, 0x400);
     vmcs_write(GUEST_DEBUGCTL, 0);
     vmcs_write(GUEST_RSP, 0);
-    vmcs_write(GUEST_RIP, entry->rip);
+    vmcs_write(GUEST_RIP, rip);
     vmcs_write(GUEST_RFLAGS, RFLAGS_FIXED1);
     vmcs_write(GUEST_PENDING_DEBUG, 0);
     vmcs_write(GUEST_SYSENTER_CS, 0);
     vmcs_write(GUEST_SYSENTER_ESP, 0);
     vmcs_write(GUEST_SYSENTER_EIP, 0);
-    vmcs_write(GUEST_PAT, rdmsr(IA32_PAT));
     vmcs_write(GUEST_EFER, 0);
     vmcs_write(GUEST_INTERRUPTIBILITY, 0);
     vmcs_write(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+}
+
+#define RESET_CS 0xf000
+#define RESET_CS_BASE 0xffff0000u
+#define RESET_RIP 0xfff0
+#define RESET_DR6 0xffff0ff0
+#define ACCESS_CODE16 0x9b
+#define ACCESS_DATA16 0x93
+#define ACCESS_LDT 0x82
+
+/* CD and NW of CR0 stay, which are the processor's own; so does PAT. SDM 3A table "IA-32 and Intel 64 Processor States
+ * Following Power-up, Reset, or INIT" */
+void vmcs01_reset(struct vcpu *vcpu)
+{
+    memset(vcpu->regs, 0, sizeof vcpu->regs);
+    vcpu->regs[RDX] = cpuid(1, 0).eax;
+    vcpu->inject_info = 0;
+    vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
+    vmcs_write(ENTRY_CONTROLS, vmcs_read(ENTRY_CONTROLS) & ~(uint32_t)ENTRY_GUEST_64);
+    write_guest_registers(vcpu, CR0_ET | (read_cr0() & (CR0_CD | CR0_NW)), RESET_RIP);
+    for (unsigned segment = 0; segment < SEGMENT_LDTR; segment++)
+        write_segment(segment, 0, 0xffff, segment == SEGMENT_CS ? ACCESS_CODE16 : ACCESS_DATA16);
+    write_segment(SEGMENT_LDTR, 0, 0xffff, ACCESS_LDT);
+    write_segment(SEGMENT_TR, 0, 0xffff, ACCESS_BUSY_TSS32);
+    vmcs_write(GUEST_CS_SELECTOR, RESET_CS);
+    vmcs_write(GUEST_CS_BASE, RESET_CS_BASE);
+    vmcs_write(GUEST_GDTR_BASE, 0);
+    vmcs_write(GUEST_GDTR_LIMIT, 0xffff);
+    vmcs_write(GUEST_IDTR_BASE, 0);
+    vmcs_write(GUEST_IDTR_LIMIT, 0xffff);
+    write_cr2(0);
+    write_dr6(RESET_DR6);
+    cr_update_masks(vcpu);
+    vpid_flush_l1(vcpu);
+}
+
+void vmcs01_start(uint8_t vector)
+{
+    vmcs_write(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+    vmcs_write(GUEST_INTERRUPTIBILITY, 0);
+    vmcs_write(GUEST_CS_SELECTOR, (uint16_t)(vector << 8));
+    vmcs_write(GUEST_CS_BASE, (uint64_t)vector << 12);
+    vmcs_write(GUEST_RIP, 0);
 }
 
 int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
@@ -188,7 +230,8 @@ int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
     vmcs_write_common(vcpu);
     write_controls(&vcpu->vm->caps);
     write_segments(entry);
-    write_guest_registers(vcpu, entry);
+    write_guest_registers(vcpu, CR0_PE | CR0_ET, entry->rip);
+    vmcs_write(GUEST_PAT, rdmsr(IA32_PAT));
     cr_update_masks(vcpu);
     vcpu->regs[RAX] = entry->eax;
     vcpu->regs[RBX] = entry->ebx;

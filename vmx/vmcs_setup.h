@@ -18,5 +18,8 @@ void vmcs_load(hpa_t vmcs);
 void vmcs_write_common(const struct vcpu *vcpu);
 /* Makes vmcs01 of `vcpu`, current afterwards, ready to start L1. 0, or -1 when pages run out. */
 MUST_CHECK int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry);
+/* L1's registers as after INIT; and as a start-up IPI with `vector` sets them. Current: vmcs01. */
+void vmcs01_reset(struct vcpu *vcpu);
+void vmcs01_start(uint8_t vector);
 
 #endif

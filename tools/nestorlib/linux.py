@@ -23,12 +23,14 @@ COMMON_ARGS = ("console=ttyS0,115200 loglevel=6 nokaslr mitigations=off no_timer
 BOCHS_ARGS = "tsc_early_khz={khz} clearcpuid=xsaves,xsavec"
 
 
-def l1_args(machine, ips, ept=1, stop=None):
+def l1_args(machine, ips, ept=1, stop=None, cpus=1):
     """L1's command line. stop=init or kvm ends the run before L2."""
     words = [COMMON_ARGS]
     if machine == "bochs":
         words.append(BOCHS_ARGS.format(khz=ips // 1000))
     words.append(f"kvm_intel.ept={ept}")
+    if cpus > 1:
+        words.append(f"L2_CPUS={cpus}")
     if stop:
         words.append(f"L1_STOP={stop}")
     return " ".join(words)

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Two processors: the guest image smp, which starts, restarts, races and interrupts the second one.
+
+Usage: tests/vm/smp.t [ROUNDS], a multiple of 4
+"""
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
+
+IMAGE = os.path.join(ROOT, "build", "guests", "smp.elf")
+COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256", "--timeout", "400"]
+RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
+COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
+KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
+TESTS = ["start", "restart", "race", "restart_again"]
+
+
+def run(rounds, options):
+    return Run(*COMMON, "--nestor", options, "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
+
+
+def check_all(tap, rounds):
+    done = run(rounds, "")
+    results = {name: not failed for failed, name in RESULT.findall(done.out)}
+    for name in TESTS:
+        tap.ok(results.get(name), f"two processors: {name}", done.out[-2000:], done.err[-3000:])
+    tap.equal(done.status, 0, "the run ends with status 0", done.err[-2000:])
+    counts = COUNTS.search(done.out)
+    tap.equal(counts and counts.groups(), (str(rounds), "0", str(rounds // 2)), "all rounds ran, no store was lost, each NMI came once")
+    kicks = KICKS.search(done.err)
+    tap.ok(kicks and int(kicks.group(1)) >= rounds, "the second processor was kicked in each round", done.err[-2000:])
+
+
+def check_fault(tap):
+    """Without kicks the second processor stores past the trace: the race must show it."""
+    done = run(100, "fault=skip-kick")
+    counts = COUNTS.search(done.out)
+    tap.ok(counts and int(counts.group(2)) > 0, "without kicks stores are lost", done.out[-2000:], done.err[-2000:])
+    tap.equal(done.status, 1, "and the run fails")
+
+
+def check_limit(tap):
+    done = Run(*COMMON, "--nestor", "cpus=1", "--l1", os.path.join(os.path.dirname(IMAGE), "demo.elf")).wait()
+    tap.ok("1 further processors are hidden" in done.err, "cpus=1 hides the second processor", done.err[-2000:])
+    tap.equal(done.status, 0, "and L1 runs on one", done.out[-500:])
+
+
+def main():
+    tap = Tap()
+    check_all(tap, int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    check_fault(tap)
+    check_limit(tap)
+    return tap.done()
+
+
+sys.exit(main())

@@ -1,0 +1,163 @@
+#include "vmx/kick.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/lapic.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
+#include "kernel/trap.h"
+#include "kernel/x86.h"
+#include "vmx/insn.h"
+#include "vmx/run.h"
+
+#define COMMAND_NMI (PUT(ICR_DELIVERY_NMI, ICR_DELIVERY) | ICR_ASSERT)
+#define PATIENCE (1u << 24) /* rounds of waiting before a line is logged */
+#define STOP_TRIES (1u << 20)
+
+static volatile bool stopping;
+
+static NORETURN void stop_here(struct cpu *cpu)
+{
+    cpu->stopped = true;
+    for (;;)
+        cpu_halt();
+}
+
+/* Whether the NMI that has come is a kick. When the guest's own NMI comes first and is taken for the kick, the kick's
+ * comes second and is taken for the guest's. */
+static bool kick_take(struct cpu *cpu)
+{
+    if (!__atomic_exchange_n(&cpu->kick_pending, 0, __ATOMIC_SEQ_CST))
+        return false;
+    if (stopping)
+        stop_here(cpu);
+    return true;
+}
+
+static void send(struct cpu *cpu)
+{
+    /* One that is on its way will be taken after what the caller has written. */
+    if (!__atomic_exchange_n(&cpu->kick_pending, 1, __ATOMIC_SEQ_CST))
+        lapic_send(cpu->apic_id, (uint32_t)COMMAND_NMI);
+}
+
+void kick_send(struct vcpu *vcpu)
+{
+    if (vcpu->cpu == this_cpu())
+        vcpu->attention = true;
+    else
+        send(vcpu->cpu);
+}
+
+void kick_answer(struct vcpu *vcpu)
+{
+    uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_SEQ_CST);
+    if (vcpu->ept01_generation == generation)
+        return;
+    ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}) == VMX_OK);
+    __atomic_store_n(&vcpu->ept01_generation, generation, __ATOMIC_RELEASE);
+}
+
+bool kick_exit(struct vcpu *vcpu)
+{
+    if (vcpu->exit.reason != EXIT_EXCEPTION_NMI || GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI ||
+        !kick_take(vcpu->cpu))
+        return false;
+    /* Without virtual NMIs it came because NMIs were not blocked; Bochs says that they are. */
+    if (!(vmcs_read(PIN_CONTROLS) & PIN_VIRTUAL_NMIS))
+        vmcs_write(GUEST_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY) & ~(uint32_t)BLOCKING_BY_NMI);
+    vmx_unblock_nmi();
+    vcpu->attention = true;
+    return true;
+}
+
+/* Whether the next instructions enter the guest without another look. */
+static bool enters_guest(uint64_t rip)
+{
+    return (rip >= (uint64_t)vmx_enter_first && rip <= (uint64_t)vmx_enter_resume) || rip == (uint64_t)vmx_enter_launch;
+}
+
+/* An NMI while Nestor runs on this processor. */
+static void kick_nmi(struct trap_frame *frame)
+{
+    struct cpu *cpu = this_cpu();
+    struct vcpu *vcpu = cpu->vcpu;
+    if (!kick_take(cpu))
+        cpu->nmi_seen = true;
+    if (!vcpu)
+        return;
+    kick_answer(vcpu);
+    vcpu->attention = true;
+    if (enters_guest(frame->rip))
+        frame->rip = (uint64_t)vmx_enter_again;
+}
+
+/* A processor that waits for its start-up IPI passes an INVEPT before it runs. */
+static bool has_passed(const struct vcpu *vcpu, uint64_t generation)
+{
+    return __atomic_load_n(&vcpu->waiting, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&vcpu->ept01_generation, __ATOMIC_ACQUIRE) >= generation;
+}
+
+static void wait_for(const struct vcpu *vcpu, uint64_t generation)
+{
+    for (unsigned i = 1; !has_passed(vcpu, generation); i++) {
+        if (i == PATIENCE)
+            log_warn("kick",
+                     "processor %u does not answer: generation %lu of %lu, in L2: %u, requests %x, NMI under way: %u",
+                     vcpu->cpu->id, vcpu->ept01_generation, generation, vcpu->in_l2, vcpu->requests,
+                     vcpu->cpu->kick_pending);
+        cpu_pause();
+    }
+}
+
+static void synchronize(struct ept *ept01)
+{
+    const struct vcpu *self = this_cpu()->vcpu;
+    const struct vm *vm = self->vm;
+    uint64_t generation = __atomic_load_n(&ept01->generation, __ATOMIC_SEQ_CST);
+    if (options.fault == FAULT_SKIP_KICK)
+        return;
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        if (vm->vcpu[i] != self && !has_passed(vm->vcpu[i], generation)) {
+            count(COUNT_KICKS);
+            send(vm->vcpu[i]->cpu);
+        }
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        if (vm->vcpu[i] != self)
+            wait_for(vm->vcpu[i], generation);
+}
+
+uint64_t kick_oldest_generation(const struct vm *vm)
+{
+    uint64_t oldest = __atomic_load_n(&vm->ept01.generation, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        if (!has_passed(vm->vcpu[i], oldest))
+            oldest = __atomic_load_n(&vm->vcpu[i]->ept01_generation, __ATOMIC_ACQUIRE);
+    return oldest;
+}
+
+static void stop_others(void)
+{
+    const struct cpu *self = this_cpu();
+    stopping = true;
+    for (unsigned i = 0; i < percpu_count; i++)
+        if (percpu_cpus[i] != self && percpu_cpus[i]->started)
+            send(percpu_cpus[i]);
+    for (unsigned i = 0; i < percpu_count; i++) {
+        const struct cpu *cpu = percpu_cpus[i];
+        for (unsigned tries = 0; cpu != self && cpu->started && !cpu->stopped && tries < STOP_TRIES; tries++)
+            cpu_pause();
+    }
+}
+
+void kick_init(void)
+{
+    this_cpu()->started = true;
+    trap_nmi = kick_nmi;
+    machine_on_stop(stop_others);
+}
+
+void kick_watch(struct vm *vm)
+{
+    vm->watch.synchronize = synchronize;
+}

@@ -1,0 +1,216 @@
+#include "vmx/startup.h"
+
+#include "kernel/lapic.h"
+#include "kernel/log.h"
+#include "kernel/msr.h"
+#include "kernel/safe.h"
+#include "kernel/x86.h"
+#include "vmx/dump.h"
+#include "vmx/event.h"
+#include "vmx/kick.h"
+#include "vmx/run.h"
+#include "vmx/store_decode.h"
+#include "vmx/vmcs_setup.h"
+
+#define SHORTHAND_NONE 0
+#define SHORTHAND_SELF 1
+#define SHORTHAND_ALL 2
+#define SIPI_VECTOR BITS(7, 0) /* of the exit qualification */
+
+/* --- The processor that gets one --- */
+
+static void take_request(struct vcpu *vcpu, uint32_t request)
+{
+    (void)__atomic_fetch_and(&vcpu->requests, ~request, __ATOMIC_SEQ_CST);
+}
+
+static bool has_request(const struct vcpu *vcpu, uint32_t request)
+{
+    return __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) & request;
+}
+
+/* From here on an INVEPT is passed before each entry again. */
+static void start(struct vcpu *vcpu, uint8_t vector)
+{
+    vmcs01_start(vector);
+    __atomic_store_n(&vcpu->waiting, false, __ATOMIC_SEQ_CST);
+    kick_answer(vcpu);
+}
+
+static void wait_inside(struct vcpu *vcpu)
+{
+    while (!has_request(vcpu, VCPU_SIPI)) {
+        take_request(vcpu, VCPU_INIT | VCPU_NMI);
+        vcpu->attention = vcpu->cpu->nmi_seen = false;
+        cpu_pause();
+    }
+    uint8_t vector = vcpu->sipi_vector;
+    take_request(vcpu, VCPU_SIPI);
+    start(vcpu, vector);
+}
+
+void startup_reset(struct vcpu *vcpu)
+{
+    if (vcpu->nmi_window)
+        event_cancel_nmi_window(vcpu);
+    lapic_reset();
+    vmcs01_reset(vcpu);
+    vcpu->cpu->nmi_seen = false;
+    __atomic_store_n(&vcpu->waiting, true, __ATOMIC_SEQ_CST);
+    take_request(vcpu, VCPU_INIT | VCPU_NMI);
+    if (vcpu->vm->startup_trapped)
+        wait_inside(vcpu);
+    else
+        vmcs_write(GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_SIPI);
+}
+
+/* L2: an exit to L1. L1 in VMX root operation: INIT waits until VMXOFF. SDM 3C 24.8 "Restrictions on VMX Operation" */
+static void attend_init(struct vcpu *vcpu)
+{
+    if (vcpu->in_l2) {
+        take_request(vcpu, VCPU_INIT);
+        nested_hooks.init_to_l1(vcpu);
+        return;
+    }
+    if (vcpu->l1_in_vmx)
+        return;
+    if (vcpu->cpu->id == 0)
+        dump_and_end(vcpu, "L1 sent INIT to the boot processor");
+    startup_reset(vcpu);
+}
+
+void startup_attend(struct vcpu *vcpu)
+{
+    vcpu->attention = false; /* before the look */
+    if (has_request(vcpu, VCPU_NMI)) {
+        take_request(vcpu, VCPU_NMI);
+        vcpu->cpu->nmi_seen = true;
+    }
+    if (has_request(vcpu, VCPU_INIT))
+        attend_init(vcpu);
+}
+
+void exit_init(struct vcpu *vcpu)
+{
+    (void)__atomic_fetch_or(&vcpu->requests, VCPU_INIT, __ATOMIC_SEQ_CST);
+    attend_init(vcpu);
+}
+
+void exit_sipi(struct vcpu *vcpu)
+{
+    start(vcpu, (uint8_t)GET(vcpu->exit.qualification, SIPI_VECTOR));
+}
+
+/* --- The processor that sends one --- */
+
+static void post(struct vcpu *to, unsigned delivery, uint8_t vector)
+{
+    uint32_t request = delivery == ICR_DELIVERY_INIT ? VCPU_INIT : delivery == ICR_DELIVERY_NMI ? VCPU_NMI : VCPU_SIPI;
+    bool waits = to->waiting || has_request(to, VCPU_INIT);
+
+    /* A processor that runs ignores a start-up IPI; one that waits for it takes no NMI. */
+    if (delivery == ICR_DELIVERY_INIT ? to->waiting : waits != (delivery == ICR_DELIVERY_STARTUP))
+        return;
+    to->sipi_vector = request == VCPU_SIPI ? vector : to->sipi_vector;
+    (void)__atomic_fetch_or(&to->requests, request, __ATOMIC_SEQ_CST);
+    kick_send(to);
+}
+
+static bool is_addressed(const struct vcpu *from, const struct vcpu *to, uint32_t destination, uint32_t broadcast,
+                         uint32_t command)
+{
+    switch (GET(command, ICR_SHORTHAND)) {
+    case SHORTHAND_NONE:
+        if (destination == broadcast)
+            return true;
+        if (command & ICR_LOGICAL) /* flat model */
+            return GET(to->apic_ldr, ICR_DESTINATION) & destination;
+        return to->cpu->apic_id == destination;
+    case SHORTHAND_SELF:
+        return to == from;
+    case SHORTHAND_ALL:
+        return true;
+    default:
+        return to != from;
+    }
+}
+
+/* True when Nestor did it; else the CPU shall. */
+static bool send(const struct vcpu *vcpu, uint32_t destination, uint32_t broadcast, uint32_t command)
+{
+    const struct vm *vm = vcpu->vm;
+    unsigned delivery = (unsigned)GET(command, ICR_DELIVERY);
+
+    if (delivery != ICR_DELIVERY_INIT && delivery != ICR_DELIVERY_STARTUP && delivery != ICR_DELIVERY_NMI)
+        return false;
+    if (delivery == ICR_DELIVERY_INIT && !(command & ICR_ASSERT)) /* the de-assert: nothing on CPUs of today */
+        return true;
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        if (is_addressed(vcpu, vm->vcpu[i], destination, broadcast, command))
+            post(vm->vcpu[i], delivery, (uint8_t)GET(command, ICR_VECTOR));
+    return true;
+}
+
+static void write_register(struct vcpu *vcpu, uint32_t offset, uint32_t value)
+{
+    if (offset == LAPIC_ICR && send(vcpu, (uint32_t)GET(vcpu->apic_icr_high, ICR_DESTINATION), 0xff, value))
+        return;
+    if (offset == LAPIC_ICR_HIGH)
+        vcpu->apic_icr_high = value;
+    if (offset == LAPIC_LDR)
+        vcpu->apic_ldr = value;
+    lapic_write(offset, value);
+}
+
+bool startup_write_icr(struct vcpu *vcpu, uint64_t value)
+{
+    return send(vcpu, (uint32_t)(value >> 32), UINT32_MAX, (uint32_t)value) || wrmsr_safe(X2APIC_ICR, value);
+}
+
+static unsigned code_bits(void)
+{
+    uint32_t access = vmcs_read(GUEST_CS_AR_BYTES);
+    if (access & AR_L)
+        return 64;
+    return access & AR_DB ? 32 : 16;
+}
+
+/* Reads as far as the page goes, then what is behind it: the instruction need not go that far. */
+static unsigned fetch(struct vcpu *vcpu, uint8_t *bytes)
+{
+    gva_t at = vmcs_read(GUEST_CS_BASE) + vmcs_read(GUEST_RIP);
+    unsigned first = (unsigned)MIN(PAGE_SIZE - (at & PAGE_MASK), STORE_LENGTH_MAX);
+    struct fault fault;
+
+    if (!gva_read_as(vcpu, at, bytes, first, GVA_READ | GVA_IMPLICIT, &fault))
+        return 0;
+    if (first < STORE_LENGTH_MAX &&
+        gva_read_as(vcpu, at + first, bytes + first, STORE_LENGTH_MAX - first, GVA_READ | GVA_IMPLICIT, &fault))
+        return STORE_LENGTH_MAX;
+    return first;
+}
+
+void startup_store(struct vcpu *vcpu, gpa_t gpa)
+{
+    uint8_t bytes[STORE_LENGTH_MAX];
+    struct store store;
+    unsigned size = fetch(vcpu, bytes);
+
+    if (!store_decode(bytes, size, code_bits(), &store) || !IS_ALIGNED(gpa, 16)) {
+        log_warn("startup", "a store to the APIC at offset %x that Nestor cannot read, rip=%lx: #GP",
+                 (uint32_t)(gpa & PAGE_MASK), vmcs_read(GUEST_RIP));
+        event_inject_gp(vcpu, 0);
+        return;
+    }
+    uint64_t value = store.immediate ? store.value : store.reg == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[store.reg];
+    vcpu->exit.instruction_length = store.length;
+    vcpu_skip_instruction(vcpu);
+    write_register(vcpu, (uint32_t)(gpa & PAGE_MASK), (uint32_t)value);
+}
+
+int startup_trap(struct vm *vm)
+{
+    vm->startup_trapped = true;
+    vm->apic_page = ALIGN_DOWN(rdmsr(IA32_APIC_BASE) & BITS(51, 12), PAGE_SIZE);
+    return ept_trap_writes(&vm->ept01, vm->apic_page);
+}

@@ -1,0 +1,28 @@
+/* INIT, start-up IPIs and NMIs that L1's processors send each other.
+ * On a CPU where INIT and start-up IPI are VM exits they arrive as such, and a waiting processor waits in the guest. Where
+ * that does not work (vmx/quirks.h) L1's stores to its APIC are trapped, and a processor waits inside Nestor.
+ * Current: the VMCS that exited; for what resets a processor, vmcs01. */
+#ifndef VMX_STARTUP_H
+#define VMX_STARTUP_H
+
+#include "vmx/vcpu.h"
+
+/* Traps the stores to the APIC's page. Once, before msr_policy_init(). 0, or -1 when pages run out. */
+MUST_CHECK int startup_trap(struct vm *vm);
+static inline bool startup_is_trapped(const struct vm *vm, gpa_t gpa)
+{
+    return vm->startup_trapped && ALIGN_DOWN(gpa, PAGE_SIZE) == vm->apic_page;
+}
+/* L1, or L2 that L1 gave the APIC, stored to the page. */
+void startup_store(struct vcpu *vcpu, gpa_t gpa);
+/* WRMSR to the x2APIC's ICR. False: #GP. */
+MUST_CHECK bool startup_write_icr(struct vcpu *vcpu, uint64_t value);
+/* What the requests ask for. */
+void startup_attend(struct vcpu *vcpu);
+/* Puts the processor into the state after INIT, and waits (trapped), or makes it wait in the guest. Current: vmcs01. */
+void startup_reset(struct vcpu *vcpu);
+
+void exit_init(struct vcpu *vcpu);
+void exit_sipi(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,21 @@
+/* The stores by which software writes a 32-bit register that is memory: MOV r/m32, r32; MOV r/m32, imm32; MOV moffs32, EAX.
+ * Pure.
+ * vmx/startup uses it, where an EPT violation tells the address and nothing else. */
+#ifndef VMX_STORE_DECODE_H
+#define VMX_STORE_DECODE_H
+
+#include "kernel/base.h"
+
+#define STORE_LENGTH_MAX 15
+
+struct store {
+    unsigned length; /* of the instruction */
+    bool immediate;
+    uint32_t value; /* if immediate */
+    unsigned reg;   /* else: number of the general register */
+};
+
+/* `bytes`: `size` of them. `code_bits`: 16, 32 or 64, of the code segment. False: some other instruction. */
+bool store_decode(const uint8_t *bytes, unsigned size, unsigned code_bits, struct store *out);
+
+#endif
