@@ -24,7 +24,7 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=build/%.o) $(ASM_SOURCES:%.asm=build/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: bench-bitmap all help nestor setup run demo check test clean diff diff-models
+.PHONY: bitmap-report bench-bitmap all help nestor setup run demo check test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
@@ -58,6 +58,10 @@ run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2
 demo: setup ## the story of the merged MSR bitmap, in seconds
 	$(MAKE) all
 	tools/nestor-run --nestor "stats=0xf8" --l1 build/guests/demo.elf
+
+bitmap-report: setup ## draw the merged MSR bitmap of L2 as build/bitmap-report.html; LINUX=1: of Linux as L2
+	$(MAKE) all $(if $(LINUX),linux-assets)
+	tools/bitmap-report $(if $(LINUX),--linux) --output build/bitmap-report.html
 
 bench-bitmap: setup ## the cost of L2's MSR bitmap under each policy (docs/BITMAP.md); LINUX=1: and of booting Linux
 	$(MAKE) all $(if $(LINUX),linux-assets)

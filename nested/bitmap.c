@@ -35,6 +35,8 @@ static struct merged *merged_find(struct merged_cache *cache, enum merged_kind k
 
 static void merged_free(struct merged_cache *cache, struct merged *m)
 {
+    if (options.bitmap_dump)
+        merged_dump(m);
     ept_watch_remove(cache->watch, &m->watcher);
     page_free(m->snapshot);
     page_free(m->result);
@@ -236,6 +238,7 @@ void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_
         else
             merged_merge(cache, m, l0);
         m->l0_generation = l0.generation;
+        m->l0_page = l0.page;
         m->saved = 0;
         if (m->kind == MERGED_MSR)
             count(COUNT_BITMAP_MERGES);

@@ -31,6 +31,7 @@ struct merged {
     const void *last_user;  /* the vmcs12 that named it last: an idle entry goes when that one goes */
     uint64_t last_used;     /* for the choice of the one to evict */
     uint64_t l0_generation; /* of the L0 page when it was merged */
+    const uint8_t *l0_page; /* the one it was merged with */
     uint64_t saved;         /* entries since the last merge that needed none */
     uint8_t *snapshot;      /* L1's page as it was when last merged */
     uint8_t *result;        /* snapshot | L0's page: what the hardware reads */
@@ -85,6 +86,9 @@ void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_
 const uint8_t *merged_l1_page(const struct merged *m);
 /* Whether the invariant holds: snapshot == L1's page, result == snapshot | L0's page. */
 bool merged_is_exact(const struct merged_cache *cache, const struct merged *m, const uint8_t *l0_page);
+/* Logs L0's and L1's half of an MSR bitmap, if it was merged; of all that are in use. For tools/bitmap-report. */
+void merged_dump(const struct merged *m);
+void merged_dump_all(const struct merged_cache *cache);
 /* Whether nothing is to be done before an entry. */
 static inline bool merged_is_fresh(const struct merged *m, uint64_t generation)
 {

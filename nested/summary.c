@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
+#include "nested/nested.h"
 #include "vmx/exit_names.h"
 
 static const char *const counter_texts[COUNTER_COUNT] = {
@@ -27,6 +28,8 @@ static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason
 
 void summary_print(const struct vm *vm)
 {
+    if (options.bitmap_dump)
+        merged_dump_all(&vcpu->nested->bitmaps);
     log_raw("+------------------------------ Nestor's summary ------------------------------+");
     log_raw("| %-46s %14s %14s |", "exits by reason", "L1", "L2");
     for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++) {
