@@ -28,8 +28,9 @@ static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason
 
 void summary_print(const struct vm *vm)
 {
-    if (options.bitmap_dump)
-        merged_dump_all(&vcpu->nested->bitmaps);
+    for (unsigned i = 0; options.bitmap_dump && i < vm->vcpus; i++)
+        if (vm->vcpu[i]->nested)
+            merged_dump_all(&vm->vcpu[i]->nested->bitmaps);
     log_raw("+------------------------------ Nestor's summary ------------------------------+");
     log_raw("| %-46s %14s %14s |", "exits by reason", "L1", "L2");
     for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++) {
