@@ -183,10 +183,11 @@ static unsigned fetch(struct vcpu *vcpu, uint8_t *bytes)
     struct fault fault;
 
     if (!gva_read_as(vcpu, at, bytes, first, GVA_READ | GVA_IMPLICIT, &fault))
-        return 0;
-    if (first < STORE_LENGTH_MAX &&
-        gva_read_as(vcpu, at + first, bytes + first, STORE_LENGTH_MAX - first, GVA_READ | GVA_IMPLICIT, &fault))
-        return STORE_LENGTH_MAX;
+        first = 0;
+    else if (first < STORE_LENGTH_MAX &&
+             gva_read_as(vcpu, at + first, bytes + first, STORE_LENGTH_MAX - first, GVA_READ | GVA_IMPLICIT, &fault))
+        first = STORE_LENGTH_MAX;
+    vcpu->l2_unmapped = false; /* what could not be read is no exit of L1's */
     return first;
 }
 

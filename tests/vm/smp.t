@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 IMAGE = os.path.join(ROOT, "build", "guests", "smp.elf")
-COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256", "--timeout", "400"]
+COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256"]
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
 KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
@@ -21,7 +21,7 @@ TESTS = ["start", "restart", "race", "restart_again"]
 
 
 def run(rounds, options):
-    return Run(*COMMON, "--nestor", options, "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
+    return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", options, "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
 
 
 def check_all(tap, rounds):

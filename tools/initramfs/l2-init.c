@@ -19,9 +19,22 @@ static void append(const char *text)
 		line[length++] = *text++;
 }
 
+/* The processors that a process may run on: all that are up. */
+static unsigned int count_processors(void)
+{
+	static unsigned long mask[16];
+	unsigned int count = 0;
+
+	sys_call(SYS_SCHED_GETAFFINITY, 0, sizeof(mask), (long)mask, 0);
+	for (unsigned int i = 0; i < 8 * sizeof(mask); i++)
+		count += mask[i / 64] >> i % 64 & 1;
+	return count;
+}
+
 void _start(void)
 {
 	static struct utsname name;
+	char processors[] = {(char)('0' + count_processors()), 0};
 
 	sys_call(SYS_UNAME, (long)&name, 0, 0, 0);
 	append("L2: hello from init on ");
@@ -30,6 +43,8 @@ void _start(void)
 	append(name.release);
 	append(" ");
 	append(name.machine);
+	append(", processors: ");
+	append(processors);
 	append("\n");
 	sys_call(SYS_WRITE, 1, (long)line, length, 0);
 	/* The two magic numbers and the power-off command of reboot(2). */
