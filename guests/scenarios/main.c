@@ -34,6 +34,7 @@ static const struct scenario *const themes[] = {
     mode_scenarios,
     bitmap_scenarios,
     bitmap_roles_scenarios,
+    bitmap_stress_scenarios,
     trace_scenarios,
     protect_scenarios,
     state_scenarios,
