@@ -59,8 +59,7 @@ void kick_answer(struct vcpu *vcpu)
 
 bool kick_exit(struct vcpu *vcpu)
 {
-    if (vcpu->exit.reason != EXIT_EXCEPTION_NMI || GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI ||
-        !kick_take(vcpu->cpu))
+    if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI || !kick_take(vcpu->cpu))
         return false;
     /* Without virtual NMIs it came because NMIs were not blocked; Bochs says that they are. */
     if (!(vmcs_read(PIN_CONTROLS) & PIN_VIRTUAL_NMIS))

@@ -114,7 +114,7 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
     trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vmcs_read(GUEST_RIP));
 
-    if (own_exit || kick_exit(vcpu))
+    if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
