@@ -11,14 +11,6 @@ static const struct {
 #undef TRACE
 };
 
-void trace(enum trace_type type, uint64_t a, uint64_t b)
-{
-    struct trace_ring *ring = &this_cpu()->trace;
-
-    ring->record[ring->written++ % TRACE_RECORDS] =
-        (struct trace_record){.tsc = __builtin_ia32_rdtsc(), .type = type, .a = a, .b = b};
-}
-
 void trace_dump(unsigned count)
 {
     struct cpu *cpu = percpu_count ? this_cpu() : NULL;

@@ -1,6 +1,6 @@
 /* What happened last on this processor: a binary ring, cheap enough for every exit, printed after a panic.
  * Needs the per-CPU block. No lock: a ring belongs to its processor.
- * Anyone may trace. */
+ * Anyone may trace: trace() is in kernel/percpu.h, which knows where the ring is. */
 #ifndef KERNEL_TRACE_H
 #define KERNEL_TRACE_H
 
@@ -10,8 +10,6 @@
 #define TRACE_TYPES(TRACE)                                                                                             \
     TRACE(EXIT_L1, "reason, rip")                                                                                      \
     TRACE(EXIT_L2, "reason, rip")                                                                                      \
-    TRACE(REFLECT, "reason, qualification")                                                                            \
-    TRACE(NESTED_ENTRY, "vmcs12, rip")                                                                                 \
     TRACE(INJECT, "interruption information, error code")                                                              \
     TRACE(WATCH, "page, watchers")
 
@@ -35,7 +33,6 @@ struct trace_ring {
     struct trace_record record[TRACE_RECORDS];
 };
 
-void trace(enum trace_type type, uint64_t a, uint64_t b);
 /* Prints the last `count` records of this processor, oldest first. */
 void trace_dump(unsigned count);
 

@@ -2,7 +2,6 @@
 
 #include "kernel/log.h"
 #include "kernel/msr.h"
-#include "kernel/trace.h"
 #include "nested/check.h"
 #include "nested/insn.h"
 #include "nested/msr_area.h"
@@ -107,7 +106,6 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
     slot->was_launched = v->launched != 0;
     v->launched = 1;
     count(COUNT_NESTED_ENTRIES);
-    trace(TRACE_NESTED_ENTRY, slot->vmptr, v->GUEST_RIP);
 }
 
 void nested_enter(struct vcpu *vcpu, bool launch)
@@ -195,7 +193,7 @@ void nested_reflect(struct vcpu *vcpu)
     struct nested *nested = vcpu->nested;
     struct vmcs12_slot *slot = nested->current;
     struct vmcs12 *v = slot->v;
-    struct l1_registers l2;
+    struct l1_registers l2 = {0};
 
     if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
         (void)step_end(vcpu);
@@ -211,7 +209,6 @@ void nested_reflect(struct vcpu *vcpu)
         vmx_unblock_nmi();
     }
     count(COUNT_EXITS_REFLECTED);
-    trace(TRACE_REFLECT, vcpu->exit.reason, vcpu->exit.qualification);
 }
 
 void nested_hardware_entry_failure(struct vcpu *vcpu)

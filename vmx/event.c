@@ -1,6 +1,6 @@
 #include "vmx/event.h"
 
-#include "kernel/trace.h"
+#include "kernel/percpu.h"
 #include "kernel/x86.h"
 #include "vmx/run.h"
 

@@ -2,7 +2,7 @@
 
 #include "kernel/msr.h"
 #include "kernel/panic.h"
-#include "kernel/trace.h"
+#include "kernel/percpu.h"
 #include "kernel/x86.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
