@@ -14,21 +14,26 @@
 #define ACCESS_DATA 0xc093
 #define ACCESS_BUSY_TSS 0x8b
 
-/* Fields that are loaded as they are, by row: from vmcs12's host area to L1's registers. */
-static const struct {
-    uint16_t from; /* row */
-    uint16_t to;   /* encoding */
-} pairs[] = {
-    {FIELD_INDEX_HOST_CR3, 0x6802},          {FIELD_INDEX_HOST_RSP, 0x681c},
-    {FIELD_INDEX_HOST_RIP, 0x681e},          {FIELD_INDEX_HOST_ES_SELECTOR, 0x0800},
-    {FIELD_INDEX_HOST_CS_SELECTOR, 0x0802},  {FIELD_INDEX_HOST_SS_SELECTOR, 0x0804},
-    {FIELD_INDEX_HOST_DS_SELECTOR, 0x0806},  {FIELD_INDEX_HOST_FS_SELECTOR, 0x0808},
-    {FIELD_INDEX_HOST_GS_SELECTOR, 0x080a},  {FIELD_INDEX_HOST_TR_SELECTOR, 0x080e},
-    {FIELD_INDEX_HOST_FS_BASE, 0x680e},      {FIELD_INDEX_HOST_GS_BASE, 0x6810},
-    {FIELD_INDEX_HOST_TR_BASE, 0x6814},      {FIELD_INDEX_HOST_GDTR_BASE, 0x6816},
-    {FIELD_INDEX_HOST_IDTR_BASE, 0x6818},    {FIELD_INDEX_HOST_SYSENTER_CS, 0x482a},
-    {FIELD_INDEX_HOST_SYSENTER_ESP, 0x6824}, {FIELD_INDEX_HOST_SYSENTER_EIP, 0x6826},
-};
+/* Fields that are loaded as they are: LOAD(L1's register, vmcs12's host field). Straight code: each exit to L1 runs it. */
+#define PAIRS(LOAD)                                                                                                    \
+    LOAD(GUEST_CR3, HOST_CR3)                                                                                          \
+    LOAD(GUEST_RSP, HOST_RSP)                                                                                          \
+    LOAD(GUEST_RIP, HOST_RIP)                                                                                          \
+    LOAD(GUEST_ES_SELECTOR, HOST_ES_SELECTOR)                                                                          \
+    LOAD(GUEST_CS_SELECTOR, HOST_CS_SELECTOR)                                                                          \
+    LOAD(GUEST_SS_SELECTOR, HOST_SS_SELECTOR)                                                                          \
+    LOAD(GUEST_DS_SELECTOR, HOST_DS_SELECTOR)                                                                          \
+    LOAD(GUEST_FS_SELECTOR, HOST_FS_SELECTOR)                                                                          \
+    LOAD(GUEST_GS_SELECTOR, HOST_GS_SELECTOR)                                                                          \
+    LOAD(GUEST_TR_SELECTOR, HOST_TR_SELECTOR)                                                                          \
+    LOAD(GUEST_FS_BASE, HOST_FS_BASE)                                                                                  \
+    LOAD(GUEST_GS_BASE, HOST_GS_BASE)                                                                                  \
+    LOAD(GUEST_TR_BASE, HOST_TR_BASE)                                                                                  \
+    LOAD(GUEST_GDTR_BASE, HOST_GDTR_BASE)                                                                              \
+    LOAD(GUEST_IDTR_BASE, HOST_IDTR_BASE)                                                                              \
+    LOAD(GUEST_SYSENTER_CS, HOST_SYSENTER_CS)                                                                          \
+    LOAD(GUEST_SYSENTER_ESP, HOST_SYSENTER_ESP)                                                                        \
+    LOAD(GUEST_SYSENTER_EIP, HOST_SYSENTER_EIP)
 
 static uint32_t data_access(uint64_t selector)
 {
@@ -77,8 +82,9 @@ static void load_control_registers(const struct vcpu *vcpu, const struct vmcs12 
 void host_state_load(struct vcpu *vcpu, const struct vmcs12 *v, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0)
 {
     bool host64 = (v->EXIT_CONTROLS & EXITC_HOST_64) != 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(pairs); i++)
-        vmcs_write_encoding(pairs[i].to, v->field[pairs[i].from]);
+#define LOAD(to, from) vmcs_write_encoding((to).encoding, v->from);
+    PAIRS(LOAD)
+#undef LOAD
     load_segments(v, host64);
     load_control_registers(vcpu, v, l2_cr0, host64);
     vmcs_write(GUEST_EFER, merge_host_efer(v, l2_efer));

@@ -35,7 +35,9 @@ void insn_fail(struct vcpu *vcpu, uint32_t error)
     set_flags(vcpu, RFLAGS_ZF);
 }
 
-/* Modes in which no VMX instruction exists: real-address, virtual-8086, compatibility. */
+/* Modes in which no VMX instruction exists: real-address, virtual-8086, compatibility. But for VMCALL and, where VMX
+ * operation has yet to begin, VMXON, the processor itself raises #UD there, before it exits. SDM 3C 31.3 "VMX
+ * Instructions" */
 static bool wrong_mode(void)
 {
     bool compatibility = (vmcs_read(GUEST_EFER) & EFER_LMA) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L);
@@ -44,7 +46,7 @@ static bool wrong_mode(void)
 
 bool insn_permitted(struct vcpu *vcpu)
 {
-    if (!vcpu->nested->vmxon || wrong_mode()) {
+    if (!vcpu->nested->vmxon) {
         event_inject_ud(vcpu);
         return false;
     }
@@ -202,6 +204,8 @@ void insn_exit_vmptrst(struct vcpu *vcpu)
 /* Without SMM's dual monitor there is nothing to call from root operation. SDM 3C 31.3 "VMCALL—Call to VM Monitor" */
 void insn_exit_vmcall(struct vcpu *vcpu)
 {
-    if (insn_permitted(vcpu))
+    if (wrong_mode())
+        event_inject_ud(vcpu);
+    else if (insn_permitted(vcpu))
         insn_fail(vcpu, VMXERR_VMCALL_IN_ROOT);
 }

@@ -23,8 +23,8 @@ void insn_exit_invvpid(struct vcpu *vcpu);
 void insn_succeed(struct vcpu *vcpu);
 void insn_fail_invalid(struct vcpu *vcpu);
 void insn_fail(struct vcpu *vcpu, uint32_t error);
-/* The checks that all VMX instructions but VMXON share: #UD outside VMX operation or in the wrong mode, #GP(0) above
- * CPL 0. False: the fault is queued. */
+/* The checks that all VMX instructions but VMXON share: #UD outside VMX operation, #GP(0) above CPL 0. What
+ * the processor checks before it exits is not looked at again. False: the fault is queued. */
 MUST_CHECK bool insn_permitted(struct vcpu *vcpu);
 
 #endif

@@ -295,8 +295,11 @@ void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_regi
     (void)nested;
     for (unsigned i = 0; i < rows_saved_count; i++)
         v->field[rows_saved[i].row] = vmcs_read_encoding(rows_saved[i].encoding);
-    l2->pat = vmcs_read(GUEST_PAT);
-    l2->efer = vmcs_read(GUEST_EFER);
+    /* L1 goes on with L2's where no control loads its own. */
+    if ((v->EXIT_CONTROLS & EXITC_SAVE_PAT) || !(v->EXIT_CONTROLS & EXITC_LOAD_PAT))
+        l2->pat = vmcs_read(GUEST_PAT);
+    if ((v->EXIT_CONTROLS & EXITC_SAVE_EFER) || !(v->EXIT_CONTROLS & EXITC_LOAD_EFER))
+        l2->efer = vmcs_read(GUEST_EFER);
     if (v->EXIT_CONTROLS & EXITC_SAVE_DEBUG) {
         v->GUEST_DR7 = vmcs_read(GUEST_DR7);
         v->GUEST_DEBUGCTL = vmcs_read(GUEST_DEBUGCTL);
