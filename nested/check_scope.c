@@ -94,6 +94,11 @@ check_scope_t check_scope_of(unsigned row)
     return CHECK_SCOPE_ALL;
 }
 
+check_scope_t check_scope_lazy(void)
+{
+    return REGISTERS | SEGMENTS | TABLES;
+}
+
 check_scope_t check_scope_of_memory(const struct vmcs12 *v)
 {
     bool pae = (v->GUEST_CR0 & CR0_PG) && (v->GUEST_CR4 & CR4_PAE) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);

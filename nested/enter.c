@@ -30,6 +30,8 @@ static struct check_result check_current(struct vcpu *vcpu)
         scope = CHECK_SCOPE_ALL;
     if (!scope)
         return (struct check_result){.kind = CHECK_OK};
+    if (scope & check_scope_lazy())
+        prepare_fetch_rows(nested, slot);
     struct check_context context = {
         .caps = &vcpu->vm->caps12,
         .l1_long_mode = long_mode,
@@ -90,6 +92,8 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
     struct l1_registers l1 = read_l1_registers((uint32_t)v->ENTRY_CONTROLS);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
+    if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
+        prepare_fetch_rows(vcpu->nested, slot);
     prepare_bitmaps(vcpu->nested, slot);
     vmcs_load(slot->vmcs02);
     vcpu->in_l2 = true;

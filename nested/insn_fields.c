@@ -3,6 +3,7 @@
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
+#include "nested/prepare.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
@@ -54,6 +55,8 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
         return (struct outcome){.kind = FAILED_INVALID};
     if (!field_decode(vcpu->nested, field_operand(vcpu), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
+    if (slot->live[access.row / 64] & BIT(access.row % 64))
+        prepare_fetch_rows(vcpu->nested, slot);
     uint64_t value = slot->v->field[access.row];
     if (access.high)
         value >>= 32;
@@ -64,6 +67,7 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     return out;
 }
 
+/* Of 64-bit rows, which alone have halves, none is LAZY: the half that stays is vmcs12's. */
 static void field_write(struct vmcs12_slot *slot, const struct field_access *access, uint64_t value)
 {
     uint64_t *field = &slot->v->field[access->row];

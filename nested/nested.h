@@ -27,8 +27,9 @@ struct vmcs12_slot {
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];
-    check_scope_t scope;    /* of the rows that L1 wrote since the last entry that passed the checks */
-    bool checked_long_mode; /* L1's mode at that entry */
+    uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
+    check_scope_t scope;        /* of the rows that L1 wrote since the last entry that passed the checks */
+    bool checked_long_mode;     /* L1's mode at that entry */
     struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
     uint64_t bitmaps_seen;  /* prepare_bitmaps() has nothing to do while this stands; 0: never */
     bool bitmaps_suspended; /* vmcs02 has the page of ones instead: see prepare_suspend_bitmaps() */

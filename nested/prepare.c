@@ -16,6 +16,7 @@
 static uint64_t rows_copied[DIRTY_WORDS];   /* vmcs12 -> vmcs02 when dirty */
 static uint64_t rows_computed[DIRTY_WORDS]; /* a change makes the controls be computed again */
 static uint64_t rows_optional[DIRTY_WORDS]; /* registers that entries load only when a control says so */
+static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
 static struct {
     uint16_t row, encoding;
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
@@ -40,6 +41,8 @@ void prepare_init(struct nested *nested)
         if (field->sync == VMCS_SYNC_BOTH) {
             rows_saved[rows_saved_count].row = (uint16_t)row;
             rows_saved[rows_saved_count++].encoding = field->encoding;
+        } else if (field->sync == VMCS_SYNC_LAZY) {
+            rows_lazy[row / 64] |= bit;
         }
     }
 }
@@ -289,12 +292,41 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     queue_event(vcpu, v);
 }
 
+static void fetch_live(struct vmcs12_slot *slot)
+{
+    for (unsigned word = 0; word < DIRTY_WORDS; word++) {
+        for (uint64_t live = slot->live[word]; live; live &= live - 1) {
+            unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
+            slot->v->field[row] = vmcs_read_encoding(vmcs_fields[row].encoding);
+        }
+        slot->live[word] = 0;
+    }
+}
+
+void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vcpu *vcpu = nested->vcpu;
+    hpa_t current = vcpu->in_l2 ? nested->current->vmcs02 : vcpu->vmcs01;
+    uint64_t any = 0;
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        any |= slot->live[word];
+    if (!any)
+        return;
+    if (current != slot->vmcs02)
+        vmcs_load(slot->vmcs02);
+    fetch_live(slot);
+    if (current != slot->vmcs02)
+        vmcs_load(current);
+}
+
 void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2)
 {
     struct vmcs12 *v = slot->v;
     (void)nested;
     for (unsigned i = 0; i < rows_saved_count; i++)
         v->field[rows_saved[i].row] = vmcs_read_encoding(rows_saved[i].encoding);
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        slot->live[word] = rows_lazy[word];
     /* L1 goes on with L2's where no control loads its own. */
     if ((v->EXIT_CONTROLS & EXITC_SAVE_PAT) || !(v->EXIT_CONTROLS & EXITC_LOAD_PAT))
         l2->pat = vmcs_read(GUEST_PAT);

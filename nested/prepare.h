@@ -21,8 +21,11 @@ void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
 void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
 /* Brings vmcs02 up to date with vmcs12. Current: the slot's vmcs02. */
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
-/* Copies L2's state to vmcs12; `l2` gets what L1 may have to go on with. Current: the slot's vmcs02. */
+/* Copies L2's state to vmcs12, but for the LAZY rows, which become live; `l2` gets what L1 may have to go on with. Current: the slot's vmcs02. */
 void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2);
+/* Brings the LAZY rows that are still in vmcs02 alone to vmcs12: before L1 or a check reads one, and before vmcs02 goes.
+ * Current: the VMCS of the level that runs, and again on return. */
+void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot);
 /* Fills the lists of rows and the rows offered. Current: any VMCS. */
 void prepare_init(struct nested *nested);
 /* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */

@@ -4,6 +4,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 #include "mm/page.h"
+#include "nested/prepare.h"
 #include "vmx/insn.h"
 #include "vmx/vmcs_setup.h"
 
@@ -26,6 +27,7 @@ void slot_init(void)
 void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
 {
     slot->dirty[row / 64] |= BIT(row % 64);
+    slot->live[row / 64] &= ~BIT(row % 64);
     slot->scope |= row_scope[row];
     if (is_bitmap_row(row))
         slot->bitmaps_seen = 0;
@@ -33,7 +35,8 @@ void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
 
 void slot_set_all_dirty(struct vmcs12_slot *slot)
 {
-    memset(slot->dirty, 0xff, sizeof(slot->dirty));
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        slot->dirty[word] = ~slot->live[word];
     slot->bitmaps_seen = 0;
 }
 
@@ -82,6 +85,7 @@ static void slot_touch_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
 
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)
 {
+    prepare_fetch_rows(nested, slot);
     gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
     count(COUNT_VMCS12_STORES);
     slot_put_bitmaps(nested, slot);

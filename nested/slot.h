@@ -17,7 +17,7 @@ void slot_release_all(struct nested *nested);
 
 /* L1 wrote the row. */
 void slot_set_dirty(struct vmcs12_slot *slot, unsigned row);
-/* vmcs02 holds something else than what was made of vmcs12: every row is written again. */
+/* vmcs02 holds something else than what was made of vmcs12: every row is written again, but those that are vmcs02's own. */
 void slot_set_all_dirty(struct vmcs12_slot *slot);
 /* A merged bitmap goes: no slot may name it any longer. `context` is the struct nested; for merged_cache.evict. */
 void slot_forget_bitmap(void *context, struct merged *m);

@@ -34,7 +34,7 @@ enum vmcs_field_index {
 
 enum vmcs_width { VMCS_WIDTH_16, VMCS_WIDTH_64, VMCS_WIDTH_32, VMCS_WIDTH_NAT };
 enum vmcs_area { VMCS_AREA_CTRL, VMCS_AREA_INFO, VMCS_AREA_GUEST, VMCS_AREA_HOST };
-enum vmcs_sync { VMCS_SYNC_NONE, VMCS_SYNC_IN, VMCS_SYNC_BOTH };
+enum vmcs_sync { VMCS_SYNC_NONE, VMCS_SYNC_IN, VMCS_SYNC_BOTH, VMCS_SYNC_LAZY };
 enum vmcs_merge { VMCS_MERGE_COPIED, VMCS_MERGE_L0, VMCS_MERGE_COMPUTED, VMCS_MERGE_ENTRY };
 
 struct vmcs_field {
