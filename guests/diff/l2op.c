@@ -12,6 +12,7 @@
 #include "guests/diff/transcript.h"
 #include "guests/lib/check.h"
 #include "guests/lib/mem.h"
+#include "guests/lib/msr_bits.h"
 #include "guests/lib/paging.h"
 #include "guests/lib/vm.h"
 
@@ -89,6 +90,9 @@ static void reset_shadow(void)
 void l2op_begin(void)
 {
     bool shadowing = false;
+
+    snippet_focus_msr(0);
+    snippet_focus_port(0);
 
     tr_line("begin");
     arena_reset();
@@ -179,9 +183,37 @@ static void unblock_nmis(void)
     REQUIRE_EQ(vm_run(&cleaner), EXIT_VMCALL);
 }
 
+/* L1 writes to the bitmaps between entries: an L0 that keeps copies has to notice. */
+static void vary_bitmaps(void)
+{
+    uint8_t *bitmap;
+    uint32_t msr, port;
+
+    switch (rand_below(3)) {
+    case 0:
+        msr = l1_state_msr_pick();
+        bitmap = l1_pages.msr_bitmap + msr_byte(msr, rand_chance(1, 2) ? MSR_READ : MSR_WRITE);
+        *bitmap = (uint8_t)(*bitmap ^ 1u << msr % 8);
+        snippet_focus_msr(msr);
+        tr_note("flip_msr", msr);
+        break;
+    case 1:
+        port = snippet_port_pick();
+        bitmap = (port < 0x8000 ? l1_pages.io_bitmap_a : l1_pages.io_bitmap_b) + port % 0x8000 / 8;
+        *bitmap = (uint8_t)(*bitmap ^ 1u << port % 8);
+        snippet_focus_port((uint16_t)port);
+        tr_note("flip_port", port);
+        break;
+    default:
+        fill_random(rand_chance(1, 2) ? l1_pages.vmread_bitmap : l1_pages.vmwrite_bitmap, rand_below(3));
+    }
+}
+
 static void prepare(void)
 {
     unblock_nmis();
+    if (rand_chance(1, 4))
+        vary_bitmaps();
     op.guest = &guests[rand_below(GUESTS)];
     memcpy(&op.wanted, &op.guest->base, sizeof(op.wanted));
     mutate(&op.mutation, &op.wanted);

@@ -105,6 +105,10 @@ static void mutate_addresses(struct mutation *m, struct image *v)
 
     if (index == F_EPT_POINTER)
         address = (address & ~EPTP_AD) | (v->f[index] & EPTP_AD);
+    /* Whether the CPU's own look at a bitmap exits when that lies in the APIC-access page, the CPU may choose.
+     * SDM 3C 30.4.6 "APIC Accesses Not Directly Resulting From Linear Addresses" */
+    if (index == F_APIC_ACCESS_ADDR && address == (uint64_t)l1_pages.msr_bitmap)
+        address |= BIT(3);
     change(m, v, index, address);
 }
 

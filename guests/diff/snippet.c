@@ -83,12 +83,31 @@ static void atom_unpredictable(struct snippet *s)
     s->touches |= TOUCH_TIME;
 }
 
+/* What L1 changed in its bitmaps last: worth a second look. */
+static uint32_t focus_msr;
+static uint16_t focus_port;
+
+void snippet_focus_msr(uint32_t msr)
+{
+    focus_msr = msr;
+}
+
+void snippet_focus_port(uint16_t port)
+{
+    focus_port = port;
+}
+
+static uint32_t pick_plain_msr(void)
+{
+    return focus_msr && rand_chance(1, 2) ? focus_msr : l1_state_msr_pick();
+}
+
 static uint32_t pick_msr(void)
 {
     static const uint32_t odd[] = {IA32_APIC_BASE, IA32_MTRRCAP, IA32_FEATURE_CONTROL, 0x1fff,     0x2000,
                                    0xc0001fff,     0xc0002000,   0x3fffffff,           0xffffffff, 0};
 
-    return rand_chance(3, 4) ? l1_state_msr_pick() : RAND_PICK(odd);
+    return rand_chance(3, 4) ? pick_plain_msr() : RAND_PICK(odd);
 }
 
 static void atom_rdmsr(struct snippet *s)
@@ -102,7 +121,7 @@ static void atom_rdmsr(struct snippet *s)
 
 static void atom_wrmsr(struct snippet *s)
 {
-    code_load(s, RCX, l1_state_msr_pick());
+    code_load(s, RCX, pick_plain_msr());
     code_load(s, RAX, (uint32_t)rand_value());
     code_load(s, RDX, (uint32_t)(rand_chance(1, 2) ? 0 : rand_value()));
     code_byte(s, 0x0f);
@@ -111,11 +130,11 @@ static void atom_wrmsr(struct snippet *s)
 }
 
 /* Ports where nothing listens that minds. */
-static uint16_t pick_port(void)
+uint16_t snippet_port_pick(void)
 {
     static const uint16_t ports[] = {0x80, 0x81, 0x82, 0x83, 0x84, 0x7ffe, 0x7fff, 0x8000, 0xfffc, 0xfffe, 0xffff};
 
-    return RAND_PICK(ports);
+    return focus_port && rand_chance(1, 2) ? focus_port : RAND_PICK(ports);
 }
 
 /* IN and OUT with the port in DX: E4 to E7 and EC to EF differ in direction and size. */
@@ -128,7 +147,7 @@ static void atom_io(struct snippet *s)
         code_byte(s, (uint8_t)(0x80 + rand_below(4)));
         return;
     }
-    code_load(s, RDX, pick_port());
+    code_load(s, RDX, snippet_port_pick());
     if (rand_chance(1, 4))
         code_byte(s, 0x66);
     code_byte(s, RAND_PICK(opcodes));
@@ -139,7 +158,7 @@ static void atom_string_io(struct snippet *s)
     static const uint8_t opcodes[] = {0x6c, 0x6d, 0x6e, 0x6f};
     static const uint8_t prefixes[] = {0x66, 0x67, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65};
 
-    code_load(s, RDX, pick_port());
+    code_load(s, RDX, snippet_port_pick());
     code_load(s, RCX, rand_below(4));
     if (rand_chance(1, 2))
         code_byte(s, RAND_PICK(prefixes));
@@ -247,7 +266,11 @@ static uint64_t pick_place(void)
                                     PAGE_APIC,   PAGE_SPARE, PAGE_STACK,   PAGE_PT};
     static const uint16_t offsets[] = {0, 0x10, 0x20, 0x80, 0xb0, 0x300, 0x310, 0xff8, 0xffe, 0xfff};
 
-    return AT(RAND_PICK(pages)) + RAND_PICK(offsets);
+    uint8_t page = RAND_PICK(pages);
+    uint16_t offset = RAND_PICK(offsets);
+
+    /* A store may not run over into the page directory: how long the CPU goes on by the old entry is its own choice. */
+    return AT(page) + (page == PAGE_PT ? offset % (PAGE_SIZE / 2) : offset);
 }
 
 static void atom_access(struct snippet *s)
@@ -380,7 +403,10 @@ static void (*const atoms[])(struct snippet *) = {
     atom_fixed,
     atom_fixed,
     atom_rdmsr,
+    atom_rdmsr,
     atom_wrmsr,
+    atom_wrmsr,
+    atom_io,
     atom_io,
     atom_io,
     atom_string_io,
@@ -424,6 +450,7 @@ void snippet_registers(uint64_t regs[16])
 {
     for (unsigned i = 0; i < 16; i++)
         regs[i] = i < 8 ? AT(PAGE_DATA) + 0x10 * i : rand_value();
+    regs[R11] &= ~RFLAGS_TF; /* SYSRET loads it into RFLAGS; see atom_popf() */
     regs[RAX] = rand_below(8);
     regs[RCX] = rand_below(16);
     regs[RDX] = 0x80;

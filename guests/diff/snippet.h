@@ -26,5 +26,10 @@ struct snippet {
 void snippet_make(struct snippet *, enum mode);
 /* The general registers that snippets expect. */
 void snippet_registers(uint64_t regs[16]);
+/* Makes the next snippets use these more often; 0 ends that. */
+void snippet_focus_msr(uint32_t msr);
+void snippet_focus_port(uint16_t port);
+/* A port that snippets use. */
+uint16_t snippet_port_pick(void);
 
 #endif
