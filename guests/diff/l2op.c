@@ -164,6 +164,13 @@ static void clean_up(void)
                      : "rax", "rdx", "memory");
 }
 
+/* An exit leaves these fields undefined unless L2 is in PAE paging with EPT; the next entry may have either.
+ * SDM 3C 28.3.1 "Saving Control Registers, Debug Registers, and MSRs" */
+static void forget_pdptes(void)
+{
+    memset(&op.guest->l2.valid[F_GUEST_PDPTE0], 0, 4);
+}
+
 /* BOCHS 4: no VM entry ends the blocking of NMIs, virtual or not, so that each L2 would inherit what the last one left.
  * An IRET ends it: L1's own, and for the virtual one that of an L2 with virtual NMIs. */
 static void unblock_nmis(void)
@@ -171,8 +178,7 @@ static void unblock_nmis(void)
     diff_unblock_nmi();
     if (!virtual_nmis_blocked)
         return;
-    if (op.guest->config.mode == MODE_PAE && op.guest->config.ept)
-        memset(&op.guest->l2.valid[F_GUEST_PDPTE0], 0, 4); /* undefined, if L2 left PAE paging */
+    forget_pdptes();
     virtual_nmis_blocked = false;
     if (!cleaner.vmcs) {
         vm_create(&cleaner, clean_up, VM_NO_EPT);
@@ -316,8 +322,7 @@ static void report_state(void)
 
     for (unsigned i = 0; i < ARRAY_SIZE(often); i++)
         tr(fields[often[i]].name, l2_read(&op.guest->l2, often[i]));
-    if (op.guest->config.mode == MODE_PAE && op.guest->config.ept)
-        memset(&op.guest->l2.valid[F_GUEST_PDPTE0], 0, 4); /* undefined, if L2 left PAE paging */
+    forget_pdptes();
     virtual_nmis_blocked = op.wanted.f[F_PIN_CONTROLS] & PIN_VIRTUAL_NMIS &&
                            op.guest->l2.known.f[F_GUEST_INTERRUPTIBILITY] & BLOCKING_BY_NMI;
     for (unsigned i = 0; i < op.mutation.count; i++)
