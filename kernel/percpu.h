@@ -64,13 +64,12 @@ static inline void count(enum counter counter)
     count_add(counter, 1);
 }
 
-/* Writes down what happened, in this processor's ring: some ten instructions, as each exit does it. */
-static inline void trace(enum trace_type type, uint64_t a, uint64_t b)
+/* Writes down what happened, in this processor's ring: few instructions, as each exit does it. */
+static inline void trace(enum trace_type type, uint32_t a, uint64_t b)
 {
     struct trace_ring *ring = &this_cpu()->trace;
 
-    ring->record[ring->written++ % TRACE_RECORDS] =
-        (struct trace_record){.tsc = __builtin_ia32_rdtsc(), .type = type, .a = a, .b = b};
+    ring->record[ring->written++ % TRACE_RECORDS] = (struct trace_record){.type = type, .a = a, .b = b};
 }
 
 /* For what is a level, not a count: PAGES_FREE. The sum over all processors is the level. */

@@ -1,6 +1,11 @@
 #include "kernel/string.h"
 
 /* By words of eight bytes: an emulator counts each step of a string instruction, and CPUs like it as well. */
+#if !__STDC_HOSTED__
+#undef memcpy
+#undef memset
+#endif
+
 void *memcpy(void *to, const void *from, size_t size)
 {
     void *result = to;

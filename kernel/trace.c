@@ -21,7 +21,7 @@ void trace_dump(unsigned count)
     for (uint64_t i = cpu->trace.written - MIN(kept, count); i < cpu->trace.written; i++) {
         const struct trace_record *record = &cpu->trace.record[i % TRACE_RECORDS];
         if (record->type < TRACE_TYPE_COUNT)
-            log_raw("nestor: trace: tsc=%lu %-12s %#lx %#lx (%s)", record->tsc, types[record->type].name, record->a,
-                    record->b, types[record->type].meaning);
+            log_raw("nestor: trace: %-12s %#x %#lx (%s)", types[record->type].name, record->a, record->b,
+                    types[record->type].meaning);
     }
 }

@@ -23,9 +23,9 @@ enum trace_type {
 #define TRACE_RECORDS 256u /* a power of two */
 
 struct trace_record {
-    uint64_t tsc;
-    uint64_t type;
-    uint64_t a, b;
+    uint32_t type;
+    uint32_t a;
+    uint64_t b;
 };
 
 struct trace_ring {

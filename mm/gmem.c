@@ -5,7 +5,20 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 
-bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa)
+void gmem_init(struct gmem *gmem, const struct memmap *map, struct ept_watch *watch)
+{
+    *gmem = (struct gmem){.map = map, .watch = watch};
+    for (unsigned i = 0; i < map->count; i++) {
+        const struct memmap_region *region = &map->region[i];
+        gpa_t base = ALIGN_UP(region->base, PAGE_SIZE), end = ALIGN_DOWN(region->base + region->size, PAGE_SIZE);
+        if (region->type != REGION_RAM || end < base || end - base <= gmem->main_size)
+            continue;
+        gmem->main_base = base;
+        gmem->main_size = end - base;
+    }
+}
+
+bool gmem_search_ram(const struct gmem *gmem, gpa_t gpa)
 {
     return memmap_is(gmem->map, ALIGN_DOWN(gpa, PAGE_SIZE), PAGE_SIZE, REGION_RAM);
 }
@@ -27,6 +40,10 @@ bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len)
     uint8_t *to = buffer;
     bool all_ram = true;
 
+    if (len == 8 && (gpa & PAGE_MASK) <= PAGE_SIZE - 8 && gmem_is_ram(gmem, gpa)) { /* the usual case */
+        memcpy(buffer, hpa_to_va(gpa), 8);
+        return true;
+    }
     while (len > 0) {
         uint64_t part = part_in_page(gpa, len);
         bool ram = gmem_is_ram(gmem, gpa);

@@ -12,7 +12,13 @@
 struct gmem {
     const struct memmap *map; /* L1's view */
     struct ept_watch *watch;
+    /* Whole pages of the largest piece of RAM, which is looked at first; size 0: none. */
+    gpa_t main_base;
+    uint64_t main_size;
 };
+
+/* `map` is complete. */
+void gmem_init(struct gmem *gmem, const struct memmap *map, struct ept_watch *watch);
 
 /* Copies len bytes, page borders allowed. False when any part was no RAM: those bytes read as 0xff. */
 bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len);
@@ -21,7 +27,11 @@ bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
 /* Whether the page that holds gpa is RAM of L1's. */
-bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa);
+bool gmem_search_ram(const struct gmem *gmem, gpa_t gpa);
+static inline bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa)
+{
+    return gpa - gmem->main_base < gmem->main_size || gmem_search_ram(gmem, gpa);
+}
 /* One aligned 64-bit word by one load, for tables that other processors change. False and all-ones when not RAM. */
 bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value);
 /* Compare-and-swap of one aligned 64-bit word, as a page walker does for A/D flags: true when it was `old` and is

@@ -10,8 +10,7 @@
 
 static void set_flags(struct vcpu *vcpu, uint64_t flags)
 {
-    vmcs_write(GUEST_RFLAGS, (vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC) | flags);
-    vcpu_skip_instruction(vcpu);
+    vcpu_skip_with_flags(vcpu, (vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC) | flags);
 }
 
 void insn_succeed(struct vcpu *vcpu)

@@ -29,14 +29,9 @@ static bool field_decode(const struct nested *nested, uint64_t encoding, struct 
 }
 
 /* What L1 named as the field: the register operand reg2. */
-static uint64_t field_operand(struct vcpu *vcpu)
+static uint64_t field_operand(struct vcpu *vcpu, bool long_mode)
 {
-    return operand_register_read(vcpu, (unsigned)GET(vcpu->exit.instruction_info, INSN_INFO_REG2));
-}
-
-static unsigned operand_size(void)
-{
-    return operand_long_mode() ? 8 : 4;
+    return operand_register_read(vcpu, (unsigned)GET(vcpu->exit.instruction_info, INSN_INFO_REG2), long_mode);
 }
 
 /* How an access to a VMCS component ends, for the level that executed the instruction. */
@@ -49,11 +44,13 @@ struct outcome {
 static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
-    struct outcome out = {.kind = DONE};
+    bool long_mode = operand_long_mode();
+    struct outcome out;
     struct field_access access;
+    out.kind = DONE;
     if (!slot)
         return (struct outcome){.kind = FAILED_INVALID};
-    if (!field_decode(vcpu->nested, field_operand(vcpu), &access))
+    if (!field_decode(vcpu->nested, field_operand(vcpu, long_mode), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
     if (slot->live[access.row / 64] & BIT(access.row % 64))
         prepare_fetch_rows(vcpu->nested, slot);
@@ -61,8 +58,8 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     if (access.high)
         value >>= 32;
     if (info & INSN_INFO_IS_REGISTER)
-        operand_register_write(vcpu, (unsigned)GET(info, INSN_INFO_REG1), value);
-    else if (!operand_write(vcpu, &value, operand_size(), &out.fault))
+        operand_register_write(vcpu, (unsigned)GET(info, INSN_INFO_REG1), value, long_mode);
+    else if (!operand_write(vcpu, &value, long_mode ? 8 : 4, &out.fault))
         out.kind = FAULTED;
     return out;
 }
@@ -81,18 +78,20 @@ static void field_write(struct vmcs12_slot *slot, const struct field_access *acc
 static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
-    struct outcome out = {.kind = DONE};
+    bool long_mode = operand_long_mode();
+    struct outcome out;
     struct field_access access;
     uint64_t value = 0;
+    out.kind = DONE;
     if (!slot)
         return (struct outcome){.kind = FAILED_INVALID};
     if (info & INSN_INFO_IS_REGISTER) {
-        value = operand_register_read(vcpu, (unsigned)GET(info, INSN_INFO_REG1));
-    } else if (!operand_read(vcpu, &value, operand_size(), &out.fault)) {
+        value = operand_register_read(vcpu, (unsigned)GET(info, INSN_INFO_REG1), long_mode);
+    } else if (!operand_read(vcpu, &value, long_mode ? 8 : 4, &out.fault)) {
         out.kind = FAULTED;
         return out;
     }
-    if (!field_decode(vcpu->nested, field_operand(vcpu), &access))
+    if (!field_decode(vcpu->nested, field_operand(vcpu, long_mode), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
         return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};

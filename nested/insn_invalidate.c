@@ -9,7 +9,7 @@
 
 static uint64_t operand_type(struct vcpu *vcpu)
 {
-    return operand_register_read(vcpu, (unsigned)GET(vcpu->exit.instruction_info, INSN_INFO_REG2));
+    return operand_register_read(vcpu, (unsigned)GET(vcpu->exit.instruction_info, INSN_INFO_REG2), operand_long_mode());
 }
 
 /* The 128-bit descriptor is read whatever the type. False: the fault is queued. */

@@ -135,7 +135,7 @@ void exit_cr_access(struct vcpu *vcpu)
     uint64_t value = 0;
     bool done = false;
     if (type == CR_QUAL_TYPE_MOV_TO)
-        value = operand_register_read(vcpu, (unsigned)GET(qualification, CR_QUAL_REGISTER));
+        value = operand_register_read(vcpu, (unsigned)GET(qualification, CR_QUAL_REGISTER), operand_long_mode());
     else if (type == CR_QUAL_TYPE_LMSW)
         value = cr_lmsw_value(qualification);
     else if (type == CR_QUAL_TYPE_CLTS)

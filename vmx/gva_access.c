@@ -1,5 +1,6 @@
 #include "vmx/gva.h"
 
+#include "kernel/layout.h"
 #include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/string.h"
@@ -157,8 +158,47 @@ static uint32_t access_at_cpl(void)
     return GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL) == 3 ? (uint32_t)GVA_USER : GVA_READ;
 }
 
+/* The walk that most operands of L1's VMX instructions take: 4-level paging, every entry present and accessed, a
+ * supervisor's page read by supervisor code, which nothing can forbid. False: the whole walk must say. */
+static bool translate_plain(const struct vcpu *vcpu, gva_t gva, gpa_t *gpa)
+{
+    uint64_t efer = vmcs_read(GUEST_EFER), entry, user = PTE_U;
+    uint64_t address = BITS(vcpu->vm->caps.address_bits - 1, 12);
+    uint64_t reserved = BITS(51, 12) & ~address;
+    gpa_t table = vmcs_read(GUEST_CR3) & address;
+    unsigned shift = 39;
+
+    if (!(efer & EFER_LMA) || (vmcs_read(GUEST_CR4) & CR4_LA57))
+        return false;
+    if (!(efer & EFER_NXE))
+        reserved |= PTE_NX;
+    for (;; shift -= 9) {
+        gpa_t where = table + 8 * (gva >> shift & 511);
+        if (!gmem_is_ram(&vcpu->vm->gmem, where))
+            return false;
+        entry = __atomic_load_n((const uint64_t *)hpa_to_va(where), __ATOMIC_RELAXED);
+        user &= entry;
+        if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || (entry & reserved))
+            return false;
+        if (shift == 12 || (shift == 21 && (entry & PTE_PS)))
+            break;
+        if (entry & PTE_PS) /* 1 GiB, or a reserved bit */
+            return false;
+        table = entry & address;
+    }
+    if (user || (shift > 12 && (entry & BITS(20, 13))))
+        return false;
+    *gpa = (entry & address & ~(BIT(shift) - 1)) | (gva & (BIT(shift) - 1));
+    return true;
+}
+
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
 {
+    gpa_t gpa;
+    if (!vcpu->in_l2 && (gva & PAGE_MASK) + len <= PAGE_SIZE && !access_at_cpl() && translate_plain(vcpu, gva, &gpa)) {
+        (void)gmem_read(&vcpu->vm->gmem, gpa, buffer, len);
+        return true;
+    }
     return gva_read_as(vcpu, gva, buffer, len, access_at_cpl(), fault);
 }
 

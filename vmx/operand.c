@@ -7,6 +7,7 @@
 #include "vmx/vcpu.h"
 
 #define SEGMENT_COUNT 6u
+#define SEGMENT_FS 4u
 
 /* Field encodings of the six segment registers follow each other in the order of the information field's numbers. */
 static void segment_read(unsigned number, struct segment *segment)
@@ -40,16 +41,18 @@ static unsigned linear_bits(void)
 bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, struct fault *fault)
 {
     struct operand_place place;
-    struct segment segment;
-    uint64_t regs[GPR_COUNT];
+    struct segment segment = {0};
+    unsigned bits = linear_bits();
 
     ASSERT(!(vcpu->exit.instruction_info & INSN_INFO_IS_REGISTER));
-    memcpy(regs, vcpu->regs, sizeof regs);
-    regs[RSP] = vmcs_read(GUEST_RSP);
-    place = operand_decode(vcpu->exit.instruction_info, vcpu->exit.qualification, regs);
+    vcpu->regs[RSP] = vmcs_read(GUEST_RSP);
+    place = operand_decode(vcpu->exit.instruction_info, vmcs_read(EXIT_QUALIFICATION), vcpu->regs);
     ASSERT(place.segment_number < SEGMENT_COUNT);
-    segment_read(place.segment_number, &segment);
-    return segment_linear(&segment, place.segment_number, place.offset, len, write, linear_bits(), gva, fault);
+    if (!bits)
+        segment_read(place.segment_number, &segment);
+    else if (place.segment_number >= SEGMENT_FS) /* of the others only their number counts in 64-bit mode */
+        segment.base = vmcs_read_encoding(GUEST_ES_BASE.encoding + 2 * place.segment_number);
+    return segment_linear(&segment, place.segment_number, place.offset, len, write, bits, gva, fault);
 }
 
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault)
@@ -66,16 +69,16 @@ bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct f
     return operand_address(vcpu, len, true, &gva, fault) && gva_write(vcpu, gva, buffer, len, fault);
 }
 
-uint64_t operand_register_read(struct vcpu *vcpu, unsigned number)
+uint64_t operand_register_read(struct vcpu *vcpu, unsigned number, bool long_mode)
 {
     uint64_t value = number == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[number];
 
-    return operand_long_mode() ? value : (uint32_t)value;
+    return long_mode ? value : (uint32_t)value;
 }
 
-void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value)
+void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value, bool long_mode)
 {
-    if (!operand_long_mode())
+    if (!long_mode)
         value = (uint32_t)value;
     if (number == RSP)
         vmcs_write(GUEST_RSP, value);

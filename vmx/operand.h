@@ -34,9 +34,10 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
 /* Reads/writes a memory operand of len bytes. False: *fault. */
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault);
 bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct fault *fault);
-/* General register of L1 by number; RSP comes from vmcs01. Values are truncated to 32 bits outside 64-bit mode. */
-uint64_t operand_register_read(struct vcpu *vcpu, unsigned number);
-void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value);
+/* General register of L1 by number; RSP comes from vmcs01. Values are truncated to 32 bits outside 64-bit mode, which
+ * `long_mode` says: operand_long_mode(). */
+uint64_t operand_register_read(struct vcpu *vcpu, unsigned number, bool long_mode);
+void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value, bool long_mode);
 /* Whether L1 is in 64-bit mode; its CPL. */
 bool operand_long_mode(void);
 unsigned operand_cpl(void);

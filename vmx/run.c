@@ -17,23 +17,36 @@ _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTI
 
 struct nested_hooks nested_hooks;
 
-void vcpu_skip_instruction(struct vcpu *vcpu)
+static inline void skip(const struct vcpu *vcpu, uint64_t rflags)
 {
-    uint64_t rip = vmcs_read(GUEST_RIP) + vcpu->exit.instruction_length;
+    uint64_t rip = vcpu->exit.rip + vcpu->exit.instruction_length;
     uint32_t state = vmcs_read(GUEST_INTERRUPTIBILITY);
-    if (!(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
+    /* Outside 64-bit mode the instruction pointer wraps. */
+    if (__builtin_expect((rip ^ vcpu->exit.rip) >> 32, 0) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
         rip = (uint32_t)rip;
     vmcs_write(GUEST_RIP, rip);
     if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
         vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
     /* The instruction completed here, so the trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then),
      * but for one that waits for branches only. */
-    if ((vmcs_read(GUEST_RFLAGS) & RFLAGS_TF) && !(vmcs_read(GUEST_DEBUGCTL) & DEBUGCTL_BTF))
+    if (__builtin_expect(rflags & RFLAGS_TF, 0) && !(vmcs_read(GUEST_DEBUGCTL) & DEBUGCTL_BTF))
         vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
-/* Which parts of the snapshot a reason fills, beyond what every exit has. */
-enum { READ_ADDRESSES = 1, READ_EVENT = 2 };
+void vcpu_skip_instruction(struct vcpu *vcpu)
+{
+    skip(vcpu, vmcs_read(GUEST_RFLAGS));
+}
+
+void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags)
+{
+    vmcs_write(GUEST_RFLAGS, rflags);
+    skip(vcpu, rflags);
+}
+
+/* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
+ * executed nothing else is looked at. L2's exits are recorded whole. */
+enum { READ_ADDRESSES = 1, READ_EVENT = 2, PLAIN = 4, OPERAND = 8 };
 static const uint8_t exit_parts[EXIT_REASON_COUNT] = {
     [EXIT_EXCEPTION_NMI] = READ_EVENT,
     [EXIT_EXTERNAL_INTERRUPT] = READ_EVENT,
@@ -44,8 +57,21 @@ static const uint8_t exit_parts[EXIT_REASON_COUNT] = {
     [EXIT_APIC_ACCESS] = READ_ADDRESSES,
     [EXIT_GDTR_IDTR] = READ_ADDRESSES,
     [EXIT_LDTR_TR] = READ_ADDRESSES,
-    [EXIT_VMREAD] = READ_ADDRESSES,
-    [EXIT_VMWRITE] = READ_ADDRESSES,
+    [EXIT_CPUID] = PLAIN,
+    [EXIT_RDMSR] = PLAIN,
+    [EXIT_WRMSR] = PLAIN,
+    [EXIT_VMLAUNCH] = PLAIN,
+    [EXIT_VMRESUME] = PLAIN,
+    [EXIT_VMXOFF] = PLAIN,
+    [EXIT_VMCALL] = PLAIN,
+    [EXIT_VMREAD] = READ_ADDRESSES | OPERAND,
+    [EXIT_VMWRITE] = READ_ADDRESSES | OPERAND,
+    [EXIT_VMCLEAR] = OPERAND,
+    [EXIT_VMPTRLD] = OPERAND,
+    [EXIT_VMPTRST] = OPERAND,
+    [EXIT_VMXON] = OPERAND,
+    [EXIT_INVEPT] = OPERAND,
+    [EXIT_INVVPID] = OPERAND,
 };
 
 bool vcpu_exit_has_addresses(uint32_t reason)
@@ -53,21 +79,13 @@ bool vcpu_exit_has_addresses(uint32_t reason)
     return reason < EXIT_REASON_COUNT && (exit_parts[reason] & READ_ADDRESSES);
 }
 
-/* Reads the exit information once. */
-static void vcpu_read_exit(struct vcpu *vcpu)
+static void read_whole_exit(struct vmexit *exit, uint8_t parts)
 {
-    struct vmexit *exit = &vcpu->exit;
-    uint32_t reason = vmcs_read(EXIT_REASON);
-    exit->reason = (uint32_t)GET(reason, EXIT_REASON_BASIC);
-    exit->entry_failure = (reason & EXIT_REASON_ENTRY_FAILURE) != 0;
     exit->qualification = vmcs_read(EXIT_QUALIFICATION);
-    exit->instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
     exit->instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
     exit->idt_vectoring_info = vmcs_read(IDT_VECTORING_INFO);
     if (exit->idt_vectoring_info & INTR_VALID)
         exit->idt_vectoring_error_code = vmcs_read(IDT_VECTORING_ERROR_CODE);
-    uint8_t parts = exit->reason < EXIT_REASON_COUNT ? exit_parts[exit->reason] : 0;
-    exit->interruption_info = 0;
     if (parts & READ_EVENT) {
         exit->interruption_info = vmcs_read(EXIT_INTERRUPTION_INFO);
         exit->interruption_error_code = vmcs_read(EXIT_INTERRUPTION_ERROR_CODE);
@@ -76,6 +94,24 @@ static void vcpu_read_exit(struct vcpu *vcpu)
         exit->guest_linear_address = vmcs_read(GUEST_LINEAR_ADDRESS);
         exit->guest_physical_address = vmcs_read(GUEST_PHYSICAL_ADDRESS);
     }
+}
+
+/* Reads the exit information once. */
+static inline void vcpu_read_exit(struct vcpu *vcpu)
+{
+    struct vmexit *exit = &vcpu->exit;
+    uint32_t reason = vmcs_read(EXIT_REASON);
+    exit->reason = (uint32_t)GET(reason, EXIT_REASON_BASIC);
+    exit->entry_failure = (reason & EXIT_REASON_ENTRY_FAILURE) != 0;
+    exit->rip = vmcs_read(GUEST_RIP);
+    exit->instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
+    exit->idt_vectoring_info = 0;
+    exit->interruption_info = 0;
+    uint8_t parts = exit->reason < EXIT_REASON_COUNT ? exit_parts[exit->reason] : 0;
+    if (vcpu->in_l2 || !(parts & (PLAIN | OPERAND)))
+        read_whole_exit(exit, parts);
+    else if (parts & OPERAND)
+        exit->instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
 }
 
 /* What must be so at each entry, whoever runs next. */
@@ -112,7 +148,7 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     if (vcpu->exit.reason < EXIT_REASON_COUNT)
         vcpu->exits[from_l2][vcpu->exit.reason]++;
     count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
-    trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vmcs_read(GUEST_RIP));
+    trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vcpu->exit.rip);
 
     if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
         event_requeue(vcpu);

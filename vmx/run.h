@@ -34,6 +34,8 @@ extern exit_handler_fn exit_handlers[EXIT_REASON_COUNT];
 
 /* Moves on past the instruction that exited. Current: the VMCS that exited. */
 void vcpu_skip_instruction(struct vcpu *vcpu);
+/* The same for one that left `rflags`. */
+void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags);
 
 /* Whether exits for this reason say a guest-linear and a guest-physical address; else those of the snapshot are an
  * earlier exit's. */

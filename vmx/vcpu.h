@@ -20,10 +20,11 @@
 enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, GPR_COUNT };
 
 /* What an exit said, read once from the current VMCS (vmcs01 or vmcs02). SDM 3C 25.9 "VM-Exit Information Fields".
- * Members beyond reason are read when the reason's row asks for them. */
+ * Members beyond rip are read when the reason's row asks for them; events that were not are 0. */
 struct vmexit {
     uint32_t reason;    /* basic reason, bits 15:0 */
     bool entry_failure; /* bit 31 of the field */
+    uint64_t rip;       /* GUEST_RIP as the exit left it */
     uint32_t interruption_info, interruption_error_code;
     uint32_t idt_vectoring_info, idt_vectoring_error_code;
     uint32_t instruction_length, instruction_info;

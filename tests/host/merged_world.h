@@ -24,7 +24,7 @@ static uint8_t *memory;
 static struct ept ept;
 static struct memmap map;
 static struct ept_watch watch;
-static struct gmem gmem = {&map, &watch};
+static struct gmem gmem = {.map = &map, .watch = &watch};
 static struct merged_cache cache;
 static uint8_t l0_page[PAGE_SIZE] __attribute__((aligned(8))), other_l0_page[PAGE_SIZE] __attribute__((aligned(8)));
 static const struct merged_policy l0 = {l0_page, 1}, next_l0 = {other_l0_page, 2};
@@ -52,7 +52,7 @@ static inline void before_ept02_is_protected(void *context, gpa_t page)
         memory[page + 7] = 0x55; /* allowed by a TLB entry that is not flushed yet */
 }
 
-bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
+bool gmem_search_ram(const struct gmem *g, gpa_t gpa)
 {
     return memmap_is(g->map, ALIGN_DOWN(gpa, PAGE_SIZE), PAGE_SIZE, REGION_RAM);
 }

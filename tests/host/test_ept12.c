@@ -28,7 +28,7 @@ static uint8_t *memory;
 static struct memmap map;
 static struct ept ept01;
 static struct ept_watch watch;
-static struct gmem gmem = {&map, &watch};
+static struct gmem gmem = {.map = &map, .watch = &watch};
 static struct ept12_shared shared;
 static struct ept12 e;
 static struct vmx_caps caps;

@@ -14,7 +14,7 @@ static uint8_t *memory;
 static struct ept ept;
 static struct memmap map;
 static struct ept_watch watch;
-static struct gmem gmem = {&map, &watch};
+static struct gmem gmem;
 static struct watcher watcher;
 static bool stale;
 static uint8_t byte_when_stale;
@@ -41,6 +41,9 @@ static int setup(void **state)
     ept.map = &map;
     assert_int_equal(ept_build(&ept), 0);
     watch = (struct ept_watch){.ept01 = &ept};
+    gmem_init(&gmem, &map, &watch);
+    assert_int_equal(gmem.main_base, 0x11000);
+    assert_int_equal(gmem.main_size, MIB - 0x11000);
     watcher = (struct watcher){.stale = became_stale};
     stale = false;
     return 0;
@@ -102,6 +105,7 @@ static void test_page(void **state)
     assert_false(gmem_is_ram(&gmem, 0x10001));
     /* A page that is RAM in part only is none. */
     assert_int_equal(memmap_set(&map, 0x20800, 0x800, REGION_RESERVED), 0);
+    gmem_init(&gmem, &map, &watch);
     assert_false(gmem_is_ram(&gmem, 0x20000));
 }
 

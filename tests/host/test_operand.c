@@ -33,6 +33,12 @@ static struct vcpu vcpu = {.vm = &vm};
 static unsigned writes_dropped;
 
 /* mm/gmem with nothing but memory below MEMORY_SIZE. */
+bool gmem_search_ram(const struct gmem *gmem, gpa_t gpa)
+{
+    assert_ptr_equal(gmem, &vm.gmem);
+    return gpa < MEMORY_SIZE;
+}
+
 bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len)
 {
     assert_ptr_equal(gmem, &vm.gmem);
@@ -260,7 +266,7 @@ static void test_operand_protected_mode(void **state)
     segment_set(FS, AR_DATA_RW, 0x2000, 0xffff);
     vcpu.regs[RBX] = 0xffffffff00000300;
     vcpu.exit.instruction_info = info_of(FS, RBX, -1, 0, 1);
-    vcpu.exit.qualification = 0x10;
+    vmcs_write(EXIT_QUALIFICATION, 0x10);
     assert_true(operand_address(&vcpu, 8, false, &gva, &fault));
     assert_int_equal(gva, 0x2310);
     assert_true(operand_write(&vcpu, &value, 8, &fault));
@@ -323,7 +329,7 @@ static void test_operand_read_only_page(void **state)
     (void)state;
     long_mode();
     vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
-    vcpu.exit.qualification = 0x3008;
+    vmcs_write(EXIT_QUALIFICATION, 0x3008);
     assert_true(operand_read(&vcpu, &value, 8, &fault));
     assert_int_equal(value, 0);
     assert_false(operand_write(&vcpu, &value, 8, &fault));
@@ -341,7 +347,7 @@ static void test_operand_outside_ram(void **state)
     (void)state;
     long_mode();
     vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
-    vcpu.exit.qualification = 0x4000;
+    vmcs_write(EXIT_QUALIFICATION, 0x4000);
     assert_true(operand_write(&vcpu, &value, 8, &fault));
     assert_int_equal(writes_dropped, 1);
     assert_true(operand_read(&vcpu, &value, 8, &fault));
@@ -374,7 +380,7 @@ static void test_operand_sets_flags_of_4_byte_entries(void **state)
     memcpy(layout_host_memory + 0x1000, &directory, 4);
     memcpy(layout_host_memory + 0x2000, entries, 8);
     vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 1);
-    vcpu.exit.qualification = 0x1010;
+    vmcs_write(EXIT_QUALIFICATION, 0x1010);
     assert_true(operand_write(&vcpu, &value, 8, &fault));
     memcpy(now, layout_host_memory + 0x2000, 8);
     assert_int_equal(now[0], 0x8003);
@@ -395,7 +401,7 @@ static void test_operand_pae_pointers_from_vmcs(void **state)
     memcpy(layout_host_memory + 0x1000, &directory, 8);
     memcpy(layout_host_memory + 0x2000, &entry, 8);
     vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 1);
-    vcpu.exit.qualification = 0xc0000020;
+    vmcs_write(EXIT_QUALIFICATION, 0xc0000020);
     assert_true(operand_write(&vcpu, &value, 8, &fault));
     assert_int_equal(layout_host_memory[0x8020], 0x55);
 }
@@ -405,15 +411,15 @@ static void test_operand_registers(void **state)
     (void)state;
     vcpu.regs[R15] = 0x1122334455667788;
     fake_vmcs[GUEST_RSP.encoding] = 0xffffffff80001000;
-    assert_int_equal(operand_register_read(&vcpu, R15), 0x55667788);
-    assert_int_equal(operand_register_read(&vcpu, RSP), 0x80001000);
-    operand_register_write(&vcpu, RAX, 0x1122334455667788);
+    assert_int_equal(operand_register_read(&vcpu, R15, operand_long_mode()), 0x55667788);
+    assert_int_equal(operand_register_read(&vcpu, RSP, operand_long_mode()), 0x80001000);
+    operand_register_write(&vcpu, RAX, 0x1122334455667788, operand_long_mode());
     assert_int_equal(vcpu.regs[RAX], 0x55667788);
     long_mode();
-    assert_int_equal(operand_register_read(&vcpu, R15), 0x1122334455667788);
-    assert_int_equal(operand_register_read(&vcpu, RSP), 0xffffffff80001000);
-    operand_register_write(&vcpu, RAX, 0x1122334455667788);
-    operand_register_write(&vcpu, RSP, 0x1000);
+    assert_int_equal(operand_register_read(&vcpu, R15, operand_long_mode()), 0x1122334455667788);
+    assert_int_equal(operand_register_read(&vcpu, RSP, operand_long_mode()), 0xffffffff80001000);
+    operand_register_write(&vcpu, RAX, 0x1122334455667788, operand_long_mode());
+    operand_register_write(&vcpu, RSP, 0x1000, operand_long_mode());
     assert_int_equal(vcpu.regs[RAX], 0x1122334455667788);
     assert_int_equal(fake_vmcs[GUEST_RSP.encoding], 0x1000);
 }
@@ -431,7 +437,7 @@ static void test_operand_modes(void **state)
     assert_true(operand_long_mode());
     assert_int_equal(operand_cpl(), 0);
     vcpu.exit.instruction_info = info_of(DS, -1, -1, 0, 2);
-    vcpu.exit.qualification = 0xff12000000000000;
+    vmcs_write(EXIT_QUALIFICATION, 0xff12000000000000);
     assert_false(operand_address(&vcpu, 8, false, &gva, &fault));
     fake_vmcs[GUEST_CR4.encoding] |= CR4_LA57;
     assert_true(operand_address(&vcpu, 8, false, &gva, &fault));
