@@ -8,14 +8,12 @@
 
 #define LAPIC_EOI 0xb0
 #define LAPIC_SVR 0xf0
-#define LAPIC_ICR_LOW 0x300
 #define LAPIC_ICR_HIGH 0x310
 #define LAPIC_LVT_TIMER 0x320
 #define LAPIC_TIMER_INITIAL 0x380
 #define LAPIC_TIMER_DIVIDE 0x3e0
 #define SVR_ENABLE 0x100
 #define SVR_VECTOR 0xff
-#define ICR_SELF 0x40000
 #define ICR_NMI 0x400
 #define LVT_MASKED 0x10000
 #define DIVIDE_BY_1 0xb

@@ -10,6 +10,8 @@
 #define LAPIC_BASE 0xfee00000ull
 #define LAPIC_ID 0x20
 #define LAPIC_TPR 0x80
+#define LAPIC_ICR_LOW 0x300
+#define ICR_SELF 0x40000
 
 void irq_init(void);
 /* One interrupt after so many ticks of the APIC's clock. */
