@@ -24,7 +24,7 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=build/%.o) $(ASM_SOURCES:%.asm=build/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: bitmap-report bench-bitmap bench-quick all help nestor setup run demo check test clean diff diff-models
+.PHONY: bitmap-report bench-bitmap bench-quick bench-record all help nestor setup run demo check test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
@@ -70,6 +70,10 @@ bench-bitmap: setup ## the cost of L2's MSR bitmap under each policy (docs/BITMA
 bench-quick: setup ## what nested VMX costs L1 in ticks, bare and on Nestor, in a minute
 	$(MAKE) all
 	tools/nestor-bench
+
+bench-record: setup ## record what bench-quick measures on Nestor, for tests/vm/bench.t
+	$(MAKE) all
+	tools/nestor-bench --record
 
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets check-headers check-layers check-format
