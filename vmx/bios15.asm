@@ -86,3 +86,5 @@ refuse:
         iret
 
         times TABLE - ($ - bios15_code) db 0
+
+section .note.GNU-stack noalloc noexec nowrite progbits
