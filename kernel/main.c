@@ -247,6 +247,7 @@ static void create_vm(void)
     vm.ept01.keep_split = options.fault == FAULT_NEVER_REJOIN;
     vm.cpuid.max_basic = cpuid(0, 0).eax;
     vm.cpuid.max_extended = cpuid(0x80000000, 0).eax;
+    cpuid_find_plain(&vm.cpuid);
 }
 
 static void load_l1(void)

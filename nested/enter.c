@@ -6,6 +6,7 @@
 #include "nested/insn.h"
 #include "nested/msr_area.h"
 #include "nested/prepare.h"
+#include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
@@ -20,18 +21,17 @@ static void check_read(void *context, gpa_t gpa, void *buffer, unsigned len)
     gmem_read(context, gpa, buffer, len);
 }
 
-static struct check_result check_current(struct vcpu *vcpu)
+/* `long_mode`: L1's. Current: the slot's vmcs02. */
+static struct check_result check_current(struct vcpu *vcpu, bool long_mode)
 {
     struct nested *nested = vcpu->nested;
     struct vmcs12_slot *slot = nested->current;
-    bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
     check_scope_t scope = slot->scope | check_scope_of_memory(slot->v);
     if (long_mode != slot->checked_long_mode)
         scope = CHECK_SCOPE_ALL;
     if (!scope)
         return (struct check_result){.kind = CHECK_OK};
-    if (scope & check_scope_lazy())
-        prepare_fetch_rows(nested, slot);
+    prepare_fetch_checked(slot, scope);
     struct check_context context = {
         .caps = &vcpu->vm->caps12,
         .l1_long_mode = long_mode,
@@ -81,28 +81,34 @@ static void leave_l2(struct vcpu *vcpu)
         event_cancel_nmi_window(vcpu);
     slot->vmcs02_launched = vcpu->launched;
     vcpu->in_l2 = false;
-    vmcs_load(vcpu->vmcs01);
+    shadow_close(vcpu->nested, slot);
     vcpu->launched = true;
 }
 
-/* Current: vmcs01. */
-static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
+/* Makes the slot's vmcs02 current, with what L1 wrote to it without an exit. Current: vmcs01. */
+static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
-    struct vmcs12 *v = slot->v;
-    struct l1_registers l1 = read_l1_registers((uint32_t)v->ENTRY_CONTROLS);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
+    shadow_open(slot);
+    vcpu->in_l2 = true;
+    vcpu->launched = slot->vmcs02_launched;
+    shadow_fetch(vcpu->nested, slot);
+}
+
+/* Current: vmcs02. */
+static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l1)
+{
+    struct vmcs12 *v = slot->v;
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
         prepare_fetch_rows(vcpu->nested, slot);
     prepare_bitmaps(vcpu->nested, slot);
-    vmcs_load(slot->vmcs02);
-    vcpu->in_l2 = true;
-    vcpu->launched = slot->vmcs02_launched;
-    prepare_vmcs02(vcpu->nested, slot, &l1);
+    prepare_vmcs02(vcpu->nested, slot, l1);
 
     uint32_t failed = msr_area_load(vcpu, v->ENTRY_MSR_LOAD_ADDR, (uint32_t)v->ENTRY_MSR_LOAD_COUNT);
     if (failed) {
         slot_set_all_dirty(slot); /* entries before the failed one went to vmcs02 */
+        slot->mirrored = false;
         leave_l2(vcpu);
         nested_entry_failure(vcpu, EXIT_MSR_LOAD_FAIL, failed);
         return;
@@ -129,11 +135,15 @@ void nested_enter(struct vcpu *vcpu, bool launch)
         insn_fail(vcpu, launch ? VMXERR_VMLAUNCH_NOT_CLEAR : VMXERR_VMRESUME_NOT_LAUNCHED);
         return;
     }
-    struct check_result result = check_current(vcpu);
+    bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
+    struct l1_registers l1 = read_l1_registers((uint32_t)slot->v->ENTRY_CONTROLS);
+    turn_to_l2(vcpu, slot);
+    struct check_result result = check_current(vcpu, long_mode);
     if (result.kind == CHECK_OK) {
-        start_l2(vcpu, slot);
+        start_l2(vcpu, slot, &l1);
         return;
     }
+    leave_l2(vcpu);
     log_failure(vcpu->nested, &result);
     if (result.kind == CHECK_FAIL_GUEST)
         nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result.qualification);
@@ -158,6 +168,9 @@ void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualifica
     uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
     v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
     v->EXIT_QUALIFICATION = qualification;
+    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_REASON);
+    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_QUALIFICATION);
+    shadow_select(vcpu->nested);
     vcpu->inject_info = 0;
     resume_l1(vcpu, v, &l1, vmcs_read(GUEST_CR0));
     vmcs_write(GUEST_INTERRUPTIBILITY, nmi_blocked);
@@ -202,11 +215,15 @@ void nested_reflect(struct vcpu *vcpu)
     if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
         (void)step_end(vcpu);
     record_exit(&vcpu->exit, v);
+    if (vcpu->exit.changed)
+        shadow_write_exit(nested, slot);
     save_vmcs02(nested, slot, &l2);
     uint64_t l2_cr0 = vmcs_read(GUEST_CR0);
     if (msr_area_store(vcpu, v->EXIT_MSR_STORE_ADDR, (uint32_t)v->EXIT_MSR_STORE_COUNT))
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
     leave_l2(vcpu);
+    slot->mirrored = nested->vmread_bitmap != NULL;
+    shadow_select(nested);
     resume_l1(vcpu, v, &l2, l2_cr0);
     if (blocks_nmis(vcpu, v)) {
         vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI); /* L1's virtual blocking; Nestor itself takes NMIs */
@@ -224,6 +241,7 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
     slot->v->launched = slot->was_launched;
     vcpu->launched = slot->was_launched;
     slot_set_all_dirty(slot); /* the MSR list went to vmcs02 */
+    slot->mirrored = false;
     leave_l2(vcpu);
     nested_entry_failure(vcpu, reason, qualification);
 }
@@ -234,7 +252,9 @@ void nested_late_failure(struct vcpu *vcpu, uint32_t error)
     struct vmcs12_slot *slot = vcpu->nested->current;
     slot->v->launched = slot->was_launched;
     vcpu->inject_info = 0;
+    slot->mirrored = false;
     leave_l2(vcpu);
+    shadow_select(vcpu->nested);
     insn_fail(vcpu, error == VMXERR_ENTRY_HOST_STATE ? VMXERR_ENTRY_CONTROLS : error);
 }
 

@@ -5,6 +5,7 @@
 #include "kernel/percpu.h"
 #include "kernel/string.h"
 #include "mm/page.h"
+#include "nested/ept12_filter.h"
 #include "vmx/vmx_bits.h"
 
 #define TOP_LEVEL 4u
@@ -12,8 +13,7 @@
 #define KEY_MASK (EP4TA | EPTP_AD)
 /* Preset: the processor then writes no EPT02 entry, whether or not the EPTP has A/D flags on. */
 #define TABLE_FLAGS (EPT_RWX | EPT_A)
-#define LEAF_FLAGS (EPT_A | EPT_D)
-#define WORD_BITS 64u
+#define PREFETCHED 16u
 
 /* --- Pages --- */
 
@@ -50,10 +50,19 @@ static void set_entry(uint64_t *entry, uint64_t value)
     __atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
 
-/* Frees the tables below `table`, which is at `level`, and clears its entries. */
+static bool any_of_8(const uint64_t *entry)
+{
+    return entry[0] | entry[1] | entry[2] | entry[3] | entry[4] | entry[5] | entry[6] | entry[7];
+}
+
+/* Frees the tables below `table`, which is at `level`, and clears its entries; one of leaves alone goes as it is. */
 static void empty_table(struct ept12 *e, uint64_t *table, unsigned level)
 {
-    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+    for (unsigned i = 0; level > 1 && i < EPT_ENTRIES; i++) {
+        if (i % 8 == 0 && !any_of_8(&table[i])) {
+            i += 7; /* most entries of most tables are 0 */
+            continue;
+        }
         uint64_t entry = table[i];
         if (!entry)
             continue;
@@ -74,7 +83,10 @@ static void want_invept(struct ept12_root *root)
 
 static void flush_root(struct ept12 *e, struct ept12_root *root)
 {
+    if (!root->filled)
+        return;
     empty_table(e, root->table, TOP_LEVEL);
+    root->filled = false;
     want_invept(root);
 }
 
@@ -83,6 +95,7 @@ static void drop_root(struct ept12 *e, struct ept12_root *root)
     flush_root(e, root);
     give_page(e, root->table);
     root->table = NULL;
+    e->roots_changed++;
 }
 
 static struct ept12_root *find_root(struct ept12 *e, uint64_t eptp12)
@@ -135,6 +148,8 @@ static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
     while (!(root = free_slot(e)) || !(root->table = take_page(e)))
         recycle(e, NULL);
     root->key = eptp12 & KEY_MASK;
+    root->filled = false;
+    e->roots_changed++;
     want_invept(root);
     return root;
 }
@@ -149,23 +164,21 @@ static struct ept12_root *get_root(struct ept12 *e, uint64_t eptp12)
     return root;
 }
 
-uint64_t ept12_eptp(struct ept12 *ept12, uint64_t eptp12)
+struct ept12_root *ept12_root(struct ept12 *ept12, uint64_t eptp12)
 {
-    uint64_t table;
+    struct ept12_root *root;
 
     spinlock_lock(&ept12->lock);
-    table = va_to_hpa(get_root(ept12, eptp12)->table);
+    root = get_root(ept12, eptp12);
     spinlock_unlock(&ept12->lock);
-    /* A/D flags exactly as L1 has them: with them on, the CPU's walks of L2's page tables count as writes, which L1's
-     * EPT12 must then allow. */
-    return table | EPTP_FLAGS | (eptp12 & EPTP_AD);
+    return root;
 }
 
-bool ept12_take_invept(struct ept12 *ept12, uint64_t eptp12)
+uint64_t ept12_eptp(const struct ept12_root *root)
 {
-    struct ept12_root *root = find_root(ept12, eptp12);
-
-    return root && __atomic_exchange_n(&root->needs_invept, false, __ATOMIC_SEQ_CST);
+    /* A/D flags exactly as L1 has them: with them on, the CPU's walks of L2's page tables count as writes, which L1's
+     * EPT12 must then allow. */
+    return va_to_hpa(root->table) | EPTP_FLAGS | (root->key & EPTP_AD);
 }
 
 static void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
@@ -192,31 +205,7 @@ void ept12_invept_all(struct ept12 *ept12)
     flush_matching(ept12, 0, 0);
 }
 
-/* --- The filter of writable pages --- */
-
-static void mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
-{
-    uint64_t first = hpa / PAGE_SIZE, end = MIN(first + size / PAGE_SIZE, shared->page_limit);
-
-    while (first < end) {
-        uint64_t bits = MIN(end - first, WORD_BITS - first % WORD_BITS);
-        uint64_t mask = BITS(bits - 1, 0) << first % WORD_BITS, *word = &shared->writable[first / WORD_BITS];
-        if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)
-            __atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST);
-        first += bits;
-    }
-    /* The bit must be seen before EPT01 is looked at again: see ept01_leaf(). */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
-static bool take_writable_mark(struct ept12_shared *shared, gpa_t page)
-{
-    uint64_t index = page / PAGE_SIZE, bit = BIT(index % WORD_BITS);
-
-    if (index >= shared->page_limit)
-        return false;
-    return __atomic_fetch_and(&shared->writable[index / WORD_BITS], ~bit, __ATOMIC_SEQ_CST) & bit;
-}
+/* --- Write protection --- */
 
 /* Takes W from every leaf below `table` that maps the page; true when there was one. */
 static bool protect_below(uint64_t *table, unsigned level, gpa_t page)
@@ -239,7 +228,7 @@ void ept12_protect(void *context, gpa_t page)
 {
     struct ept12_shared *shared = context;
 
-    if (!take_writable_mark(shared, page))
+    if (!ept12_take_mark(shared, page))
         return;
     spinlock_lock(&shared->lock);
     for (struct ept12 *e = shared->list; e; e = e->next) {
@@ -253,27 +242,6 @@ void ept12_protect(void *context, gpa_t page)
 }
 
 /* --- Filling --- */
-
-/* What both types ask for: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays UC even
- * if L1 says otherwise: Nestor does not let L2 do through EPT12 what would upset the machine. */
-static unsigned combine_memtypes(unsigned a, unsigned b)
-{
-    if (a == b || b == MEMTYPE_WB)
-        return a;
-    return a == MEMTYPE_WB ? b : MEMTYPE_UC;
-}
-
-static uint64_t make_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01)
-{
-    unsigned level = MIN(walk->level, ept01->level);
-    uint64_t permissions = walk->permissions & ept01->permissions;
-
-    /* D of EPT12 must be set by the first write: that one must exit. */
-    if (!walk->dirty)
-        permissions &= ~EPT_W;
-    return (ept01->hpa & ~(ept_level_size(level) - 1)) | permissions | LEAF_FLAGS | (level > 1 ? EPT_LARGE : 0) |
-           PUT(combine_memtypes(walk->memtype, ept01->memtype), EPT_MEMTYPE) | (walk->ignore_pat ? EPT_IGNORE_PAT : 0);
-}
 
 /* The entry of gpa2 at `level`, tables made on the way; NULL when pages ran out. A large leaf in the way goes. */
 static uint64_t *descend(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level)
@@ -289,6 +257,7 @@ static uint64_t *descend(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, u
             if (*entry)
                 want_invept(root);
             set_entry(entry, va_to_hpa(below) | TABLE_FLAGS);
+            root->filled = true;
         }
         table = table_of(*entry);
     }
@@ -307,6 +276,7 @@ static uint64_t *install(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, u
 
     while (!(entry = descend(e, root, gpa2, level)))
         recycle(e, root);
+    root->filled = true;
     old = *entry;
     set_entry(entry, leaf);
     if (old && !ept_is_leaf(old, level)) {
@@ -338,9 +308,37 @@ static bool confirm_writable(struct ept12 *e, gpa_t gpa1, const struct ept_leaf 
 
     if (!(leaf & EPT_W))
         return true;
-    mark_writable(e->shared, leaf & EPT_ADDRESS, ept_level_size(level));
+    ept12_mark_writable(e->shared, leaf & EPT_ADDRESS, ept_level_size(level));
     again = ept_translate(e->shared->ept01, gpa1);
     return again.level == ept01->level && again.permissions == ept01->permissions;
+}
+
+/* L2 goes through its memory page by page, as the entry before `entry` shows: maps the next ones too, as far as L1's
+ * table has them, EPT01 has one large page behind them, and no flag of EPT12 is to be set. */
+static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const struct ept12_walk *walk,
+                     const struct ept_leaf *ept01)
+{
+    uint64_t *table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE), leaf[PREFETCHED];
+    unsigned index = (unsigned)(entry - table), found = 0;
+
+    if (walk->level != 1 || ept01->level == 1 || index == 0 || !table[index - 1])
+        return;
+    while (found < PREFETCHED && index + 1 + found < EPT_ENTRIES && !table[index + 1 + found]) {
+        struct ept12_walk next = ept12_next(e->shared->gmem, &e->rules, eptp12, walk, index + 1 + found);
+        struct ept_leaf next01 = *ept01;
+        if (next.kind != EPT12_WALK_OK || (next.gpa1 ^ walk->gpa1) & ~(ept_level_size(ept01->level) - 1))
+            break;
+        next01.hpa = next.gpa1; /* EPT01 is an identity map */
+        leaf[found] = ept12_leaf(&next, &next01);
+        if (leaf[found] & EPT_W)
+            ept12_mark_writable(e->shared, next.gpa1, PAGE_SIZE);
+        found++;
+    }
+    if (!found || !confirm_writable(e, walk->gpa1, ept01, leaf[0] | EPT_W, 1))
+        return;
+    for (unsigned i = 0; i < found; i++)
+        set_entry(&table[index + 1 + i], leaf[i]);
+    count_add(COUNT_EPT02_FILLS, found);
 }
 
 /* The walk allowed the access; what EPT01 says is the rest. The lock is held from the look at EPT01 to the store. */
@@ -358,11 +356,13 @@ static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gp
     out->gpa1 = walk->gpa1;
     if (refused && !carveout)
         return EPT12_WATCH;
-    leaf = make_leaf(walk, &ept01);
+    leaf = ept12_leaf(walk, &ept01);
     /* Another processor changes EPT01 right now: L2 faults again and finds it done. */
     if (!confirm_writable(e, walk->gpa1, &ept01, leaf, level))
         return EPT12_FILLED;
     out->entry = install(e, get_root(e, eptp12), gpa2, level, leaf);
+    if (!carveout && level == 1)
+        prefetch(e, eptp12, out->entry, walk, &ept01);
     return refused ? EPT12_CARVEOUT : EPT12_FILLED;
 }
 

@@ -35,6 +35,7 @@ struct ept12_root {
     uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
+    bool filled;        /* something was mapped since it was empty */
     bool needs_invept;  /* atomic: a mapping was taken away since the last INVEPT with this root's EPTP */
 };
 
@@ -45,8 +46,9 @@ struct ept12 {
     struct ept12 *next;
     struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
     struct ept12_root root[EPT12_ROOTS];
-    uint64_t clock;      /* counts uses, for last_used */
-    unsigned pages_used; /* pages in the trees and in the reserve */
+    uint64_t clock;         /* counts uses, for last_used */
+    uint64_t roots_changed; /* moves when a root comes or goes; never 0 once there is one */
+    unsigned pages_used;    /* pages in the trees and in the reserve */
     unsigned page_limit;
     void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
     unsigned reserved;
@@ -83,13 +85,23 @@ MUST_CHECK int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, cons
 /* Frees all trees and the reserve; ept12_init() may follow. */
 void ept12_release(struct ept12 *ept12);
 
-/* The EPTP for vmcs02 that stands for L1's eptp12 (a valid one: the entry checks come first). Finds the EPT02 of its
- * EP4TA and A/D flag or makes an empty one, evicting the least recently used. To be called at each nested entry: the
- * result holds until the next call. */
-uint64_t ept12_eptp(struct ept12 *ept12, uint64_t eptp12);
-/* Whether an INVEPT (single-context, the EPTP that ept12_eptp gave) must be executed before the next entry; the
- * question takes the mark away. */
-bool ept12_take_invept(struct ept12 *ept12, uint64_t eptp12);
+/* The EPT02 of L1's eptp12 (a valid one: the entry checks come first), found by its EP4TA and A/D flag or made empty,
+ * evicting the least recently used. It stands as long as ept12->roots_changed does. */
+struct ept12_root *ept12_root(struct ept12 *ept12, uint64_t eptp12);
+/* The EPTP for vmcs02. */
+uint64_t ept12_eptp(const struct ept12_root *root);
+/* It is used again: at each nested entry. */
+static inline void ept12_touch(struct ept12 *ept12, struct ept12_root *root)
+{
+    root->last_used = ++ept12->clock;
+}
+/* Whether an INVEPT (single-context, that EPTP) must be executed before the next entry; the question takes the mark
+ * away. */
+static inline bool ept12_take_invept(struct ept12_root *root)
+{
+    return __atomic_load_n(&root->needs_invept, __ATOMIC_ACQUIRE) &&
+           __atomic_exchange_n(&root->needs_invept, false, __ATOMIC_SEQ_CST);
+}
 
 /* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
  * `qualification`: the hardware's, 0 when there is none. `log_full`: L1 logs page modifications and has no room. */

@@ -4,8 +4,9 @@
 #include "vmx/vmx_bits.h"
 
 #define TOP_LEVEL 4u
-#define GPA_BITS 48u              /* what four levels translate */
-#define TABLE_RESERVED BITS(7, 3) /* of an entry that leads to a table; bit 7 would make it a leaf */
+#define GPA_BITS 48u               /* what four levels translate */
+#define LEAF_FLAGS (EPT_A | EPT_D) /* preset: see nested/ept12.c */
+#define TABLE_RESERVED BITS(7, 3)  /* of an entry that leads to a table; bit 7 would make it a leaf */
 
 /* The entries of one walk: where they lie and what they held when read. */
 struct path {
@@ -102,6 +103,8 @@ static void follow(const struct gmem *gmem, const struct ept12_rules *rules, uin
         path->where[path->depth] = where;
         path->entry[path->depth++] = entry;
         walk->level = level;
+        walk->table = table;
+        walk->above = walk->permissions;
         walk->permissions &= entry;
         if (!(entry & EPT_RWX)) {
             walk->kind = EPT12_WALK_VIOLATION;
@@ -152,4 +155,44 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     walk.ignore_pat = entry & EPT_IGNORE_PAT;
     walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
     return walk;
+}
+
+struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
+                             const struct ept12_walk *walk, unsigned index)
+{
+    struct ept12_walk next = {.kind = EPT12_WALK_VIOLATION, .level = 1};
+    bool flags = eptp12 & EPTP_AD;
+    uint64_t entry;
+
+    (void)gmem_read64(gmem, walk->table + 8 * index, &entry);
+    next.permissions = walk->above & entry & EPT_RWX;
+    if (!next.permissions || is_misconfigured(rules, entry, 1, true) || (flags && !(entry & EPT_A)))
+        return next;
+    next.kind = EPT12_WALK_OK;
+    next.gpa1 = entry & EPT_ADDRESS;
+    next.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+    next.ignore_pat = entry & EPT_IGNORE_PAT;
+    next.dirty = !flags || (entry & EPT_D);
+    return next;
+}
+
+/* What both types ask for: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays UC even
+ * if L1 says otherwise: Nestor does not let L2 do through EPT12 what would upset the machine. */
+static unsigned combine_memtypes(unsigned a, unsigned b)
+{
+    if (a == b || b == MEMTYPE_WB)
+        return a;
+    return a == MEMTYPE_WB ? b : MEMTYPE_UC;
+}
+
+uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01)
+{
+    unsigned level = MIN(walk->level, ept01->level);
+    uint64_t permissions = walk->permissions & ept01->permissions;
+
+    /* D of EPT12 must be set by the first write: that one must exit. */
+    if (!walk->dirty)
+        permissions &= ~EPT_W;
+    return (ept01->hpa & ~(ept_level_size(level) - 1)) | permissions | LEAF_FLAGS | (level > 1 ? EPT_LARGE : 0) |
+           PUT(combine_memtypes(walk->memtype, ept01->memtype), EPT_MEMTYPE) | (walk->ignore_pat ? EPT_IGNORE_PAT : 0);
 }

@@ -31,6 +31,8 @@ struct ept12_walk {
     bool ignore_pat;
     bool sets_dirty;  /* this access set the leaf's D flag */
     bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
+    gpa_t table;      /* of L1's, where the last entry read lies */
+    uint64_t above;   /* what the entries before that one allow together */
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 
@@ -40,5 +42,11 @@ struct ept12_rules ept12_rules_from(const struct vmx_caps *offered);
  * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and Dirty Flags for EPT". */
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full);
+/* What entry `index` of the table says in which `walk` found its leaf at level 1: OK, with the members that ept12_leaf()
+ * looks at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
+struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
+                             const struct ept12_walk *walk, unsigned index);
+/* EPT02's leaf for a walk that is OK, on EPT01's: the smaller of the two pages, what both allow. Pure. */
+uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01);
 
 #endif

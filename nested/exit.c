@@ -23,30 +23,47 @@ static const uint8_t *bitmap_page(const struct nested *nested, bool used, const 
     return m ? merged_l1_page(m) : gmem_page(&nested->vcpu->vm->gmem, page);
 }
 
-static enum decision decide(struct vcpu *vcpu)
+/* The bitmaps of L1's that the reason asks for. */
+static void add_bitmaps(const struct nested *nested, struct decide_input *in)
 {
-    const struct vmcs12_slot *slot = vcpu->nested->current;
+    const struct vmcs12_slot *slot = nested->current;
     const struct vmcs12 *v = slot->v;
     bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
     bool shadowing = (vmcs12_proc2(v) & PROC2_VMCS_SHADOWING) != 0;
+    switch (in->exit->reason) {
+    case EXIT_RDMSR:
+    case EXIT_WRMSR:
+        in->msr_bitmap = bitmap_page(nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP);
+        break;
+    case EXIT_IO:
+        in->io_bitmap_a = bitmap_page(nested, use_io, slot->io_bitmap_a, v->IO_BITMAP_A);
+        in->io_bitmap_b = bitmap_page(nested, use_io, slot->io_bitmap_b, v->IO_BITMAP_B);
+        break;
+    case EXIT_VMREAD:
+    case EXIT_VMWRITE:
+        in->vmread_bitmap = bitmap_page(nested, shadowing, NULL, v->VMREAD_BITMAP);
+        in->vmwrite_bitmap = bitmap_page(nested, shadowing, NULL, v->VMWRITE_BITMAP);
+        break;
+    default:
+        break;
+    }
+}
+
+static enum decision decide(struct vcpu *vcpu)
+{
+    const struct vmcs12 *v = vcpu->nested->current->v;
     bool register_matters =
         vcpu->exit.reason == EXIT_CR_ACCESS || vcpu->exit.reason == EXIT_VMREAD || vcpu->exit.reason == EXIT_VMWRITE;
-    struct decide_input in = {
-        .exit = &vcpu->exit,
-        .v = v,
-        .regs = vcpu->regs,
-        .msr_bitmap =
-            bitmap_page(vcpu->nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP),
-        .io_bitmap_a = bitmap_page(vcpu->nested, use_io, slot->io_bitmap_a, v->IO_BITMAP_A),
-        .io_bitmap_b = bitmap_page(vcpu->nested, use_io, slot->io_bitmap_b, v->IO_BITMAP_B),
-        .vmread_bitmap = bitmap_page(vcpu->nested, shadowing, NULL, v->VMREAD_BITMAP),
-        .vmwrite_bitmap = bitmap_page(vcpu->nested, shadowing, NULL, v->VMWRITE_BITMAP),
-        .l0_nmi = !(v->PIN_CONTROLS & PIN_NMI),
-    };
+    struct decide_input in;
+    in.exit = &vcpu->exit;
+    in.v = v;
+    in.regs = vcpu->regs;
+    in.l0_nmi = !(v->PIN_CONTROLS & PIN_NMI);
     if (register_matters) {
         in.rsp = vmcs_read(GUEST_RSP);
         in.narrow = !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L);
     }
+    add_bitmaps(vcpu->nested, &in);
     return decide_exit(&in);
 }
 
@@ -57,6 +74,7 @@ static bool fault_is_l1s(struct vcpu *vcpu)
         return false;
     struct vmexit *exit = &vcpu->exit;
     exit->reason = EXIT_EXCEPTION_NMI;
+    exit->changed = true;
     exit->interruption_info = vcpu->inject_info;
     exit->interruption_error_code = vcpu->inject_error_code;
     exit->qualification = GET(vcpu->inject_info, INTR_VECTOR) == VECTOR_PF ? vcpu->inject_address : 0;
@@ -167,6 +185,7 @@ bool nested_nmi_to_l1(struct vcpu *vcpu)
     count(COUNT_NMIS);
     vcpu->exit = (struct vmexit){
         .reason = EXIT_EXCEPTION_NMI,
+        .changed = true,
         .interruption_info = (uint32_t)(INTR_VALID | PUT(INTR_TYPE_NMI, INTR_TYPE) | VECTOR_NMI),
     };
     nested_reflect(vcpu);
@@ -178,6 +197,7 @@ void nested_init_to_l1(struct vcpu *vcpu)
 {
     vcpu->exit = (struct vmexit){
         .reason = EXIT_INIT,
+        .changed = true,
         .idt_vectoring_info = vcpu->inject_info,
         .idt_vectoring_error_code = vcpu->inject_error_code,
         .instruction_length = vcpu->inject_length,

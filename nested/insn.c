@@ -2,6 +2,7 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
 #include "vmx/exit.h"
@@ -130,6 +131,7 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
     if (!insn_permitted(vcpu))
         return;
     slot_release_all(vcpu->nested);
+    shadow_select(vcpu->nested);
     ept12_invept_all(&vcpu->nested->ept12); /* L1 should have done so itself; nothing of EPT02 is needed any more */
     vcpu->nested->vmxon = false;
     vcpu->l1_in_vmx = false;
@@ -156,6 +158,7 @@ void insn_exit_vmclear(struct vcpu *vcpu)
     struct vmcs12_slot *slot = slot_find(nested, pointer);
     if (slot)
         slot_release(nested, slot);
+    shadow_select(nested);
     gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), &clear, sizeof(clear));
     insn_succeed(vcpu);
 }
@@ -184,6 +187,7 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
         return;
     }
     nested->current = slot;
+    shadow_select(nested);
     insn_succeed(vcpu);
 }
 

@@ -4,6 +4,7 @@
 #include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
 #include "nested/prepare.h"
+#include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
@@ -65,7 +66,8 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 }
 
 /* Of 64-bit rows, which alone have halves, none is LAZY: the half that stays is vmcs12's. */
-static void field_write(struct vmcs12_slot *slot, const struct field_access *access, uint64_t value)
+static void field_write(struct nested *nested, struct vmcs12_slot *slot, const struct field_access *access,
+                        uint64_t value)
 {
     uint64_t *field = &slot->v->field[access->row];
     if (access->high)
@@ -73,6 +75,7 @@ static void field_write(struct vmcs12_slot *slot, const struct field_access *acc
     else
         *field = value & vmcs12_width_mask(access->row);
     slot_set_dirty(slot, access->row);
+    shadow_put(nested, slot, access->row);
 }
 
 static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
@@ -95,7 +98,7 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
         return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};
-    field_write(slot, &access, value);
+    field_write(vcpu->nested, slot, &access, value);
     return out;
 }
 
@@ -145,6 +148,8 @@ bool l2_shadow_access(struct vcpu *vcpu)
         return true;
     }
     struct vmcs12_slot *shadow = link == VMPTR_NONE ? NULL : slot_load(nested, link);
+    if (shadow && shadow->mirrored) /* L2 reaches it by exits alone */
+        prepare_fetch_rows(nested, shadow);
     struct outcome out = vcpu->exit.reason == EXIT_VMREAD ? read_field(vcpu, shadow) : write_field(vcpu, shadow);
     if (vcpu->l2_unmapped) {
         vcpu->l2_unmapped = false;

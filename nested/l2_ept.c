@@ -70,6 +70,7 @@ static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
         exit->reason = EXIT_EXCEPTION_NMI;
         exit->interruption_info = (uint32_t)(INTR_VALID | PUT(INTR_TYPE_HARD_EXCEPTION, INTR_TYPE) | VECTOR_VE);
         exit->qualification = 0;
+        exit->changed = true;
         return false;
     }
     event_restore_nmi_blocking(vcpu);
@@ -81,6 +82,7 @@ static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const str
 {
     vcpu->exit.reason = EXIT_EPT_VIOLATION;
     vcpu->exit.qualification = out->qualification;
+    vcpu->exit.changed = true;
     return ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
 }
 
@@ -88,6 +90,7 @@ static bool exit_of_l1(struct vcpu *vcpu, uint32_t reason, uint64_t qualificatio
 {
     vcpu->exit.reason = reason;
     vcpu->exit.qualification = qualification;
+    vcpu->exit.changed = true;
     return false;
 }
 
@@ -159,6 +162,7 @@ bool l2_vmfunc(struct vcpu *vcpu)
 static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa_t gpa2, uint64_t rights, bool walk)
 {
     vcpu->l2_unmapped = true;
+    vcpu->exit.changed = true;
     vcpu->exit.guest_physical_address = gpa2;
     vcpu->exit.qualification = 0;
     switch (found->kind) {

@@ -28,7 +28,7 @@ static bool never_loaded(uint32_t index)
            index == IA32_BIOS_UPDT_TRIG || index == IA32_BIOS_SIGN_ID;
 }
 
-uint32_t msr_area_load(struct vcpu *vcpu, gpa_t list, uint32_t count)
+uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     struct msr_entry entry;
     for (uint32_t i = 0; i < count; i++) {
@@ -40,7 +40,7 @@ uint32_t msr_area_load(struct vcpu *vcpu, gpa_t list, uint32_t count)
     return 0;
 }
 
-uint32_t msr_area_store(struct vcpu *vcpu, gpa_t list, uint32_t count)
+uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     struct msr_entry entry;
     for (uint32_t i = 0; i < count; i++) {

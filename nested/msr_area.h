@@ -8,8 +8,18 @@
 
 /* Loads `count` MSRs from L1's list. Current: the VMCS of the level that gets them. Returns 0, or the number (from 1)
  * of the entry that failed. */
-MUST_CHECK uint32_t msr_area_load(struct vcpu *vcpu, gpa_t list, uint32_t count);
+MUST_CHECK uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count);
 /* Stores MSRs of the level whose VMCS is current into L1's list. Returns as above. */
-MUST_CHECK uint32_t msr_area_store(struct vcpu *vcpu, gpa_t list, uint32_t count);
+MUST_CHECK uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count);
+
+/* The same; most lists are empty. */
+static inline uint32_t msr_area_load(struct vcpu *vcpu, gpa_t list, uint32_t count)
+{
+    return count ? msr_area_load_list(vcpu, list, count) : 0;
+}
+static inline uint32_t msr_area_store(struct vcpu *vcpu, gpa_t list, uint32_t count)
+{
+    return count ? msr_area_store_list(vcpu, list, count) : 0;
+}
 
 #endif

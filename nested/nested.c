@@ -9,6 +9,7 @@
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
 #include "nested/prepare.h"
+#include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/run.h"
 
@@ -63,6 +64,10 @@ int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
         nested->slot[i].vmptr = VMPTR_NONE;
     prepare_init(nested);
     slot_init();
+    if (shadow_init(nested)) {
+        log_err("nested", "no memory for VMCS shadowing: give Nestor more by the option memory=MIB");
+        return -1;
+    }
     vcpu->nested = nested;
     register_handlers();
     return 0;

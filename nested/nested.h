@@ -23,6 +23,8 @@ struct vmcs12_slot {
     hpa_t vmcs02;
     bool vmcs02_ready; /* Nestor's constant fields are in it */
     bool vmcs02_launched;
+    bool is_shadow;    /* vmcs02's region is of the shadow type now, and not active */
+    bool mirrored;     /* vmcs02 says what vmcs12 says, and L1 may see it: nested/shadow */
     bool was_launched; /* vmcs12's launch state before the entry under way */
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
@@ -34,6 +36,10 @@ struct vmcs12_slot {
     uint64_t bitmaps_seen;  /* prepare_bitmaps() has nothing to do while this stands; 0: never */
     bool bitmaps_suspended; /* vmcs02 has the page of ones instead: see prepare_suspend_bitmaps() */
     uint64_t eptp02;        /* as written to vmcs02 */
+    uint16_t vpid02;        /* the same; 0: none yet */
+    /* What eptp02 was made of, while ept12.roots_changed stands. */
+    uint64_t eptp12, roots_seen;
+    struct ept12_root *root; /* NULL: EPT01 serves this L2 */
 };
 
 struct nested {
@@ -46,9 +52,11 @@ struct nested {
     uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
     struct ept12 ept12;
     struct merged_cache bitmaps;
-    uint16_t vpid_owner[64]; /* nested/vpid.c: which vpid12 a hardware VPID serves */
-    uint8_t *ones_bitmap;    /* everything exits */
-    uint8_t *scratch_page;   /* where hardware writes of L2 go when L1 named no RAM */
+    uint16_t vpid_owner[64];                 /* nested/vpid.c: which vpid12 a hardware VPID serves */
+    uint8_t *ones_bitmap;                    /* everything exits */
+    uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
+    uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
+    hpa_t shown;                             /* vmcs01's link pointer; 0: nothing is shown */
     unsigned entry_failures_logged;
 };
 

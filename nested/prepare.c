@@ -4,6 +4,7 @@
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
+#include "nested/shadow.h"
 #include "nested/slot.h"
 #include "nested/vpid.h"
 #include "vmx/event.h"
@@ -17,10 +18,15 @@ static uint64_t rows_copied[DIRTY_WORDS];   /* vmcs12 -> vmcs02 when dirty */
 static uint64_t rows_computed[DIRTY_WORDS]; /* a change makes the controls be computed again */
 static uint64_t rows_optional[DIRTY_WORDS]; /* registers that entries load only when a control says so */
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
+static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, but for few */
 static struct {
     uint16_t row, encoding;
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
 static unsigned rows_saved_count;
+
+/* What entries and exits look at in vmcs12: save_known() copies them. */
+static const uint8_t rows_known[] = {FIELD_INDEX_GUEST_CR0, FIELD_INDEX_GUEST_CR4, FIELD_INDEX_GUEST_RIP,
+                                     FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY};
 
 void prepare_init(struct nested *nested)
 {
@@ -41,10 +47,13 @@ void prepare_init(struct nested *nested)
         if (field->sync == VMCS_SYNC_BOTH) {
             rows_saved[rows_saved_count].row = (uint16_t)row;
             rows_saved[rows_saved_count++].encoding = field->encoding;
+            rows_both[row / 64] |= bit;
         } else if (field->sync == VMCS_SYNC_LAZY) {
             rows_lazy[row / 64] |= bit;
         }
     }
+    for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++)
+        rows_both[rows_known[i] / 64] &= ~BIT(rows_known[i] % 64);
 }
 
 /* One bitmap of a slot follows the pointer in vmcs12: a compare when nothing changed. */
@@ -165,11 +174,16 @@ static void write_apic_pages(const struct nested *nested, const struct vmcs12 *v
                    ALIGN_DOWN(ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR).hpa, PAGE_SIZE));
 }
 
-static void write_vpid(struct nested *nested, const struct vmcs12 *v)
+static void write_vpid(struct nested *nested, struct vmcs12_slot *slot)
 {
+    const struct vmcs12 *v = slot->v;
     if (!(nested->vcpu->vm->caps.proc2.may & PROC2_VPID))
         return;
-    vmcs_write(VPID, vmcs12_proc2(v) & PROC2_VPID ? nested_vpid(nested, (uint16_t)v->VPID) : VPID_L2_NONE);
+    uint16_t vpid = vmcs12_proc2(v) & PROC2_VPID ? nested_vpid(nested, (uint16_t)v->VPID) : VPID_L2_NONE;
+    if (slot->vpid02 == vpid)
+        return;
+    slot->vpid02 = vpid;
+    vmcs_write(VPID, vpid);
 }
 
 /* All that depends on a control or pointer of L1's. */
@@ -198,19 +212,26 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
-    uint64_t eptp = vmcs12_proc2(v) & PROC2_EPT ? ept12_eptp(&nested->ept12, v->EPT_POINTER)
-                                                : ept_pointer(&nested->vcpu->vm->ept01);
+    uint64_t eptp = ept_pointer(&nested->vcpu->vm->ept01);
+    slot->root = NULL;
+    if (vmcs12_proc2(v) & PROC2_EPT) {
+        slot->root = ept12_root(&nested->ept12, v->EPT_POINTER);
+        eptp = ept12_eptp(slot->root);
+    }
     if (slot->eptp02 != eptp) {
         slot->eptp02 = eptp;
         vmcs_write(EPT_POINTER, eptp);
     }
+    slot->eptp12 = v->EPT_POINTER;
+    slot->roots_seen = nested->ept12.roots_changed;
     prepare_sync_ept02(nested, slot);
 }
 
 void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
-    if ((vmcs12_proc2(slot->v) & PROC2_EPT) && ept12_take_invept(&nested->ept12, slot->v->EPT_POINTER))
+    (void)nested;
+    if (slot->root && ept12_take_invept(slot->root))
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor) == VMX_OK);
 }
 
@@ -258,6 +279,11 @@ struct dirty_rows {
 static struct dirty_rows write_dirty(struct vmcs12_slot *slot)
 {
     struct dirty_rows found = {false, false};
+    uint64_t any = 0;
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        any |= slot->dirty[word];
+    if (!any)
+        return found;
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t copy = slot->dirty[word] & rows_copied[word];
         found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
@@ -283,8 +309,13 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     struct dirty_rows dirty = write_dirty(slot);
     if (dirty.computed)
         write_controls(nested, slot);
-    write_vpid(nested, v);
-    prepare_eptp(nested, slot);
+    write_vpid(nested, slot);
+    if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept12.roots_changed)
+        prepare_eptp(nested, slot);
+    else if (slot->root) {
+        ept12_touch(&nested->ept12, slot->root);
+        prepare_sync_ept02(nested, slot);
+    }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
     write_pdptes(vcpu, v);
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
@@ -292,15 +323,21 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     queue_event(vcpu, v);
 }
 
-static void fetch_live(struct vmcs12_slot *slot)
+static void fetch_live(struct vmcs12_slot *slot, bool lazy)
 {
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
-        for (uint64_t live = slot->live[word]; live; live &= live - 1) {
+        uint64_t fetched = slot->live[word] & (lazy ? ~0ull : rows_both[word]);
+        for (uint64_t live = fetched; live; live &= live - 1) {
             unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
             slot->v->field[row] = vmcs_read_encoding(vmcs_fields[row].encoding);
         }
-        slot->live[word] = 0;
+        slot->live[word] &= ~fetched;
     }
+}
+
+void prepare_fetch_checked(struct vmcs12_slot *slot, check_scope_t scope)
+{
+    fetch_live(slot, scope & check_scope_lazy());
 }
 
 void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
@@ -310,23 +347,41 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
     uint64_t any = 0;
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
         any |= slot->live[word];
-    if (!any)
+    if (!any && !slot->mirrored)
         return;
     if (current != slot->vmcs02)
         vmcs_load(slot->vmcs02);
-    fetch_live(slot);
-    if (current != slot->vmcs02)
-        vmcs_load(current);
+    fetch_live(slot, true);
+    shadow_fetch(nested, slot);
+    if (current == slot->vmcs02)
+        return;
+    if (slot->is_shadow) /* it must not be active while L1 reaches it by the link pointer */
+        ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+    vmcs_load(current);
+}
+
+static void save_known(struct vmcs12 *v)
+{
+    v->GUEST_CR0 = vmcs_read(GUEST_CR0);
+    v->GUEST_CR4 = vmcs_read(GUEST_CR4);
+    v->GUEST_RIP = vmcs_read(GUEST_RIP);
+    v->GUEST_RFLAGS = vmcs_read(GUEST_RFLAGS);
+    v->GUEST_INTERRUPTIBILITY = vmcs_read(GUEST_INTERRUPTIBILITY);
 }
 
 void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2)
 {
     struct vmcs12 *v = slot->v;
-    (void)nested;
-    for (unsigned i = 0; i < rows_saved_count; i++)
-        v->field[rows_saved[i].row] = vmcs_read_encoding(rows_saved[i].encoding);
-    for (unsigned word = 0; word < DIRTY_WORDS; word++)
-        slot->live[word] = rows_lazy[word];
+    if (nested->vmread_bitmap) {
+        save_known(v);
+        for (unsigned word = 0; word < DIRTY_WORDS; word++)
+            slot->live[word] = rows_lazy[word] | rows_both[word];
+    } else {
+        for (unsigned i = 0; i < rows_saved_count; i++)
+            v->field[rows_saved[i].row] = vmcs_read_encoding(rows_saved[i].encoding);
+        for (unsigned word = 0; word < DIRTY_WORDS; word++)
+            slot->live[word] = rows_lazy[word];
+    }
     /* L1 goes on with L2's where no control loads its own. */
     if ((v->EXIT_CONTROLS & EXITC_SAVE_PAT) || !(v->EXIT_CONTROLS & EXITC_LOAD_PAT))
         l2->pat = vmcs_read(GUEST_PAT);

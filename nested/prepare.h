@@ -26,6 +26,8 @@ void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_regi
 /* Brings the LAZY rows that are still in vmcs02 alone to vmcs12: before L1 or a check reads one, and before vmcs02 goes.
  * Current: the VMCS of the level that runs, and again on return. */
 void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot);
+/* The same for the rows that checks of this scope look at. Current: the slot's vmcs02. */
+void prepare_fetch_checked(struct vmcs12_slot *slot, check_scope_t scope);
 /* Fills the lists of rows and the rows offered. Current: any VMCS. */
 void prepare_init(struct nested *nested);
 /* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */

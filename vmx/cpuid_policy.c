@@ -108,3 +108,15 @@ void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *c
     if (leaf == 7 && subleaf == 0)
         mirror(&result->ecx, LEAF7_ECX_OSPKE, context->cr4 & CR4_PKE);
 }
+
+void cpuid_find_plain(struct cpuid_context *context)
+{
+    uint64_t rows = BIT(1) | BIT(7); /* they mirror CR4 */
+    context->plain_leaves = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(hidden); i++)
+        if (hidden[i].leaf < 64)
+            rows |= BIT(hidden[i].leaf);
+    for (unsigned leaf = 0; leaf < 64 && leaf <= context->max_basic; leaf++)
+        if (!(rows >> leaf & 1))
+            context->plain_leaves |= BIT(leaf);
+}

@@ -11,10 +11,18 @@ struct cpuid_context {
     uint32_t proc2;     /* PROC2_CONTROLS of vmcs01 */
     uint32_t max_basic; /* CPUID.0H:EAX and CPUID.80000000H:EAX of the CPU */
     uint32_t max_extended;
-    bool monitor_broken; /* a machine quirk: MONITOR does not wake */
-    bool x2apic_broken;  /* a machine quirk: x2APIC mode cannot be left */
+    bool monitor_broken;   /* a machine quirk: MONITOR does not wake */
+    bool x2apic_broken;    /* a machine quirk: x2APIC mode cannot be left */
+    uint64_t plain_leaves; /* one bit per basic leaf from 0: cpuid_find_plain() */
 };
 
+/* Whether cpuid_filter() changes nothing for the leaf, whatever the subleaf and CR4: cpuid_find_plain() found that. */
+static inline bool cpuid_is_plain(uint32_t leaf, const struct cpuid_context *context)
+{
+    return leaf < 64 && (context->plain_leaves >> leaf & 1);
+}
+/* Fills context->plain_leaves from the other members. */
+void cpuid_find_plain(struct cpuid_context *context);
 /* Changes *result from what the CPU said to what L1 sees. */
 void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *context, struct cpuid_result *result);
 

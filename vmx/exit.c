@@ -14,10 +14,12 @@
 static void exit_cpuid(struct vcpu *vcpu)
 {
     uint32_t leaf = (uint32_t)vcpu->regs[RAX], subleaf = (uint32_t)vcpu->regs[RCX];
-    struct cpuid_context context = vcpu->vm->cpuid;
     struct cpuid_result result = cpuid(leaf, subleaf);
-    context.cr4 = cr_read_cr4();
-    cpuid_filter(leaf, subleaf, &context, &result);
+    if (!cpuid_is_plain(leaf, &vcpu->vm->cpuid)) {
+        struct cpuid_context context = vcpu->vm->cpuid;
+        context.cr4 = cr_read_cr4();
+        cpuid_filter(leaf, subleaf, &context, &result);
+    }
     vcpu->regs[RAX] = result.eax;
     vcpu->regs[RBX] = result.ebx;
     vcpu->regs[RCX] = result.ecx;

@@ -159,16 +159,16 @@ static uint32_t access_at_cpl(void)
 }
 
 /* The walk that most operands of L1's VMX instructions take: 4-level paging, every entry present and accessed, a
- * supervisor's page read by supervisor code, which nothing can forbid. False: the whole walk must say. */
+ * read by supervisor code that neither SMAP nor a protection key can forbid. False: the whole walk must say. */
 static bool translate_plain(const struct vcpu *vcpu, gva_t gva, gpa_t *gpa)
 {
-    uint64_t efer = vmcs_read(GUEST_EFER), entry, user = PTE_U;
+    uint64_t efer = vmcs_read(GUEST_EFER), cr4 = vmcs_read(GUEST_CR4), entry, user = PTE_U;
     uint64_t address = BITS(vcpu->vm->caps.address_bits - 1, 12);
     uint64_t reserved = BITS(51, 12) & ~address;
     gpa_t table = vmcs_read(GUEST_CR3) & address;
     unsigned shift = 39;
 
-    if (!(efer & EFER_LMA) || (vmcs_read(GUEST_CR4) & CR4_LA57))
+    if (!(efer & EFER_LMA) || (cr4 & CR4_LA57))
         return false;
     if (!(efer & EFER_NXE))
         reserved |= PTE_NX;
@@ -186,7 +186,7 @@ static bool translate_plain(const struct vcpu *vcpu, gva_t gva, gpa_t *gpa)
             return false;
         table = entry & address;
     }
-    if (user || (shift > 12 && (entry & BITS(20, 13))))
+    if ((user && (cr4 & (CR4_SMAP | CR4_PKE))) || (shift > 12 && (entry & BITS(20, 13))))
         return false;
     *gpa = (entry & address & ~(BIT(shift) - 1)) | (gva & (BIT(shift) - 1));
     return true;

@@ -103,6 +103,7 @@ static inline void vcpu_read_exit(struct vcpu *vcpu)
     uint32_t reason = vmcs_read(EXIT_REASON);
     exit->reason = (uint32_t)GET(reason, EXIT_REASON_BASIC);
     exit->entry_failure = (reason & EXIT_REASON_ENTRY_FAILURE) != 0;
+    exit->changed = false;
     exit->rip = vmcs_read(GUEST_RIP);
     exit->instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
     exit->idt_vectoring_info = 0;
@@ -128,12 +129,13 @@ static void vcpu_prepare_entry(struct vcpu *vcpu)
 
 static void vcpu_handle_at_l0(struct vcpu *vcpu)
 {
+    bool from_l2 = vcpu->in_l2;
     exit_handler_fn handler = vcpu->exit.reason < EXIT_REASON_COUNT ? exit_handlers[vcpu->exit.reason] : NULL;
     if (!handler || vcpu->exit.entry_failure)
         dump_and_end(vcpu, "an exit that Nestor has no answer to");
     event_requeue(vcpu);
     handler(vcpu);
-    if (vcpu->in_l2)
+    if (from_l2)
         nested_hooks.l0_handled_l2(vcpu);
 }
 

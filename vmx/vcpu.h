@@ -24,6 +24,7 @@ enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R
 struct vmexit {
     uint32_t reason;    /* basic reason, bits 15:0 */
     bool entry_failure; /* bit 31 of the field */
+    bool changed;       /* it is no longer what the hardware said: nested/ made another exit of it */
     uint64_t rip;       /* GUEST_RIP as the exit left it */
     uint32_t interruption_info, interruption_error_code;
     uint32_t idt_vectoring_info, idt_vectoring_error_code;

@@ -65,7 +65,7 @@ static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
 static inline bool vmwrite_checked(uint64_t encoding, uint64_t value)
 {
     bool failed;
-    __asm__ volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"(encoding), "r"(value) : "memory");
+    __asm__ volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"(encoding), "rm"(value) : "memory");
     return !failed;
 }
 

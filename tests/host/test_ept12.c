@@ -1,4 +1,4 @@
-/* sources: nested/ept12.c nested/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept12.c nested/ept12_filter.c nested/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/host.h"
 
 #include <pthread.h>
@@ -134,9 +134,19 @@ static struct ept_leaf leaf02(gpa_t gpa2)
     return ept12_translate(&e, eptp12, gpa2);
 }
 
+static uint64_t eptp02_of(uint64_t eptp)
+{
+    return ept12_eptp(ept12_root(&e, eptp));
+}
+
+static bool take_invept_of(uint64_t eptp)
+{
+    return ept12_take_invept(ept12_root(&e, eptp));
+}
+
 static bool take_invept(void)
 {
-    return ept12_take_invept(&e, eptp12);
+    return take_invept_of(eptp12);
 }
 
 /* --- The walk --- */
@@ -532,7 +542,7 @@ static void test_invept_is_asked_for_when_something_goes(void **state)
     uint64_t *entry = map12(0x1000, 0x5000, EPT_R | PUT(6, EPT_MEMTYPE));
 
     (void)state;
-    (void)ept12_eptp(&e, eptp12);
+    (void)eptp02_of(eptp12);
     assert_true(take_invept());
     assert_false(take_invept());
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
@@ -572,15 +582,15 @@ static void test_large_page_toggles(void **state)
 static void test_roots_by_ep4ta_and_ad(void **state)
 {
     uint64_t a = eptp12, b = new_table() | 0x1e;
-    uint64_t a02 = ept12_eptp(&e, a), b02 = ept12_eptp(&e, b), a_ad = ept12_eptp(&e, a | EPTP_AD);
+    uint64_t a02 = eptp02_of(a), b02 = eptp02_of(b), a_ad = eptp02_of(a | EPTP_AD);
 
     (void)state;
     assert_int_equal(a02 & 0xfff, 0x1e);
     assert_int_equal(a_ad & 0xfff, 0x5e);
     assert_true((a02 & EP4TA) != (b02 & EP4TA) && (a02 & EP4TA) != (a_ad & EP4TA));
     /* The memory type of L1's EPTP is of no matter to the tables. */
-    assert_int_equal(ept12_eptp(&e, (a & ~7ull) | 0), a02);
-    assert_int_equal(ept12_eptp(&e, b), b02);
+    assert_int_equal(eptp02_of((a & ~7ull) | 0), a02);
+    assert_int_equal(eptp02_of(b), b02);
     map12(0x1000, 0x5000, RWX_WB);
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
     assert_int_equal(ept12_translate(&e, b, 0x1000).level, 0);
@@ -593,7 +603,7 @@ static void test_roots_by_ep4ta_and_ad(void **state)
     assert_int_equal(ept12_translate(&e, a, 0x1000).level, 0);
     assert_int_equal(ept12_translate(&e, a | EPTP_AD, 0x1000).level, 0);
     assert_int_equal(this_cpu()->counters[COUNT_EPT02_FLUSHES], 3);
-    assert_int_equal(ept12_eptp(&e, a), a02);
+    assert_int_equal(eptp02_of(a), a02);
 }
 
 static void test_least_recently_used_root_goes(void **state)
@@ -604,13 +614,13 @@ static void test_least_recently_used_root_goes(void **state)
     map12(0x1000, 0x5000, RWX_WB);
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
     for (unsigned i = 1; i < EPT12_ROOTS; i++)
-        (void)ept12_eptp(&e, 0x100000000 + i * PAGE_SIZE);
+        (void)eptp02_of(0x100000000 + i * PAGE_SIZE);
     assert_int_equal(ept12_translate(&e, first, 0x1000).level, 1);
-    (void)ept12_eptp(&e, first);
-    (void)ept12_eptp(&e, 0x200000000); /* evicts number 1 */
+    (void)eptp02_of(first);
+    (void)eptp02_of(0x200000000); /* evicts number 1 */
     assert_int_equal(ept12_translate(&e, first, 0x1000).level, 1);
     for (unsigned i = 0; i < EPT12_ROOTS; i++)
-        (void)ept12_eptp(&e, 0x300000000 + i * PAGE_SIZE);
+        (void)eptp02_of(0x300000000 + i * PAGE_SIZE);
     assert_int_equal(ept12_translate(&e, first, 0x1000).level, 0);
     assert_int_equal(e.pages_used, EPT12_ROOTS + (e.reserved));
 }
@@ -619,7 +629,7 @@ static void test_least_recently_used_root_goes(void **state)
 
 static void test_recycling_keeps_the_root(void **state)
 {
-    uint64_t eptp02 = ept12_eptp(&e, eptp12);
+    uint64_t eptp02 = eptp02_of(eptp12);
 
     (void)state;
     /* One table of EPT02 for each 2 MiB: far more than the limit. */
@@ -629,7 +639,7 @@ static void test_recycling_keeps_the_root(void **state)
         assert_int_equal(fill(gpa2, WRITE), EPT12_FILLED);
         assert_int_equal(leaf02(gpa2).hpa, 0x5000);
         assert_true(e.pages_used <= PAGE_LIMIT);
-        assert_int_equal(ept12_eptp(&e, eptp12), eptp02);
+        assert_int_equal(eptp02_of(eptp12), eptp02);
     }
     assert_true(this_cpu()->counters[COUNT_EPT02_RECYCLED] > 2);
     assert_true(take_invept());
@@ -648,7 +658,7 @@ static void test_nobody_else_leaves_pages(void **state)
         map12(gpa2, 0x5000, RWX_WB);
         assert_int_equal(fill(gpa2, READ), EPT12_FILLED);
         assert_int_equal(leaf02(gpa2).hpa, 0x5000);
-        (void)ept12_eptp(&e, 0x300000000 + i * PAGE_SIZE);
+        (void)eptp02_of(0x300000000 + i * PAGE_SIZE);
     }
     while (count > 0)
         page_free(held[--count]);
@@ -703,12 +713,12 @@ static void test_tracing_takes_w_from_all_leaves(void **state)
     eptp12 = other;
     map12(0x3000, 0x5000, RWX_WB);
     assert_int_equal(fill(0x3000, WRITE), EPT12_FILLED);
-    (void)ept12_take_invept(&e, first);
-    (void)ept12_take_invept(&e, other);
+    (void)take_invept_of(first);
+    (void)take_invept_of(other);
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
     assert_int_equal(leaf02(0x3000).permissions, EPT_R | EPT_X);
-    assert_true(ept12_take_invept(&e, first));
-    assert_true(ept12_take_invept(&e, other));
+    assert_true(take_invept_of(first));
+    assert_true(take_invept_of(other));
     eptp12 = first;
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
     assert_int_equal(leaf02(0x7000000).permissions, EPT_R | EPT_X);

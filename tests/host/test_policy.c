@@ -181,6 +181,31 @@ static void test_cpuid_never_adds(void **state)
     }
 }
 
+/* A leaf that the exit handler does not filter is one that the filter leaves alone. */
+static void test_cpuid_plain_leaves(void **state)
+{
+    struct cpuid_context c = context();
+
+    (void)state;
+    cpuid_find_plain(&c);
+    assert_true(cpuid_is_plain(0, &c));
+    assert_false(cpuid_is_plain(1, &c));
+    assert_false(cpuid_is_plain(7, &c));
+    assert_false(cpuid_is_plain(c.max_basic + 1, &c));
+    assert_false(cpuid_is_plain(0x80000001, &c));
+    for (uint32_t leaf = 0; leaf < 0x60; leaf++) {
+        for (uint32_t subleaf = 0; subleaf < 3; subleaf++) {
+            struct cpuid_result all = {~0u, ~0u, ~0u, ~0u};
+
+            c.monitor_broken = c.x2apic_broken = true;
+            c.proc2 = 0;
+            cpuid_filter(leaf, subleaf, &c, &all);
+            if (cpuid_is_plain(leaf, &c))
+                expect(all, ~0u, ~0u, ~0u, ~0u);
+        }
+    }
+}
+
 static void test_cpuid_mirrors_cr4(void **state)
 {
     struct cpuid_context c = context();
@@ -253,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_msr_handlers),
         cmocka_unit_test(test_cpuid_hides_only_what_has_a_reason),
         cmocka_unit_test(test_cpuid_never_adds),
+        cmocka_unit_test(test_cpuid_plain_leaves),
         cmocka_unit_test(test_cpuid_mirrors_cr4),
         cmocka_unit_test(test_cpuid_follows_controls),
         cmocka_unit_test(test_cpuid_monitor_quirk),

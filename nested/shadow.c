@@ -1,0 +1,145 @@
+#include "nested/shadow.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/layout.h"
+#include "kernel/panic.h"
+#include "kernel/string.h"
+#include "mm/page.h"
+#include "nested/slot.h"
+#include "vmx/insn.h"
+#include "vmx/vmcs_setup.h"
+
+/* What L1 writes at most exits: shadow_fetch() knows them too. */
+static const uint8_t direct_rows[] = {FIELD_INDEX_GUEST_RIP, FIELD_INDEX_GUEST_RSP, FIELD_INDEX_GUEST_RFLAGS,
+                                      FIELD_INDEX_GUEST_INTERRUPTIBILITY};
+/* What describes the exit, beside L2's state. */
+static const uint8_t exit_rows[] = {
+    FIELD_INDEX_EXIT_REASON,          FIELD_INDEX_EXIT_QUALIFICATION,      FIELD_INDEX_EXIT_INTERRUPTION_INFO,
+    FIELD_INDEX_IDT_VECTORING_INFO,   FIELD_INDEX_EXIT_INSTRUCTION_LENGTH, FIELD_INDEX_EXIT_INSTRUCTION_INFO,
+    FIELD_INDEX_GUEST_LINEAR_ADDRESS, FIELD_INDEX_GUEST_PHYSICAL_ADDRESS};
+
+static void open_row(uint8_t *bitmap, unsigned row)
+{
+    unsigned bit = vmcs_fields[row].encoding;
+    bitmap[bit / 8] &= (uint8_t)~BIT(bit % 8);
+}
+
+static bool is_open(const uint8_t *bitmap, unsigned row)
+{
+    unsigned bit = vmcs_fields[row].encoding;
+    return !(bitmap[bit / 8] >> bit % 8 & 1);
+}
+
+static bool is_offered(const struct nested *nested, unsigned row)
+{
+    return nested->field_offered[row / 64] & BIT(row % 64);
+}
+
+static void open_rows(struct nested *nested)
+{
+    for (unsigned row = 0; row < FIELD_COUNT; row++) {
+        uint8_t sync = vmcs_fields[row].sync;
+        if (is_offered(nested, row) && (sync == VMCS_SYNC_BOTH || sync == VMCS_SYNC_LAZY))
+            open_row(nested->vmread_bitmap, row);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(exit_rows); i++)
+        open_row(nested->vmread_bitmap, exit_rows[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
+        open_row(nested->vmwrite_bitmap, direct_rows[i]);
+}
+
+int shadow_init(struct nested *nested)
+{
+    const struct vmx_caps *caps = &nested->vcpu->vm->caps;
+    if (!(caps->proc2.may & PROC2_VMCS_SHADOWING) || !(caps->misc & VMX_MISC_VMWRITE_ANY) || !options.vmcs_shadowing)
+        return 0;
+    nested->vmread_bitmap = page_alloc();
+    nested->vmwrite_bitmap = page_alloc();
+    if (!nested->vmread_bitmap || !nested->vmwrite_bitmap)
+        return -1;
+    memset(nested->vmread_bitmap, 0xff, PAGE_SIZE);
+    memset(nested->vmwrite_bitmap, 0xff, PAGE_SIZE);
+    open_rows(nested);
+    vmcs_write(VMREAD_BITMAP, va_to_hpa(nested->vmread_bitmap));
+    vmcs_write(VMWRITE_BITMAP, va_to_hpa(nested->vmwrite_bitmap));
+    return 0;
+}
+
+static void set_type(struct vmcs12_slot *slot, bool shadow)
+{
+    uint32_t *revision = hpa_to_va(slot->vmcs02);
+    *revision = (uint32_t)(shadow ? *revision | VMCS_SHADOW_INDICATOR : *revision & ~VMCS_SHADOW_INDICATOR);
+    slot->is_shadow = shadow;
+}
+
+/* The type may only be changed while the VMCS is not active. SDM 3C 25.2 "Format of the VMCS Region" */
+void shadow_open(struct vmcs12_slot *slot)
+{
+    if (slot->is_shadow) {
+        ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+        set_type(slot, false);
+    }
+    vmcs_load(slot->vmcs02);
+}
+
+void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (nested->vmread_bitmap) {
+        ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+        set_type(slot, true);
+        slot->vmcs02_launched = false;
+    }
+    vmcs_load(nested->vcpu->vmcs01);
+}
+
+void shadow_fetch(struct nested *nested, struct vmcs12_slot *slot)
+{
+    (void)nested;
+    if (!slot->mirrored)
+        return;
+    struct vmcs12 *v = slot->v;
+    uint64_t rip = vmcs_read(GUEST_RIP), rflags = vmcs_read(GUEST_RFLAGS);
+    uint32_t interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
+    if ((rip ^ v->GUEST_RIP) >> 32) /* the checks look at the upper half only */
+        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RIP);
+    if (rflags != v->GUEST_RFLAGS)
+        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RFLAGS);
+    if (interruptibility != v->GUEST_INTERRUPTIBILITY)
+        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_INTERRUPTIBILITY);
+    v->GUEST_RIP = rip;
+    v->GUEST_RSP = vmcs_read(GUEST_RSP);
+    v->GUEST_RFLAGS = rflags;
+    v->GUEST_INTERRUPTIBILITY = interruptibility;
+}
+
+void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)
+{
+    for (unsigned i = 0; nested->vmread_bitmap && i < ARRAY_SIZE(exit_rows); i++)
+        vmcs_write_encoding(vmcs_fields[exit_rows[i]].encoding, slot->v->field[exit_rows[i]]);
+}
+
+void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
+{
+    if (!slot->mirrored || !is_open(nested->vmread_bitmap, row))
+        return;
+    if (nested->vcpu->in_l2) { /* L2's VMWRITE: it is not the current slot, which alone is shown */
+        slot->mirrored = false;
+        return;
+    }
+    vmcs_load(slot->vmcs02);
+    vmcs_write_encoding(vmcs_fields[row].encoding, slot->v->field[row]);
+    ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+    vmcs_load(nested->vcpu->vmcs01);
+}
+
+void shadow_select(struct nested *nested)
+{
+    const struct vmcs12_slot *slot = nested->current;
+    hpa_t shown = slot && slot->mirrored ? slot->vmcs02 : 0;
+    if (shown == nested->shown)
+        return;
+    uint32_t proc2 = vmcs_read(PROC2_CONTROLS) & ~(uint32_t)PROC2_VMCS_SHADOWING;
+    vmcs_write(PROC2_CONTROLS, (uint32_t)(shown ? proc2 | PROC2_VMCS_SHADOWING : proc2));
+    vmcs_write(VMCS_LINK_POINTER, shown ? shown : ~0ull);
+    nested->shown = shown;
+}
