@@ -121,7 +121,7 @@ static bool readable_code_as_data(const struct image *v)
     return false;
 }
 
-/* Where the reason says "BOCHS n", n is the bug's number in the list of the emulator's bugs that docs/DIFF.md has.
+/* Where the reason says "BOCHS n", n is the bug's number in docs/DIFF.md.
  * first .. last: the rows of the image that go back to the base's values. */
 static const struct exception {
     const char *reason;

@@ -1,5 +1,5 @@
-/* Accepted differences: states that bare and Nestor are known to treat differently, and that are therefore not generated.
- * Pure. Each row of exceptions.c has its reason; docs/DIFF.md explains them. */
+/* Accepted differences: states that bare and Nestor are known to treat differently, and that are therefore not
+ * generated. Pure. Each row of exceptions.c has its reason; docs/DIFF.md explains them. */
 #ifndef GUESTS_DIFF_EXCEPTIONS_H
 #define GUESTS_DIFF_EXCEPTIONS_H
 

@@ -95,8 +95,8 @@ static bool register_form(const struct exit_info *e, uint32_t info)
     }
 }
 
-/* BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads too.
- * SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0 */
+/* BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads
+ * too. SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0 */
 uint64_t exit_info_canonical(uint32_t reason, uint64_t qualification)
 {
     const uint64_t kind = EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK;
@@ -129,7 +129,7 @@ void exit_info_report(struct l2 *l2, struct exit_info *e)
         tr("length", e->length = (uint32_t)l2_read(l2, F_EXIT_INSTRUCTION_LENGTH));
     if (flags & INFO)
         tr("info", info = (uint32_t)l2_read(l2, F_EXIT_INSTRUCTION_INFO));
-    /* BOCHS: where an instruction has no displacement the qualification is zero, and Bochs leaves junk. SDM 3C 28.2.1 */
+    /* BOCHS: without a displacement the qualification is zero, and Bochs leaves junk. SDM 3C 28.2.1 */
     tr("qual", register_form(e, info) ? 0 : exit_info_canonical(e->reason, e->qualification));
     if (flags & LINEAR)
         tr("gla", l2_read(l2, F_GUEST_LINEAR_ADDRESS));

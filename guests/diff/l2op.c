@@ -3,12 +3,10 @@
 #include "guests/diff/arena.h"
 #include "guests/diff/enter.h"
 #include "guests/diff/exceptions.h"
-#include "guests/diff/exit_info.h"
 #include "guests/diff/l1_state.h"
+#include "guests/diff/l2report.h"
 #include "guests/diff/lists.h"
-#include "guests/diff/mutate.h"
 #include "guests/diff/rand.h"
-#include "guests/diff/snippet.h"
 #include "guests/diff/transcript.h"
 #include "guests/lib/check.h"
 #include "guests/lib/mem.h"
@@ -20,26 +18,10 @@
 #define EXITS_MAX 10
 #define DR6_RESET 0xffff0ff0ull
 #define EPT_SUPPRESS_VE BIT(63)
-#define RFLAGS_RF BIT(16)
-
-static const char *const register_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 /* The L2s that a block switches between. */
-static struct guest {
-    struct l2 l2;
-    struct l2_config config;
-    struct image base;
-} guests[GUESTS];
-
-static struct operation {
-    struct guest *guest;
-    struct image wanted;
-    struct mutation mutation;
-    struct snippet snippet;
-    uint64_t regs[16];
-    struct exit_info exit;
-} op;
+static struct guest guests[GUESTS];
+static struct operation op;
 
 static struct vm cleaner;
 static bool virtual_nmis_blocked;
@@ -108,8 +90,6 @@ void l2op_begin(void)
         guest->config = base_config_pick();
         base_build(&guest->config, &guest->base);
         mutate_mix_controls(&guest->base);
-        if (op.mutation.lists)
-            lists_note();
         tr_note(mode_name(guest->config.mode), guest->base.f[F_PROC2_CONTROLS]);
         memset(guest->l2.valid, 0, sizeof(guest->l2.valid));
         l2_clear(&guest->l2);
@@ -231,154 +211,6 @@ static void prepare(void)
     l2_write(&op.guest->l2, &op.wanted);
 }
 
-/* Fields that an exit always saves and most operations change. */
-static void report_hot_state(void)
-{
-    static const uint16_t hot[] = {F_GUEST_RIP, F_GUEST_RSP, F_GUEST_RFLAGS};
-
-    for (unsigned i = 0; i < ARRAY_SIZE(hot); i++) {
-        uint64_t value = l2_read(&op.guest->l2, hot[i]);
-        bool by_fault = op.exit.reason == EXIT_EXCEPTION_NMI || op.exit.reason == EXIT_EPT_VIOLATION;
-
-        if (hot[i] == F_GUEST_RFLAGS && by_fault)
-            value &= ~RFLAGS_RF; /* BOCHS 9: not saved as 1 */
-        tr(fields[hot[i]].name + sizeof("GUEST_") - 1, value);
-    }
-}
-
-/* The timer's value is a matter of time, and PDPTEs are undefined but for PAE paging with EPT.
- * SDM 3C 28.3.1 "Saving Control Registers, Debug Registers, and MSRs" */
-static bool is_saved(unsigned index)
-{
-    bool pdptes = op.guest->config.mode == MODE_PAE && op.guest->config.ept;
-
-    if (index == F_PREEMPTION_TIMER || (index >= F_GUEST_PDPTE0 && index <= F_GUEST_PDPTE3 && !pdptes))
-        return false;
-    return field_area(index) == AREA_GUEST && fields[index].offered;
-}
-
-static void report_range(unsigned first, unsigned last)
-{
-    for (unsigned i = first; i <= last; i++)
-        if (is_saved(i))
-            tr(fields[i].name + sizeof("GUEST_") - 1, l2_read(&op.guest->l2, i));
-}
-
-static void report_field(unsigned index)
-{
-    report_range(index, index);
-}
-
-static void report_touched(void)
-{
-    uint64_t touches = op.snippet.touches;
-
-    if (op.guest->config.mode == MODE_V86)
-        touches |= TOUCH_SEGMENTS;
-    if (touches & TOUCH_SEGMENTS) {
-        report_range(F_GUEST_ES_SELECTOR, F_GUEST_TR_SELECTOR);
-        report_range(F_GUEST_ES_BASE, F_GUEST_TR_BASE);
-        report_range(F_GUEST_ES_LIMIT, F_GUEST_TR_LIMIT);
-        report_range(F_GUEST_ES_AR_BYTES, F_GUEST_TR_AR_BYTES);
-    }
-    if (touches & TOUCH_TABLES) {
-        report_range(F_GUEST_GDTR_LIMIT, F_GUEST_IDTR_LIMIT);
-        report_range(F_GUEST_GDTR_BASE, F_GUEST_IDTR_BASE);
-    }
-    if (touches & TOUCH_MSRS) {
-        report_range(F_GUEST_PAT, F_GUEST_EFER);
-        report_field(F_GUEST_SYSENTER_CS);
-        report_range(F_GUEST_SYSENTER_ESP, F_GUEST_SYSENTER_EIP);
-    }
-    if (touches & TOUCH_EPTP && fields[F_EPT_POINTER].offered)
-        tr("eptp", l2_read(&op.guest->l2, F_EPT_POINTER));
-    /* Bochs writes it without #VE too. SDM 3C 26.5.6.3 "EPTP Switching" */
-    if (touches & TOUCH_EPTP && op.wanted.f[F_PROC2_CONTROLS] & PROC2_EPT_VE)
-        tr("eptp_index", l2_read(&op.guest->l2, F_EPTP_INDEX));
-    if (touches & TOUCH_DEBUG)
-        report_field(F_GUEST_DR7);
-}
-
-/* At the end of an operation: what changes often, what was mutated, what the code may have changed, and a sample. */
-static void report_state(void)
-{
-    static const uint16_t often[] = {F_GUEST_CR0,
-                                     F_GUEST_CR3,
-                                     F_GUEST_CR4,
-                                     F_GUEST_INTERRUPTIBILITY,
-                                     F_GUEST_ACTIVITY_STATE,
-                                     F_GUEST_PENDING_DEBUG,
-                                     F_GUEST_CS_SELECTOR,
-                                     F_GUEST_CS_AR_BYTES,
-                                     F_GUEST_CS_BASE,
-                                     F_GUEST_CS_LIMIT,
-                                     F_GUEST_SS_SELECTOR,
-                                     F_GUEST_SS_AR_BYTES,
-                                     F_GUEST_SS_BASE,
-                                     F_GUEST_SS_LIMIT,
-                                     F_ENTRY_CONTROLS,
-                                     F_ENTRY_INTERRUPTION_INFO,
-                                     F_GUEST_EFER};
-
-    for (unsigned i = 0; i < ARRAY_SIZE(often); i++)
-        tr(fields[often[i]].name, l2_read(&op.guest->l2, often[i]));
-    forget_pdptes();
-    virtual_nmis_blocked = op.wanted.f[F_PIN_CONTROLS] & PIN_VIRTUAL_NMIS &&
-                           op.guest->l2.known.f[F_GUEST_INTERRUPTIBILITY] & BLOCKING_BY_NMI;
-    for (unsigned i = 0; i < op.mutation.count; i++)
-        if (is_saved(op.mutation.index[i]))
-            report_field(op.mutation.index[i]);
-    report_touched();
-    for (unsigned i = 0; i < 4; i++) {
-        unsigned index = rand_below(F_COUNT);
-        if (is_saved(index))
-            tr(fields[index].name, l2_read(&op.guest->l2, index));
-    }
-}
-
-/* What PML logged. BOCHS 15: the addresses have junk in their lower 12 bits. */
-static void report_pml(void)
-{
-    uint16_t index;
-
-    if (!(op.wanted.f[F_PROC2_CONTROLS] & PROC2_PML))
-        return;
-    index = (uint16_t)l2_read(&op.guest->l2, F_PML_INDEX);
-    tr("pml_index", index);
-    for (unsigned i = PML_INDEX_START; i > index && index < PML_INDEX_START; i--) {
-        tr("pml", l1_pages.pml[i] & ~PAGE_MASK);
-        l1_pages.pml[i] = 0;
-    }
-}
-
-/* The information area of virtualization exceptions; its first word is 0 when the next one may come. */
-static void report_ve(void)
-{
-    if (!(op.wanted.f[F_PROC2_CONTROLS] & PROC2_EPT_VE))
-        return;
-    l1_pages.ve_info[1] = exit_info_canonical(EXIT_EPT_VIOLATION, l1_pages.ve_info[1]);
-    tr_list("ve", l1_pages.ve_info, 4); /* and an EPTP index, which Bochs does not take from the VMCS */
-    memset(l1_pages.ve_info, 0, 5 * sizeof(*l1_pages.ve_info));
-}
-
-static void report_memory(void)
-{
-    static const struct {
-        uint8_t page;
-        uint16_t offset, size;
-    } watched[] = {
-        {PAGE_DATA, 0, 0x180}, {PAGE_SPECIAL, 0, 0x80}, {PAGE_STACK, 0x7c0, 0x60}, {PAGE_STACK, 0xec0, 0x40}};
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < ARRAY_SIZE(watched); i++) {
-        const uint64_t *p = arena_at(AT(watched[i].page) + watched[i].offset);
-        for (unsigned n = watched[i].size / 8; n; n--)
-            sum = (sum ^ *p++) * 0x100000001b3ull + (sum >> 40);
-        arena_restore(watched[i].page, watched[i].offset, watched[i].size);
-    }
-    tr("memory", sum);
-}
-
 static uint64_t enter(bool resume, int *failed)
 {
     uint64_t cr2;
@@ -387,15 +219,6 @@ static uint64_t enter(bool resume, int *failed)
     *failed = diff_enter(op.regs, resume);
     asm volatile("mov %%cr2, %0" : "=r"(cr2));
     return cr2;
-}
-
-static void report_registers(void)
-{
-    uint64_t hidden = op.snippet.touches & TOUCH_TIME ? BIT(RAX) | BIT(RDX) : 0;
-
-    for (unsigned i = 0; i < 16; i++)
-        if (!(hidden & BIT(i)))
-            tr(register_names[i], op.regs[i]);
 }
 
 /* One entry; true when L2 may go on after it. */
@@ -423,8 +246,7 @@ static bool enter_once(void)
     asm volatile("mov %%dr6, %0" : "=r"(dr6));
     tr("cr2", cr2);
     tr("dr6", dr6);
-    report_registers();
-    report_hot_state();
+    l2report_registers(&op);
     return exit_info_is_instruction(&op.exit);
 }
 
@@ -437,17 +259,6 @@ static void step_over(void)
     l2->known.f[F_GUEST_RIP] = rip;
     if (op.exit.reason == EXIT_CPUID)
         op.regs[RBX] = AT(PAGE_DATA) + 0x40;
-}
-
-static const char *const page_names[ARENA_PAGES] = {
-    "ivt",    "code",   "stack",  "data",   "special", "tables", "idt64",  "idt32",    "handlers", "tss",   "apic",
-    "kern",   "read",   "nx",     "absent", "spare",   "pml4",   "pdpt",   "pd",       "pt",       "pd32",  "pt32",
-    "pdptes", "pml4_h", "pdpt_h", "pd_h",   "pt_h",    "pd32_h", "pt32_h", "pdptes_h", "page30",   "page31"};
-
-static void report_pages(void)
-{
-    for (unsigned i = 0; i < ARENA_PAGES; i++)
-        tr(page_names[i], arena_hash(i));
 }
 
 /* How far L2 came when the timer ended it is a matter of time, and so is all that it left. */
@@ -468,10 +279,11 @@ static void finish(void)
         forget_l2();
         return;
     }
-    report_state();
-    report_memory();
-    report_pml();
-    report_ve();
+    l2report_state(&op);
+    forget_pdptes();
+    virtual_nmis_blocked = op.wanted.f[F_PIN_CONTROLS] & PIN_VIRTUAL_NMIS &&
+                           op.guest->l2.known.f[F_GUEST_INTERRUPTIBILITY] & BLOCKING_BY_NMI;
+    l2report_memory(&op);
     if (op.mutation.host)
         l1_state_report();
     if (op.mutation.lists && entered)
@@ -480,7 +292,7 @@ static void finish(void)
     tr("exit_flags", exit_rflags);
     tr("exit_point", exit_point);
     if (tr_verbose()) /* otherwise at the end of the block, as it takes its time */
-        report_pages();
+        l2report_pages();
     l1_state_restore();
 }
 
@@ -508,7 +320,7 @@ unsigned l2op_run(void)
 void l2op_end(void)
 {
     tr_line("memory");
-    report_pages();
+    l2report_pages();
     for (unsigned i = 0; i < ARENA_PAGES; i++)
         tr("ept", *arena_ept_entry(true, i, PAGE_SIZE) & PAGE_MASK);
     for (uint64_t span = LARGE_2M; span <= 512 * LARGE_1G; span *= 512)

@@ -22,8 +22,8 @@ static uint64_t pick_value(uint32_t msr)
     return msr == IA32_STAR ? value : msr == IA32_FMASK ? (uint32_t)value : (uint64_t)((int64_t)value >> 17);
 }
 
-/* MSRs that no list may load. Not IA32_SMM_MONITOR_CTL: Bochs does not have it, and takes it for an MSR like others, as it
- * does with those of x2APIC mode where the CPU has none (with INVPCID, it has). */
+/* MSRs that no list may load. Not IA32_SMM_MONITOR_CTL: Bochs does not have it, and takes it for an MSR like others,
+ * as it does with those of x2APIC mode where the CPU has none (with INVPCID, it has). */
 static uint32_t pick_wrong(void)
 {
     static const uint32_t wrong[] = {IA32_FS_BASE, IA32_GS_BASE, IA32_VMX_BASIC, 0xc0002000, 0x800, 0x8ff};
