@@ -1,6 +1,7 @@
 #include "guests/diff/exit_info.h"
 
 #include "guests/diff/transcript.h"
+#include "guests/lib/cpu.h"
 
 #define LENGTH BIT(0) /* also: an instruction that L1 can step over */
 #define INFO BIT(1)
@@ -123,6 +124,9 @@ void exit_info_report(struct l2 *l2, struct exit_info *e)
     e->intr_info = (uint32_t)l2_read(l2, F_EXIT_INTERRUPTION_INFO);
     e->idt_info = (uint32_t)l2_read(l2, F_IDT_VECTORING_INFO);
     report_event(l2, e->intr_info, "intr", F_EXIT_INTERRUPTION_ERROR_CODE);
+    /* BOCHS 10: real-address mode has no error codes, which Nestor knows when it delivers the event again. */
+    if (!(l2_read(l2, F_GUEST_CR0) & CR0_PE))
+        e->idt_info &= ~(uint32_t)INTR_ERROR_CODE;
     report_event(l2, e->idt_info, "idt", F_IDT_VECTORING_ERROR_CODE);
     flags = defined_for(e);
     if (flags & LENGTH)

@@ -30,7 +30,8 @@ static void report_hot_state(const struct operation *op)
  * SDM 3C 28.3.1 "Saving Control Registers, Debug Registers, and MSRs" */
 static bool is_saved(const struct operation *op, unsigned index)
 {
-    bool pdptes = op->guest->config.mode == MODE_PAE && op->guest->config.ept;
+    bool ept = op->wanted.f[F_PROC_CONTROLS] & PROC_SECONDARY && op->wanted.f[F_PROC2_CONTROLS] & PROC2_EPT;
+    bool pdptes = op->guest->config.mode == MODE_PAE && ept;
 
     if (index == F_PREEMPTION_TIMER || (index >= F_GUEST_PDPTE0 && index <= F_GUEST_PDPTE3 && !pdptes))
         return false;
