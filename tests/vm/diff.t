@@ -13,8 +13,8 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 DIFF = os.path.join(ROOT, "tools", "nestor-diff")
-RUNS = (("corei7_skylake_x", 30000), ("corei7_haswell_4770", 5000), ("corei3_cnl", 5000),
-        ("corei7_sandy_bridge_2600k", 5000))
+RUNS = (("corei7_skylake_x", 140000), ("corei7_haswell_4770", 20000), ("corei3_cnl", 20000),
+        ("corei7_sandy_bridge_2600k", 20000))
 SUMMARY = re.compile(r"(\d+) operations in (\d+) blocks, (\d+) differ")
 
 
