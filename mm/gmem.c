@@ -35,13 +35,31 @@ static uint64_t part_in_page(gpa_t gpa, uint64_t len)
     return MIN(PAGE_SIZE - (gpa & PAGE_MASK), len);
 }
 
+/* Words, pointers and descriptors, which most reads are, without a call. */
+static inline void copy_short(void *to, const void *from, uint64_t len)
+{
+    switch (len) {
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    case 16:
+        memcpy(to, from, 16);
+        break;
+    default:
+        memcpy(to, from, len);
+    }
+}
+
 bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len)
 {
     uint8_t *to = buffer;
     bool all_ram = true;
 
-    if (len == 8 && (gpa & PAGE_MASK) <= PAGE_SIZE - 8 && gmem_is_ram(gmem, gpa)) { /* the usual case */
-        memcpy(buffer, hpa_to_va(gpa), 8);
+    if ((gpa & PAGE_MASK) + len <= PAGE_SIZE && gmem_is_ram(gmem, gpa)) { /* the usual case */
+        copy_short(buffer, hpa_to_va(gpa), len);
         return true;
     }
     while (len > 0) {

@@ -149,6 +149,7 @@ static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
         recycle(e, NULL);
     root->key = eptp12 & KEY_MASK;
     root->filled = false;
+    e->roots_end = MAX(e->roots_end, (unsigned)(root - e->root) + 1);
     e->roots_changed++;
     want_invept(root);
     return root;
@@ -184,7 +185,7 @@ uint64_t ept12_eptp(const struct ept12_root *root)
 static void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
 {
     spinlock_lock(&e->lock);
-    for (unsigned i = 0; i < EPT12_ROOTS; i++) {
+    for (unsigned i = 0; i < e->roots_end; i++) {
         struct ept12_root *root = &e->root[i];
         if (!root->table || ((root->key ^ eptp12) & mask))
             continue;

@@ -46,6 +46,7 @@ struct ept12 {
     struct ept12 *next;
     struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
     struct ept12_root root[EPT12_ROOTS];
+    unsigned roots_end;     /* from this one on none was ever in use */
     uint64_t clock;         /* counts uses, for last_used */
     uint64_t roots_changed; /* moves when a root comes or goes; never 0 once there is one */
     unsigned pages_used;    /* pages in the trees and in the reserve */

@@ -122,10 +122,29 @@ static void conclude(struct vcpu *vcpu, const struct outcome *out)
     }
 }
 
+/* The usual VMREAD: 64-bit mode, both operands registers but RSP, a field that vmcs12 holds. False: nothing was done. */
+static bool read_to_register(struct vcpu *vcpu, const struct vmcs12_slot *slot)
+{
+    uint32_t info = vcpu->exit.instruction_info;
+    unsigned to = (unsigned)GET(info, INSN_INFO_REG1), from = (unsigned)GET(info, INSN_INFO_REG2);
+    struct field_access access;
+    if (!slot || !(info & INSN_INFO_IS_REGISTER) || to == RSP || from == RSP || !operand_long_mode())
+        return false;
+    if (!field_decode(vcpu->nested, vcpu->regs[from], &access) || (slot->live[access.row / 64] & BIT(access.row % 64)))
+        return false;
+    uint64_t value = slot->v->field[access.row];
+    vcpu->regs[to] = access.high ? value >> 32 : value;
+    return true;
+}
+
 void insn_exit_vmread(struct vcpu *vcpu)
 {
     if (!insn_permitted(vcpu))
         return;
+    if (read_to_register(vcpu, vcpu->nested->current)) {
+        insn_succeed(vcpu);
+        return;
+    }
     struct outcome out = read_field(vcpu, vcpu->nested->current);
     conclude(vcpu, &out);
 }

@@ -163,32 +163,36 @@ static uint32_t access_at_cpl(void)
 static bool translate_plain(const struct vcpu *vcpu, gva_t gva, gpa_t *gpa)
 {
     uint64_t efer = vmcs_read(GUEST_EFER), cr4 = vmcs_read(GUEST_CR4), entry, user = PTE_U;
-    uint64_t address = BITS(vcpu->vm->caps.address_bits - 1, 12);
-    uint64_t reserved = BITS(51, 12) & ~address;
+    const uint64_t address = BITS(vcpu->vm->caps.address_bits - 1, 12), must = PTE_P | PTE_A;
+    const gpa_t ram = vcpu->vm->gmem.main_base;
+    const uint64_t ram_size = vcpu->vm->gmem.main_size;
+    /* Bits that must be as in `must`: the reserved ones too, NX without EFER.NXE being one. */
+    uint64_t judged = must | (BITS(51, 12) & ~address) | (efer & EFER_NXE ? 0 : PTE_NX);
     gpa_t table = vmcs_read(GUEST_CR3) & address;
     unsigned shift = 39;
 
     if (!(efer & EFER_LMA) || (cr4 & CR4_LA57))
         return false;
-    if (!(efer & EFER_NXE))
-        reserved |= PTE_NX;
     for (;; shift -= 9) {
-        gpa_t where = table + 8 * (gva >> shift & 511);
-        if (!gmem_is_ram(&vcpu->vm->gmem, where))
+        gpa_t where = table | (gva >> shift & 511) << 3;
+        if (where - ram >= ram_size)
             return false;
         entry = __atomic_load_n((const uint64_t *)hpa_to_va(where), __ATOMIC_RELAXED);
         user &= entry;
-        if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || (entry & reserved))
-            return false;
-        if (shift == 12 || (shift == 21 && (entry & PTE_PS)))
-            break;
-        if (entry & PTE_PS) /* 1 GiB, or a reserved bit */
+        if ((entry & judged) != must)
             return false;
         table = entry & address;
+        if (shift == 12)
+            break;
+        if (entry & PTE_PS) /* of 1 GiB, or where the bit is reserved: the whole walk */
+            if (shift != 21 || (entry & BITS(20, 13)))
+                return false;
+        if (shift == 21 && (entry & PTE_PS))
+            break;
     }
-    if ((user && (cr4 & (CR4_SMAP | CR4_PKE))) || (shift > 12 && (entry & BITS(20, 13))))
+    if (user && (cr4 & (CR4_SMAP | CR4_PKE)))
         return false;
-    *gpa = (entry & address & ~(BIT(shift) - 1)) | (gva & (BIT(shift) - 1));
+    *gpa = (table & ~(BIT(shift) - 1)) | (gva & (BIT(shift) - 1));
     return true;
 }
 

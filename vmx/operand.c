@@ -20,17 +20,6 @@ static void segment_read(unsigned number, struct segment *segment)
     segment->base = vmcs_read_encoding(GUEST_ES_BASE.encoding + step);
 }
 
-bool operand_long_mode(void)
-{
-    /* CS.L alone does not say it: outside IA-32e mode the bit means nothing. */
-    return (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) && (vmcs_read(GUEST_EFER) & EFER_LMA);
-}
-
-unsigned operand_cpl(void)
-{
-    return (unsigned)GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL);
-}
-
 static unsigned linear_bits(void)
 {
     if (!operand_long_mode())

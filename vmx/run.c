@@ -96,11 +96,9 @@ static void read_whole_exit(struct vmexit *exit, uint8_t parts)
     }
 }
 
-/* Reads the exit information once. */
-static inline void vcpu_read_exit(struct vcpu *vcpu)
+/* What every exit has; events that are not read are none. */
+static inline void read_common(struct vmexit *exit, uint32_t reason)
 {
-    struct vmexit *exit = &vcpu->exit;
-    uint32_t reason = vmcs_read(EXIT_REASON);
     exit->reason = (uint32_t)GET(reason, EXIT_REASON_BASIC);
     exit->entry_failure = (reason & EXIT_REASON_ENTRY_FAILURE) != 0;
     exit->changed = false;
@@ -108,19 +106,15 @@ static inline void vcpu_read_exit(struct vcpu *vcpu)
     exit->instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
     exit->idt_vectoring_info = 0;
     exit->interruption_info = 0;
-    uint8_t parts = exit->reason < EXIT_REASON_COUNT ? exit_parts[exit->reason] : 0;
-    if (vcpu->in_l2 || !(parts & (PLAIN | OPERAND)))
-        read_whole_exit(exit, parts);
-    else if (parts & OPERAND)
-        exit->instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
 }
 
 /* What must be so at each entry, whoever runs next. */
-static void vcpu_prepare_entry(struct vcpu *vcpu)
+static inline void vcpu_prepare_entry(struct vcpu *vcpu)
 {
     if (__builtin_expect(vcpu->attention, 0))
         startup_attend(vcpu);
-    event_prepare(vcpu);
+    if (__builtin_expect(vcpu->inject_info | vcpu->cpu->nmi_seen, 0))
+        event_prepare(vcpu);
     if (__builtin_expect(vcpu->ept01_generation != __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE), 0)) {
         kick_answer(vcpu);
         ept_retire_done(&vcpu->vm->ept01, kick_oldest_generation(vcpu->vm));
@@ -139,23 +133,48 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         nested_hooks.l0_handled_l2(vcpu);
 }
 
-/* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
-void vcpu_handle_exit(struct vcpu *vcpu)
+static inline void count_exit(struct vcpu *vcpu, bool from_l2)
 {
-    bool from_l2 = vcpu->in_l2;
-    vcpu->launched = true;
-    vcpu_read_exit(vcpu);
-    /* An EPT violation may be the same instruction's next store. */
-    bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
     if (vcpu->exit.reason < EXIT_REASON_COUNT)
         vcpu->exits[from_l2][vcpu->exit.reason]++;
     count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
     trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vcpu->exit.rip);
+}
 
+static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
+{
+    bool from_l2 = vcpu->in_l2;
+    read_common(&vcpu->exit, reason);
+    read_whole_exit(&vcpu->exit, vcpu->exit.reason < EXIT_REASON_COUNT ? exit_parts[vcpu->exit.reason] : 0);
+    /* An EPT violation may be the same instruction's next store. */
+    bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
+    count_exit(vcpu, from_l2);
     if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
+}
+
+/* An instruction of L1's of which nothing else is looked at: no event was interrupted by it. */
+static inline void handle_instruction(struct vcpu *vcpu, uint32_t reason, uint8_t parts)
+{
+    read_common(&vcpu->exit, reason);
+    if (parts & OPERAND)
+        vcpu->exit.instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
+    count_exit(vcpu, false);
+    exit_handlers[reason](vcpu);
+}
+
+/* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
+void vcpu_handle_exit(struct vcpu *vcpu)
+{
+    uint32_t reason = vmcs_read(EXIT_REASON);
+    uint8_t parts = reason < EXIT_REASON_COUNT ? exit_parts[reason] : 0;
+    vcpu->launched = true;
+    if ((parts & (PLAIN | OPERAND)) && !vcpu->in_l2 && !step_active(vcpu))
+        handle_instruction(vcpu, reason, parts);
+    else
+        handle_any(vcpu, reason);
     vcpu_prepare_entry(vcpu);
 }
 
