@@ -149,10 +149,28 @@ void insn_exit_vmread(struct vcpu *vcpu)
     conclude(vcpu, &out);
 }
 
+/* The same for VMWRITE. */
+static bool write_from_register(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    uint32_t info = vcpu->exit.instruction_info;
+    unsigned from = (unsigned)GET(info, INSN_INFO_REG1), to = (unsigned)GET(info, INSN_INFO_REG2);
+    struct field_access access;
+    if (!slot || !(info & INSN_INFO_IS_REGISTER) || to == RSP || from == RSP || !operand_long_mode())
+        return false;
+    if (!field_decode(vcpu->nested, vcpu->regs[to], &access) || vmcs_fields[access.row].area == VMCS_AREA_INFO)
+        return false;
+    field_write(vcpu->nested, slot, &access, vcpu->regs[from]);
+    return true;
+}
+
 void insn_exit_vmwrite(struct vcpu *vcpu)
 {
     if (!insn_permitted(vcpu))
         return;
+    if (write_from_register(vcpu, vcpu->nested->current)) {
+        insn_succeed(vcpu);
+        return;
+    }
     struct outcome out = write_field(vcpu, vcpu->nested->current);
     conclude(vcpu, &out);
 }

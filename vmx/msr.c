@@ -159,9 +159,15 @@ static bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, ui
     }
 }
 
+/* The policy's row; each has its bit in L0's bitmap, so most look-ups end there. */
+static const struct msr_policy_row *find_row(const struct vcpu *vcpu, uint32_t msr, enum msr_access access)
+{
+    return msr_bitmap_test(vcpu->vm->msr_bitmap, msr, access) ? msr_policy_find(msr, access) : NULL;
+}
+
 bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-    const struct msr_policy_row *row = msr_policy_find(msr, MSR_READ);
+    const struct msr_policy_row *row = find_row(vcpu, msr, MSR_READ);
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_read(vcpu, row, msr, value);
@@ -178,7 +184,7 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
-    const struct msr_policy_row *row = msr_policy_find(msr, MSR_WRITE);
+    const struct msr_policy_row *row = find_row(vcpu, msr, MSR_WRITE);
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_write(vcpu, row, msr, value);
