@@ -96,6 +96,37 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
     shadow_fetch(vcpu->nested, slot);
 }
 
+/* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */
+static void resume_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct l1_registers *l2, uint64_t l2_cr0)
+{
+    host_state_load(vcpu, v, l2->efer, l2->pat, l2_cr0);
+    if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
+        vpid_flush_l1(vcpu);
+    if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT))
+        dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");
+}
+
+/* `left`: what the entry had made of L1's registers when it failed. Current: vmcs01. */
+static void fail_entry(struct vcpu *vcpu, uint32_t reason, uint64_t qualification, const struct l1_registers *left)
+{
+    struct vmcs12 *v = vcpu->nested->current->v;
+    uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
+    v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
+    v->EXIT_QUALIFICATION = qualification;
+    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_REASON);
+    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_QUALIFICATION);
+    shadow_select(vcpu->nested);
+    vcpu->inject_info = 0;
+    resume_l1(vcpu, v, left, vmcs_read(GUEST_CR0));
+    vmcs_write(GUEST_INTERRUPTIBILITY, nmi_blocked);
+}
+
+void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
+{
+    struct l1_registers l1 = read_l1_registers(0);
+    fail_entry(vcpu, reason, qualification, &l1);
+}
+
 /* Current: vmcs02. */
 static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
@@ -109,8 +140,11 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
     if (failed) {
         slot_set_all_dirty(slot); /* entries before the failed one went to vmcs02 */
         slot->mirrored = false;
+        /* What the list loaded stays, as far as no control gives L1 its own. SDM 3C 27.8 "VM-Entry Failures During or
+         * After Loading Guest State" */
+        struct l1_registers left = {.pat = vmcs_read(GUEST_PAT), .efer = vmcs_read(GUEST_EFER)};
         leave_l2(vcpu);
-        nested_entry_failure(vcpu, EXIT_MSR_LOAD_FAIL, failed);
+        fail_entry(vcpu, EXIT_MSR_LOAD_FAIL, failed, &left);
         return;
     }
     slot->was_launched = v->launched != 0;
@@ -149,31 +183,6 @@ void nested_enter(struct vcpu *vcpu, bool launch)
         nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result.qualification);
     else
         insn_fail(vcpu, result.kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
-}
-
-/* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */
-static void resume_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct l1_registers *l2, uint64_t l2_cr0)
-{
-    host_state_load(vcpu, v, l2->efer, l2->pat, l2_cr0);
-    if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
-        vpid_flush_l1(vcpu);
-    if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT))
-        dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");
-}
-
-void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
-{
-    struct vmcs12 *v = vcpu->nested->current->v;
-    struct l1_registers l1 = read_l1_registers(0);
-    uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
-    v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
-    v->EXIT_QUALIFICATION = qualification;
-    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_REASON);
-    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_QUALIFICATION);
-    shadow_select(vcpu->nested);
-    vcpu->inject_info = 0;
-    resume_l1(vcpu, v, &l1, vmcs_read(GUEST_CR0));
-    vmcs_write(GUEST_INTERRUPTIBILITY, nmi_blocked);
 }
 
 /* Current: vmcs02. What SDM 3C 28.2 "Recording VM-Exit Information" prescribes. */

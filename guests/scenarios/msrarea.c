@@ -146,6 +146,22 @@ static void bad_entries(void)
     EXPECT_DONE(&vm);
 }
 
+/* What a list loaded before the entry failed stays L1's where no control loads L1's own. */
+static void failed_entry_keeps_what_was_loaded(void)
+{
+    struct vm vm;
+    uint64_t pat = cpu_rdmsr(IA32_PAT);
+
+    create(&vm, l2_read);
+    entry_load[0] = (struct msr_entry){IA32_PAT, 0, 0x0606060606060606};
+    entry_load[1] = (struct msr_entry){IA32_FS_BASE, 0, 0};
+    vmx_set(ENTRY_MSR_LOAD_COUNT, 2);
+    CHECK_EQ(vm_enter(&vm), 0);
+    CHECK_EQ(vm.exit.reason, REASON_LOAD_FAILED);
+    CHECK_EQ(cpu_rdmsr(IA32_PAT), 0x0606060606060606);
+    cpu_wrmsr(IA32_PAT, pat);
+}
+
 /* A failed entry loads the host's list too. */
 static void failed_entry_loads_host_list(void)
 {
@@ -173,6 +189,7 @@ const struct scenario msrarea_scenarios[] = {
     {"msrarea-in-order", in_order, NULL},
     {"msrarea-shared", shared_area, NULL},
     {"msrarea-bad-entries", bad_entries, NULL},
+    {"msrarea-failed-entry-pat", failed_entry_keeps_what_was_loaded, NULL},
     {"msrarea-failed-entry", failed_entry_loads_host_list, NULL},
     {0},
 };
