@@ -249,7 +249,8 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
     log_warn("nested", "the CPU refused vmcs02 with exit reason %u: no rule of Nestor's did", reason);
     slot->v->launched = slot->was_launched;
     vcpu->launched = slot->was_launched;
-    slot_set_all_dirty(slot); /* the MSR list went to vmcs02 */
+    slot_set_all_dirty(slot);               /* the MSR list went to vmcs02 */
+    vmcs_write(ENTRY_INTERRUPTION_INFO, 0); /* a failed entry does not take the event */
     slot->mirrored = false;
     leave_l2(vcpu);
     nested_entry_failure(vcpu, reason, qualification);
@@ -261,6 +262,7 @@ void nested_late_failure(struct vcpu *vcpu, uint32_t error)
     struct vmcs12_slot *slot = vcpu->nested->current;
     slot->v->launched = slot->was_launched;
     vcpu->inject_info = 0;
+    vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
     slot->mirrored = false;
     leave_l2(vcpu);
     shadow_select(vcpu->nested);

@@ -71,6 +71,24 @@ static void external_interrupt_refused(void)
     EXPECT_DONE(&vm);
 }
 
+/* An entry that the CPU refuses, for the enclave bit that it does not have, does not take the event to the next one. */
+static void refused_event_is_gone(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    trap_count[VECTOR_TEST] = 0;
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_INTERRUPTIBILITY, BIT(4));
+    inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
+    CHECK_EQ(vm_run(&vm), EXIT_INVALID_GUEST_STATE);
+    vmx_set(GUEST_INTERRUPTIBILITY, 0);
+    vmx_set(ENTRY_INTERRUPTION_INFO, 0);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(trap_count[VECTOR_TEST], 0);
+}
+
 static void fault_with_error_code(void)
 {
     uint64_t rip;
@@ -346,6 +364,7 @@ static void violation_on_idt(void)
 const struct scenario inject_scenarios[] = {
     {"inject-interrupt", external_interrupt, NULL},
     {"inject-interrupt-refused", external_interrupt_refused, NULL},
+    {"inject-refused-event-is-gone", refused_event_is_gone, NULL},
     {"inject-error-code", fault_with_error_code, NULL},
     {"inject-page-fault", page_fault, NULL},
     {"inject-passes-bitmap", injection_passes_bitmap, NULL},
