@@ -93,7 +93,7 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
     shadow_open(slot);
     vcpu->in_l2 = true;
     vcpu->launched = slot->vmcs02_launched;
-    shadow_fetch(vcpu->nested, slot);
+    shadow_fetch(slot);
 }
 
 /* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */

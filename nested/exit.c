@@ -54,7 +54,7 @@ static enum decision decide(struct vcpu *vcpu)
     const struct vmcs12 *v = vcpu->nested->current->v;
     bool register_matters =
         vcpu->exit.reason == EXIT_CR_ACCESS || vcpu->exit.reason == EXIT_VMREAD || vcpu->exit.reason == EXIT_VMWRITE;
-    struct decide_input in;
+    struct decide_input in; /* what the reason does not ask for is left as it is */
     in.exit = &vcpu->exit;
     in.v = v;
     in.regs = vcpu->regs;
@@ -131,7 +131,7 @@ bool nested_resume_l2(struct vcpu *vcpu)
 {
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
-    prepare_sync_ept02(vcpu->nested, vcpu->nested->current);
+    prepare_sync_ept02(vcpu->nested->current);
     prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
     return true;
 }

@@ -29,6 +29,12 @@ static bool field_decode(const struct nested *nested, uint64_t encoding, struct 
     return true;
 }
 
+/* vmcs02 has the row's value, and vmcs12 an old one. */
+static bool is_live(const struct vmcs12_slot *slot, unsigned row)
+{
+    return slot->live[row / 64] & BIT(row % 64);
+}
+
 /* What L1 named as the field: the register operand reg2. */
 static uint64_t field_operand(struct vcpu *vcpu, bool long_mode)
 {
@@ -42,6 +48,12 @@ struct outcome {
     struct fault fault;
 };
 
+static uint64_t field_value(const struct vmcs12_slot *slot, const struct field_access *access)
+{
+    uint64_t value = slot->v->field[access->row];
+    return access->high ? value >> 32 : value;
+}
+
 static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
@@ -53,11 +65,9 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
         return (struct outcome){.kind = FAILED_INVALID};
     if (!field_decode(vcpu->nested, field_operand(vcpu, long_mode), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
-    if (slot->live[access.row / 64] & BIT(access.row % 64))
+    if (is_live(slot, access.row))
         prepare_fetch_rows(vcpu->nested, slot);
-    uint64_t value = slot->v->field[access.row];
-    if (access.high)
-        value >>= 32;
+    uint64_t value = field_value(slot, &access);
     if (info & INSN_INFO_IS_REGISTER)
         operand_register_write(vcpu, (unsigned)GET(info, INSN_INFO_REG1), value, long_mode);
     else if (!operand_write(vcpu, &value, long_mode ? 8 : 4, &out.fault))
@@ -65,11 +75,12 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     return out;
 }
 
-/* Of 64-bit rows, which alone have halves, none is LAZY: the half that stays is vmcs12's. */
 static void field_write(struct nested *nested, struct vmcs12_slot *slot, const struct field_access *access,
                         uint64_t value)
 {
     uint64_t *field = &slot->v->field[access->row];
+    if (access->high && is_live(slot, access->row)) /* the half that stays is in vmcs02 */
+        prepare_fetch_rows(nested, slot);
     if (access->high)
         *field = (uint32_t)*field | value << 32;
     else
@@ -122,18 +133,25 @@ static void conclude(struct vcpu *vcpu, const struct outcome *out)
     }
 }
 
-/* The usual VMREAD: 64-bit mode, both operands registers but RSP, a field that vmcs12 holds. False: nothing was done. */
-static bool read_to_register(struct vcpu *vcpu, const struct vmcs12_slot *slot)
+/* Whether an instruction has the usual form: 64-bit mode, both operands registers but RSP. `value`: the register that is
+ * read or written, `field`: the one that names the field. */
+static bool has_plain_operands(const struct vcpu *vcpu, unsigned *value, unsigned *field)
 {
     uint32_t info = vcpu->exit.instruction_info;
-    unsigned to = (unsigned)GET(info, INSN_INFO_REG1), from = (unsigned)GET(info, INSN_INFO_REG2);
+    *value = (unsigned)GET(info, INSN_INFO_REG1);
+    *field = (unsigned)GET(info, INSN_INFO_REG2);
+    return (info & INSN_INFO_IS_REGISTER) && *value != RSP && *field != RSP && operand_long_mode();
+}
+
+/* The usual VMREAD, of a field that vmcs12 holds. False: nothing was done. */
+static bool read_to_register(struct vcpu *vcpu, const struct vmcs12_slot *slot)
+{
+    unsigned to, field;
     struct field_access access;
-    if (!slot || !(info & INSN_INFO_IS_REGISTER) || to == RSP || from == RSP || !operand_long_mode())
+    if (!slot || !has_plain_operands(vcpu, &to, &field) || !field_decode(vcpu->nested, vcpu->regs[field], &access) ||
+        is_live(slot, access.row))
         return false;
-    if (!field_decode(vcpu->nested, vcpu->regs[from], &access) || (slot->live[access.row / 64] & BIT(access.row % 64)))
-        return false;
-    uint64_t value = slot->v->field[access.row];
-    vcpu->regs[to] = access.high ? value >> 32 : value;
+    vcpu->regs[to] = field_value(slot, &access);
     return true;
 }
 
@@ -149,15 +167,13 @@ void insn_exit_vmread(struct vcpu *vcpu)
     conclude(vcpu, &out);
 }
 
-/* The same for VMWRITE. */
+/* The usual VMWRITE, of a field that is not read-only. False: nothing was done. */
 static bool write_from_register(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
-    uint32_t info = vcpu->exit.instruction_info;
-    unsigned from = (unsigned)GET(info, INSN_INFO_REG1), to = (unsigned)GET(info, INSN_INFO_REG2);
+    unsigned from, field;
     struct field_access access;
-    if (!slot || !(info & INSN_INFO_IS_REGISTER) || to == RSP || from == RSP || !operand_long_mode())
-        return false;
-    if (!field_decode(vcpu->nested, vcpu->regs[to], &access) || vmcs_fields[access.row].area == VMCS_AREA_INFO)
+    if (!slot || !has_plain_operands(vcpu, &from, &field) || !field_decode(vcpu->nested, vcpu->regs[field], &access) ||
+        vmcs_fields[access.row].area == VMCS_AREA_INFO)
         return false;
     field_write(vcpu->nested, slot, &access, vcpu->regs[from]);
     return true;

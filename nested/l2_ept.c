@@ -113,7 +113,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
         case EPT12_WATCH:
             if (startup_is_trapped(vcpu->vm, out.gpa1)) {
                 startup_store(vcpu, out.gpa1);
-                prepare_sync_ept02(nested, nested->current);
+                prepare_sync_ept02(nested->current);
                 return true;
             }
             if (ept_watch_hit(&vcpu->vm->watch, out.gpa1))

@@ -224,13 +224,12 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
     }
     slot->eptp12 = v->EPT_POINTER;
     slot->roots_seen = nested->ept12.roots_changed;
-    prepare_sync_ept02(nested, slot);
+    prepare_sync_ept02(slot);
 }
 
-void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot)
+void prepare_sync_ept02(const struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
-    (void)nested;
     if (slot->root && ept12_take_invept(slot->root))
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor) == VMX_OK);
 }
@@ -310,11 +309,11 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     if (dirty.computed)
         write_controls(nested, slot);
     write_vpid(nested, slot);
-    if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept12.roots_changed)
+    if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept12.roots_changed) {
         prepare_eptp(nested, slot);
-    else if (slot->root) {
+    } else if (slot->root) {
         ept12_touch(&nested->ept12, slot->root);
-        prepare_sync_ept02(nested, slot);
+        prepare_sync_ept02(slot);
     }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
     write_pdptes(vcpu, v);
@@ -352,7 +351,7 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
     if (current != slot->vmcs02)
         vmcs_load(slot->vmcs02);
     fetch_live(slot, true);
-    shadow_fetch(nested, slot);
+    shadow_fetch(slot);
     if (current == slot->vmcs02)
         return;
     if (slot->is_shadow) /* it must not be active while L1 reaches it by the link pointer */

@@ -33,6 +33,6 @@ void prepare_init(struct nested *nested);
 /* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
 /* Executes the INVEPT that changes of EPT02 asked for. Current: vmcs02. */
-void prepare_sync_ept02(struct nested *nested, struct vmcs12_slot *slot);
+void prepare_sync_ept02(const struct vmcs12_slot *slot);
 
 #endif

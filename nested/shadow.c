@@ -43,7 +43,8 @@ static void open_rows(struct nested *nested)
             open_row(nested->vmread_bitmap, row);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(exit_rows); i++)
-        open_row(nested->vmread_bitmap, exit_rows[i]);
+        if (is_offered(nested, exit_rows[i]))
+            open_row(nested->vmread_bitmap, exit_rows[i]);
     for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
         open_row(nested->vmwrite_bitmap, direct_rows[i]);
 }
@@ -92,9 +93,8 @@ void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_load(nested->vcpu->vmcs01);
 }
 
-void shadow_fetch(struct nested *nested, struct vmcs12_slot *slot)
+void shadow_fetch(struct vmcs12_slot *slot)
 {
-    (void)nested;
     if (!slot->mirrored)
         return;
     struct vmcs12 *v = slot->v;

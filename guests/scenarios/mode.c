@@ -199,6 +199,8 @@ static void pae_pointers_from_vmcs(void)
     CHECK_EQ(vm.regs[RDX], 0x2222);
     CHECK_EQ(page[0], 0x3333);
     CHECK_EQ(vmx_get(GUEST_PDPTE1), others[1]);
+    vmx_set(GUEST_PDPTE2 + 1, 0x5); /* the upper half alone: the lower one is L2's */
+    CHECK_EQ(vmx_get(GUEST_PDPTE2), (uint32_t)others[2] | 0x5ull << 32);
     CHECK_EQ(vmx_get(GUEST_CR3), (uint64_t)others);
 }
 
