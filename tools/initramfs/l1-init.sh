@@ -7,42 +7,8 @@
 # L2_ARGS=a,b,c adds words to L2's command line.
 # The last act is a power-off; a failure is told to the debug-exit port before.
 
-say() {
-	echo "L1: $*"
-}
-
-# The port write ends the run with that status where somebody listens to it.
-finish() {
-	say "power-off"
-	[ "$1" = 0 ] || port-write 0xf4 "$1"
-	poweroff -f
-}
-
-fail() {
-	say "FAILED: $*"
-	finish 1
-}
-
-# The words of the kernel command line that belong to module $1, without the prefix.
-module_args() {
-	# shellcheck disable=SC2013 # words, not lines
-	for word in $(cat /proc/cmdline); do
-		case $word in
-		"$1".*) echo "${word#"$1".}" ;;
-		esac
-	done
-}
-
-load_kvm() {
-	while read -r module; do
-		name=$(echo "${module%.ko}" | tr - _)
-		# shellcheck disable=SC2046 # a list of words
-		insmod "/lib/modules/$module" $(module_args "$name") || fail "cannot load $module"
-	done </lib/modules/order
-	cd /sys/module/kvm_intel/parameters || fail "kvm_intel is not there"
-	say "kvm_intel loaded: ept=$(cat ept) unrestricted_guest=$(cat unrestricted_guest) vpid=$(cat vpid)"
-	cd /
-}
+LEVEL=L1 # for say()
+. /lib.sh
 
 # Every line of L2 is shown with its layer. qemu's status comes through a file.
 run_l2() {
