@@ -17,7 +17,7 @@ struct field_access {
 };
 
 /* Decodes an encoding. False: L1's VMCS has no such component (error 12). */
-static bool field_decode(const struct nested *nested, uint64_t encoding, struct field_access *access)
+static inline bool field_decode(const struct nested *nested, uint64_t encoding, struct field_access *access)
 {
     int row = vmcs_field_find(encoding & ~ENCODING_HIGH);
     access->high = (encoding & ENCODING_HIGH) != 0;
@@ -48,7 +48,7 @@ struct outcome {
     struct fault fault;
 };
 
-static uint64_t field_value(const struct vmcs12_slot *slot, const struct field_access *access)
+static inline uint64_t field_value(const struct vmcs12_slot *slot, const struct field_access *access)
 {
     uint64_t value = slot->v->field[access->row];
     return access->high ? value >> 32 : value;
@@ -75,18 +75,21 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     return out;
 }
 
-static void field_write(struct nested *nested, struct vmcs12_slot *slot, const struct field_access *access,
-                        uint64_t value)
+/* The upper half of a 64-bit row; the half that stays may be in vmcs02 alone. */
+static NOINLINE uint64_t with_high_half(struct nested *nested, struct vmcs12_slot *slot, unsigned row, uint64_t value)
 {
-    uint64_t *field = &slot->v->field[access->row];
-    if (access->high && is_live(slot, access->row)) /* the half that stays is in vmcs02 */
+    if (is_live(slot, row))
         prepare_fetch_rows(nested, slot);
-    if (access->high)
-        *field = (uint32_t)*field | value << 32;
-    else
-        *field = value & vmcs12_width_mask(access->row);
-    slot_set_dirty(slot, access->row);
-    shadow_put(nested, slot, access->row);
+    return (uint32_t)slot->v->field[row] | value << 32;
+}
+
+static inline void field_write(struct nested *nested, struct vmcs12_slot *slot, const struct field_access *access,
+                               uint64_t value)
+{
+    unsigned row = access->row;
+    slot->v->field[row] = access->high ? with_high_half(nested, slot, row, value) : value & vmcs12_width_mask(row);
+    slot_set_dirty(slot, row);
+    shadow_put(nested, slot, row);
 }
 
 static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
@@ -135,7 +138,7 @@ static void conclude(struct vcpu *vcpu, const struct outcome *out)
 
 /* Whether an instruction has the usual form: 64-bit mode, both operands registers but RSP. `value`: the register that is
  * read or written, `field`: the one that names the field. */
-static bool has_plain_operands(const struct vcpu *vcpu, unsigned *value, unsigned *field)
+static inline bool has_plain_operands(const struct vcpu *vcpu, unsigned *value, unsigned *field)
 {
     uint32_t info = vcpu->exit.instruction_info;
     *value = (unsigned)GET(info, INSN_INFO_REG1);
