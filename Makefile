@@ -22,30 +22,34 @@ LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 -z noexecstack 
 LTO ?= -flto=auto
 CFLAGS += $(LTO)
 
+# CHECKED=1 is a second build in a folder of its own: it looks at the result of every VMREAD and VMWRITE.
+OUT := build$(if $(CHECKED),/checked)
+CPPFLAGS += $(if $(CHECKED),-DVMCS_CHECKED)
+
 LAYERS := boot kernel mm vmx nested
 C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))
 ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
-OBJECTS := $(C_SOURCES:%.c=build/%.o) $(ASM_SOURCES:%.asm=build/%.asm.o)
+OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 .DELETE_ON_ERROR:
 .PHONY: bitmap-report bench-bitmap bench-quick bench-record all help nestor setup run demo check test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
-nestor: build/nestor.elf ## build Nestor alone
+nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1: as build/checked/nestor.elf, with every VMCS access checked
 
-build/nestor.elf: $(OBJECTS) linker.ld
-	$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib -o build/nestor.o $(OBJECTS))
-	$(LD) $(LDFLAGS) -o $@ $(if $(LTO),build/nestor.o,$(OBJECTS))
+$(OUT)/nestor.elf: $(OBJECTS) linker.ld
+	$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib -o $(OUT)/nestor.o $(OBJECTS))
+	$(LD) $(LDFLAGS) -o $@ $(if $(LTO),$(OUT)/nestor.o,$(OBJECTS))
 
-build/%.o: %.c Makefile
+$(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # The compiler must not make a call of strlen() out of the loop that is strlen().
-build/kernel/string.o: CFLAGS += -fno-builtin -fno-lto
+$(OUT)/kernel/string.o: CFLAGS += -fno-builtin -fno-lto
 
-build/%.asm.o: %.asm Makefile
+$(OUT)/%.asm.o: %.asm Makefile
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I ./ -MD $(@:.o=.d) -MP $< -o $@
 
@@ -82,6 +86,7 @@ bench-record: setup ## record what bench-quick measures on Nestor, for tests/vm/
 
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets check-headers check-layers check-format
+	$(MAKE) nestor CHECKED=1
 	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))
 
 diff: setup ## random VMX operations, bare and on Nestor: SEED=1 OPS=200000 CPU=corei7_skylake_x

@@ -58,7 +58,7 @@ static uint64_t highest_index(const struct vmx_caps *offered)
     uint64_t highest = 0;
 
     for (unsigned i = 0; i < FIELD_COUNT; i++)
-        if (vmcs12_field_offered(offered, i))
+        if (vmcs_field_exists(offered, i))
             highest = MAX(highest, vmcs_fields[i].encoding & ENCODING_INDEX);
     return highest;
 }

@@ -35,7 +35,7 @@ void prepare_init(struct nested *nested)
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         const struct vmcs_field *field = &vmcs_fields[row];
         uint64_t bit = BIT(row % 64);
-        if (!vmread_checked(field->encoding, &ignored) || !vmcs12_field_offered(&nested->vcpu->vm->caps12, row))
+        if (!vmread_checked(field->encoding, &ignored) || !vmcs_field_exists(&nested->vcpu->vm->caps12, row))
             continue;
         nested->field_offered[row / 64] |= bit;
         if (field->merge == VMCS_MERGE_COPIED)
@@ -231,7 +231,7 @@ void prepare_sync_ept02(const struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
     if (slot->root && ept12_take_invept(slot->root))
-        ASSERT(insn_invept(INVEPT_SINGLE, descriptor) == VMX_OK);
+        ASSERT(insn_invept(INVEPT_SINGLE, descriptor));
 }
 
 /* Registers that are vmcs12's or L1's own by control. Where L1 has them both saved and loaded, vmcs02 holds them
@@ -328,7 +328,7 @@ static void fetch_live(struct vmcs12_slot *slot, bool lazy)
         uint64_t fetched = slot->live[word] & (lazy ? ~0ull : rows_both[word]);
         for (uint64_t live = fetched; live; live &= live - 1) {
             unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
-            slot->v->field[row] = vmcs_read_encoding(vmcs_fields[row].encoding);
+            vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
         }
         slot->live[word] &= ~fetched;
     }
@@ -355,17 +355,17 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
     if (current == slot->vmcs02)
         return;
     if (slot->is_shadow) /* it must not be active while L1 reaches it by the link pointer */
-        ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+        ASSERT(insn_vmclear(slot->vmcs02));
     vmcs_load(current);
 }
 
 static void save_known(struct vmcs12 *v)
 {
-    v->GUEST_CR0 = vmcs_read(GUEST_CR0);
-    v->GUEST_CR4 = vmcs_read(GUEST_CR4);
-    v->GUEST_RIP = vmcs_read(GUEST_RIP);
-    v->GUEST_RFLAGS = vmcs_read(GUEST_RFLAGS);
-    v->GUEST_INTERRUPTIBILITY = vmcs_read(GUEST_INTERRUPTIBILITY);
+    vmcs_read_to(&v->GUEST_CR0, GUEST_CR0.encoding);
+    vmcs_read_to(&v->GUEST_CR4, GUEST_CR4.encoding);
+    vmcs_read_to(&v->GUEST_RIP, GUEST_RIP.encoding);
+    vmcs_read_to(&v->GUEST_RFLAGS, GUEST_RFLAGS.encoding);
+    vmcs_read_to(&v->GUEST_INTERRUPTIBILITY, GUEST_INTERRUPTIBILITY.encoding);
 }
 
 void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2)

@@ -77,7 +77,7 @@ static void set_type(struct vmcs12_slot *slot, bool shadow)
 void shadow_open(struct vmcs12_slot *slot)
 {
     if (slot->is_shadow) {
-        ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+        ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, false);
     }
     vmcs_load(slot->vmcs02);
@@ -86,7 +86,7 @@ void shadow_open(struct vmcs12_slot *slot)
 void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
 {
     if (nested->vmread_bitmap) {
-        ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+        ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, true);
         slot->vmcs02_launched = false;
     }
@@ -128,7 +128,7 @@ void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
     }
     vmcs_load(slot->vmcs02);
     vmcs_write_encoding(vmcs_fields[row].encoding, slot->v->field[row]);
-    ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+    ASSERT(insn_vmclear(slot->vmcs02));
     vmcs_load(nested->vcpu->vmcs01);
 }
 

@@ -89,7 +89,7 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
     count(COUNT_VMCS12_STORES);
     slot_put_bitmaps(nested, slot);
-    ASSERT(insn_vmclear(slot->vmcs02) == VMX_OK);
+    ASSERT(insn_vmclear(slot->vmcs02));
     page_free(hpa_to_va(slot->vmcs02));
     page_free(slot->v);
     if (nested->current == slot)

@@ -31,9 +31,6 @@ _Static_assert(offsetof(struct vmcs12, HOST_RIP) == offsetof(struct vmcs12, fiel
 uint64_t vmcs12_width_mask(unsigned index);
 /* Cuts every field to its width: for an image that comes from L1's memory, which L1 may have written to. */
 void vmcs12_trim(struct vmcs12 *v);
-/* Whether a row's field exists for L1: fields that belong to a feature exist only where it is offered (SDM 3D B, the
- * notes to its tables). Pure. */
-bool vmcs12_field_offered(const struct vmx_caps *offered, unsigned index);
 
 /* The secondary controls as they count: zero unless activated. */
 static inline uint32_t vmcs12_proc2(const struct vmcs12 *v)

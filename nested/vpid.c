@@ -29,5 +29,5 @@ void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid1
     if (nested->vpid_owner[set] != vpid12)
         return; /* never used since it last served another: nothing is cached for it */
     struct invalidate_descriptor descriptor = {.context = VPID_L2_FIRST + set, .address = address};
-    ASSERT(insn_invvpid(type, descriptor) == VMX_OK);
+    ASSERT(insn_invvpid(type, descriptor));
 }

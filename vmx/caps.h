@@ -24,6 +24,9 @@ struct vmx_caps {
 void caps_read(struct vmx_caps *caps);
 /* The name of the first feature that Nestor needs and the CPU lacks, or NULL. Pure. */
 const char *caps_missing(const struct vmx_caps *caps);
+/* Whether a CPU, or what L1 is offered of one, has the field of a row of vmx/vmcs_fields.def: fields that belong to a
+ * feature exist only with it (SDM 3D B, the notes to its tables). Pure. */
+bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row);
 /* `want` with the bits that must be 1 added; those that may not be 1 dropped. */
 static inline uint32_t caps_settle(struct ctl_caps caps, uint64_t want)
 {

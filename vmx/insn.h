@@ -1,4 +1,4 @@
-/* The VMX instructions, with VMsucceed / VMfailInvalid / VMfailValid as a value (SDM 3C 31.2 "Conventions").
+/* The VMX instructions: true is VMsucceed, false VMfailInvalid or VMfailValid (SDM 3C 31.2 "Conventions").
  * The processor must be in VMX operation (but for vmxon).
  * vmx/ and nested/ use them; every result is checked. */
 #ifndef VMX_INSN_H
@@ -6,14 +6,12 @@
 
 #include "kernel/base.h"
 
-enum vmx_result { VMX_OK, VMX_FAIL_INVALID, VMX_FAIL_VALID };
-
 #define VMX_POINTER_INSN(name)                                                                                         \
-    MUST_CHECK static inline enum vmx_result insn_##name(hpa_t pointer)                                                \
+    MUST_CHECK static inline bool insn_##name(hpa_t pointer)                                                           \
     {                                                                                                                  \
-        bool carry, zero;                                                                                              \
-        __asm__ volatile(#name " %2" : "=@ccc"(carry), "=@ccz"(zero) : "m"(pointer) : "memory");                       \
-        return carry ? VMX_FAIL_INVALID : zero ? VMX_FAIL_VALID : VMX_OK;                                              \
+        bool succeeded;                                                                                                \
+        __asm__ volatile(#name " %1" : "=@cca"(succeeded) : "m"(pointer) : "memory");                                  \
+        return succeeded;                                                                                              \
     }
 VMX_POINTER_INSN(vmxon)
 VMX_POINTER_INSN(vmclear)
@@ -34,11 +32,11 @@ struct invalidate_descriptor {
 #define INVVPID_SINGLE_NONGLOBAL 3u
 
 #define VMX_INVALIDATE_INSN(name)                                                                                      \
-    MUST_CHECK static inline enum vmx_result insn_##name(uint64_t type, struct invalidate_descriptor descriptor)       \
+    MUST_CHECK static inline bool insn_##name(uint64_t type, struct invalidate_descriptor descriptor)                  \
     {                                                                                                                  \
-        bool carry, zero;                                                                                              \
-        __asm__ volatile(#name " %2, %3" : "=@ccc"(carry), "=@ccz"(zero) : "m"(descriptor), "r"(type) : "memory");     \
-        return carry ? VMX_FAIL_INVALID : zero ? VMX_FAIL_VALID : VMX_OK;                                              \
+        bool succeeded;                                                                                                \
+        __asm__ volatile(#name " %1, %2" : "=@cca"(succeeded) : "m"(descriptor), "r"(type) : "memory");                \
+        return succeeded;                                                                                              \
     }
 VMX_INVALIDATE_INSN(invept)
 VMX_INVALIDATE_INSN(invvpid)

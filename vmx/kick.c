@@ -53,7 +53,7 @@ void kick_answer(struct vcpu *vcpu)
     uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_SEQ_CST);
     if (vcpu->ept01_generation == generation)
         return;
-    ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}) == VMX_OK);
+    ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}));
     __atomic_store_n(&vcpu->ept01_generation, generation, __ATOMIC_RELEASE);
 }
 

@@ -57,19 +57,20 @@ const char *vmcs_field_name(uint32_t encoding);
 /* VMREAD and VMWRITE of the current VMCS by encoding; false when the instruction failed. */
 static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
 {
-    bool failed;
-    __asm__ volatile("vmread %2, %1" : "=@ccbe"(failed), "=r"(*value) : "r"(encoding) : "memory");
-    return !failed;
+    bool done;
+    __asm__ volatile("vmread %2, %1" : "=@cca"(done), "=r"(*value) : "r"(encoding));
+    return done;
 }
 
 static inline bool vmwrite_checked(uint64_t encoding, uint64_t value)
 {
-    bool failed;
-    __asm__ volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"(encoding), "rm"(value) : "memory");
-    return !failed;
+    bool done;
+    __asm__ volatile("vmwrite %2, %1" : "=@cca"(done) : "r"(encoding), "rm"(value));
+    return done;
 }
 
-/* Reports the failed access and stops: for fields that L0 owns and that the CPU is known to have. */
+#ifdef VMCS_CHECKED
+/* Reports the failed access and stops. */
 void vmcs_access_failed(uint64_t encoding, bool write);
 
 static inline uint64_t vmcs_read_encoding(uint32_t encoding)
@@ -85,6 +86,32 @@ static inline void vmcs_write_encoding(uint32_t encoding, uint64_t value)
     if (__builtin_expect(!vmwrite_checked(encoding, value), 0))
         vmcs_access_failed(encoding, true);
 }
+
+static inline void vmcs_read_to(uint64_t *value, uint32_t encoding)
+{
+    *value = vmcs_read_encoding(encoding);
+}
+#else
+/* Of fields that the CPU has (vmx/vmcs_setup.c asks for them all) such an access cannot fail while a VMCS is current: the flags are
+ * looked at in `make CHECKED=1` alone. */
+static inline uint64_t vmcs_read_encoding(uint32_t encoding)
+{
+    uint64_t value;
+    __asm__ volatile("vmread %1, %0" : "=r"(value) : "r"((uint64_t)encoding) : "cc");
+    return value;
+}
+
+static inline void vmcs_write_encoding(uint32_t encoding, uint64_t value)
+{
+    __asm__ volatile("vmwrite %1, %0" : : "r"((uint64_t)encoding), "rm"(value) : "cc");
+}
+
+/* The memory form: a field narrower than 64 bits is zero-extended. */
+static inline void vmcs_read_to(uint64_t *value, uint32_t encoding)
+{
+    __asm__ volatile("vmread %1, %0" : "=m"(*value) : "r"((uint64_t)encoding) : "cc");
+}
+#endif
 
 static inline uint16_t vmcs_read_16(vmcs16_t field)
 {

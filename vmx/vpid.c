@@ -9,7 +9,7 @@ void vpid_flush(const struct vcpu *vcpu, uint16_t vpid)
     struct invalidate_descriptor descriptor = {.context = vpid};
     if (!(vcpu->vm->caps.proc2.may & PROC2_VPID) || !(caps & VPID_CAP_INVVPID))
         return;
-    ASSERT(insn_invvpid(caps & VPID_CAP_SINGLE ? INVVPID_SINGLE : INVVPID_ALL, descriptor) == VMX_OK);
+    ASSERT(insn_invvpid(caps & VPID_CAP_SINGLE ? INVVPID_SINGLE : INVVPID_ALL, descriptor));
 }
 
 void vpid_flush_l1(const struct vcpu *vcpu)

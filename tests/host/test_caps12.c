@@ -1,4 +1,4 @@
-/* sources: nested/caps12.c nested/vmcs12.c vmx/vmcs_table.c vmx/caps_missing.c */
+/* sources: nested/caps12.c vmx/vmcs_exists.c nested/vmcs12.c vmx/vmcs_table.c vmx/caps_missing.c */
 #include "tests/host/host.h"
 
 #include <string.h>
@@ -333,7 +333,7 @@ static void test_vmcs_enum(void **state)
 
         offered = offered_on(models[i]);
         for (unsigned row = 0; row < FIELD_COUNT; row++) {
-            if (!vmcs12_field_offered(&offered, row))
+            if (!vmcs_field_exists(&offered, row))
                 continue;
             assert_true((vmcs_fields[row].encoding & 0x3fe) <= offered.vmcs_enum);
             found |= (vmcs_fields[row].encoding & 0x3fe) == offered.vmcs_enum;
@@ -347,19 +347,19 @@ static void test_fields_follow_features(void **state)
     struct vmx_caps offered = offered_on(&model_skylake_x);
 
     (void)state;
-    assert_true(vmcs12_field_offered(&offered, FIELD_INDEX_GUEST_RIP));
-    assert_true(vmcs12_field_offered(&offered, FIELD_INDEX_EPT_POINTER));
-    assert_true(vmcs12_field_offered(&offered, FIELD_INDEX_TSC_MULTIPLIER));
-    assert_true(vmcs12_field_offered(&offered, FIELD_INDEX_EOI_EXIT_BITMAP2));
-    assert_false(vmcs12_field_offered(&offered, FIELD_INDEX_GUEST_PERF_GLOBAL_CTRL));
-    assert_false(vmcs12_field_offered(&offered, FIELD_INDEX_HOST_PERF_GLOBAL_CTRL));
-    assert_false(vmcs12_field_offered(&offered, FIELD_COUNT));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_GUEST_RIP));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_EPT_POINTER));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_TSC_MULTIPLIER));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_EOI_EXIT_BITMAP2));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_GUEST_PERF_GLOBAL_CTRL));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_HOST_PERF_GLOBAL_CTRL));
+    assert_false(vmcs_field_exists(&offered, FIELD_COUNT));
     offered = offered_on(&model_sandy_bridge);
-    assert_false(vmcs12_field_offered(&offered, FIELD_INDEX_TSC_MULTIPLIER));
-    assert_false(vmcs12_field_offered(&offered, FIELD_INDEX_EOI_EXIT_BITMAP2));
-    assert_false(vmcs12_field_offered(&offered, FIELD_INDEX_PLE_WINDOW));
-    assert_true(vmcs12_field_offered(&offered, FIELD_INDEX_GUEST_PDPTE3));
-    assert_true(vmcs12_field_offered(&offered, FIELD_INDEX_VPID));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_TSC_MULTIPLIER));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_EOI_EXIT_BITMAP2));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_PLE_WINDOW));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_GUEST_PDPTE3));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_VPID));
 }
 
 static void test_width_masks_and_trim(void **state)

@@ -1,4 +1,4 @@
-/* sources: nested/caps12.c nested/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/caps12.c vmx/vmcs_exists.c nested/vmcs12.c vmx/vmcs_table.c */
 /* docs/FEATURES.md says of each bit and each CPU model what caps12_compute() makes of it, and leaves out no bit. */
 #include "tests/host/host.h"
 

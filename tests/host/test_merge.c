@@ -1,4 +1,4 @@
-/* sources: nested/merge.c nested/caps12.c nested/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/merge.c nested/caps12.c vmx/vmcs_exists.c nested/vmcs12.c vmx/vmcs_table.c */
 /* The controls of vmcs02: for each bit what becomes of L1's, both ways. */
 #include "tests/host/host.h"
 

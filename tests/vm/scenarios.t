@@ -14,7 +14,9 @@ from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 IMAGE = os.path.join(ROOT, "build", "guests", "scenarios.elf")
 COMMON = ["--memory", "256", "--timeout", "240", "--l1", IMAGE, "--l1-args"]
-NESTOR = ["--nestor", "stats=0xf8 msr-policy=0xea0"]
+# The build that looks at the result of every VMREAD and VMWRITE: `make nestor CHECKED=1`.
+CHECKED = os.path.join(ROOT, "build", "checked", "nestor.elf")
+NESTOR = ["--nestor-elf", CHECKED, "--nestor", "stats=0xf8 msr-policy=0xea0"]
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)(?: # SKIP (.*))?$")
 STARTED = re.compile(r"^# run (\S+)$")
 PLAN = re.compile(r"^1\.\.(\d+)$")
