@@ -229,17 +229,17 @@ static const struct rule {
     [EXIT_XRSTORS] = {.when = ASK, .l1_wants = wants_xsaves},
 };
 
-static bool l1_wants(const struct decide_input *in, const struct rule *rule)
+/* What the controls alone say; a row's own question is still to be asked. */
+static bool controls_want(const struct vmcs12 *v, const struct rule *rule)
 {
     switch (rule->when) {
     case IF_PIN:
-        return has_pin(in, rule->bits);
+        return v->PIN_CONTROLS & rule->bits;
     case IF_PROC:
-        return has_proc(in, rule->bits);
+        return v->PROC_CONTROLS & rule->bits;
     case IF_PROC2:
-        return has_proc2(in, rule->bits);
+        return vmcs12_proc2(v) & rule->bits;
     case ASK:
-        return rule->l1_wants(in);
     case ALWAYS:
         break;
     }
@@ -255,5 +255,20 @@ enum decision decide_exit(const struct decide_input *in)
     rule = &rules[in->exit->reason];
     if (rule->l0_keeps && rule->l0_keeps(in))
         return TO_L0;
-    return l1_wants(in, rule) ? TO_L1 : TO_L0;
+    if (!controls_want(in->v, rule) || (rule->when == ASK && !rule->l1_wants(in)))
+        return TO_L0;
+    return TO_L1;
+}
+
+/* Not by this file, but by nested/exit.c before it: what EPT02 causes, and VMFUNC. */
+#define STRAIGHT_NEVER (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_EPT_MISCONFIG) | BIT(EXIT_VMFUNC))
+
+uint64_t decide_straight(const struct vmcs12 *v)
+{
+    uint64_t straight = 0;
+
+    for (unsigned reason = 0; reason < MIN(EXIT_REASON_COUNT, 64); reason++)
+        if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(v, &rules[reason]))
+            straight |= BIT(reason);
+    return straight & ~STRAIGHT_NEVER;
 }

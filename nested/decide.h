@@ -23,5 +23,7 @@ struct decide_input {
 };
 
 enum decision decide_exit(const struct decide_input *in);
+/* The reasons, as bits 0 to 63, for which the controls alone say TO_L1. */
+uint64_t decide_straight(const struct vmcs12 *v);
 
 #endif

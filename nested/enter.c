@@ -97,27 +97,37 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 }
 
 /* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */
-static void resume_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct l1_registers *l2, uint64_t l2_cr0)
+static void resume_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l2, uint64_t l2_cr0)
 {
-    host_state_load(vcpu, v, l2->efer, l2->pat, l2_cr0);
+    const struct vmcs12 *v = slot->v;
+    host_state_load(vcpu, slot, l2->efer, l2->pat, l2_cr0);
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
-        vpid_flush_l1(vcpu);
+        vpid_flush(vcpu, VPID_L1);
     if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT))
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");
+}
+
+/* vmcs12 got another value than vmcs02 has. */
+static void put_exit_row(struct nested *nested, unsigned row)
+{
+    slot_set_dirty(nested->current, row);
+    shadow_put(nested, nested->current, row);
 }
 
 /* `left`: what the entry had made of L1's registers when it failed. Current: vmcs01. */
 static void fail_entry(struct vcpu *vcpu, uint32_t reason, uint64_t qualification, const struct l1_registers *left)
 {
-    struct vmcs12 *v = vcpu->nested->current->v;
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    struct vmcs12 *v = slot->v;
     uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
     v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
     v->EXIT_QUALIFICATION = qualification;
-    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_REASON);
-    shadow_put(vcpu->nested, vcpu->nested->current, FIELD_INDEX_EXIT_QUALIFICATION);
+    put_exit_row(vcpu->nested, FIELD_INDEX_EXIT_REASON);
+    put_exit_row(vcpu->nested, FIELD_INDEX_EXIT_QUALIFICATION);
     shadow_select(vcpu->nested);
     vcpu->inject_info = 0;
-    resume_l1(vcpu, v, left, vmcs_read(GUEST_CR0));
+    slot->host.ready = false; /* the entry did not look at the rows that L1 wrote */
+    resume_l1(vcpu, slot, left, vmcs_read(GUEST_CR0));
     vmcs_write(GUEST_INTERRUPTIBILITY, nmi_blocked);
 }
 
@@ -214,31 +224,42 @@ static bool blocks_nmis(const struct vcpu *vcpu, const struct vmcs12 *v)
     return !(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) && v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI;
 }
 
-void nested_reflect(struct vcpu *vcpu)
+/* From L2 to L1, with the exit's information where L1 finds it. Current: vmcs02. */
+static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum save_exit exit)
 {
     struct nested *nested = vcpu->nested;
-    struct vmcs12_slot *slot = nested->current;
     struct vmcs12 *v = slot->v;
-    struct l1_registers l2 = {0};
-
-    if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
-        (void)step_end(vcpu);
-    record_exit(&vcpu->exit, v);
-    if (vcpu->exit.changed)
-        shadow_write_exit(nested, slot);
-    save_vmcs02(nested, slot, &l2);
-    uint64_t l2_cr0 = vmcs_read(GUEST_CR0);
+    struct l1_registers l2 = save_vmcs02(nested, slot, exit);
+    uint64_t l2_cr0 = v->GUEST_CR0;
     if (msr_area_store(vcpu, v->EXIT_MSR_STORE_ADDR, (uint32_t)v->EXIT_MSR_STORE_COUNT))
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
     leave_l2(vcpu);
     slot->mirrored = nested->vmread_bitmap != NULL;
     shadow_select(nested);
-    resume_l1(vcpu, v, &l2, l2_cr0);
+    resume_l1(vcpu, slot, &l2, l2_cr0);
     if (blocks_nmis(vcpu, v)) {
         vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI); /* L1's virtual blocking; Nestor itself takes NMIs */
         vmx_unblock_nmi();
     }
     count(COUNT_EXITS_REFLECTED);
+}
+
+void nested_reflect(struct vcpu *vcpu)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
+        (void)step_end(vcpu);
+    record_exit(&vcpu->exit, slot->v);
+    if (vcpu->exit.changed)
+        shadow_write_exit(vcpu->nested, slot);
+    go_to_l1(vcpu, slot, EXIT_RECORDED);
+}
+
+void nested_straight_to_l1(struct vcpu *vcpu)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    slot->v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
+    go_to_l1(vcpu, slot, EXIT_IN_VMCS02);
 }
 
 void nested_hardware_entry_failure(struct vcpu *vcpu)

@@ -9,6 +9,8 @@
 void nested_enter(struct vcpu *vcpu, bool launch);
 /* L1 sees the exit that vcpu->exit describes. Current: vmcs02; on return vmcs01. */
 void nested_reflect(struct vcpu *vcpu);
+/* nested_hooks.straight_to_l1 */
+void nested_straight_to_l1(struct vcpu *vcpu);
 /* L1 sees an entry failure (exit reason 33 or 34) of the current vmcs12. Current: vmcs01. SDM 3C 27.8 */
 void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification);
 /* The CPU refused the guest state in vmcs02: L1's failed entry. Current: vmcs02; on return vmcs01. */
@@ -18,6 +20,6 @@ void nested_late_failure(struct vcpu *vcpu, uint32_t error);
 
 /* Loads L1's state from vmcs12's host-state area. Current: vmcs01. `l2_efer`, `l2_pat`, `l2_cr0`: what the CPU has at
  * the exit. nested/host_state.c; SDM 3C 28.5 "Loading Host State" */
-void host_state_load(struct vcpu *vcpu, const struct vmcs12 *v, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0);
+void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0);
 
 #endif

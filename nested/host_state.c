@@ -35,68 +35,91 @@
     LOAD(GUEST_SYSENTER_ESP, HOST_SYSENTER_ESP)                                                                        \
     LOAD(GUEST_SYSENTER_EIP, HOST_SYSENTER_EIP)
 
-static uint32_t data_access(uint64_t selector)
+static uint64_t data_access(uint64_t selector)
 {
-    return selector ? ACCESS_DATA : (uint32_t)(ACCESS_DATA | AR_UNUSABLE);
+    return selector ? ACCESS_DATA : ACCESS_DATA | AR_UNUSABLE;
 }
 
-/* Bases, limits and access rights are fixed, whatever the descriptors in L1's tables say. SDM 3C 28.5.2 */
-static void load_segments(const struct vmcs12 *v, bool host64)
-{
-    vmcs_write(GUEST_CS_BASE, 0);
-    vmcs_write(GUEST_CS_LIMIT, 0xffffffff);
-    vmcs_write(GUEST_CS_AR_BYTES, host64 ? ACCESS_CODE64 : ACCESS_CODE32);
-    vmcs_write(GUEST_ES_BASE, 0);
-    vmcs_write(GUEST_ES_LIMIT, 0xffffffff);
-    vmcs_write(GUEST_ES_AR_BYTES, data_access(v->HOST_ES_SELECTOR));
-    vmcs_write(GUEST_SS_BASE, 0);
-    vmcs_write(GUEST_SS_LIMIT, 0xffffffff);
-    vmcs_write(GUEST_SS_AR_BYTES, data_access(v->HOST_SS_SELECTOR));
-    vmcs_write(GUEST_DS_BASE, 0);
-    vmcs_write(GUEST_DS_LIMIT, 0xffffffff);
-    vmcs_write(GUEST_DS_AR_BYTES, data_access(v->HOST_DS_SELECTOR));
-    vmcs_write(GUEST_FS_LIMIT, 0xffffffff);
-    vmcs_write(GUEST_FS_AR_BYTES, data_access(v->HOST_FS_SELECTOR));
-    vmcs_write(GUEST_GS_LIMIT, 0xffffffff);
-    vmcs_write(GUEST_GS_AR_BYTES, data_access(v->HOST_GS_SELECTOR));
-    vmcs_write(GUEST_TR_LIMIT, 0x67);
-    vmcs_write(GUEST_TR_AR_BYTES, ACCESS_BUSY_TSS);
-    vmcs_write(GUEST_LDTR_SELECTOR, 0);
-    vmcs_write(GUEST_LDTR_AR_BYTES, AR_UNUSABLE);
-    vmcs_write(GUEST_GDTR_LIMIT, 0xffff);
-    vmcs_write(GUEST_IDTR_LIMIT, 0xffff);
-}
-
-static void load_control_registers(const struct vcpu *vcpu, const struct vmcs12 *v, uint64_t l2_cr0, bool host64)
+/* Current: vmcs01. */
+static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v, struct host_image *image)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps;
-    uint64_t cr0 = (v->HOST_CR0 & ~CR0_KEPT) | (l2_cr0 & CR0_KEPT);
-    uint64_t cr4 = v->HOST_CR4;
-    cr4 = host64 ? cr4 | CR4_PAE : cr4 & ~CR4_PCIDE;
-    vmcs_write(GUEST_CR0, cr0 | caps->cr0_fixed0);
-    vmcs_write(CR0_READ_SHADOW, cr0);
-    vmcs_write(GUEST_CR4, cr4 | caps->cr4_fixed0);
-    vmcs_write(CR4_READ_SHADOW, cr4);
+    bool host64 = (v->EXIT_CONTROLS & EXITC_HOST_64) != 0;
+    uint64_t cr4 = host64 ? v->HOST_CR4 | CR4_PAE : v->HOST_CR4 & ~CR4_PCIDE;
+    *image = (struct host_image){
+        .ready = true,
+        .host64 = host64,
+        .cr0 = v->HOST_CR0 & ~CR0_KEPT,
+        .cr0_forced = caps->cr0_fixed0,
+        .cr4 = cr4 | caps->cr4_fixed0,
+        .cr4_shadow = cr4,
+        .entry_controls = (vmcs_read(ENTRY_CONTROLS) & ~ENTRY_GUEST_64) | (host64 ? ENTRY_GUEST_64 : 0),
+        .access_cs = host64 ? ACCESS_CODE64 : ACCESS_CODE32,
+        .access_es = data_access(v->HOST_ES_SELECTOR),
+        .access_ss = data_access(v->HOST_SS_SELECTOR),
+        .access_ds = data_access(v->HOST_DS_SELECTOR),
+        .access_fs = data_access(v->HOST_FS_SELECTOR),
+        .access_gs = data_access(v->HOST_GS_SELECTOR),
+    };
 }
 
-void host_state_load(struct vcpu *vcpu, const struct vmcs12 *v, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0)
+#define WRITE(field, value) vmcs_write_encoding((field).encoding, value)
+
+/* Bases, limits and access rights are fixed, whatever the descriptors in L1's tables say. SDM 3C 28.5.2 */
+static void load_segments(const struct host_image *image)
 {
-    bool host64 = (v->EXIT_CONTROLS & EXITC_HOST_64) != 0;
-#define LOAD(to, from) vmcs_write_encoding((to).encoding, v->from);
+    WRITE(GUEST_CS_BASE, 0);
+    WRITE(GUEST_CS_LIMIT, 0xffffffff);
+    WRITE(GUEST_CS_AR_BYTES, image->access_cs);
+    WRITE(GUEST_ES_BASE, 0);
+    WRITE(GUEST_ES_LIMIT, 0xffffffff);
+    WRITE(GUEST_ES_AR_BYTES, image->access_es);
+    WRITE(GUEST_SS_BASE, 0);
+    WRITE(GUEST_SS_LIMIT, 0xffffffff);
+    WRITE(GUEST_SS_AR_BYTES, image->access_ss);
+    WRITE(GUEST_DS_BASE, 0);
+    WRITE(GUEST_DS_LIMIT, 0xffffffff);
+    WRITE(GUEST_DS_AR_BYTES, image->access_ds);
+    WRITE(GUEST_FS_LIMIT, 0xffffffff);
+    WRITE(GUEST_FS_AR_BYTES, image->access_fs);
+    WRITE(GUEST_GS_LIMIT, 0xffffffff);
+    WRITE(GUEST_GS_AR_BYTES, image->access_gs);
+    WRITE(GUEST_TR_LIMIT, 0x67);
+    WRITE(GUEST_TR_AR_BYTES, ACCESS_BUSY_TSS);
+    WRITE(GUEST_LDTR_SELECTOR, 0);
+    WRITE(GUEST_LDTR_AR_BYTES, AR_UNUSABLE);
+    WRITE(GUEST_GDTR_LIMIT, 0xffff);
+    WRITE(GUEST_IDTR_LIMIT, 0xffff);
+}
+
+static void load_control_registers(const struct host_image *image, uint64_t l2_cr0)
+{
+    uint64_t cr0 = image->cr0 | (l2_cr0 & CR0_KEPT);
+    WRITE(GUEST_CR0, cr0 | image->cr0_forced);
+    WRITE(CR0_READ_SHADOW, cr0);
+    WRITE(GUEST_CR4, image->cr4);
+    WRITE(CR4_READ_SHADOW, image->cr4_shadow);
+    WRITE(ENTRY_CONTROLS, image->entry_controls);
+}
+
+void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0)
+{
+    const struct vmcs12 *v = slot->v;
+    if (__builtin_expect(!slot->host.ready, 0))
+        make_image(vcpu, v, &slot->host);
+#define LOAD(to, from) WRITE(to, v->from);
     PAIRS(LOAD)
 #undef LOAD
-    load_segments(v, host64);
-    load_control_registers(vcpu, v, l2_cr0, host64);
-    vmcs_write(GUEST_EFER, merge_host_efer(v, l2_efer));
-    vmcs_write(GUEST_PAT, v->EXIT_CONTROLS & EXITC_LOAD_PAT ? v->HOST_PAT : l2_pat);
-    uint32_t entry = vmcs_read(ENTRY_CONTROLS) & ~(uint32_t)ENTRY_GUEST_64;
-    vmcs_write(ENTRY_CONTROLS, (uint32_t)(entry | (host64 ? ENTRY_GUEST_64 : 0)));
-    vmcs_write(GUEST_RFLAGS, RFLAGS_FIXED1);
-    vmcs_write(GUEST_DR7, 0x400);
-    vmcs_write(GUEST_DEBUGCTL, 0);
-    vmcs_write(GUEST_INTERRUPTIBILITY, 0);
-    vmcs_write(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
-    vmcs_write(GUEST_PENDING_DEBUG, 0);
-    if (!host64 && (v->HOST_CR4 & CR4_PAE) && !cr_load_pdptes(vcpu, v->HOST_CR3))
+    load_segments(&slot->host);
+    load_control_registers(&slot->host, l2_cr0);
+    WRITE(GUEST_EFER, merge_host_efer(v, l2_efer));
+    WRITE(GUEST_PAT, v->EXIT_CONTROLS & EXITC_LOAD_PAT ? v->HOST_PAT : l2_pat);
+    WRITE(GUEST_RFLAGS, RFLAGS_FIXED1);
+    WRITE(GUEST_DR7, 0x400);
+    WRITE(GUEST_DEBUGCTL, 0);
+    WRITE(GUEST_INTERRUPTIBILITY, 0);
+    WRITE(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+    WRITE(GUEST_PENDING_DEBUG, 0);
+    if (!slot->host.host64 && (v->HOST_CR4 & CR4_PAE) && !cr_load_pdptes(vcpu, v->HOST_CR3))
         dump_and_end(vcpu, "VMX abort of L1: the PDPTEs of its host CR3 are not valid");
 }

@@ -31,6 +31,7 @@ static void register_handlers(void)
     exit_handlers[EXIT_INVEPT] = insn_exit_invept;
     exit_handlers[EXIT_INVVPID] = insn_exit_invvpid;
     nested_hooks = (struct nested_hooks){
+        .straight_to_l1 = nested_straight_to_l1,
         .exit_from_l2 = nested_exit_from_l2,
         .entry_failed = nested_late_failure,
         .nmi_to_l1 = nested_nmi_to_l1,

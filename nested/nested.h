@@ -16,6 +16,16 @@
 #define VMPTR_NONE (~0ull)
 #define DIRTY_WORDS ((FIELD_COUNT + 63) / 64)
 
+/* What an exit to L1 makes of vmcs12's host-state area beyond copies. nested/host_state.c */
+struct host_image {
+    bool ready; /* the host-state area and VM-exit controls are as they were when the rest was computed */
+    bool host64;
+    uint64_t cr0, cr0_forced; /* without the bits that exits leave alone; what the CPU wants beside them */
+    uint64_t cr4, cr4_shadow;
+    uint64_t entry_controls; /* of vmcs01 */
+    uint64_t access_cs, access_es, access_ss, access_ds, access_fs, access_gs;
+};
+
 /* One VMCS of L1's that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
 struct vmcs12_slot {
     gpa_t vmptr; /* VMPTR_NONE: free */
@@ -29,6 +39,8 @@ struct vmcs12_slot {
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];
+    struct host_image host;
+    uint64_t straight;          /* for vcpu->l2_straight, as the controls have it */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
     check_scope_t scope;        /* of the rows that L1 wrote since the last entry that passed the checks */
     bool checked_long_mode;     /* L1's mode at that entry */

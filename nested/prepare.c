@@ -4,6 +4,7 @@
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
+#include "nested/decide.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "nested/vpid.h"
@@ -17,8 +18,11 @@
 static uint64_t rows_copied[DIRTY_WORDS];   /* vmcs12 -> vmcs02 when dirty */
 static uint64_t rows_computed[DIRTY_WORDS]; /* a change makes the controls be computed again */
 static uint64_t rows_optional[DIRTY_WORDS]; /* registers that entries load only when a control says so */
+static uint64_t rows_host[DIRTY_WORDS];     /* a change makes the host image be computed again */
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
 static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, but for few */
+/* What an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
+static uint64_t rows_left[2][DIRTY_WORDS];
 static struct {
     uint16_t row, encoding;
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
@@ -27,6 +31,12 @@ static unsigned rows_saved_count;
 /* What entries and exits look at in vmcs12: save_known() copies them. */
 static const uint8_t rows_known[] = {FIELD_INDEX_GUEST_CR0, FIELD_INDEX_GUEST_CR4, FIELD_INDEX_GUEST_RIP,
                                      FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY};
+
+/* What describes an exit. No error code but that of the event whose delivery it interrupted: see decide_straight(). */
+static const uint8_t rows_exit[] = {
+    FIELD_INDEX_EXIT_REASON,           FIELD_INDEX_EXIT_QUALIFICATION,       FIELD_INDEX_EXIT_INTERRUPTION_INFO,
+    FIELD_INDEX_IDT_VECTORING_INFO,    FIELD_INDEX_IDT_VECTORING_ERROR_CODE, FIELD_INDEX_EXIT_INSTRUCTION_LENGTH,
+    FIELD_INDEX_EXIT_INSTRUCTION_INFO, FIELD_INDEX_GUEST_LINEAR_ADDRESS,     FIELD_INDEX_GUEST_PHYSICAL_ADDRESS};
 
 void prepare_init(struct nested *nested)
 {
@@ -44,6 +54,8 @@ void prepare_init(struct nested *nested)
             rows_computed[row / 64] |= bit;
         else if (field->merge == VMCS_MERGE_ENTRY && field->area == VMCS_AREA_GUEST)
             rows_optional[row / 64] |= bit;
+        if (field->area == VMCS_AREA_HOST || row == FIELD_INDEX_EXIT_CONTROLS)
+            rows_host[row / 64] |= bit;
         if (field->sync == VMCS_SYNC_BOTH) {
             rows_saved[rows_saved_count].row = (uint16_t)row;
             rows_saved[rows_saved_count++].encoding = field->encoding;
@@ -54,6 +66,11 @@ void prepare_init(struct nested *nested)
     }
     for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++)
         rows_both[rows_known[i] / 64] &= ~BIT(rows_known[i] % 64);
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        rows_left[EXIT_RECORDED][word] = rows_left[EXIT_IN_VMCS02][word] = rows_both[word] | rows_lazy[word];
+    for (unsigned i = 0; i < ARRAY_SIZE(rows_exit); i++)
+        rows_left[EXIT_IN_VMCS02][rows_exit[i] / 64] |=
+            BIT(rows_exit[i] % 64) & nested->field_offered[rows_exit[i] / 64];
 }
 
 /* One bitmap of a slot follows the pointer in vmcs12: a compare when nothing changed. */
@@ -207,6 +224,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     write_bitmaps(nested, slot, controls.io);
     slot->bitmaps_suspended = false;
     write_apic_pages(nested, v);
+    slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -286,6 +304,8 @@ static struct dirty_rows write_dirty(struct vmcs12_slot *slot)
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t copy = slot->dirty[word] & rows_copied[word];
         found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
+        if (slot->dirty[word] & rows_host[word])
+            slot->host.ready = false;
         found.optional |= (slot->dirty[word] & rows_optional[word]) != 0;
         slot->dirty[word] = 0;
         while (copy) {
@@ -320,6 +340,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
         vpid_flush(vcpu, VPID_L2_NONE);
     queue_event(vcpu, v);
+    vcpu->l2_straight = slot->straight;
 }
 
 static void fetch_live(struct vmcs12_slot *slot, bool lazy)
@@ -368,34 +389,41 @@ static void save_known(struct vmcs12 *v)
     vmcs_read_to(&v->GUEST_INTERRUPTIBILITY, GUEST_INTERRUPTIBILITY.encoding);
 }
 
-void save_vmcs02(struct nested *nested, struct vmcs12_slot *slot, struct l1_registers *l2)
+static void save_all(struct vmcs12_slot *slot)
+{
+    for (unsigned i = 0; i < rows_saved_count; i++)
+        vmcs_read_to(&slot->v->field[rows_saved[i].row], rows_saved[i].encoding);
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        slot->live[word] = rows_lazy[word];
+}
+
+struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit)
 {
     struct vmcs12 *v = slot->v;
+    struct l1_registers l2 = {0};
     if (nested->vmread_bitmap) {
         save_known(v);
         for (unsigned word = 0; word < DIRTY_WORDS; word++)
-            slot->live[word] = rows_lazy[word] | rows_both[word];
+            slot->live[word] = rows_left[exit][word];
     } else {
-        for (unsigned i = 0; i < rows_saved_count; i++)
-            v->field[rows_saved[i].row] = vmcs_read_encoding(rows_saved[i].encoding);
-        for (unsigned word = 0; word < DIRTY_WORDS; word++)
-            slot->live[word] = rows_lazy[word];
+        save_all(slot);
     }
     /* L1 goes on with L2's where no control loads its own. */
     if ((v->EXIT_CONTROLS & EXITC_SAVE_PAT) || !(v->EXIT_CONTROLS & EXITC_LOAD_PAT))
-        l2->pat = vmcs_read(GUEST_PAT);
+        l2.pat = vmcs_read(GUEST_PAT);
     if ((v->EXIT_CONTROLS & EXITC_SAVE_EFER) || !(v->EXIT_CONTROLS & EXITC_LOAD_EFER))
-        l2->efer = vmcs_read(GUEST_EFER);
+        l2.efer = vmcs_read(GUEST_EFER);
     if (v->EXIT_CONTROLS & EXITC_SAVE_DEBUG) {
         v->GUEST_DR7 = vmcs_read(GUEST_DR7);
         v->GUEST_DEBUGCTL = vmcs_read(GUEST_DEBUGCTL);
     }
     if (v->EXIT_CONTROLS & EXITC_SAVE_PAT)
-        v->GUEST_PAT = l2->pat;
+        v->GUEST_PAT = l2.pat;
     if (v->EXIT_CONTROLS & EXITC_SAVE_EFER)
-        v->GUEST_EFER = l2->efer;
+        v->GUEST_EFER = l2.efer;
     if ((v->EXIT_CONTROLS & EXITC_SAVE_TIMER) && (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER))
         v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
     if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
         v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+    return l2;
 }

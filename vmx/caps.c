@@ -2,6 +2,7 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "vmx/insn.h"
 #include "vmx/vmx_bits.h"
 
 #define CPUID_ADDRESS_SIZES 0x80000008u
@@ -36,6 +37,8 @@ static void read_optional_msrs(struct vmx_caps *caps)
         caps->proc2 = read_controls(IA32_VMX_PROCBASED_CTLS2);
     if (caps->proc2.may & (PROC2_EPT | PROC2_VPID))
         caps->ept_vpid = rdmsr(IA32_VMX_EPT_VPID_CAP);
+    if ((caps->proc2.may & PROC2_VPID) && (caps->ept_vpid & VPID_CAP_INVVPID))
+        caps->vpid_flush = caps->ept_vpid & VPID_CAP_SINGLE ? INVVPID_SINGLE : INVVPID_ALL;
     if (caps->proc2.may & PROC2_VMFUNC)
         caps->vmfunc = rdmsr(IA32_VMX_VMFUNC);
 }

@@ -19,6 +19,7 @@ struct vmx_caps {
     struct ctl_caps old_pin, old_proc, old_exit, old_entry; /* IA32_VMX_PINBASED_CTLS etc., as read */
     unsigned address_bits;                                  /* MAXPHYADDR */
     unsigned linear_bits;
+    uint8_t vpid_flush; /* INVVPID type that drops all of a VPID, maybe more; 0: no INVVPID */
 };
 
 void caps_read(struct vmx_caps *caps);

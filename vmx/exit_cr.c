@@ -148,6 +148,6 @@ void exit_cr_access(struct vcpu *vcpu)
         event_inject_gp(vcpu, 0);
         return;
     }
-    vpid_flush_l1(vcpu); /* the changes that flush the TLB do so here; the others may */
+    vpid_flush(vcpu, VPID_L1); /* the changes that flush the TLB do so here; the others may */
     vcpu_skip_instruction(vcpu);
 }

@@ -165,13 +165,30 @@ static inline void handle_instruction(struct vcpu *vcpu, uint32_t reason, uint8_
     exit_handlers[reason](vcpu);
 }
 
+static inline bool is_straight(const struct vcpu *vcpu, uint32_t reason)
+{
+    return reason < 64 && vcpu->l2_straight & BIT(reason);
+}
+
+static inline void handle_straight(struct vcpu *vcpu, uint32_t reason)
+{
+    vcpu->exit.reason = reason;
+    vcpu->exit.rip = vmcs_read(GUEST_RIP);
+    count_exit(vcpu, true);
+    nested_hooks.straight_to_l1(vcpu);
+}
+
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
 void vcpu_handle_exit(struct vcpu *vcpu)
 {
     uint32_t reason = vmcs_read(EXIT_REASON);
     uint8_t parts = reason < EXIT_REASON_COUNT ? exit_parts[reason] : 0;
     vcpu->launched = true;
-    if ((parts & (PLAIN | OPERAND)) && !vcpu->in_l2 && !step_active(vcpu))
+    if (__builtin_expect(step_active(vcpu), 0))
+        handle_any(vcpu, reason);
+    else if (vcpu->in_l2 && is_straight(vcpu, reason))
+        handle_straight(vcpu, reason);
+    else if ((parts & (PLAIN | OPERAND)) && !vcpu->in_l2)
         handle_instruction(vcpu, reason, parts);
     else
         handle_any(vcpu, reason);

@@ -14,6 +14,8 @@ struct nested_hooks {
     /* An exit of L2 (vmcs02 current): true when it went to L1 or was dealt with, false when the handler of L1's exits
      * shall act on L2's state. */
     bool (*exit_from_l2)(struct vcpu *vcpu);
+    /* An exit of L2 for a reason of vcpu->l2_straight; of vcpu->exit, reason and rip are set. It goes to L1. */
+    void (*straight_to_l1)(struct vcpu *vcpu);
     /* Turns an address that L2 takes for physical into L1's, for an access as in vmx/gva.h; `walk`: by L2's page walk,
      * not the access itself. False: vcpu->exit is now the EPT violation that L1 must see, and vcpu->l2_unmapped set. */
     bool (*l2_translate)(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk);

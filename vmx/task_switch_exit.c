@@ -30,7 +30,7 @@ static bool task_load_cr3(void *context, uint32_t cr3)
     if ((cr_read_cr4() & CR4_PAE) && !cr_load_pdptes(vcpu, cr3))
         return false;
     vmcs_write(GUEST_CR3, (uint64_t)cr3);
-    vpid_flush_l1(vcpu);
+    vpid_flush(vcpu, VPID_L1);
     return true;
 }
 

@@ -70,7 +70,10 @@ struct vcpu {
     volatile bool attention;
     bool in_l2;      /* vmcs02 is current and L2 runs */
     bool nmi_window; /* L0 itself waits for the window in the current VMCS */
-    bool l1_in_vmx;  /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
+    /* While L2 runs: reasons, as bits 0 to 63, that are L1's whatever else the exit says, and whose information L1 can
+     * read where the CPU left it. */
+    uint64_t l2_straight;
+    bool l1_in_vmx; /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
     struct vm *vm;
     struct cpu *cpu;
     hpa_t vmcs01;

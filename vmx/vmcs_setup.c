@@ -224,7 +224,7 @@ void vmcs01_reset(struct vcpu *vcpu)
     write_cr2(0);
     write_dr6(RESET_DR6);
     cr_update_masks(vcpu);
-    vpid_flush_l1(vcpu);
+    vpid_flush(vcpu, VPID_L1);
 }
 
 void vmcs01_start(uint8_t vector)

@@ -5,6 +5,8 @@
 #ifndef VMX_VPID_H
 #define VMX_VPID_H
 
+#include "kernel/panic.h"
+#include "vmx/insn.h"
 #include "vmx/vcpu.h"
 
 #define VPID_L1 1u        /* L1 */
@@ -12,7 +14,12 @@
 #define VPID_L2_FIRST 16u /* L2 of vmcs12s that use one: nested/vpid */
 
 /* Drops all translations of a VPID. */
-void vpid_flush(const struct vcpu *vcpu, uint16_t vpid);
-void vpid_flush_l1(const struct vcpu *vcpu);
+static inline void vpid_flush(const struct vcpu *vcpu, uint16_t vpid)
+{
+    struct invalidate_descriptor descriptor = {.context = vpid};
+    uint8_t type = vcpu->vm->caps.vpid_flush;
+    if (type)
+        ASSERT(insn_invvpid(type, descriptor));
+}
 
 #endif
