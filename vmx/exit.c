@@ -11,15 +11,13 @@
 #include "vmx/run.h"
 #include "vmx/startup.h"
 
-static void exit_cpuid(struct vcpu *vcpu)
+void exit_cpuid_filtered(struct vcpu *vcpu)
 {
     uint32_t leaf = (uint32_t)vcpu->regs[RAX], subleaf = (uint32_t)vcpu->regs[RCX];
     struct cpuid_result result = cpuid(leaf, subleaf);
-    if (!cpuid_is_plain(leaf, &vcpu->vm->cpuid)) {
-        struct cpuid_context context = vcpu->vm->cpuid;
-        context.cr4 = cr_read_cr4();
-        cpuid_filter(leaf, subleaf, &context, &result);
-    }
+    struct cpuid_context context = vcpu->vm->cpuid;
+    context.cr4 = cr_read_cr4();
+    cpuid_filter(leaf, subleaf, &context, &result);
     vcpu->regs[RAX] = result.eax;
     vcpu->regs[RBX] = result.ebx;
     vcpu->regs[RCX] = result.ecx;
@@ -77,7 +75,7 @@ exit_handler_fn exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_SIPI] = exit_sipi,
     [EXIT_NMI_WINDOW] = exit_nmi_window,
     [EXIT_TASK_SWITCH] = exit_task_switch,
-    [EXIT_CPUID] = exit_cpuid,
+    [EXIT_CPUID] = exit_cpuid_filtered,
     [EXIT_GETSEC] = exit_undefined,
     [EXIT_INVD] = exit_invd,
     [EXIT_VMCALL] = exit_undefined,

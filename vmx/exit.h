@@ -6,13 +6,14 @@
 
 #include "vmx/vcpu.h"
 
-void exit_cr_access(struct vcpu *vcpu);     /* exit_cr.c */
-void exit_io(struct vcpu *vcpu);            /* exit_io.c */
-void exit_rdmsr(struct vcpu *vcpu);         /* exit_msr.c */
-void exit_wrmsr(struct vcpu *vcpu);         /* exit_msr.c */
-void exit_ept_violation(struct vcpu *vcpu); /* exit_ept.c; of EPT01 */
-void exit_ept_misconfig(struct vcpu *vcpu); /* exit_ept.c */
-void exit_task_switch(struct vcpu *vcpu);   /* task_switch_exit.c */
+void exit_cpuid_filtered(struct vcpu *vcpu); /* exit.c; right for every leaf */
+void exit_cr_access(struct vcpu *vcpu);      /* exit_cr.c */
+void exit_io(struct vcpu *vcpu);             /* exit_io.c */
+void exit_rdmsr(struct vcpu *vcpu);          /* exit_msr.c */
+void exit_wrmsr(struct vcpu *vcpu);          /* exit_msr.c */
+void exit_ept_violation(struct vcpu *vcpu);  /* exit_ept.c; of EPT01 */
+void exit_ept_misconfig(struct vcpu *vcpu);  /* exit_ept.c */
+void exit_task_switch(struct vcpu *vcpu);    /* task_switch_exit.c */
 
 /* L1's CR0 and CR4 bits that VMX operation fixes become, or cease to be, Nestor's (exit_cr.c). Current: vmcs01. */
 void cr_update_masks(struct vcpu *vcpu);

@@ -6,6 +6,7 @@
 #include "kernel/x86.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
+#include "vmx/exit.h"
 #include "vmx/kick.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
@@ -17,12 +18,12 @@ _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTI
 
 struct nested_hooks nested_hooks;
 
-static inline void skip(const struct vcpu *vcpu, uint64_t rflags)
+static inline void skip(uint64_t from, uint32_t length, uint64_t rflags)
 {
-    uint64_t rip = vcpu->exit.rip + vcpu->exit.instruction_length;
+    uint64_t rip = from + length;
     uint32_t state = vmcs_read(GUEST_INTERRUPTIBILITY);
     /* Outside 64-bit mode the instruction pointer wraps. */
-    if (__builtin_expect((rip ^ vcpu->exit.rip) >> 32, 0) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
+    if (__builtin_expect((rip ^ from) >> 32, 0) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
         rip = (uint32_t)rip;
     vmcs_write(GUEST_RIP, rip);
     if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
@@ -35,13 +36,13 @@ static inline void skip(const struct vcpu *vcpu, uint64_t rflags)
 
 void vcpu_skip_instruction(struct vcpu *vcpu)
 {
-    skip(vcpu, vmcs_read(GUEST_RFLAGS));
+    skip(vcpu->exit.rip, vcpu->exit.instruction_length, vmcs_read(GUEST_RFLAGS));
 }
 
 void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags)
 {
     vmcs_write(GUEST_RFLAGS, rflags);
-    skip(vcpu, rflags);
+    skip(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);
 }
 
 /* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
@@ -133,12 +134,12 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         nested_hooks.l0_handled_l2(vcpu);
 }
 
-static inline void count_exit(struct vcpu *vcpu, bool from_l2)
+static inline void count_exit(struct vcpu *vcpu, uint32_t reason, uint64_t rip, bool from_l2)
 {
-    if (vcpu->exit.reason < EXIT_REASON_COUNT)
-        vcpu->exits[from_l2][vcpu->exit.reason]++;
+    if (reason < EXIT_REASON_COUNT)
+        vcpu->exits[from_l2][reason]++;
     count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
-    trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, vcpu->exit.reason, vcpu->exit.rip);
+    trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, reason, rip);
 }
 
 static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
@@ -148,48 +149,65 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
     read_whole_exit(&vcpu->exit, vcpu->exit.reason < EXIT_REASON_COUNT ? exit_parts[vcpu->exit.reason] : 0);
     /* An EPT violation may be the same instruction's next store. */
     bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
-    count_exit(vcpu, from_l2);
+    count_exit(vcpu, vcpu->exit.reason, vcpu->exit.rip, from_l2);
     if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
 }
 
-/* An instruction of L1's of which nothing else is looked at: no event was interrupted by it. */
+/* An instruction of L1's of which nothing else is looked at. */
 static inline void handle_instruction(struct vcpu *vcpu, uint32_t reason, uint8_t parts)
 {
-    read_common(&vcpu->exit, reason);
+    vcpu->exit.reason = reason;
+    vcpu->exit.rip = vmcs_read(GUEST_RIP);
+    vcpu->exit.instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
     if (parts & OPERAND)
         vcpu->exit.instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
-    count_exit(vcpu, false);
+    count_exit(vcpu, reason, vcpu->exit.rip, false);
     exit_handlers[reason](vcpu);
 }
 
-static inline bool is_straight(const struct vcpu *vcpu, uint32_t reason)
+/* CPUID of L1 for a leaf in which L1 sees the CPU itself. */
+static inline void handle_plain_cpuid(struct vcpu *vcpu)
 {
-    return reason < 64 && vcpu->l2_straight & BIT(reason);
+    uint64_t rip = vmcs_read(GUEST_RIP), *regs = vcpu->regs;
+    count_exit(vcpu, EXIT_CPUID, rip, false);
+    __asm__ volatile("cpuid"
+                     : "=a"(regs[RAX]), "=b"(regs[RBX]), "=c"(regs[RCX]), "=d"(regs[RDX])
+                     : "a"(regs[RAX]), "c"(regs[RCX]));
+    skip(rip, vmcs_read(EXIT_INSTRUCTION_LENGTH), vmcs_read(GUEST_RFLAGS));
 }
 
 static inline void handle_straight(struct vcpu *vcpu, uint32_t reason)
 {
     vcpu->exit.reason = reason;
     vcpu->exit.rip = vmcs_read(GUEST_RIP);
-    count_exit(vcpu, true);
+    count_exit(vcpu, reason, vcpu->exit.rip, true);
     nested_hooks.straight_to_l1(vcpu);
+}
+
+static inline void handle_l1(struct vcpu *vcpu, uint32_t reason)
+{
+    if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
+        handle_plain_cpuid(vcpu);
+    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PLAIN | OPERAND))
+        handle_instruction(vcpu, reason, exit_parts[reason]);
+    else
+        handle_any(vcpu, reason);
 }
 
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
 void vcpu_handle_exit(struct vcpu *vcpu)
 {
     uint32_t reason = vmcs_read(EXIT_REASON);
-    uint8_t parts = reason < EXIT_REASON_COUNT ? exit_parts[reason] : 0;
     vcpu->launched = true;
     if (__builtin_expect(step_active(vcpu), 0))
         handle_any(vcpu, reason);
-    else if (vcpu->in_l2 && is_straight(vcpu, reason))
+    else if (!vcpu->in_l2)
+        handle_l1(vcpu, reason);
+    else if (reason < 64 && vcpu->l2_straight & BIT(reason))
         handle_straight(vcpu, reason);
-    else if ((parts & (PLAIN | OPERAND)) && !vcpu->in_l2)
-        handle_instruction(vcpu, reason, parts);
     else
         handle_any(vcpu, reason);
     vcpu_prepare_entry(vcpu);
