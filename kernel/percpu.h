@@ -69,7 +69,7 @@ static inline void trace(enum trace_type type, uint32_t a, uint64_t b)
 {
     struct trace_ring *ring = &this_cpu()->trace;
 
-    ring->record[ring->written++ % TRACE_RECORDS] = (struct trace_record){.type = type, .a = a, .b = b};
+    ring->record[ring->written++ % TRACE_RECORDS] = (struct trace_record){(uint64_t)type << 32 | a, b};
 }
 
 /* For what is a level, not a count: PAGES_FREE. The sum over all processors is the level. */

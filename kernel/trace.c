@@ -20,8 +20,8 @@ void trace_dump(unsigned count)
     uint64_t kept = MIN(cpu->trace.written, TRACE_RECORDS);
     for (uint64_t i = cpu->trace.written - MIN(kept, count); i < cpu->trace.written; i++) {
         const struct trace_record *record = &cpu->trace.record[i % TRACE_RECORDS];
-        if (record->type < TRACE_TYPE_COUNT)
-            log_raw("nestor: trace: %-12s %#x %#lx (%s)", types[record->type].name, record->a, record->b,
-                    types[record->type].meaning);
+        uint64_t type = GET(record->type_a, TRACE_RECORD_TYPE), a = GET(record->type_a, TRACE_RECORD_A);
+        if (type < TRACE_TYPE_COUNT)
+            log_raw("nestor: trace: %-12s %#lx %#lx (%s)", types[type].name, a, record->b, types[type].meaning);
     }
 }

@@ -23,10 +23,11 @@ enum trace_type {
 #define TRACE_RECORDS 256u /* a power of two */
 
 struct trace_record {
-    uint32_t type;
-    uint32_t a;
+    uint64_t type_a; /* TRACE_RECORD_TYPE, TRACE_RECORD_A */
     uint64_t b;
 };
+#define TRACE_RECORD_TYPE BITS(63, 32)
+#define TRACE_RECORD_A BITS(31, 0)
 
 struct trace_ring {
     uint64_t written; /* records ever; the next one goes to written % TRACE_RECORDS */

@@ -255,11 +255,14 @@ void nested_reflect(struct vcpu *vcpu)
     go_to_l1(vcpu, slot, EXIT_RECORDED);
 }
 
-void nested_straight_to_l1(struct vcpu *vcpu)
+void nested_straight_to_l1(struct vcpu *vcpu, uint32_t reason)
 {
     struct vmcs12_slot *slot = vcpu->nested->current;
+    vcpu->exit.reason = reason;
     slot->v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
     go_to_l1(vcpu, slot, EXIT_IN_VMCS02);
+    vcpu_count_exit(vcpu, reason, slot->v->GUEST_RIP, true);
+    vcpu_prepare_entry(vcpu);
 }
 
 void nested_hardware_entry_failure(struct vcpu *vcpu)

@@ -10,7 +10,7 @@ void nested_enter(struct vcpu *vcpu, bool launch);
 /* L1 sees the exit that vcpu->exit describes. Current: vmcs02; on return vmcs01. */
 void nested_reflect(struct vcpu *vcpu);
 /* nested_hooks.straight_to_l1 */
-void nested_straight_to_l1(struct vcpu *vcpu);
+void nested_straight_to_l1(struct vcpu *vcpu, uint32_t reason);
 /* L1 sees an entry failure (exit reason 33 or 34) of the current vmcs12. Current: vmcs01. SDM 3C 27.8 */
 void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification);
 /* The CPU refused the guest state in vmcs02: L1's failed entry. Current: vmcs02; on return vmcs01. */

@@ -11,8 +11,8 @@ void insn_exit_vmxoff(struct vcpu *vcpu);
 void insn_exit_vmclear(struct vcpu *vcpu);
 void insn_exit_vmptrld(struct vcpu *vcpu);
 void insn_exit_vmptrst(struct vcpu *vcpu);
-void insn_exit_vmread(struct vcpu *vcpu);
-void insn_exit_vmwrite(struct vcpu *vcpu);
+/* nested_hooks.field_access */
+void insn_field_access(struct vcpu *vcpu, uint32_t reason);
 void insn_exit_vmlaunch(struct vcpu *vcpu);
 void insn_exit_vmresume(struct vcpu *vcpu);
 void insn_exit_vmcall(struct vcpu *vcpu);

@@ -1,4 +1,5 @@
 /* VMREAD and VMWRITE: of L1 on its current VMCS, and of L2 on the shadow VMCS that L1 gave it. */
+#include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
@@ -17,22 +18,14 @@ struct field_access {
 };
 
 /* Decodes an encoding. False: L1's VMCS has no such component (error 12). */
-static inline bool field_decode(const struct nested *nested, uint64_t encoding, struct field_access *access)
+static inline bool field_decode(uint64_t encoding, struct field_access *access)
 {
-    int row = vmcs_field_find(encoding & ~ENCODING_HIGH);
+    unsigned row = encoding < VMCS12_ENCODINGS ? vmcs12_rows[encoding & ~ENCODING_HIGH] : 0;
     access->high = (encoding & ENCODING_HIGH) != 0;
-    if (row < 0 || !(nested->field_offered[row / 64] & BIT(row % 64)))
+    if (!row || (access->high && vmcs_fields[row - 1].width != VMCS_WIDTH_64))
         return false;
-    if (access->high && vmcs_fields[row].width != VMCS_WIDTH_64)
-        return false;
-    access->row = (unsigned)row;
+    access->row = row - 1;
     return true;
-}
-
-/* vmcs02 has the row's value, and vmcs12 an old one. */
-static bool is_live(const struct vmcs12_slot *slot, unsigned row)
-{
-    return slot->live[row / 64] & BIT(row % 64);
 }
 
 /* What L1 named as the field: the register operand reg2. */
@@ -63,9 +56,9 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     out.kind = DONE;
     if (!slot)
         return (struct outcome){.kind = FAILED_INVALID};
-    if (!field_decode(vcpu->nested, field_operand(vcpu, long_mode), &access))
+    if (!field_decode(field_operand(vcpu, long_mode), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
-    if (is_live(slot, access.row))
+    if (slot_is_live(slot, access.row))
         prepare_fetch_rows(vcpu->nested, slot);
     uint64_t value = field_value(slot, &access);
     if (info & INSN_INFO_IS_REGISTER)
@@ -78,18 +71,17 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 /* The upper half of a 64-bit row; the half that stays may be in vmcs02 alone. */
 static NOINLINE uint64_t with_high_half(struct nested *nested, struct vmcs12_slot *slot, unsigned row, uint64_t value)
 {
-    if (is_live(slot, row))
+    if (slot_is_live(slot, row))
         prepare_fetch_rows(nested, slot);
     return (uint32_t)slot->v->field[row] | value << 32;
 }
 
-static inline void field_write(struct nested *nested, struct vmcs12_slot *slot, const struct field_access *access,
-                               uint64_t value)
+static inline void field_write(struct nested *nested, struct vmcs12_slot *slot, unsigned row, uint64_t value)
 {
-    unsigned row = access->row;
-    slot->v->field[row] = access->high ? with_high_half(nested, slot, row, value) : value & vmcs12_width_mask(row);
+    slot->v->field[row] = value;
     slot_set_dirty(slot, row);
-    shadow_put(nested, slot, row);
+    if (slot->mirrored && bits_test(nested->rows_shown, row))
+        shadow_put(nested, slot, row);
 }
 
 static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
@@ -108,11 +100,12 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
         out.kind = FAULTED;
         return out;
     }
-    if (!field_decode(vcpu->nested, field_operand(vcpu, long_mode), &access))
+    if (!field_decode(field_operand(vcpu, long_mode), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
         return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};
-    field_write(vcpu->nested, slot, &access, value);
+    value = access.high ? with_high_half(vcpu->nested, slot, access.row, value) : value & vmcs12_width_mask(access.row);
+    field_write(vcpu->nested, slot, access.row, value);
     return out;
 }
 
@@ -136,62 +129,72 @@ static void conclude(struct vcpu *vcpu, const struct outcome *out)
     }
 }
 
-/* Whether an instruction has the usual form: 64-bit mode, both operands registers but RSP. `value`: the register that is
- * read or written, `field`: the one that names the field. */
-static inline bool has_plain_operands(const struct vcpu *vcpu, unsigned *value, unsigned *field)
+/* Of a code segment that is not conforming the DPL is the CPL. SDM 3C 27.3.1.2 */
+#define CS_CONFORMING BIT(2)
+static inline bool is_64_bit_kernel(void)
 {
-    uint32_t info = vcpu->exit.instruction_info;
-    *value = (unsigned)GET(info, INSN_INFO_REG1);
-    *field = (unsigned)GET(info, INSN_INFO_REG2);
-    return (info & INSN_INFO_IS_REGISTER) && *value != RSP && *field != RSP && operand_long_mode();
+    return (vmcs_read(GUEST_CS_AR_BYTES) & (AR_L | AR_DPL | CS_CONFORMING)) == AR_L &&
+           (vmcs_read(GUEST_EFER) & EFER_LMA);
 }
 
-/* The usual VMREAD, of a field that vmcs12 holds. False: nothing was done. */
-static bool read_to_register(struct vcpu *vcpu, const struct vmcs12_slot *slot)
+/* The row of an instruction of the usual form: 64-bit mode, CPL 0, both operands registers but RSP, a field in its full
+ * form. `reg`: the register to read or write. Negative: it is not usual. */
+static inline int plain_row(const struct vcpu *vcpu, unsigned *reg)
 {
-    unsigned to, field;
-    struct field_access access;
-    if (!slot || !has_plain_operands(vcpu, &to, &field) || !field_decode(vcpu->nested, vcpu->regs[field], &access) ||
-        is_live(slot, access.row))
+    uint32_t info = vmcs_read(EXIT_INSTRUCTION_INFO);
+    unsigned field = (unsigned)GET(info, INSN_INFO_REG2);
+    *reg = (unsigned)GET(info, INSN_INFO_REG1);
+    if (!(info & INSN_INFO_IS_REGISTER) || *reg == RSP || field == RSP || !is_64_bit_kernel())
+        return -1;
+    uint64_t encoding = vcpu->regs[field];
+    return encoding < VMCS12_ENCODINGS ? vmcs12_rows[encoding] - 1 : -1;
+}
+
+/* False: nothing was done. `slot`: NULL outside VMX operation, too. */
+static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uint32_t reason)
+{
+    unsigned reg;
+    int row = slot ? plain_row(vcpu, &reg) : -1;
+    if (row < 0)
         return false;
-    vcpu->regs[to] = field_value(slot, &access);
+    if (reason == EXIT_VMREAD) {
+        if (slot_is_live(slot, (unsigned)row))
+            return false;
+        vcpu->regs[reg] = slot->v->field[row];
+        return true;
+    }
+    if (!vmcs12_write_masks[row])
+        return false;
+    field_write(vcpu->nested, slot, (unsigned)row, vcpu->regs[reg] & vmcs12_write_masks[row]);
     return true;
 }
 
-void insn_exit_vmread(struct vcpu *vcpu)
+static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip)
 {
-    if (!insn_permitted(vcpu))
-        return;
-    if (read_to_register(vcpu, vcpu->nested->current)) {
-        insn_succeed(vcpu);
-        return;
+    vcpu->exit.reason = reason;
+    vcpu->exit.rip = rip;
+    vcpu->exit.instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
+    vcpu->exit.instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
+    if (insn_permitted(vcpu)) {
+        struct vmcs12_slot *slot = vcpu->nested->current;
+        struct outcome out = reason == EXIT_VMREAD ? read_field(vcpu, slot) : write_field(vcpu, slot);
+        conclude(vcpu, &out);
     }
-    struct outcome out = read_field(vcpu, vcpu->nested->current);
-    conclude(vcpu, &out);
+    vcpu_prepare_entry(vcpu);
 }
 
-/* The usual VMWRITE, of a field that is not read-only. False: nothing was done. */
-static bool write_from_register(struct vcpu *vcpu, struct vmcs12_slot *slot)
+void insn_field_access(struct vcpu *vcpu, uint32_t reason)
 {
-    unsigned from, field;
-    struct field_access access;
-    if (!slot || !has_plain_operands(vcpu, &from, &field) || !field_decode(vcpu->nested, vcpu->regs[field], &access) ||
-        vmcs_fields[access.row].area == VMCS_AREA_INFO)
-        return false;
-    field_write(vcpu->nested, slot, &access, vcpu->regs[from]);
-    return true;
-}
-
-void insn_exit_vmwrite(struct vcpu *vcpu)
-{
-    if (!insn_permitted(vcpu))
-        return;
-    if (write_from_register(vcpu, vcpu->nested->current)) {
-        insn_succeed(vcpu);
+    uint64_t rip = vmcs_read(GUEST_RIP);
+    vcpu_count_exit(vcpu, reason, rip, false);
+    if (!access_plain(vcpu, vcpu->nested->current, reason)) {
+        access_any(vcpu, reason, rip);
         return;
     }
-    struct outcome out = write_field(vcpu, vcpu->nested->current);
-    conclude(vcpu, &out);
+    uint64_t rflags = vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC;
+    vmcs_write(GUEST_RFLAGS, rflags);
+    vcpu_skip_from(rip, vmcs_read(EXIT_INSTRUCTION_LENGTH), rflags);
+    vcpu_prepare_entry(vcpu);
 }
 
 /* Privilege comes before everything; the modes in which there is no such instruction do not exit. */

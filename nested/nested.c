@@ -23,8 +23,6 @@ static void register_handlers(void)
     exit_handlers[EXIT_VMCLEAR] = insn_exit_vmclear;
     exit_handlers[EXIT_VMPTRLD] = insn_exit_vmptrld;
     exit_handlers[EXIT_VMPTRST] = insn_exit_vmptrst;
-    exit_handlers[EXIT_VMREAD] = insn_exit_vmread;
-    exit_handlers[EXIT_VMWRITE] = insn_exit_vmwrite;
     exit_handlers[EXIT_VMLAUNCH] = insn_exit_vmlaunch;
     exit_handlers[EXIT_VMRESUME] = insn_exit_vmresume;
     exit_handlers[EXIT_VMCALL] = insn_exit_vmcall;
@@ -33,6 +31,7 @@ static void register_handlers(void)
     nested_hooks = (struct nested_hooks){
         .straight_to_l1 = nested_straight_to_l1,
         .exit_from_l2 = nested_exit_from_l2,
+        .field_access = insn_field_access,
         .entry_failed = nested_late_failure,
         .nmi_to_l1 = nested_nmi_to_l1,
         .init_to_l1 = nested_init_to_l1,

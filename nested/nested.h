@@ -68,6 +68,7 @@ struct nested {
     uint8_t *ones_bitmap;                    /* everything exits */
     uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
     uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
+    uint64_t rows_shown[DIRTY_WORDS];        /* that the first opens */
     hpa_t shown;                             /* vmcs01's link pointer; 0: nothing is shown */
     unsigned entry_failures_logged;
 };

@@ -48,6 +48,8 @@ void prepare_init(struct nested *nested)
         if (!vmread_checked(field->encoding, &ignored) || !vmcs_field_exists(&nested->vcpu->vm->caps12, row))
             continue;
         nested->field_offered[row / 64] |= bit;
+        vmcs12_rows[field->encoding] = (uint8_t)(row + 1);
+        vmcs12_write_masks[row] = field->area == VMCS_AREA_INFO ? 0 : vmcs12_width_mask(row);
         if (field->merge == VMCS_MERGE_COPIED)
             rows_copied[row / 64] |= bit;
         else if (field->merge == VMCS_MERGE_COMPUTED)
@@ -120,10 +122,16 @@ static NOINLINE void prepare_bitmaps_anew(struct nested *nested, struct vmcs12_s
     slot->bitmaps_seen = settled ? now : 0;
 }
 
+/* Rows that the merged bitmaps of a slot follow. */
+#define BITMAP_ROWS                                                                                                    \
+    (BIT(FIELD_INDEX_PROC_CONTROLS) | BIT(FIELD_INDEX_MSR_BITMAP) | BIT(FIELD_INDEX_IO_BITMAP_A) |                     \
+     BIT(FIELD_INDEX_IO_BITMAP_B))
+_Static_assert(FIELD_INDEX_PROC_CONTROLS < 64 && FIELD_INDEX_MSR_BITMAP < 64, "they are in the first word");
+
 void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
 {
     uint64_t now = bitmaps_now(nested);
-    if (slot->bitmaps_seen != now) {
+    if (slot->bitmaps_seen != now || slot->dirty[0] & BITMAP_ROWS) {
         prepare_bitmaps_anew(nested, slot, now);
         return;
     }

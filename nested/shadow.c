@@ -24,15 +24,15 @@ static void open_row(uint8_t *bitmap, unsigned row)
     bitmap[bit / 8] &= (uint8_t)~BIT(bit % 8);
 }
 
-static bool is_open(const uint8_t *bitmap, unsigned row)
-{
-    unsigned bit = vmcs_fields[row].encoding;
-    return !(bitmap[bit / 8] >> bit % 8 & 1);
-}
-
 static bool is_offered(const struct nested *nested, unsigned row)
 {
     return nested->field_offered[row / 64] & BIT(row % 64);
+}
+
+static void show_row(struct nested *nested, unsigned row)
+{
+    open_row(nested->vmread_bitmap, row);
+    bits_set(nested->rows_shown, row);
 }
 
 static void open_rows(struct nested *nested)
@@ -40,11 +40,11 @@ static void open_rows(struct nested *nested)
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         uint8_t sync = vmcs_fields[row].sync;
         if (is_offered(nested, row) && (sync == VMCS_SYNC_BOTH || sync == VMCS_SYNC_LAZY))
-            open_row(nested->vmread_bitmap, row);
+            show_row(nested, row);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(exit_rows); i++)
         if (is_offered(nested, exit_rows[i]))
-            open_row(nested->vmread_bitmap, exit_rows[i]);
+            show_row(nested, exit_rows[i]);
     for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
         open_row(nested->vmwrite_bitmap, direct_rows[i]);
 }
@@ -120,7 +120,7 @@ void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)
 
 void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
 {
-    if (!slot->mirrored || !is_open(nested->vmread_bitmap, row))
+    if (!slot->mirrored || !bits_test(nested->rows_shown, row))
         return;
     if (nested->vcpu->in_l2) { /* L2's VMWRITE: it is not the current slot, which alone is shown */
         slot->mirrored = false;

@@ -8,36 +8,18 @@
 #include "vmx/insn.h"
 #include "vmx/vmcs_setup.h"
 
-/* check_scope_of() of each row. */
-static check_scope_t row_scope[FIELD_COUNT];
-
-/* What the merged bitmaps of a slot follow. */
-static bool is_bitmap_row(unsigned row)
-{
-    return row == FIELD_INDEX_PROC_CONTROLS || row == FIELD_INDEX_MSR_BITMAP || row == FIELD_INDEX_IO_BITMAP_A ||
-           row == FIELD_INDEX_IO_BITMAP_B;
-}
+check_scope_t slot_row_scope[FIELD_COUNT];
 
 void slot_init(void)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++)
-        row_scope[row] = check_scope_of(row);
-}
-
-void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
-{
-    slot->dirty[row / 64] |= BIT(row % 64);
-    slot->live[row / 64] &= ~BIT(row % 64);
-    slot->scope |= row_scope[row];
-    if (is_bitmap_row(row))
-        slot->bitmaps_seen = 0;
+        slot_row_scope[row] = check_scope_of(row);
 }
 
 void slot_set_all_dirty(struct vmcs12_slot *slot)
 {
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
         slot->dirty[word] = ~slot->live[word];
-    slot->bitmaps_seen = 0;
 }
 
 struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)

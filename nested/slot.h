@@ -15,8 +15,20 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr);
 void slot_release(struct nested *nested, struct vmcs12_slot *slot);
 void slot_release_all(struct nested *nested);
 
+/* check_scope_of() of each row, filled by slot_init(). */
+extern check_scope_t slot_row_scope[FIELD_COUNT];
 /* L1 wrote the row. */
-void slot_set_dirty(struct vmcs12_slot *slot, unsigned row);
+static inline void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
+{
+    bits_set(slot->dirty, row);
+    bits_clear(slot->live, row);
+    slot->scope |= slot_row_scope[row];
+}
+/* vmcs02 has the row's value, and vmcs12 an old one. */
+static inline bool slot_is_live(const struct vmcs12_slot *slot, unsigned row)
+{
+    return bits_test(slot->live, row);
+}
 /* vmcs02 holds something else than what was made of vmcs12: every row is written again, but those that are vmcs02's own. */
 void slot_set_all_dirty(struct vmcs12_slot *slot);
 /* A merged bitmap goes: no slot may name it any longer. `context` is the struct nested; for merged_cache.evict. */

@@ -7,6 +7,9 @@ static const uint64_t width_masks[] = {
     [VMCS_WIDTH_NAT] = UINT64_MAX,
 };
 
+uint8_t vmcs12_rows[VMCS12_ENCODINGS];
+uint64_t vmcs12_write_masks[FIELD_COUNT];
+
 uint64_t vmcs12_width_mask(unsigned index)
 {
     return width_masks[vmcs_fields[index].width];

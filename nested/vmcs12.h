@@ -32,6 +32,13 @@ uint64_t vmcs12_width_mask(unsigned index);
 /* Cuts every field to its width: for an image that comes from L1's memory, which L1 may have written to. */
 void vmcs12_trim(struct vmcs12 *v);
 
+/* Encodings of the fields that L1 is offered, in their full form -> row + 1; 0: no such field. prepare_init() fills it;
+ * all processors compute the same. */
+#define VMCS12_ENCODINGS 0x8000u
+extern uint8_t vmcs12_rows[VMCS12_ENCODINGS];
+/* vmcs12_width_mask() of each row, but 0 for read-only fields. */
+extern uint64_t vmcs12_write_masks[FIELD_COUNT];
+
 /* The secondary controls as they count: zero unless activated. */
 static inline uint32_t vmcs12_proc2(const struct vmcs12 *v)
 {

@@ -18,31 +18,15 @@ _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTI
 
 struct nested_hooks nested_hooks;
 
-static inline void skip(uint64_t from, uint32_t length, uint64_t rflags)
-{
-    uint64_t rip = from + length;
-    uint32_t state = vmcs_read(GUEST_INTERRUPTIBILITY);
-    /* Outside 64-bit mode the instruction pointer wraps. */
-    if (__builtin_expect((rip ^ from) >> 32, 0) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
-        rip = (uint32_t)rip;
-    vmcs_write(GUEST_RIP, rip);
-    if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
-        vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
-    /* The instruction completed here, so the trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then),
-     * but for one that waits for branches only. */
-    if (__builtin_expect(rflags & RFLAGS_TF, 0) && !(vmcs_read(GUEST_DEBUGCTL) & DEBUGCTL_BTF))
-        vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
-}
-
 void vcpu_skip_instruction(struct vcpu *vcpu)
 {
-    skip(vcpu->exit.rip, vcpu->exit.instruction_length, vmcs_read(GUEST_RFLAGS));
+    vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, vmcs_read(GUEST_RFLAGS));
 }
 
 void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags)
 {
     vmcs_write(GUEST_RFLAGS, rflags);
-    skip(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);
+    vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);
 }
 
 /* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
@@ -65,8 +49,8 @@ static const uint8_t exit_parts[EXIT_REASON_COUNT] = {
     [EXIT_VMRESUME] = PLAIN,
     [EXIT_VMXOFF] = PLAIN,
     [EXIT_VMCALL] = PLAIN,
-    [EXIT_VMREAD] = READ_ADDRESSES | OPERAND,
-    [EXIT_VMWRITE] = READ_ADDRESSES | OPERAND,
+    [EXIT_VMREAD] = READ_ADDRESSES,
+    [EXIT_VMWRITE] = READ_ADDRESSES,
     [EXIT_VMCLEAR] = OPERAND,
     [EXIT_VMPTRLD] = OPERAND,
     [EXIT_VMPTRST] = OPERAND,
@@ -109,14 +93,13 @@ static inline void read_common(struct vmexit *exit, uint32_t reason)
     exit->interruption_info = 0;
 }
 
-/* What must be so at each entry, whoever runs next. */
-static inline void vcpu_prepare_entry(struct vcpu *vcpu)
+void vcpu_prepare_entry_anew(struct vcpu *vcpu)
 {
-    if (__builtin_expect(vcpu->attention, 0))
+    if (vcpu->attention)
         startup_attend(vcpu);
-    if (__builtin_expect(vcpu->inject_info | vcpu->cpu->nmi_seen, 0))
+    if (vcpu->inject_info | vcpu->cpu->nmi_seen)
         event_prepare(vcpu);
-    if (__builtin_expect(vcpu->ept01_generation != __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE), 0)) {
+    if (vcpu->ept01_generation != __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE)) {
         kick_answer(vcpu);
         ept_retire_done(&vcpu->vm->ept01, kick_oldest_generation(vcpu->vm));
     }
@@ -134,14 +117,6 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         nested_hooks.l0_handled_l2(vcpu);
 }
 
-static inline void count_exit(struct vcpu *vcpu, uint32_t reason, uint64_t rip, bool from_l2)
-{
-    if (reason < EXIT_REASON_COUNT)
-        vcpu->exits[from_l2][reason]++;
-    count(from_l2 ? COUNT_EXITS_L2 : COUNT_EXITS_L1);
-    trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, reason, rip);
-}
-
 static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
 {
     bool from_l2 = vcpu->in_l2;
@@ -149,52 +124,39 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
     read_whole_exit(&vcpu->exit, vcpu->exit.reason < EXIT_REASON_COUNT ? exit_parts[vcpu->exit.reason] : 0);
     /* An EPT violation may be the same instruction's next store. */
     bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
-    count_exit(vcpu, vcpu->exit.reason, vcpu->exit.rip, from_l2);
+    vcpu_count_exit(vcpu, vcpu->exit.reason, vcpu->exit.rip, from_l2);
     if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
+    vcpu_prepare_entry(vcpu);
 }
 
-/* An instruction of L1's of which nothing else is looked at. */
-static inline void handle_instruction(struct vcpu *vcpu, uint32_t reason, uint8_t parts)
+/* The ways of an exit are functions of their own, so that none pays for the registers that another needs.
+ *
+ * An instruction of L1's of which nothing else is looked at. */
+static NOINLINE void handle_instruction(struct vcpu *vcpu, uint32_t reason)
 {
     vcpu->exit.reason = reason;
     vcpu->exit.rip = vmcs_read(GUEST_RIP);
     vcpu->exit.instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
-    if (parts & OPERAND)
+    if (exit_parts[reason] & OPERAND)
         vcpu->exit.instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
-    count_exit(vcpu, reason, vcpu->exit.rip, false);
+    vcpu_count_exit(vcpu, reason, vcpu->exit.rip, false);
     exit_handlers[reason](vcpu);
+    vcpu_prepare_entry(vcpu);
 }
 
 /* CPUID of L1 for a leaf in which L1 sees the CPU itself. */
-static inline void handle_plain_cpuid(struct vcpu *vcpu)
+static NOINLINE void handle_plain_cpuid(struct vcpu *vcpu)
 {
     uint64_t rip = vmcs_read(GUEST_RIP), *regs = vcpu->regs;
-    count_exit(vcpu, EXIT_CPUID, rip, false);
+    vcpu_count_exit(vcpu, EXIT_CPUID, rip, false);
     __asm__ volatile("cpuid"
                      : "=a"(regs[RAX]), "=b"(regs[RBX]), "=c"(regs[RCX]), "=d"(regs[RDX])
                      : "a"(regs[RAX]), "c"(regs[RCX]));
-    skip(rip, vmcs_read(EXIT_INSTRUCTION_LENGTH), vmcs_read(GUEST_RFLAGS));
-}
-
-static inline void handle_straight(struct vcpu *vcpu, uint32_t reason)
-{
-    vcpu->exit.reason = reason;
-    vcpu->exit.rip = vmcs_read(GUEST_RIP);
-    count_exit(vcpu, reason, vcpu->exit.rip, true);
-    nested_hooks.straight_to_l1(vcpu);
-}
-
-static inline void handle_l1(struct vcpu *vcpu, uint32_t reason)
-{
-    if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
-        handle_plain_cpuid(vcpu);
-    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PLAIN | OPERAND))
-        handle_instruction(vcpu, reason, exit_parts[reason]);
-    else
-        handle_any(vcpu, reason);
+    vcpu_skip_from(rip, vmcs_read(EXIT_INSTRUCTION_LENGTH), vmcs_read(GUEST_RFLAGS));
+    vcpu_prepare_entry(vcpu);
 }
 
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
@@ -204,13 +166,18 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     vcpu->launched = true;
     if (__builtin_expect(step_active(vcpu), 0))
         handle_any(vcpu, reason);
-    else if (!vcpu->in_l2)
-        handle_l1(vcpu, reason);
-    else if (reason < 64 && vcpu->l2_straight & BIT(reason))
-        handle_straight(vcpu, reason);
+    else if (vcpu->in_l2 && reason < 64 && vcpu->l2_straight & BIT(reason))
+        nested_hooks.straight_to_l1(vcpu, reason);
+    else if (vcpu->in_l2)
+        handle_any(vcpu, reason);
+    else if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
+        handle_plain_cpuid(vcpu);
+    else if (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)
+        nested_hooks.field_access(vcpu, reason);
+    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PLAIN | OPERAND))
+        handle_instruction(vcpu, reason);
     else
         handle_any(vcpu, reason);
-    vcpu_prepare_entry(vcpu);
 }
 
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
