@@ -55,6 +55,12 @@ static inline bool bits_test(const uint64_t *words, uint64_t bit)
 }
 
 #define MUST_CHECK __attribute__((warn_unused_result))
+/* The compiler may take it for granted. */
+#define KNOWN(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            __builtin_unreachable();                                                                                   \
+    } while (0)
 #define NOINLINE __attribute__((noinline))
 #define NORETURN __attribute__((noreturn))
 #define PACKED __attribute__((packed))

@@ -257,6 +257,7 @@ void nested_reflect(struct vcpu *vcpu)
 
 void nested_straight_to_l1(struct vcpu *vcpu, uint32_t reason)
 {
+    KNOWN(reason < EXIT_REASON_COUNT);
     struct vmcs12_slot *slot = vcpu->nested->current;
     vcpu->exit.reason = reason;
     slot->v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;

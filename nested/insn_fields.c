@@ -76,12 +76,10 @@ static NOINLINE uint64_t with_high_half(struct nested *nested, struct vmcs12_slo
     return (uint32_t)slot->v->field[row] | value << 32;
 }
 
-static inline void field_write(struct nested *nested, struct vmcs12_slot *slot, unsigned row, uint64_t value)
+static inline void field_write(struct vmcs12_slot *slot, uint64_t row, uint64_t value)
 {
     slot->v->field[row] = value;
     slot_set_dirty(slot, row);
-    if (slot->mirrored && bits_test(nested->rows_shown, row))
-        shadow_put(nested, slot, row);
 }
 
 static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
@@ -105,7 +103,8 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
         return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};
     value = access.high ? with_high_half(vcpu->nested, slot, access.row, value) : value & vmcs12_width_mask(access.row);
-    field_write(vcpu->nested, slot, access.row, value);
+    field_write(slot, access.row, value);
+    shadow_put(vcpu->nested, slot, access.row);
     return out;
 }
 
@@ -137,35 +136,28 @@ static inline bool is_64_bit_kernel(void)
            (vmcs_read(GUEST_EFER) & EFER_LMA);
 }
 
-/* The row of an instruction of the usual form: 64-bit mode, CPL 0, both operands registers but RSP, a field in its full
- * form. `reg`: the register to read or write. Negative: it is not usual. */
-static inline int plain_row(const struct vcpu *vcpu, unsigned *reg)
-{
-    uint32_t info = vmcs_read(EXIT_INSTRUCTION_INFO);
-    unsigned field = (unsigned)GET(info, INSN_INFO_REG2);
-    *reg = (unsigned)GET(info, INSN_INFO_REG1);
-    if (!(info & INSN_INFO_IS_REGISTER) || *reg == RSP || field == RSP || !is_64_bit_kernel())
-        return -1;
-    uint64_t encoding = vcpu->regs[field];
-    return encoding < VMCS12_ENCODINGS ? vmcs12_rows[encoding] - 1 : -1;
-}
-
-/* False: nothing was done. `slot`: NULL outside VMX operation, too. */
+/* The usual form: 64-bit mode, CPL 0, both operands registers, a field in its full form. False: nothing was done.
+ * `slot`: NULL outside VMX operation, too. */
 static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uint32_t reason)
 {
-    unsigned reg;
-    int row = slot ? plain_row(vcpu, &reg) : -1;
-    if (row < 0)
+    uint64_t info = vmcs_read_wide(EXIT_INSTRUCTION_INFO);
+    uint64_t reg = GET(info, INSN_INFO_REG1), field = GET(info, INSN_INFO_REG2);
+    if (!slot || !(info & INSN_INFO_IS_REGISTER) || !is_64_bit_kernel())
         return false;
+    vmcs_read_to(&vcpu->regs[RSP], GUEST_RSP.encoding); /* either operand may be it */
+    uint64_t encoding = vcpu->regs[field];
+    if (encoding >= VMCS12_ENCODINGS || !vmcs12_rows[encoding])
+        return false;
+    uint64_t row = vmcs12_rows[encoding] - 1ull;
     if (reason == EXIT_VMREAD) {
-        if (slot_is_live(slot, (unsigned)row))
+        if (reg == RSP || slot_is_live(slot, row))
             return false;
         vcpu->regs[reg] = slot->v->field[row];
         return true;
     }
-    if (!vmcs12_write_masks[row])
+    if (!vmcs12_write_masks[row] || (slot->mirrored && bits_test(vcpu->nested->rows_shown, row)))
         return false;
-    field_write(vcpu->nested, slot, (unsigned)row, vcpu->regs[reg] & vmcs12_write_masks[row]);
+    field_write(slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
     return true;
 }
 
@@ -185,6 +177,7 @@ static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip
 
 void insn_field_access(struct vcpu *vcpu, uint32_t reason)
 {
+    KNOWN(reason == EXIT_VMREAD || reason == EXIT_VMWRITE);
     uint64_t rip = vmcs_read(GUEST_RIP);
     vcpu_count_exit(vcpu, reason, rip, false);
     if (!access_plain(vcpu, vcpu->nested->current, reason)) {
@@ -193,7 +186,7 @@ void insn_field_access(struct vcpu *vcpu, uint32_t reason)
     }
     uint64_t rflags = vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC;
     vmcs_write(GUEST_RFLAGS, rflags);
-    vcpu_skip_from(rip, vmcs_read(EXIT_INSTRUCTION_LENGTH), rflags);
+    vcpu_skip_from(rip, vmcs_read_wide(EXIT_INSTRUCTION_LENGTH), rflags);
     vcpu_prepare_entry(vcpu);
 }
 

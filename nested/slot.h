@@ -18,14 +18,14 @@ void slot_release_all(struct nested *nested);
 /* check_scope_of() of each row, filled by slot_init(). */
 extern check_scope_t slot_row_scope[FIELD_COUNT];
 /* L1 wrote the row. */
-static inline void slot_set_dirty(struct vmcs12_slot *slot, unsigned row)
+static inline void slot_set_dirty(struct vmcs12_slot *slot, uint64_t row)
 {
     bits_set(slot->dirty, row);
     bits_clear(slot->live, row);
     slot->scope |= slot_row_scope[row];
 }
 /* vmcs02 has the row's value, and vmcs12 an old one. */
-static inline bool slot_is_live(const struct vmcs12_slot *slot, unsigned row)
+static inline bool slot_is_live(const struct vmcs12_slot *slot, uint64_t row)
 {
     return bits_test(slot->live, row);
 }

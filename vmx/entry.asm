@@ -21,10 +21,26 @@ global vmx_unblock_nmi
 
 section .text
 
-; noreturn void vmx_run(struct vcpu *vcpu, void *stack_word)
-vmx_run:
-        mov     rsp, rsi
-        mov     [rsp], rdi
+vmx_exit:                       ; HOST_RIP
+        push    rdi
+        mov     rdi, [rsp + 8]
+        mov     [rdi + REG(0)], rax
+        mov     [rdi + REG(1)], rcx
+        mov     [rdi + REG(2)], rdx
+        mov     [rdi + REG(3)], rbx
+        mov     [rdi + REG(5)], rbp
+        mov     [rdi + REG(6)], rsi
+        pop     qword [rdi + REG(7)]
+        mov     [rdi + REG(8)], r8
+        mov     [rdi + REG(9)], r9
+        mov     [rdi + REG(10)], r10
+        mov     [rdi + REG(11)], r11
+        mov     [rdi + REG(12)], r12
+        mov     [rdi + REG(13)], r13
+        mov     [rdi + REG(14)], r14
+        mov     [rdi + REG(15)], r15
+        call    vcpu_handle_exit
+        mov     rdi, [rsp]
 enter_guest:                    ; rdi = vcpu
 vmx_enter_first:
         cmp     byte [rdi + VCPU_ATTENTION], 0
@@ -62,26 +78,10 @@ vmx_enter_again:                ; an NMI came after the last look
         mov     rdi, [rsp]
         jmp     enter_guest
 
-vmx_exit:                       ; HOST_RIP
-        push    rdi
-        mov     rdi, [rsp + 8]
-        mov     [rdi + REG(0)], rax
-        mov     [rdi + REG(1)], rcx
-        mov     [rdi + REG(2)], rdx
-        mov     [rdi + REG(3)], rbx
-        mov     [rdi + REG(5)], rbp
-        mov     [rdi + REG(6)], rsi
-        pop     qword [rdi + REG(7)]
-        mov     [rdi + REG(8)], r8
-        mov     [rdi + REG(9)], r9
-        mov     [rdi + REG(10)], r10
-        mov     [rdi + REG(11)], r11
-        mov     [rdi + REG(12)], r12
-        mov     [rdi + REG(13)], r13
-        mov     [rdi + REG(14)], r14
-        mov     [rdi + REG(15)], r15
-        call    vcpu_handle_exit
-        mov     rdi, [rsp]
+; noreturn void vmx_run(struct vcpu *vcpu, void *stack_word)
+vmx_run:
+        mov     rsp, rsi
+        mov     [rsp], rdi
         jmp     enter_guest
 
 ; void vmx_unblock_nmi(void): IRET to the return address with the caller's stack

@@ -155,7 +155,7 @@ static NOINLINE void handle_plain_cpuid(struct vcpu *vcpu)
     __asm__ volatile("cpuid"
                      : "=a"(regs[RAX]), "=b"(regs[RBX]), "=c"(regs[RCX]), "=d"(regs[RDX])
                      : "a"(regs[RAX]), "c"(regs[RCX]));
-    vcpu_skip_from(rip, vmcs_read(EXIT_INSTRUCTION_LENGTH), vmcs_read(GUEST_RFLAGS));
+    vcpu_skip_from(rip, vmcs_read_wide(EXIT_INSTRUCTION_LENGTH), vmcs_read(GUEST_RFLAGS));
     vcpu_prepare_entry(vcpu);
 }
 
@@ -194,7 +194,7 @@ void vcpu_entry_failed(struct vcpu *vcpu)
 void vcpu_enter_again(struct vcpu *vcpu)
 {
     event_recall(vcpu);
-    vcpu_prepare_entry(vcpu);
+    vcpu_prepare_entry_anew(vcpu);
 }
 
 void vcpu_run(struct vcpu *vcpu)

@@ -47,18 +47,19 @@ static inline void vcpu_count_exit(struct vcpu *vcpu, uint32_t reason, uint64_t 
     trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, reason, rip);
 }
 
-/* What must be so at each entry, whoever runs next; the second where something is to be done. */
+/* What must be so at each entry, whoever runs next; the first where something is to be done. entry.asm looks at
+ * vcpu->attention. */
 void vcpu_prepare_entry_anew(struct vcpu *vcpu);
 static inline void vcpu_prepare_entry(struct vcpu *vcpu)
 {
     uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE);
-    if (__builtin_expect(vcpu->attention, 0) || __builtin_expect(vcpu->inject_info | vcpu->cpu->nmi_seen, 0) ||
+    if (__builtin_expect(vcpu->inject_info | vcpu->cpu->nmi_seen, 0) ||
         __builtin_expect(vcpu->ept01_generation != generation, 0))
         vcpu_prepare_entry_anew(vcpu);
 }
 
 /* Moves on past the instruction of `length` at `from`, which left `rflags`. Current: the VMCS that exited. */
-static inline void vcpu_skip_from(uint64_t from, uint32_t length, uint64_t rflags)
+static inline void vcpu_skip_from(uint64_t from, uint64_t length, uint64_t rflags)
 {
     uint64_t rip = from + length;
     uint32_t state = vmcs_read(GUEST_INTERRUPTIBILITY);
