@@ -6,6 +6,7 @@
 #define MM_GMEM_H
 
 #include "kernel/base.h"
+#include "kernel/layout.h"
 #include "mm/ept_watch.h"
 #include "mm/memmap.h"
 
@@ -22,6 +23,15 @@ void gmem_init(struct gmem *gmem, const struct memmap *map, struct ept_watch *wa
 
 /* Copies len bytes, page borders allowed. False when any part was no RAM: those bytes read as 0xff. */
 bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len);
+/* Four bytes that cross no page. */
+static inline uint32_t gmem_read32(const struct gmem *gmem, gpa_t gpa)
+{
+    uint32_t value;
+    if (gpa - gmem->main_base < gmem->main_size)
+        return __atomic_load_n((const uint32_t *)hpa_to_va(gpa), __ATOMIC_RELAXED);
+    gmem_read(gmem, gpa, &value, sizeof(value));
+    return value;
+}
 /* Copies len bytes and hits the watches of the pages. False when any part was no RAM: those bytes were dropped. */
 bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len);
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */

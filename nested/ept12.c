@@ -182,17 +182,32 @@ uint64_t ept12_eptp(const struct ept12_root *root)
     return va_to_hpa(root->table) | EPTP_FLAGS | (root->key & EPTP_AD);
 }
 
-static void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+static bool is_named(const struct ept12_root *root, uint64_t eptp12, uint64_t mask)
+{
+    return root->table && !((root->key ^ eptp12) & mask);
+}
+
+static NOINLINE void flush_filled(struct ept12 *e, uint64_t eptp12, uint64_t mask)
 {
     spinlock_lock(&e->lock);
-    for (unsigned i = 0; i < e->roots_end; i++) {
-        struct ept12_root *root = &e->root[i];
-        if (!root->table || ((root->key ^ eptp12) & mask))
+    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
+        if (!root->filled || !is_named(root, eptp12, mask))
             continue;
         flush_root(e, root);
         count(COUNT_EPT02_FLUSHES);
     }
     spinlock_unlock(&e->lock);
+}
+
+/* Only this processor fills a tree: what is empty needs no lock. */
+static inline void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+{
+    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
+        if (!root->filled || !is_named(root, eptp12, mask))
+            continue;
+        flush_filled(e, eptp12, mask);
+        return;
+    }
 }
 
 /* SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings": bits 51:12 of the EPTP tell which. */

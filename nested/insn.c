@@ -14,11 +14,6 @@ static void set_flags(struct vcpu *vcpu, uint64_t flags)
     vcpu_skip_with_flags(vcpu, (vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC) | flags);
 }
 
-void insn_succeed(struct vcpu *vcpu)
-{
-    set_flags(vcpu, 0);
-}
-
 void insn_fail_invalid(struct vcpu *vcpu)
 {
     set_flags(vcpu, RFLAGS_CF);
@@ -61,6 +56,11 @@ bool insn_permitted(struct vcpu *vcpu)
 static bool read_pointer(struct vcpu *vcpu, gpa_t *pointer)
 {
     struct fault fault;
+    const gpa_t *plain = operand_plain(vcpu, sizeof(*pointer));
+    if (plain) {
+        *pointer = __atomic_load_n(plain, __ATOMIC_RELAXED);
+        return true;
+    }
     if (operand_read(vcpu, pointer, sizeof(*pointer), &fault))
         return true;
     event_inject(vcpu, &fault);
@@ -75,9 +75,7 @@ static bool pointer_valid(const struct vcpu *vcpu, gpa_t pointer)
 /* The first word of a region. Bit 31 marks a shadow VMCS. */
 static uint32_t read_revision(const struct vcpu *vcpu, gpa_t pointer)
 {
-    uint32_t revision;
-    gmem_read(&vcpu->vm->gmem, pointer, &revision, sizeof(revision));
-    return revision;
+    return gmem_read32(&vcpu->vm->gmem, pointer);
 }
 
 /* A region that VMPTRLD takes: of our format, and a shadow VMCS only where there are such. */

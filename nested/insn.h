@@ -5,6 +5,7 @@
 #define NESTED_INSN_H
 
 #include "nested/nested.h"
+#include "vmx/run.h"
 
 void insn_exit_vmxon(struct vcpu *vcpu);
 void insn_exit_vmxoff(struct vcpu *vcpu);
@@ -20,7 +21,12 @@ void insn_exit_invept(struct vcpu *vcpu);
 void insn_exit_invvpid(struct vcpu *vcpu);
 
 /* VMsucceed, VMfailInvalid, VMfail(error): flags of L1, error number, and on past the instruction. SDM 3C 31.2 */
-void insn_succeed(struct vcpu *vcpu);
+static inline void insn_succeed(struct vcpu *vcpu)
+{
+    uint64_t rflags = vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC;
+    vmcs_write(GUEST_RFLAGS, rflags);
+    vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);
+}
 void insn_fail_invalid(struct vcpu *vcpu);
 void insn_fail(struct vcpu *vcpu, uint32_t error);
 /* The checks that all VMX instructions but VMXON share: #UD outside VMX operation, #GP(0) above CPL 0. What

@@ -128,21 +128,13 @@ static void conclude(struct vcpu *vcpu, const struct outcome *out)
     }
 }
 
-/* Of a code segment that is not conforming the DPL is the CPL. SDM 3C 27.3.1.2 */
-#define CS_CONFORMING BIT(2)
-static inline bool is_64_bit_kernel(void)
-{
-    return (vmcs_read(GUEST_CS_AR_BYTES) & (AR_L | AR_DPL | CS_CONFORMING)) == AR_L &&
-           (vmcs_read(GUEST_EFER) & EFER_LMA);
-}
-
 /* The usual form: 64-bit mode, CPL 0, both operands registers, a field in its full form. False: nothing was done.
  * `slot`: NULL outside VMX operation, too. */
 static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uint32_t reason)
 {
     uint64_t info = vmcs_read_wide(EXIT_INSTRUCTION_INFO);
     uint64_t reg = GET(info, INSN_INFO_REG1), field = GET(info, INSN_INFO_REG2);
-    if (!slot || !(info & INSN_INFO_IS_REGISTER) || !is_64_bit_kernel())
+    if (!slot || !(info & INSN_INFO_IS_REGISTER) || !operand_in_64_bit_kernel())
         return false;
     vmcs_read_to(&vcpu->regs[RSP], GUEST_RSP.encoding); /* either operand may be it */
     uint64_t encoding = vcpu->regs[field];

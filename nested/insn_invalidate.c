@@ -16,13 +16,40 @@ static uint64_t operand_type(struct vcpu *vcpu)
 static bool read_descriptor(struct vcpu *vcpu, struct invalidate_descriptor *descriptor)
 {
     struct fault fault;
+    const struct invalidate_descriptor *plain = operand_plain(vcpu, sizeof(*descriptor));
+    if (plain) {
+        *descriptor = *plain;
+        return true;
+    }
     if (operand_read(vcpu, descriptor, sizeof(*descriptor), &fault))
         return true;
     event_inject(vcpu, &fault);
     return false;
 }
 
-void insn_exit_invept(struct vcpu *vcpu)
+static bool invept_type_supported(const struct vmx_caps *caps, uint64_t type)
+{
+    return (type == INVEPT_SINGLE && (caps->ept_vpid & EPT_CAP_INVEPT_SINGLE)) ||
+           (type == INVEPT_ALL && (caps->ept_vpid & EPT_CAP_INVEPT_ALL));
+}
+
+/* Bits 127:64 of the descriptor are not looked at: L1s leave junk there, and real CPUs accept it. */
+static inline void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp12)
+{
+    struct nested *nested = vcpu->nested;
+    if (type == INVEPT_ALL) {
+        ept12_invept_all(&nested->ept12);
+    } else if (eptp12 == nested->eptp12_valid || check_eptp(&vcpu->vm->caps12, eptp12)) {
+        nested->eptp12_valid = eptp12;
+        ept12_invept_single(&nested->ept12, eptp12);
+    } else {
+        insn_fail(vcpu, VMXERR_INVALID_OPERAND);
+        return;
+    }
+    insn_succeed(vcpu);
+}
+
+static NOINLINE void invept_any(struct vcpu *vcpu)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps12;
     struct invalidate_descriptor descriptor;
@@ -33,24 +60,24 @@ void insn_exit_invept(struct vcpu *vcpu)
     }
     if (!insn_permitted(vcpu))
         return;
-    bool supported = (type == INVEPT_SINGLE && (caps->ept_vpid & EPT_CAP_INVEPT_SINGLE)) ||
-                     (type == INVEPT_ALL && (caps->ept_vpid & EPT_CAP_INVEPT_ALL));
-    if (!supported) {
+    if (!invept_type_supported(caps, type)) {
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
-    if (!read_descriptor(vcpu, &descriptor))
-        return;
-    /* Bits 127:64 are not looked at: L1s leave junk there, and real CPUs accept it. */
-    if (type == INVEPT_SINGLE && !check_eptp(caps, descriptor.context)) {
-        insn_fail(vcpu, VMXERR_INVALID_OPERAND);
-        return;
-    }
-    if (type == INVEPT_SINGLE)
-        ept12_invept_single(&vcpu->nested->ept12, descriptor.context);
+    if (read_descriptor(vcpu, &descriptor))
+        invept(vcpu, type, descriptor.context);
+}
+
+void insn_exit_invept(struct vcpu *vcpu)
+{
+    /* That a plain operand was found says 64-bit mode and CPL 0, and has read RSP. */
+    const struct invalidate_descriptor *plain =
+        vcpu->nested->vmxon ? operand_plain(vcpu, sizeof(struct invalidate_descriptor)) : NULL;
+    uint64_t type = vcpu->regs[GET(vcpu->exit.instruction_info, INSN_INFO_REG2)];
+    if (plain && invept_type_supported(&vcpu->vm->caps12, type))
+        invept(vcpu, type, __atomic_load_n(&plain->context, __ATOMIC_RELAXED));
     else
-        ept12_invept_all(&vcpu->nested->ept12);
-    insn_succeed(vcpu);
+        invept_any(vcpu);
 }
 
 static bool is_canonical(const struct vmx_caps *caps, gva_t address)

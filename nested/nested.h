@@ -63,6 +63,7 @@ struct nested {
     uint64_t clock;
     uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
     struct ept12 ept12;
+    uint64_t eptp12_valid; /* an operand of INVEPT that passed the check */
     struct merged_cache bitmaps;
     uint16_t vpid_owner[64];                 /* nested/vpid.c: which vpid12 a hardware VPID serves */
     uint8_t *ones_bitmap;                    /* everything exits */

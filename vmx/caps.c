@@ -56,6 +56,7 @@ void caps_read(struct vmx_caps *caps)
         .cr4_fixed0 = rdmsr(IA32_VMX_CR4_FIXED0),
         .cr4_fixed1 = rdmsr(IA32_VMX_CR4_FIXED1),
         .address_bits = (unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL),
+        .address_mask = BITS((unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL) - 1, 12),
         .linear_bits = (unsigned)GET(sizes, ADDRESS_SIZES_LINEAR),
     };
     read_primary_controls(caps);

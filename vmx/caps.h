@@ -18,6 +18,7 @@ struct vmx_caps {
     struct ctl_caps pin, proc, proc2, exit, entry;          /* the true controls where the CPU has them */
     struct ctl_caps old_pin, old_proc, old_exit, old_entry; /* IA32_VMX_PINBASED_CTLS etc., as read */
     unsigned address_bits;                                  /* MAXPHYADDR */
+    uint64_t address_mask;                                  /* of page frames: bits MAXPHYADDR-1:12 */
     unsigned linear_bits;
     uint8_t vpid_flush; /* INVVPID type that drops all of a VPID, maybe more; 0: no INVVPID */
 };

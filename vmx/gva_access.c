@@ -158,49 +158,84 @@ static uint32_t access_at_cpl(void)
     return GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL) == 3 ? (uint32_t)GVA_USER : GVA_READ;
 }
 
-/* The walk that most operands of L1's VMX instructions take: 4-level paging, every entry present and accessed, a
- * read by supervisor code that neither SMAP nor a protection key can forbid. False: the whole walk must say. */
-static bool translate_plain(const struct vcpu *vcpu, gva_t gva, gpa_t *gpa)
+/* One level of the walk that most operands of L1's VMX instructions take: RAM in one piece, the entry present and
+ * accessed, and 0 in the bits `reserved`. False: the whole walk must say. */
+static bool walk_level(const struct gmem *gmem, struct plain_walk *walk, unsigned depth, gpa_t where, uint64_t reserved)
 {
-    uint64_t efer = vmcs_read(GUEST_EFER), cr4 = vmcs_read(GUEST_CR4), entry, user = PTE_U;
-    const uint64_t address = BITS(vcpu->vm->caps.address_bits - 1, 12), must = PTE_P | PTE_A;
-    const gpa_t ram = vcpu->vm->gmem.main_base;
-    const uint64_t ram_size = vcpu->vm->gmem.main_size;
-    /* Bits that must be as in `must`: the reserved ones too, NX without EFER.NXE being one. */
-    uint64_t judged = must | (BITS(51, 12) & ~address) | (efer & EFER_NXE ? 0 : PTE_NX);
-    gpa_t table = vmcs_read(GUEST_CR3) & address;
-    unsigned shift = 39;
+    const uint64_t must = PTE_P | PTE_A;
+    if (where - gmem->main_base >= gmem->main_size)
+        return false;
+    walk->entry[depth] = hpa_to_va(where);
+    walk->value[depth] = __atomic_load_n(walk->entry[depth], __ATOMIC_RELAXED);
+    return (walk->value[depth] & (reserved | must)) == must;
+}
 
-    if (!(efer & EFER_LMA) || (cr4 & CR4_LA57))
-        return false;
-    for (;; shift -= 9) {
-        gpa_t where = table | (gva >> shift & 511) << 3;
-        if (where - ram >= ram_size)
-            return false;
-        entry = __atomic_load_n((const uint64_t *)hpa_to_va(where), __ATOMIC_RELAXED);
-        user &= entry;
-        if ((entry & judged) != must)
-            return false;
-        table = entry & address;
-        if (shift == 12)
-            break;
-        if (entry & PTE_PS) /* of 1 GiB, or where the bit is reserved: the whole walk */
-            if (shift != 21 || (entry & BITS(20, 13)))
-                return false;
-        if (shift == 21 && (entry & PTE_PS))
-            break;
+/* All of a walk but its result; the size of the page, 0 where the whole walk must say. The registers are filled. */
+static uint64_t walk_levels(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
+{
+    const struct gmem *gmem = &vcpu->vm->gmem;
+    const uint64_t address = vcpu->vm->caps.address_mask;
+    uint64_t reserved = (BITS(51, 12) & ~address) | (walk->efer & EFER_NXE ? 0 : PTE_NX);
+    gpa_t table = walk->cr3 & address;
+    for (unsigned depth = 0; depth < 4; depth++) {
+        gpa_t where = table | (gva >> (39 - 9 * depth) & 511) << 3;
+        if (!walk_level(gmem, walk, depth, where, depth < 2 ? reserved | PTE_PS : reserved))
+            return 0;
+        table = walk->value[depth] & address;
+        if (depth == 2 && (walk->value[2] & PTE_PS)) {
+            walk->entry[3] = walk->entry[2];
+            walk->value[3] = walk->value[2];
+            return walk->value[2] & BITS(20, 13) ? 0 : LARGE_2M;
+        }
     }
-    if (user && (cr4 & (CR4_SMAP | CR4_PKE)))
-        return false;
-    *gpa = (table & ~(BIT(shift) - 1)) | (gva & (BIT(shift) - 1));
-    return true;
+    return PAGE_SIZE;
+}
+
+static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
+{
+    const struct gmem *gmem = &vcpu->vm->gmem;
+    bool canonical = (gva_t)((int64_t)(gva << 16) >> 16) == gva;
+    uint64_t size, user;
+    walk->key = 0;
+    if (!(walk->efer & EFER_LMA) || (walk->cr4 & CR4_LA57) || !canonical || !(size = walk_levels(vcpu, walk, gva)))
+        return NULL;
+    user = walk->value[0] & walk->value[1] & walk->value[2] & walk->value[3] & PTE_U;
+    if (user && (walk->cr4 & (CR4_SMAP | CR4_PKE)))
+        return NULL;
+    gpa_t page =
+        ALIGN_DOWN(walk->value[3] & vcpu->vm->caps.address_mask, size) | (ALIGN_DOWN(gva, PAGE_SIZE) & (size - 1));
+    if (page - gmem->main_base >= gmem->main_size)
+        return NULL;
+    walk->at = hpa_to_va(page);
+    walk->key = ALIGN_DOWN(gva, PAGE_SIZE) | 1;
+    return walk->at + (gva & PAGE_MASK);
+}
+
+static inline bool is_unchanged(const struct plain_walk *walk, unsigned depth)
+{
+    return __atomic_load_n(walk->entry[depth], __ATOMIC_RELAXED) == walk->value[depth];
+}
+
+const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len)
+{
+    struct plain_walk *walk = &vcpu->walk[gva / PAGE_SIZE % PLAIN_WALKS];
+    uint64_t cr3 = vmcs_read(GUEST_CR3), cr4 = vmcs_read(GUEST_CR4), efer = vmcs_read(GUEST_EFER);
+    if ((gva & PAGE_MASK) + len > PAGE_SIZE)
+        return NULL;
+    if (walk->key == (ALIGN_DOWN(gva, PAGE_SIZE) | 1) && walk->cr3 == cr3 && walk->cr4 == cr4 && walk->efer == efer &&
+        is_unchanged(walk, 0) && is_unchanged(walk, 1) && is_unchanged(walk, 2) && is_unchanged(walk, 3))
+        return walk->at + (gva & PAGE_MASK);
+    walk->cr3 = cr3;
+    walk->cr4 = cr4;
+    walk->efer = efer;
+    return walk_anew(vcpu, walk, gva);
 }
 
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
 {
-    gpa_t gpa;
-    if (!vcpu->in_l2 && (gva & PAGE_MASK) + len <= PAGE_SIZE && !access_at_cpl() && translate_plain(vcpu, gva, &gpa)) {
-        (void)gmem_read(&vcpu->vm->gmem, gpa, buffer, len);
+    const void *plain = vcpu->in_l2 || access_at_cpl() ? NULL : gva_plain(vcpu, gva, len);
+    if (plain) {
+        memcpy(buffer, plain, len);
         return true;
     }
     return gva_read_as(vcpu, gva, buffer, len, access_at_cpl(), fault);

@@ -44,6 +44,25 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
     return segment_linear(&segment, place.segment_number, place.offset, len, write, bits, gva, fault);
 }
 
+/* 64-bit addresses, memory, one of the first four segments, whose base is 0. */
+#define PLAIN_JUDGED (INSN_INFO_IS_REGISTER | INSN_INFO_ADDRESS_SIZE | BIT(17))
+#define PLAIN_MUST PUT(2, INSN_INFO_ADDRESS_SIZE)
+_Static_assert(INSN_INFO_SEGMENT == BITS(17, 15), "PLAIN_JUDGED: FS and GS have bit 17");
+
+const void *operand_plain(struct vcpu *vcpu, uint64_t len)
+{
+    uint64_t info = vcpu->exit.instruction_info;
+    gva_t gva = vmcs_read(EXIT_QUALIFICATION);
+    if ((info & PLAIN_JUDGED) != PLAIN_MUST || !operand_is_kernels())
+        return NULL;
+    vmcs_read_to(&vcpu->regs[RSP], GUEST_RSP.encoding);
+    if (!(info & INSN_INFO_BASE_INVALID))
+        gva += vcpu->regs[GET(info, INSN_INFO_BASE)];
+    if (!(info & INSN_INFO_INDEX_INVALID))
+        gva += vcpu->regs[GET(info, INSN_INFO_INDEX)] << GET(info, INSN_INFO_SCALING);
+    return gva_plain(vcpu, gva, len); /* in IA-32e mode alone */
+}
+
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault)
 {
     gva_t gva;

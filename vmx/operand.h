@@ -33,6 +33,9 @@ struct operand_place operand_decode(uint32_t info, uint64_t displacement, const 
 /* Linear address of the memory operand that the last exit's instruction information and qualification (displacement)
  * describe. */
 bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, struct fault *fault);
+/* The memory operand of len bytes where it lies in L1's RAM, for a kernel in 64-bit mode and the usual address. NULL: not
+ * usual, operand_read() must say. To be copied before it is looked at. regs[RSP] is valid then. */
+const void *operand_plain(struct vcpu *vcpu, uint64_t len);
 /* Reads/writes a memory operand of len bytes. False: *fault. */
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault);
 bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct fault *fault);
@@ -44,6 +47,16 @@ void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value, 
 static inline bool operand_long_mode(void)
 {
     return (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) && (vmcs_read(GUEST_EFER) & EFER_LMA);
+}
+/* Whether it is, at CPL 0: of a code segment that is not conforming the DPL is the CPL. SDM 3C 27.3.1.2 */
+static inline bool operand_is_kernels(void) /* if it is in IA-32e mode at all */
+{
+    const uint64_t conforming = BIT(2);
+    return (vmcs_read(GUEST_CS_AR_BYTES) & (AR_L | AR_DPL | conforming)) == AR_L;
+}
+static inline bool operand_in_64_bit_kernel(void)
+{
+    return operand_is_kernels() && (vmcs_read(GUEST_EFER) & EFER_LMA);
 }
 /* Its CPL. */
 static inline unsigned operand_cpl(void)

@@ -60,6 +60,17 @@ struct nested; /* nested/nested.h */
 
 enum { VCPU_INIT = 1, VCPU_SIPI = 2, VCPU_NMI = 4 };
 
+/* A walk of gva_plain()'s and the entries that it met: while they are what they were, so is its result. */
+struct plain_walk {
+    gva_t key; /* of the page: its address | 1; 0: nothing was walked yet, or to no end */
+    uint64_t cr3, cr4, efer;
+    const uint64_t *entry[4]; /* where; the last twice when the walk ended above it */
+    uint64_t value[4];
+    const uint8_t *at;   /* the page in the direct map */
+    uint64_t padding[3]; /* a power of two in all */
+};
+#define PLAIN_WALKS 4 /* a power of two */
+
 #define STEP_MAX 8 /* pages that one instruction may store to: crossing ones count twice */
 
 struct vcpu {
@@ -99,6 +110,7 @@ struct vcpu {
         uint32_t units;               /* that the last one got, and where it began */
         uint64_t rip, regs[GPR_COUNT];
     } step;
+    struct plain_walk walk[PLAIN_WALKS];  /* by the low bits of the page's number */
     void *stack_word;                     /* HOST_RSP: see entry.asm */
     uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
 };

@@ -22,6 +22,11 @@ static inline uint64_t vmcs_read_encoding(uint32_t encoding)
     return fake_vmcs[encoding];
 }
 
+static inline void vmcs_read_to(uint64_t *value, uint32_t encoding)
+{
+    *value = fake_vmcs[encoding];
+}
+
 static inline void vmcs_write_encoding(uint32_t encoding, uint64_t value)
 {
     fake_vmcs[encoding] = value;

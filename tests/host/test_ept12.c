@@ -162,7 +162,7 @@ static void test_roots_by_ep4ta_and_ad(void **state)
     ept12_invept_single(&e, a | 0x41);
     assert_int_equal(ept12_translate(&e, a, 0x1000).level, 0);
     assert_int_equal(ept12_translate(&e, a | EPTP_AD, 0x1000).level, 0);
-    assert_int_equal(this_cpu()->counters[COUNT_EPT02_FLUSHES], 3);
+    assert_int_equal(this_cpu()->counters[COUNT_EPT02_FLUSHES], 2); /* that of b was empty */
     assert_int_equal(eptp02_of(a), a02);
 }
 

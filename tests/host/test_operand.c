@@ -87,6 +87,7 @@ static int setup(void **state)
     host_memory(MEMORY_SIZE);
     writes_dropped = 0;
     vm.caps.address_bits = 40;
+    vm.caps.address_mask = BITS(39, 12);
     vm.gmem.main_size = MEMORY_SIZE;
     fake_vmcs[GUEST_CR0.encoding] = CR0_PE;
     for (unsigned i = 0; i < ALL_SEGMENTS; i++)
