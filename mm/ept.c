@@ -44,14 +44,17 @@ static uint64_t leaf_entry(hpa_t hpa, unsigned level, unsigned memtype)
 static uint64_t *find_entry(const struct ept *ept, gpa_t gpa, unsigned *level)
 {
     uint64_t *table = ept->root;
+    uint64_t *entry;
 
-    for (unsigned at = TOP_LEVEL;; at--) {
-        uint64_t *entry = &table[ept_index(gpa, at)];
+#pragma GCC unroll 4
+    for (unsigned at = TOP_LEVEL; at > 0; at--) {
+        uint64_t value = *(entry = &table[ept_index(gpa, at)]);
         *level = at;
-        if (!(*entry & EPT_RWX) || ept_is_leaf(*entry, at))
-            return entry;
-        table = table_of(*entry);
+        if (!(value & EPT_RWX) || (value & EPT_LARGE)) /* ours have bit 7 in leaves alone */
+            break;
+        table = table_of(value);
     }
+    return entry;
 }
 
 static bool overlaps_carveout(const struct ept *ept, gpa_t base, uint64_t size)

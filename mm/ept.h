@@ -31,7 +31,7 @@ static inline uint64_t ept_level_size(unsigned level)
 }
 static inline unsigned ept_index(gpa_t gpa, unsigned level)
 {
-    return (unsigned)(gpa / ept_level_size(level)) % EPT_ENTRIES;
+    return (unsigned)(gpa >> (9 * level + 3)) % EPT_ENTRIES;
 }
 /* Whether an entry that allows something ends the walk at `level`. */
 static inline bool ept_is_leaf(uint64_t entry, unsigned level)

@@ -105,7 +105,7 @@ bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t
     return all_ram;
 }
 
-bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
+bool gmem_read64_anywhere(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
 {
     bool ram = gmem_is_ram(gmem, gpa);
 

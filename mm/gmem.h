@@ -43,7 +43,14 @@ static inline bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa)
     return gpa - gmem->main_base < gmem->main_size || gmem_search_ram(gmem, gpa);
 }
 /* One aligned 64-bit word by one load, for tables that other processors change. False and all-ones when not RAM. */
-bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value);
+bool gmem_read64_anywhere(const struct gmem *gmem, gpa_t gpa, uint64_t *value);
+static inline bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
+{
+    if (gpa - gmem->main_base >= gmem->main_size)
+        return gmem_read64_anywhere(gmem, gpa, value);
+    *value = __atomic_load_n((const uint64_t *)hpa_to_va(gpa), __ATOMIC_ACQUIRE);
+    return true;
+}
 /* Compare-and-swap of one aligned 64-bit word, as a page walker does for A/D flags: true when it was `old` and is
  * now `value`. Hits the watch. */
 bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value);

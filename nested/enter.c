@@ -4,6 +4,7 @@
 #include "kernel/msr.h"
 #include "nested/check.h"
 #include "nested/insn.h"
+#include "nested/l2_ept.h"
 #include "nested/msr_area.h"
 #include "nested/prepare.h"
 #include "nested/shadow.h"
@@ -31,6 +32,8 @@ static struct check_result check_current(struct vcpu *vcpu, bool long_mode)
         scope = CHECK_SCOPE_ALL;
     if (!scope)
         return (struct check_result){.kind = CHECK_OK};
+    if (scope & SLOT_SCOPE_BITMAPS)
+        slot->bitmaps_seen = 0;
     prepare_fetch_checked(slot, scope);
     struct check_context context = {
         .caps = &vcpu->vm->caps12,
@@ -141,6 +144,8 @@ void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualifica
 static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
     struct vmcs12 *v = slot->v;
+    if (slot->violated)
+        l2_ept_prefill(vcpu);
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
         prepare_fetch_rows(vcpu->nested, slot);
     prepare_bitmaps(vcpu->nested, slot);
@@ -212,7 +217,6 @@ static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
         v->EXIT_INTERRUPTION_ERROR_CODE = exit->interruption_error_code;
     if (exit->idt_vectoring_info & INTR_ERROR_CODE)
         v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
-    v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
 }
 
 /* Whether L1 is left with NMIs blocked: an exit due to an NMI blocks them, other exits change nothing about it, and
@@ -244,11 +248,22 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
     count(COUNT_EXITS_REFLECTED);
 }
 
+/* Whether vmcs02, which L1 reads, has all that the exit says; the error code of an exception is not shown there. */
+static bool is_readable_in_vmcs02(const struct vcpu *vcpu)
+{
+    return vcpu->nested->vmread_bitmap && !vcpu->exit.changed && !(vcpu->exit.interruption_info & INTR_ERROR_CODE);
+}
+
 void nested_reflect(struct vcpu *vcpu)
 {
     struct vmcs12_slot *slot = vcpu->nested->current;
     if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
         (void)step_end(vcpu);
+    slot->v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
+    if (is_readable_in_vmcs02(vcpu)) {
+        go_to_l1(vcpu, slot, EXIT_IN_VMCS02);
+        return;
+    }
     record_exit(&vcpu->exit, slot->v);
     if (vcpu->exit.changed)
         shadow_write_exit(vcpu->nested, slot);

@@ -157,12 +157,14 @@ static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
 
 static struct ept12_root *get_root(struct ept12 *e, uint64_t eptp12)
 {
-    struct ept12_root *root = find_root(e, eptp12);
+    struct ept12_root *root = e->latest;
 
+    if (!root || !root->table || root->key != (eptp12 & KEY_MASK))
+        root = find_root(e, eptp12);
     if (!root)
         root = make_root(e, eptp12);
     root->last_used = ++e->clock;
-    return root;
+    return e->latest = root;
 }
 
 struct ept12_root *ept12_root(struct ept12 *ept12, uint64_t eptp12)
@@ -219,6 +221,25 @@ void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12)
 void ept12_invept_all(struct ept12 *ept12)
 {
     flush_matching(ept12, 0, 0);
+}
+
+void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2)
+{
+    struct ept12_root *root;
+    uint64_t *table;
+
+    spinlock_lock(&ept12->lock);
+    root = find_root(ept12, eptp12);
+    table = root ? root->table : NULL;
+    for (unsigned level = TOP_LEVEL; table; level--) {
+        uint64_t *entry = &table[ept_index(gpa2, level)], value = *entry;
+        table = value && !ept_is_leaf(value, level) ? table_of(value) : NULL;
+        if (value && !table) {
+            set_entry(entry, 0);
+            want_invept(root);
+        }
+    }
+    spinlock_unlock(&ept12->lock);
 }
 
 /* --- Write protection --- */
@@ -316,17 +337,25 @@ static struct ept_leaf ept01_leaf(struct ept12 *e, gpa_t gpa1)
     return leaf;
 }
 
-/* Marks what `leaf` is about to make writable, then looks at EPT01 once more. ept12_protect() runs after EPT01 lost W:
- * either it sees the mark and waits for the lock, or EPT01's change is seen here. */
-static bool confirm_writable(struct ept12 *e, gpa_t gpa1, const struct ept_leaf *ept01, uint64_t leaf, unsigned level)
+/* What the walk may make writable is marked before EPT01 is looked at. ept12_protect() runs after EPT01 lost W: either
+ * it sees the mark and waits for the lock, or EPT01's change is seen here. */
+static void mark_writable(struct ept12 *e, const struct ept12_walk *walk, unsigned level)
 {
-    struct ept_leaf again;
+    uint64_t size = ept_level_size(level);
 
-    if (!(leaf & EPT_W))
-        return true;
-    ept12_mark_writable(e->shared, leaf & EPT_ADDRESS, ept_level_size(level));
-    again = ept_translate(e->shared->ept01, gpa1);
-    return again.level == ept01->level && again.permissions == ept01->permissions;
+    if (walk->permissions & EPT_W)
+        ept12_mark_writable(e->shared, walk->gpa1 & ~(size - 1), size);
+}
+
+/* EPT01's leaf behind the walk's, with all marked that the two together may make writable. */
+static inline void look_at_ept01(struct ept12 *e, const struct ept12_walk *walk, struct ept_leaf *leaf)
+{
+    mark_writable(e, walk, MIN(walk->level, 2));
+    *leaf = ept01_leaf(e, walk->gpa1);
+    if (MIN(walk->level, leaf->level) < 3)
+        return;
+    mark_writable(e, walk, 3); /* rare, and dear */
+    *leaf = ept01_leaf(e, walk->gpa1);
 }
 
 /* L2 goes through its memory page by page, as the entry before `entry` shows: maps the next ones too, as far as L1's
@@ -350,7 +379,10 @@ static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const st
             ept12_mark_writable(e->shared, next.gpa1, PAGE_SIZE);
         found++;
     }
-    if (!found || !confirm_writable(e, walk->gpa1, ept01, leaf[0] | EPT_W, 1))
+    if (!found)
+        return;
+    struct ept_leaf again = ept_translate(e->shared->ept01, walk->gpa1);
+    if (again.level != ept01->level || again.permissions != ept01->permissions)
         return;
     for (unsigned i = 0; i < found; i++)
         set_entry(&table[index + 1 + i], leaf[i]);
@@ -361,7 +393,8 @@ static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const st
 static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                                       const struct ept12_walk *walk, struct ept12_exit *out)
 {
-    struct ept_leaf ept01 = ept01_leaf(e, walk->gpa1);
+    struct ept_leaf ept01;
+    look_at_ept01(e, walk, &ept01);
     unsigned level = MIN(walk->level, ept01.level);
     bool refused = (access & EPT_W) && !(ept01.permissions & EPT_W);
     bool carveout = ept_is_carveout(e->shared->ept01, walk->gpa1);
@@ -373,9 +406,6 @@ static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gp
     if (refused && !carveout)
         return EPT12_WATCH;
     leaf = ept12_leaf(walk, &ept01);
-    /* Another processor changes EPT01 right now: L2 faults again and finds it done. */
-    if (!confirm_writable(e, walk->gpa1, &ept01, leaf, level))
-        return EPT12_FILLED;
     out->entry = install(e, get_root(e, eptp12), gpa2, level, leaf);
     if (!carveout && level == 1)
         prefetch(e, eptp12, out->entry, walk, &ept01);

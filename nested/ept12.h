@@ -46,10 +46,11 @@ struct ept12 {
     struct ept12 *next;
     struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
     struct ept12_root root[EPT12_ROOTS];
-    unsigned roots_end;     /* from this one on none was ever in use */
-    uint64_t clock;         /* counts uses, for last_used */
-    uint64_t roots_changed; /* moves when a root comes or goes; never 0 once there is one */
-    unsigned pages_used;    /* pages in the trees and in the reserve */
+    struct ept12_root *latest; /* asked for last */
+    unsigned roots_end;        /* from this one on none was ever in use */
+    uint64_t clock;            /* counts uses, for last_used */
+    uint64_t roots_changed;    /* moves when a root comes or goes; never 0 once there is one */
+    unsigned pages_used;       /* pages in the trees and in the reserve */
     unsigned page_limit;
     void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
     unsigned reserved;
@@ -109,6 +110,9 @@ static inline bool ept12_take_invept(struct ept12_root *root)
 enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
                              bool log_full, struct ept12_exit *out);
 
+/* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that caused
+ * it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
+void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
 /* INVEPT as executed by L1. Single context: all EPT02s with the EP4TA of eptp12, whatever its other bits. */
 void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);
 void ept12_invept_all(struct ept12 *ept12);

@@ -2,8 +2,16 @@
 
 #define WORD_BITS 64u
 
+static inline bool is_marked(const struct ept12_shared *shared, uint64_t page)
+{
+    return page < shared->page_limit &&
+           __atomic_load_n(&shared->writable[page / WORD_BITS], __ATOMIC_ACQUIRE) & BIT(page % WORD_BITS);
+}
+
 void ept12_mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
 {
+    if (size == PAGE_SIZE && is_marked(shared, hpa / PAGE_SIZE))
+        return; /* its protection waits for the lock that the caller holds */
     uint64_t first = hpa / PAGE_SIZE, end = MIN(first + size / PAGE_SIZE, shared->page_limit);
 
     while (first < end) {
@@ -13,7 +21,7 @@ void ept12_mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
             __atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST);
         first += bits;
     }
-    /* The bit must be seen before EPT01 is looked at again: see ept01_leaf(). */
+    /* The bit must be seen before EPT01 is looked at again: see look_at_ept01(). */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 

@@ -15,16 +15,6 @@ struct path {
     uint64_t entry[TOP_LEVEL];
 };
 
-struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
-{
-    return (struct ept12_rules){
-        .exec_only = offered->ept_vpid & EPT_CAP_EXEC_ONLY,
-        .pages_2m = offered->ept_vpid & EPT_CAP_2M,
-        .pages_1g = offered->ept_vpid & EPT_CAP_1G,
-        .address_bits = offered->address_bits,
-    };
-}
-
 /* Bits that must be 0 in an entry, large-page offsets included.
  * SDM 3C 29.3.2 "EPT Translation Mechanism", tables of the entry formats */
 static uint64_t reserved_bits(const struct ept12_rules *rules, unsigned level, bool leaf)
@@ -34,6 +24,19 @@ static uint64_t reserved_bits(const struct ept12_rules *rules, unsigned level, b
     if (!leaf)
         return beyond | TABLE_RESERVED;
     return beyond | (BITS(51, 12) & (ept_level_size(level) - 1));
+}
+
+struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
+{
+    struct ept12_rules rules = {
+        .exec_only = offered->ept_vpid & EPT_CAP_EXEC_ONLY,
+        .pages_2m = offered->ept_vpid & EPT_CAP_2M,
+        .pages_1g = offered->ept_vpid & EPT_CAP_1G,
+        .address_bits = offered->address_bits,
+    };
+    rules.table_judged = reserved_bits(&rules, 2, false) | EPT_RWX;
+    rules.page_judged = reserved_bits(&rules, 1, true) | EPT_RWX | EPT_MEMTYPE;
+    return rules;
 }
 
 static bool memtype_is_reserved(uint64_t entry)
@@ -88,20 +91,43 @@ static bool lacks_flags(const struct path *path, bool write)
     return !common || (write && !(path->entry[path->depth - 1] & EPT_D));
 }
 
+/* One entry of the path. All-ones if no RAM, which is a misconfiguration. */
+static inline uint64_t read_entry(const struct gmem *gmem, gpa_t where, struct path *path)
+{
+    uint64_t entry;
+    (void)gmem_read64(gmem, where, &entry);
+    path->where[path->depth] = where;
+    path->entry[path->depth++] = entry;
+    return entry;
+}
+
+/* The usual tables above: entries that restrict nothing and have no reserved bit. Takes back the first that is
+ * another; the level of the table that is left. */
+static inline unsigned follow_plain(const struct gmem *gmem, const struct ept12_rules *rules, gpa_t gpa2,
+                                    struct path *path, gpa_t *table)
+{
+    unsigned level = TOP_LEVEL;
+#pragma GCC unroll 3
+    for (; level > 1; level--) {
+        uint64_t entry = read_entry(gmem, *table + 8 * ept_index(gpa2, level), path);
+        if ((entry & rules->table_judged) != EPT_RWX) {
+            path->depth--;
+            break;
+        }
+        *table = entry & EPT_ADDRESS;
+    }
+    return level;
+}
+
 /* Follows the entries down to a leaf, or to the first one that ends the walk. */
-static void follow(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
-                   struct path *path, struct ept12_walk *walk)
+static inline void follow(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
+                          struct path *path, struct ept12_walk *walk)
 {
     gpa_t table = eptp12 & EP4TA;
 
-    for (unsigned level = TOP_LEVEL;; level--) {
-        gpa_t where = table + 8 * ept_index(gpa2, level);
-        bool leaf;
-        uint64_t entry;
-        (void)gmem_read64(gmem, where, &entry); /* all-ones if no RAM, which is a misconfiguration */
-        leaf = is_leaf(rules, entry, level);
-        path->where[path->depth] = where;
-        path->entry[path->depth++] = entry;
+    for (unsigned level = follow_plain(gmem, rules, gpa2, path, &table);; level--) {
+        uint64_t entry = read_entry(gmem, table + 8 * ept_index(gpa2, level), path);
+        bool leaf = is_leaf(rules, entry, level);
         walk->level = level;
         walk->table = table;
         walk->above = walk->permissions;
@@ -110,6 +136,8 @@ static void follow(const struct gmem *gmem, const struct ept12_rules *rules, uin
             walk->kind = EPT12_WALK_VIOLATION;
             return;
         }
+        if ((entry & rules->page_judged) == (EPT_RWX | PUT(MEMTYPE_WB, EPT_MEMTYPE)) && level == 1)
+            return;
         if (is_misconfigured(rules, entry, level, leaf)) {
             walk->kind = EPT12_WALK_MISCONFIG;
             return;
@@ -124,7 +152,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
                              uint64_t access, bool log_full)
 {
     struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = EPT_RWX};
-    struct path path = {0};
+    struct path path;
     bool flags = eptp12 & EPTP_AD;
     uint64_t entry;
 
@@ -133,6 +161,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
         walk.permissions = 0;
         return walk;
     }
+    path.depth = 0;
     follow(gmem, rules, eptp12, gpa2, &path, &walk);
     entry = path.entry[path.depth - 1];
     walk.suppress_ve = entry & EPT_SUPPRESS_VE;

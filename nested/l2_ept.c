@@ -80,9 +80,16 @@ static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
 
 static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept12_exit *out)
 {
+    /* EPT02 has the page, with fewer rights. */
+    if (vcpu->exit.reason == EXIT_EPT_VIOLATION && (vcpu->exit.qualification & BITS(5, 3)))
+        ept12_forget(&vcpu->nested->ept12, v->EPT_POINTER, vcpu->exit.guest_physical_address);
+    vcpu->exit.changed |= vcpu->exit.reason != EXIT_EPT_VIOLATION || vcpu->exit.qualification != out->qualification;
     vcpu->exit.reason = EXIT_EPT_VIOLATION;
     vcpu->exit.qualification = out->qualification;
-    vcpu->exit.changed = true;
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    slot->violated = true;
+    slot->violation_gpa2 = vcpu->exit.guest_physical_address;
+    slot->violation_access = out->qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     return ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
 }
 
@@ -130,6 +137,17 @@ bool l2_ept_exit(struct vcpu *vcpu)
             return exit_of_l1(vcpu, EXIT_PML_FULL, hardware & EPT_QUAL_NMI_UNBLOCKING);
         }
     }
+}
+
+void l2_ept_prefill(struct vcpu *vcpu)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    struct vmcs12 *v = slot->v;
+    struct ept12_exit out;
+    slot->violated = false;
+    if (vmcs12_proc2(v) & PROC2_EPT)
+        (void)ept12_fill(&vcpu->nested->ept12, v->EPT_POINTER, slot->violation_gpa2, slot->violation_access, 0, true,
+                         &out);
 }
 
 /* The EPTP that L2 asks for, or false when the processor would exit instead. */

@@ -35,7 +35,10 @@ struct vmcs12_slot {
     bool vmcs02_launched;
     bool is_shadow;    /* vmcs02's region is of the shadow type now, and not active */
     bool mirrored;     /* vmcs02 says what vmcs12 says, and L1 may see it: nested/shadow */
+    bool violated;     /* L1 was told of an EPT violation, as follows, and has not gone on since */
     bool was_launched; /* vmcs12's launch state before the entry under way */
+    gpa_t violation_gpa2;
+    uint64_t violation_access; /* EPT_QUAL_READ, _WRITE, _FETCH */
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];

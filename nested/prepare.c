@@ -122,16 +122,10 @@ static NOINLINE void prepare_bitmaps_anew(struct nested *nested, struct vmcs12_s
     slot->bitmaps_seen = settled ? now : 0;
 }
 
-/* Rows that the merged bitmaps of a slot follow. */
-#define BITMAP_ROWS                                                                                                    \
-    (BIT(FIELD_INDEX_PROC_CONTROLS) | BIT(FIELD_INDEX_MSR_BITMAP) | BIT(FIELD_INDEX_IO_BITMAP_A) |                     \
-     BIT(FIELD_INDEX_IO_BITMAP_B))
-_Static_assert(FIELD_INDEX_PROC_CONTROLS < 64 && FIELD_INDEX_MSR_BITMAP < 64, "they are in the first word");
-
 void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
 {
     uint64_t now = bitmaps_now(nested);
-    if (slot->bitmaps_seen != now || slot->dirty[0] & BITMAP_ROWS) {
+    if (slot->bitmaps_seen != now) {
         prepare_bitmaps_anew(nested, slot, now);
         return;
     }
@@ -166,6 +160,8 @@ static bool is_stale(const struct merged *m)
 
 void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
 {
+    if (slot->bitmaps_seen == bitmaps_now(nested))
+        return; /* all are fresh */
     struct merged *const bitmaps[] = {slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
     bool stale = false;
     for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++)
@@ -179,6 +175,7 @@ void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(IO_BITMAP_A, ones);
     vmcs_write(IO_BITMAP_B, ones);
     slot->bitmaps_suspended = true;
+    slot->bitmaps_seen = 0;
     slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
@@ -301,14 +298,10 @@ struct dirty_rows {
 };
 
 /* Copies the rows that L1 wrote. */
-static struct dirty_rows write_dirty(struct vmcs12_slot *slot)
+_Static_assert(DIRTY_WORDS == 3, "prepare_vmcs02() asks each word");
+static NOINLINE struct dirty_rows write_dirty(struct vmcs12_slot *slot)
 {
     struct dirty_rows found = {false, false};
-    uint64_t any = 0;
-    for (unsigned word = 0; word < DIRTY_WORDS; word++)
-        any |= slot->dirty[word];
-    if (!any)
-        return found;
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t copy = slot->dirty[word] & rows_copied[word];
         found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
@@ -333,7 +326,9 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         vmcs_write_common(vcpu);
         slot->vmcs02_ready = true;
     }
-    struct dirty_rows dirty = write_dirty(slot);
+    struct dirty_rows dirty = {false, false};
+    if (slot->dirty[0] | slot->dirty[1] | slot->dirty[2])
+        dirty = write_dirty(slot);
     if (dirty.computed)
         write_controls(nested, slot);
     write_vpid(nested, slot);

@@ -10,10 +10,17 @@
 
 check_scope_t slot_row_scope[FIELD_COUNT];
 
+/* What the merged bitmaps of a slot follow. */
+static bool is_bitmap_row(unsigned row)
+{
+    return row == FIELD_INDEX_PROC_CONTROLS || row == FIELD_INDEX_MSR_BITMAP || row == FIELD_INDEX_IO_BITMAP_A ||
+           row == FIELD_INDEX_IO_BITMAP_B;
+}
+
 void slot_init(void)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++)
-        slot_row_scope[row] = check_scope_of(row);
+        slot_row_scope[row] = check_scope_of(row) | (is_bitmap_row(row) ? SLOT_SCOPE_BITMAPS : 0);
 }
 
 void slot_set_all_dirty(struct vmcs12_slot *slot)
@@ -52,6 +59,7 @@ void slot_forget_bitmap(void *context, struct merged *m)
             if (*bitmaps[k] == m) {
                 *bitmaps[k] = NULL;
                 slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP);
+                slot->bitmaps_seen = 0;
             }
     }
 }

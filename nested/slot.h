@@ -15,7 +15,9 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr);
 void slot_release(struct nested *nested, struct vmcs12_slot *slot);
 void slot_release_all(struct nested *nested);
 
-/* check_scope_of() of each row, filled by slot_init(). */
+/* Beside the tables of checks, in vmcs12_slot.scope: the merged bitmaps must be looked for again. */
+#define SLOT_SCOPE_BITMAPS BIT(31)
+/* check_scope_of() of each row, and the above, filled by slot_init(). */
 extern check_scope_t slot_row_scope[FIELD_COUNT];
 /* L1 wrote the row. */
 static inline void slot_set_dirty(struct vmcs12_slot *slot, uint64_t row)
