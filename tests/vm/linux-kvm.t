@@ -45,7 +45,8 @@ def check_order(tap, kind, parameters, cpus, output):
                 tap.ok(True, f"{kind}: {title}")
                 break
         else:
-            tap.ok(False, f"{kind}: {title}", f"not found behind line {place}")
+            said = [f"{line[0]} | {line[1]}" for line in lines[place:] if line[0] == layer]
+            tap.ok(False, f"{kind}: {title}", f"not found behind line {place}, where {layer} said:", *said[-40:])
 
 
 def start(kind):

@@ -37,6 +37,8 @@ void _start(void)
 	char processors[] = {(char)('0' + count_processors()), 0};
 
 	sys_call(SYS_UNAME, (long)&name, 0, 0, 0);
+	/* No message of the kernel's comes between the letters: syslog(2), the console's level, emergencies alone. */
+	sys_call(SYS_SYSLOG, 8, 0, 1, 0);
 	append("L2: hello from init on ");
 	append(name.sysname);
 	append(" ");
