@@ -242,6 +242,7 @@ static void create_vm(void)
     if (ept_build(&vm.ept01) || (vm.startup_trapped && startup_trap(&vm)) || msr_policy_init(&vm) ||
         io_policy_init(&vm) || ept12_shared_init(&ept12_shared, &vm.gmem, &vm.ept01, &vm.watch))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
+    ept12_shared.trace = options.ept12_tracing;
     if (options.fault == FAULT_SKIP_EPT02)
         vm.watch.protect_ept02 = NULL;
     vm.ept01.keep_split = options.fault == FAULT_NEVER_REJOIN;

@@ -118,6 +118,21 @@ bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa)
     return watched;
 }
 
+void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa)
+{
+    gpa_t page = ALIGN_DOWN(gpa, PAGE_SIZE);
+    bool nothing = true;
+
+    if (__atomic_load_n(&watch->pages, __ATOMIC_SEQ_CST) == 0)
+        return;
+    spinlock_lock(&watch->lock);
+    for (const struct watcher *w = *bucket_of(watch, page); w; w = w->next)
+        nothing &= w->page != page || w->flags_are_nothing;
+    spinlock_unlock(&watch->lock);
+    if (!nothing)
+        (void)ept_watch_hit(watch, gpa);
+}
+
 bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa)
 {
     bool watched;

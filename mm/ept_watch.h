@@ -15,7 +15,8 @@ struct watcher {
     /* The page was, or is about to be, stored to. Runs under the watch lock, w is disarmed already: no call of this
      * module and no gmem_write in it. */
     void (*stale)(struct watcher *w);
-    struct watcher *next; /* the list of one bucket */
+    bool flags_are_nothing; /* A and D flags that Nestor sets in the page, as a page walker, are no stores to it */
+    struct watcher *next;   /* the list of one bucket */
 };
 
 #define WATCH_BUCKETS 256
@@ -40,6 +41,8 @@ void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
 /* A store to gpa1 is about to be repeated, or happened (gmem): drops all watches of that page. True when the page was
  * watched. False also when another processor's hit came first: the store can be repeated then, too. */
 bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);
+/* The same after flags A and D of an EPT12 entry were set there: nothing, if that is nothing to all who watch the page. */
+void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa);
 /* Whether the page is watched now (cheap; for EPT02 fills). */
 bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa);
 

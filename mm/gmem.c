@@ -114,14 +114,26 @@ bool gmem_read64_anywhere(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
     return ram;
 }
 
-bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
+static bool exchange(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
 {
     ASSERT(IS_ALIGNED(gpa, sizeof value));
-    if (!gmem_is_ram(gmem, gpa))
-        return false;
-    if (!__atomic_compare_exchange_n((uint64_t *)hpa_to_va(gpa), &old, value, false, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_SEQ_CST))
+    return gmem_is_ram(gmem, gpa) && __atomic_compare_exchange_n((uint64_t *)hpa_to_va(gpa), &old, value, false,
+                                                                 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
+{
+    if (!exchange(gmem, gpa, old, value))
         return false;
     tell_watchers(gmem, gpa);
+    return true;
+}
+
+bool gmem_set_flags64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
+{
+    if (!exchange(gmem, gpa, old, value))
+        return false;
+    if (gmem->watch)
+        ept_watch_flags_set(gmem->watch, gpa);
     return true;
 }

@@ -54,5 +54,7 @@ static inline bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *val
 /* Compare-and-swap of one aligned 64-bit word, as a page walker does for A/D flags: true when it was `old` and is
  * now `value`. Hits the watch. */
 bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value);
+/* The same where `value` has flags A and D of an EPT12 entry more: ept_watch_flags_set(). */
+bool gmem_set_flags64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value);
 
 #endif

@@ -6,6 +6,7 @@
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "nested/ept12_filter.h"
+#include "nested/ept12_trace.h"
 #include "vmx/vmx_bits.h"
 
 #define TOP_LEVEL 4u
@@ -81,6 +82,30 @@ static void want_invept(struct ept12_root *root)
     __atomic_store_n(&root->needs_invept, true, __ATOMIC_SEQ_CST);
 }
 
+void ept12_drop(struct ept12 *e, struct ept12_root *root, unsigned level, gpa_t base)
+{
+    uint64_t *table = root->table, *entry = NULL;
+
+    spinlock_lock(&e->lock);
+    for (unsigned at = TOP_LEVEL; table && at > level; at--) {
+        entry = &table[ept_index(base, at)];
+        table = *entry && !ept_is_leaf(*entry, at) ? table_of(*entry) : NULL;
+    }
+    if (table) {
+        empty_table(e, table, level);
+        want_invept(root);
+    }
+    if (table && !entry)
+        root->filled = false;
+    if (entry && *entry) { /* a leaf there covers it all, and was made of a table above: it goes as well */
+        set_entry(entry, 0);
+        want_invept(root);
+        if (table)
+            give_page(e, table);
+    }
+    spinlock_unlock(&e->lock);
+}
+
 static void flush_root(struct ept12 *e, struct ept12_root *root)
 {
     if (!root->filled)
@@ -149,6 +174,9 @@ static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
         recycle(e, NULL);
     root->key = eptp12 & KEY_MASK;
     root->filled = false;
+    /* Untraced until its first INVEPT: L1 builds its tables now, and an earlier root may have left trackers here. */
+    root->dirty = root->overflow = true;
+    e->covered.size = 0;
     e->roots_end = MAX(e->roots_end, (unsigned)(root - e->root) + 1);
     e->roots_changed++;
     want_invept(root);
@@ -189,6 +217,25 @@ static bool is_named(const struct ept12_root *root, uint64_t eptp12, uint64_t ma
     return root->table && !((root->key ^ eptp12) & mask);
 }
 
+static NOINLINE void flush_dirty(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+{
+    e->covered.size = 0;
+    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++)
+        if (root->dirty && is_named(root, eptp12, mask))
+            ept12_trace_invept(e, root);
+}
+
+static inline void flush_traced(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+{
+    e->invepts++;
+    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
+        if (!__atomic_load_n(&root->dirty, __ATOMIC_SEQ_CST) || !is_named(root, eptp12, mask))
+            continue;
+        flush_dirty(e, eptp12, mask);
+        return;
+    }
+}
+
 static NOINLINE void flush_filled(struct ept12 *e, uint64_t eptp12, uint64_t mask)
 {
     spinlock_lock(&e->lock);
@@ -204,6 +251,10 @@ static NOINLINE void flush_filled(struct ept12 *e, uint64_t eptp12, uint64_t mas
 /* Only this processor fills a tree: what is empty needs no lock. */
 static inline void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
 {
+    if (e->trace) {
+        flush_traced(e, eptp12, mask);
+        return;
+    }
     for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
         if (!root->filled || !is_named(root, eptp12, mask))
             continue;
@@ -221,6 +272,13 @@ void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12)
 void ept12_invept_all(struct ept12 *ept12)
 {
     flush_matching(ept12, 0, 0);
+}
+
+void ept12_forget_all(struct ept12 *ept12)
+{
+    flush_filled(ept12, 0, 0);
+    ept12->covered.size = 0;
+    ept12_trace_forget(ept12);
 }
 
 void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2)
@@ -425,11 +483,54 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
     return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
 }
 
+static NOINLINE bool find_cover(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    const struct ept12_root *root = find_root(e, eptp12);
+
+    if (!root || (!root->overflow && !ept12_trace_covers(e, root, gpa2, walk)))
+        return false;
+    e->covered.eptp12 = eptp12;
+    e->covered.table = walk->table;
+    e->covered.size = ept_level_size(walk->level + 1);
+    e->covered.base = ALIGN_DOWN(gpa2, e->covered.size);
+    return true;
+}
+
+/* Whether INVEPT knows what the walk has read. */
+static inline bool is_covered(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    return (gpa2 - e->covered.base < e->covered.size && e->covered.table == walk->table &&
+            e->covered.eptp12 == eptp12) ||
+           find_cover(e, eptp12, gpa2, walk);
+}
+
+/* Traces the tables on the way and walks again. One that L1 put in the way meanwhile stays unknown. */
+static NOINLINE struct ept12_walk walk_traced(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                                              bool log_full)
+{
+    struct ept12_root *root = ept12_root(e, eptp12);
+    struct ept12_walk walk;
+
+    e->covered.size = 0;
+    ept12_trace_path(e, root, eptp12, gpa2);
+    walk = ept12_walk(e->shared->gmem, &e->rules, eptp12, gpa2, access, log_full);
+    if (walk.kind == EPT12_WALK_OK && !ept12_trace_covers(e, root, gpa2, &walk)) {
+        root->overflow = true;
+        __atomic_store_n(&root->dirty, true, __ATOMIC_SEQ_CST);
+    }
+    return walk;
+}
+
 enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
                              bool log_full, struct ept12_exit *out)
 {
-    /* Without the lock: setting A/D flags may hit a watch, whose lock comes before ours. */
+    /* Without the lock: tracing, and setting A/D flags, may take that of ept_watch, which comes before ours. */
     struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access, log_full);
+    if (ept12->trace && walk.kind == EPT12_WALK_OK && !is_covered(ept12, eptp12, gpa2, &walk)) {
+        bool dirtied = walk.sets_dirty; /* the second walk finds the flag set */
+        walk = walk_traced(ept12, eptp12, gpa2, access, log_full);
+        walk.sets_dirty |= dirtied;
+    }
     enum ept12_result result = EPT12_VIOLATION;
 
     *out = (struct ept12_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
@@ -444,7 +545,8 @@ enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, u
         result = fill_allowed(ept12, eptp12, gpa2, access, &walk, out);
         spinlock_unlock(&ept12->lock);
     }
-    out->qualification = reflected_qualification(eptp12, qualification, access, walk.permissions);
+    if (result == EPT12_VIOLATION)
+        out->qualification = reflected_qualification(eptp12, qualification, access, walk.permissions);
     return result;
 }
 
@@ -464,55 +566,7 @@ struct ept_leaf ept12_translate(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2
     return (struct ept_leaf){0};
 }
 
-/* --- Start and end --- */
-
-int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, struct ept *ept01, struct ept_watch *watch)
-{
-    uint64_t page_limit = memmap_ram_end(gmem->map) / PAGE_SIZE;
-    uint64_t pages = ALIGN_UP(page_limit, PAGE_SIZE * 8) / (PAGE_SIZE * 8);
-    uint64_t *writable = page_alloc_run((unsigned)MAX(pages, 1));
-
-    if (!writable)
-        return -1;
-    *shared = (struct ept12_shared){.gmem = gmem, .ept01 = ept01, .writable = writable, .page_limit = page_limit};
-    shared->writable_pages = MAX(pages, 1);
-    watch->protect_ept02 = ept12_protect;
-    watch->context = shared;
-    return 0;
-}
-
-void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch)
-{
-    ASSERT(!shared->list);
-    watch->protect_ept02 = NULL;
-    for (uint64_t i = 0; i < shared->writable_pages; i++)
-        page_free((uint8_t *)shared->writable + i * PAGE_SIZE);
-    shared->writable = NULL;
-}
-
-static void free_reserve(struct ept12 *e)
-{
-    while (e->reserved > 0)
-        page_free(e->reserve[--e->reserved]);
-}
-
-int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vmx_caps *offered, unsigned page_limit)
-{
-    *ept12 = (struct ept12){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT12_RESERVE};
-    ept12->page_limit = MAX(page_limit, EPT12_RESERVE);
-    for (; ept12->reserved < EPT12_RESERVE; ept12->reserved++) {
-        ept12->reserve[ept12->reserved] = page_alloc();
-        if (!ept12->reserve[ept12->reserved]) {
-            free_reserve(ept12);
-            return -1;
-        }
-    }
-    spinlock_lock(&shared->lock);
-    ept12->next = shared->list;
-    shared->list = ept12;
-    spinlock_unlock(&shared->lock);
-    return 0;
-}
+/* --- The end --- */
 
 void ept12_release(struct ept12 *ept12)
 {
@@ -527,6 +581,7 @@ void ept12_release(struct ept12 *ept12)
     for (unsigned i = 0; i < EPT12_ROOTS; i++)
         if (ept12->root[i].table)
             drop_root(ept12, &ept12->root[i]);
-    free_reserve(ept12);
+    ept12_trace_release(ept12);
+    ept12_free_reserve(ept12);
     ASSERT(ept12->pages_used == EPT12_RESERVE);
 }

@@ -26,6 +26,7 @@ struct ept12_shared {
     uint64_t *writable;
     uint64_t writable_pages; /* of the allocator, that hold `writable` */
     uint64_t page_limit;     /* 4 KiB pages of L1 that `writable` covers */
+    bool trace;              /* EPT12's tables are write-traced; set by the caller before ept12_init() */
     struct spinlock lock;    /* guards the list; lock order: ept_watch, this, ept12, ept */
     struct ept12 *list;
 };
@@ -35,6 +36,8 @@ struct ept12_root {
     uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
+    bool dirty;         /* atomic: a table of EPT12's that it was made of was stored to (nested/ept12_trace) */
+    bool overflow;      /* it was made of tables that nobody knows */
     bool filled;        /* something was mapped since it was empty */
     bool needs_invept;  /* atomic: a mapping was taken away since the last INVEPT with this root's EPTP */
 };
@@ -46,8 +49,15 @@ struct ept12 {
     struct ept12 *next;
     struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
     struct ept12_root root[EPT12_ROOTS];
+    struct {
+        uint64_t eptp12;
+        gpa_t table, base;
+        uint64_t size;         /* 0: none */
+    } covered;                 /* the table and place for which is_covered() found a tracker last; until INVEPT */
+    struct ept12_trace *trace; /* nested/ept12_trace; NULL: shared->trace is off */
     struct ept12_root *latest; /* asked for last */
     unsigned roots_end;        /* from this one on none was ever in use */
+    uint64_t invepts;          /* that L1 executed; counted where EPT12 is traced */
     uint64_t clock;            /* counts uses, for last_used */
     uint64_t roots_changed;    /* moves when a root comes or goes; never 0 once there is one */
     unsigned pages_used;       /* pages in the trees and in the reserve */
@@ -86,6 +96,8 @@ MUST_CHECK int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, cons
                           unsigned page_limit);
 /* Frees all trees and the reserve; ept12_init() may follow. */
 void ept12_release(struct ept12 *ept12);
+/* What ept12_release() does last, and ept12_init() when it fails. */
+void ept12_free_reserve(struct ept12 *ept12);
 
 /* The EPT02 of L1's eptp12 (a valid one: the entry checks come first), found by its EP4TA and A/D flag or made empty,
  * evicting the least recently used. It stands as long as ept12->roots_changed does. */
@@ -116,6 +128,8 @@ void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
 /* INVEPT as executed by L1. Single context: all EPT02s with the EP4TA of eptp12, whatever its other bits. */
 void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);
 void ept12_invept_all(struct ept12 *ept12);
+/* L1 left VMX operation: all goes, watches too. */
+void ept12_forget_all(struct ept12 *ept12);
 
 /* Hook of mm/ept_watch; context is the struct ept12_shared. EPT01 has taken W from the page already. On return no EPT02
  * leaf that maps it has W; roots that lost a permission ask for INVEPT, and the caller kicks other processors. */

@@ -75,7 +75,7 @@ static bool set_flags(const struct gmem *gmem, const struct path *path, bool wri
         uint64_t flags = EPT_A | (last && write ? EPT_D : 0);
         if ((path->entry[i] & flags) == flags)
             continue;
-        if (!gmem_cas64(gmem, path->where[i], path->entry[i], path->entry[i] | flags))
+        if (!gmem_set_flags64(gmem, path->where[i], path->entry[i], path->entry[i] | flags))
             return false;
     }
     return true;

@@ -19,7 +19,7 @@ bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
     return true;
 }
 
-bool gmem_cas64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
+bool gmem_set_flags64(const struct gmem *gmem, gpa_t gpa, uint64_t old, uint64_t value)
 {
     uint64_t now;
 

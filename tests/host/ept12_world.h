@@ -29,6 +29,7 @@
 #define RWX_WB (EPT_RWX | PUT(MEMTYPE_WB, EPT_MEMTYPE))
 #define PAGE_LIMIT 64u
 
+static bool trace_ept12; /* a test file may set it before setup() */
 static uint8_t *memory;
 static struct memmap map;
 static struct ept ept01;
@@ -83,6 +84,7 @@ static inline int setup(void **state)
     caps = (struct vmx_caps){.ept_vpid = EPT_CAP_EXEC_ONLY | EPT_CAP_2M | EPT_CAP_1G, .address_bits = 40};
     free_before_vm = page_count_free();
     assert_int_equal(ept12_shared_init(&shared, &gmem, &ept01, &watch), 0);
+    shared.trace = trace_ept12;
     assert_int_equal(ept12_init(&e, &shared, &caps, PAGE_LIMIT), 0);
     next_table = MIB;
     eptp12 = new_table() | 0x1e;
@@ -93,7 +95,7 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     (void)state;
-    ept12_invept_all(&e);
+    ept12_forget_all(&e);
     ept12_release(&e);
     ept12_shared_release(&shared, &watch);
     ept_retire_done(&ept01, ept01.generation);
