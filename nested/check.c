@@ -96,6 +96,16 @@ static const struct check_row *table_fails(struct check *c, const struct check_t
     return NULL;
 }
 
+/* The row's number among those of all tables. */
+static unsigned rule_number(const struct check_row *row, unsigned table)
+{
+    unsigned number = (unsigned)(row - check_order[table]->rows);
+
+    while (table--)
+        number += check_order[table]->count;
+    return number;
+}
+
 struct check_result check_entry(const struct vmcs12 *v, const struct check_context *context)
 {
     return check_entry_scoped(v, context, CHECK_SCOPE_ALL);
@@ -110,6 +120,8 @@ struct check_result check_entry_scoped(const struct vmcs12 *v, const struct chec
 
         if (row)
             return (struct check_result){.kind = check_order[t]->kind,
+                                         .number = (uint16_t)rule_number(row, t),
+                                         .field = row->field,
                                          .rule = row->rule,
                                          .citation = check_order[t]->citation,
                                          .value = c.value,

@@ -20,11 +20,15 @@ struct check_context {
 
 enum check_kind { CHECK_OK, CHECK_FAIL_CONTROLS, CHECK_FAIL_HOST, CHECK_FAIL_GUEST };
 
+#define CHECK_RULES_MAX 256
+
 struct check_result {
     enum check_kind kind;
+    uint16_t number;        /* of the rule among all, below CHECK_RULES_MAX */
+    uint16_t field;         /* FIELD_INDEX_: the offending field */
     const char *rule;       /* the name of the row that failed, for the log */
     const char *citation;   /* the SDM's section that has it */
-    uint64_t value;         /* the offending field's value */
+    uint64_t value;         /* the field's value */
     uint64_t qualification; /* of exit 33: SDM 3C 27.8 "VM-Entry Failures During or After Loading Guest State" */
 };
 

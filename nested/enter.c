@@ -1,8 +1,8 @@
 #include "nested/enter.h"
 
-#include "kernel/log.h"
 #include "kernel/msr.h"
 #include "nested/check.h"
+#include "nested/entry_log.h"
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
 #include "nested/msr_area.h"
@@ -51,16 +51,6 @@ static struct check_result check_current(struct vcpu *vcpu, bool long_mode)
     return result;
 }
 
-/* What a person who writes a hypervisor wants to know; bounded, as L1 may fail entries for ever. */
-static void log_failure(struct nested *nested, const struct check_result *result)
-{
-    static const char *const kinds[] = {"", "VMfail 7 (controls)", "VMfail 8 (host state)", "exit 33 (guest state)"};
-    count(COUNT_NESTED_ENTRY_FAILS);
-    if (nested->entry_failures_logged++ < 64)
-        log_info("nested", "entry of vmcs12 at gpa1=%lx refused: %s: rule \"%s\", value %lx", nested->current->vmptr,
-                 kinds[result->kind], result->rule, result->value);
-}
-
 /* L1's own registers that an L2 starts with, or L1 goes on with, when controls do not load them. Current: vmcs01. */
 static struct l1_registers read_l1_registers(uint32_t loaded)
 {
@@ -106,8 +96,10 @@ static void resume_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct 
     host_state_load(vcpu, slot, l2->efer, l2->pat, l2_cr0);
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
         vpid_flush(vcpu, VPID_L1);
-    if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT))
+    if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT)) {
+        entry_log_abort(slot->vmptr, &vcpu->nested->refusal);
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");
+    }
 }
 
 /* vmcs12 got another value than vmcs02 has. */
@@ -153,6 +145,8 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
 
     uint32_t failed = msr_area_load(vcpu, v->ENTRY_MSR_LOAD_ADDR, (uint32_t)v->ENTRY_MSR_LOAD_COUNT);
     if (failed) {
+        count(COUNT_NESTED_ENTRY_FAILS);
+        entry_log_msr(slot->vmptr, &vcpu->nested->refusal);
         slot_set_all_dirty(slot); /* entries before the failed one went to vmcs02 */
         slot->mirrored = false;
         /* What the list loaded stays, as far as no control gives L1 its own. SDM 3C 27.8 "VM-Entry Failures During or
@@ -193,7 +187,8 @@ void nested_enter(struct vcpu *vcpu, bool launch)
         return;
     }
     leave_l2(vcpu);
-    log_failure(vcpu->nested, &result);
+    count(COUNT_NESTED_ENTRY_FAILS);
+    entry_log_check(slot->vmptr, &result);
     if (result.kind == CHECK_FAIL_GUEST)
         nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result.qualification);
     else
@@ -235,8 +230,10 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
     struct vmcs12 *v = slot->v;
     struct l1_registers l2 = save_vmcs02(nested, slot, exit);
     uint64_t l2_cr0 = v->GUEST_CR0;
-    if (msr_area_store(vcpu, v->EXIT_MSR_STORE_ADDR, (uint32_t)v->EXIT_MSR_STORE_COUNT))
+    if (msr_area_store(vcpu, v->EXIT_MSR_STORE_ADDR, (uint32_t)v->EXIT_MSR_STORE_COUNT)) {
+        entry_log_abort(slot->vmptr, &nested->refusal);
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
+    }
     leave_l2(vcpu);
     slot->mirrored = nested->vmread_bitmap != NULL;
     shadow_select(nested);
@@ -286,7 +283,7 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
     uint32_t reason = vcpu->exit.reason;
     uint64_t qualification = vcpu->exit.qualification;
     struct vmcs12_slot *slot = vcpu->nested->current;
-    log_warn("nested", "the CPU refused vmcs02 with exit reason %u: no rule of Nestor's did", reason);
+    entry_log_cpu_exit(reason);
     slot->v->launched = slot->was_launched;
     vcpu->launched = slot->was_launched;
     slot_set_all_dirty(slot);               /* the MSR list went to vmcs02 */
@@ -298,7 +295,7 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
 
 void nested_late_failure(struct vcpu *vcpu, uint32_t error)
 {
-    log_warn("nested", "the CPU refused vmcs02 with VM-instruction error %u: no rule of Nestor's did", error);
+    entry_log_cpu_error(error);
     struct vmcs12_slot *slot = vcpu->nested->current;
     slot->v->launched = slot->was_launched;
     vcpu->inject_info = 0;

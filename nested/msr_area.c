@@ -1,6 +1,7 @@
 #include "nested/msr_area.h"
 
 #include "kernel/msr.h"
+#include "nested/nested.h"
 #include "vmx/msr.h"
 
 struct msr_entry {
@@ -16,10 +17,14 @@ static uint32_t list_limit(const struct vcpu *vcpu)
     return 512 * (uint32_t)(GET(vcpu->vm->caps12.misc, VMX_MISC_MSR_LIST_MAX) + 1);
 }
 
-/* MSRs that no list may name, for loading and for storing. SDM 3C 27.4 "Loading MSRs" */
-static bool never_listed(const struct msr_entry *entry)
+/* What forbids the entry, of loading and of storing alike; MSR_RULES: nothing. SDM 3C 27.4 "Loading MSRs" */
+static enum msr_rule listing_refused(const struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i)
 {
-    return entry->reserved || (entry->index >> 8) == X2APIC_MSR_FIRST >> 8;
+    if (i >= list_limit(vcpu))
+        return MSR_TOO_MANY;
+    if (entry->reserved)
+        return MSR_RESERVED;
+    return entry->index >> 8 == X2APIC_MSR_FIRST >> 8 ? MSR_OF_X2APIC : MSR_RULES;
 }
 
 static bool never_loaded(uint32_t index)
@@ -28,14 +33,40 @@ static bool never_loaded(uint32_t index)
            index == IA32_BIOS_UPDT_TRIG || index == IA32_BIOS_SIGN_ID;
 }
 
+static enum msr_rule load_entry(struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i)
+{
+    enum msr_rule refused = listing_refused(vcpu, entry, i);
+    if (refused != MSR_RULES)
+        return refused;
+    if (never_loaded(entry->index))
+        return MSR_NEVER;
+    return msr_guest_write(vcpu, entry->index, entry->value) ? MSR_RULES : MSR_FAULTS;
+}
+
+static enum msr_rule store_entry(struct vcpu *vcpu, struct msr_entry *entry, uint32_t i)
+{
+    enum msr_rule refused = listing_refused(vcpu, entry, i);
+    if (refused != MSR_RULES)
+        return refused;
+    if (entry->index == IA32_SMBASE)
+        return MSR_NEVER;
+    return msr_guest_read(vcpu, entry->index, &entry->value) ? MSR_RULES : MSR_FAULTS;
+}
+
+static uint32_t refuse(struct vcpu *vcpu, enum msr_rule rule, const struct msr_entry *entry, uint32_t i)
+{
+    vcpu->nested->refusal = (struct msr_refusal){rule, i + 1, entry->index, entry->value};
+    return i + 1;
+}
+
 uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     struct msr_entry entry;
     for (uint32_t i = 0; i < count; i++) {
         gmem_read(&vcpu->vm->gmem, list + i * sizeof(entry), &entry, sizeof(entry));
-        if (i >= list_limit(vcpu) || never_listed(&entry) || never_loaded(entry.index) ||
-            !msr_guest_write(vcpu, entry.index, entry.value))
-            return i + 1;
+        enum msr_rule refused = load_entry(vcpu, &entry, i);
+        if (refused != MSR_RULES)
+            return refuse(vcpu, refused, &entry, i);
     }
     return 0;
 }
@@ -46,9 +77,9 @@ uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         gpa_t at = list + i * sizeof(entry);
         gmem_read(&vcpu->vm->gmem, at, &entry, sizeof(entry));
-        if (i >= list_limit(vcpu) || never_listed(&entry) || entry.index == IA32_SMBASE ||
-            !msr_guest_read(vcpu, entry.index, &entry.value))
-            return i + 1;
+        enum msr_rule refused = store_entry(vcpu, &entry, i);
+        if (refused != MSR_RULES)
+            return refuse(vcpu, refused, &entry, i);
         gmem_write(&vcpu->vm->gmem, at + offsetof(struct msr_entry, value), &entry.value, sizeof(entry.value));
     }
     return 0;

@@ -6,8 +6,31 @@
 
 #include "vmx/vcpu.h"
 
+/* Why an entry of a list is refused. MSR_RULE(name, text for the log) */
+#define MSR_RULE_LIST                                                                                                  \
+    MSR_RULE(MSR_TOO_MANY, "more entries than IA32_VMX_MISC recommends")                                               \
+    MSR_RULE(MSR_RESERVED, "reserved bits 63:32 of the entry")                                                         \
+    MSR_RULE(MSR_OF_X2APIC, "MSR of the local APIC, 800H to 8FFH")                                                     \
+    MSR_RULE(MSR_NEVER, "MSR that no such list may name")                                                              \
+    MSR_RULE(MSR_FAULTS, "RDMSR or WRMSR would fault")
+
+enum msr_rule {
+#define MSR_RULE(name, text) name,
+    MSR_RULE_LIST
+#undef MSR_RULE
+        MSR_RULES
+};
+
+/* The entry that ended a list. */
+struct msr_refusal {
+    enum msr_rule rule;
+    uint32_t number; /* in the list, from 1 */
+    uint32_t index;  /* of the MSR */
+    uint64_t value;
+};
+
 /* Loads `count` MSRs from L1's list. Current: the VMCS of the level that gets them. Returns 0, or the number (from 1)
- * of the entry that failed. */
+ * of the entry that failed, and why in vcpu->nested->refusal. */
 MUST_CHECK uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count);
 /* Stores MSRs of the level whose VMCS is current into L1's list. Returns as above. */
 MUST_CHECK uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count);

@@ -9,6 +9,7 @@
 #include "nested/caps12.h"
 #include "nested/check_scope.h"
 #include "nested/ept12.h"
+#include "nested/msr_area.h"
 #include "nested/vmcs12.h"
 #include "vmx/vcpu.h"
 
@@ -74,7 +75,7 @@ struct nested {
     uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
     uint64_t rows_shown[DIRTY_WORDS];        /* that the first opens */
     hpa_t shown;                             /* vmcs01's link pointer; 0: nothing is shown */
-    unsigned entry_failures_logged;
+    struct msr_refusal refusal;              /* of the last list of MSRs that failed */
 };
 
 /* Registers the handlers of the VMX instructions and the hooks of vmx/run, and makes vcpu->nested. Current: vmcs01.

@@ -52,6 +52,15 @@ static uint64_t value_of_rule(const struct world *world, const char *rule)
     return 0;
 }
 
+static const struct check_row *row_of_number(unsigned number)
+{
+    const struct check_row *row;
+
+    for (unsigned table = 0, index = 0; (row = next_row(&table, &index)) && number;)
+        number--;
+    return row;
+}
+
 /* One violation: exactly its row fails, with the kind, the value and the qualification that L1 and the log get. */
 static void test_violation(void **state)
 {
@@ -64,6 +73,8 @@ static void test_violation(void **state)
     result = judge(&world);
     assert_int_equal(result.kind, violation->kind);
     assert_string_equal(result.rule, violation->rule);
+    assert_string_equal(row_of_number(result.number)->rule, violation->rule);
+    assert_int_equal(result.field, row_of_number(result.number)->field);
     assert_non_null(result.citation);
     assert_int_equal(result.value, value_of_rule(&world, violation->rule));
     assert_int_equal(result.qualification, violation->qualification);
@@ -100,6 +111,7 @@ static void test_every_row_is_violated(void **state)
         missing += !found;
     }
     assert_true(rows > 100);
+    assert_true(rows <= CHECK_RULES_MAX);
     assert_int_equal(missing, 0);
 }
 
