@@ -103,6 +103,13 @@ static bool other_event(const struct image *v)
     return injects(v) && event_type(v) == INTR_TYPE_OTHER;
 }
 
+/* The exit for a TPR threshold above VTPR comes after the event. */
+static bool event_before_tpr_exit(const struct image *v)
+{
+    return injects(v) && v->f[F_PROC_CONTROLS] & PROC_TPR_SHADOW && proc2(v, PROC2_APIC_ACCESS) &&
+           !proc2(v, PROC2_VIRTUAL_INTERRUPTS);
+}
+
 static bool privileges_differ(const struct image *v)
 {
     uint64_t cpl = GET(v->f[F_GUEST_SS_AR_BYTES], AR_DPL);
@@ -150,6 +157,8 @@ static const struct exception {
     {"BOCHS 16: NMI injected while NMIs are blocked", nmi_while_blocked, F_GUEST_INTERRUPTIBILITY,
      F_GUEST_INTERRUPTIBILITY},
     {"BOCHS 17: event type 7 panics", other_event, F_ENTRY_INTERRUPTION_INFO, F_ENTRY_INTERRUPTION_INFO},
+    {"BOCHS: no look at the TPR threshold after an event whose delivery faults", event_before_tpr_exit, F_TPR_THRESHOLD,
+     F_TPR_THRESHOLD},
     {"BOCHS 11, 13: CS.RPL for CPL", privileges_differ, F_GUEST_CS_SELECTOR, F_GUEST_SS_SELECTOR},
     {"BOCHS 11, 13: CS.RPL for CPL", privileges_differ, F_GUEST_CS_AR_BYTES, F_GUEST_SS_AR_BYTES},
     {"BOCHS 12: RPL of type 11 used as data", readable_code_as_data, F_GUEST_ES_AR_BYTES, F_GUEST_GS_AR_BYTES},

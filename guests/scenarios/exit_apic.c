@@ -5,12 +5,17 @@
 #include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
 
+#define VECTOR_TEST 0x50
 #define APIC_READ 0u
 #define APIC_WRITE 1u
 #define APIC_TIMER_INITIAL 0x380
 
 static volatile uint64_t l2_value;
 static volatile uint32_t *apic_page;
+
+static void l2_nothing(void)
+{
+}
 
 static void l2_set_cr8(void)
 {
@@ -128,6 +133,36 @@ static void apic_access_tpr(void)
     CHECK_EQ(apic_page[LAPIC_TPR / 4], 0);
 }
 
+/* The entry may begin below the threshold: it exits at once, after the event. SDM 3C 27.7.7 "VM Exits Induced by the TPR
+ * Threshold" */
+static void tpr_threshold_after_event(void)
+{
+    uint64_t rsp, rip;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    vm_secondary_set((uint32_t)PROC2_APIC_ACCESS);
+    vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
+    vmx_set(APIC_ACCESS_ADDR, (uint64_t)page_alloc());
+    vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)page_alloc()); /* VTPR is 0 */
+    vmx_set(TPR_THRESHOLD, 1);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
+    trap_count[VECTOR_TEST] = 0;
+    rsp = vmx_get(GUEST_RSP);
+    rip = vmx_get(GUEST_RIP);
+    EXPECT_EXIT(&vm, EXIT_TPR_BELOW_THRESHOLD);
+    CHECK_EQ(vm.exit.idt_info & INTR_VALID, 0);
+    CHECK(vmx_get(GUEST_RSP) < rsp);
+    CHECK(vmx_get(GUEST_RIP) != rip);
+    CHECK_EQ(trap_count[VECTOR_TEST], 0);
+    vmx_set(TPR_THRESHOLD, 0);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(trap_count[VECTOR_TEST], 1);
+    CHECK_EQ(trap_rip, rip);
+}
+
 static const char *without_apic_access(void)
 {
     return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_APIC_ACCESS) ? NULL : "no APIC-access page";
@@ -208,6 +243,7 @@ static const char *without_timer(void)
 const struct scenario exit_apic_scenarios[] = {
     {"apic-tpr-shadow", tpr_shadow, NULL},
     {"apic-tpr-threshold", tpr_threshold, NULL},
+    {"apic-tpr-threshold-after-event", tpr_threshold_after_event, without_apic_access},
     {"apic-access", apic_access, without_apic_access},
     {"apic-access-tpr", apic_access_tpr, without_apic_access},
     {"timer-preemption", preemption_timer, without_timer},
