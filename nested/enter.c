@@ -136,7 +136,7 @@ void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualifica
 static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
     struct vmcs12 *v = slot->v;
-    if (slot->violated)
+    if (slot->revisit)
         l2_ept_prefill(vcpu);
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
         prepare_fetch_rows(vcpu->nested, slot);

@@ -40,6 +40,10 @@ static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v, gpa_t gpa2)
     uint64_t page = ALIGN_DOWN(gpa2, PAGE_SIZE);
     gmem_write(&vcpu->vm->gmem, v->PML_ADDRESS + 8 * v->PML_INDEX, &page, sizeof(page));
     v->PML_INDEX = (uint16_t)(v->PML_INDEX - 1);
+
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    slot->logged_gpa2[slot->logged++ % LOGGED_KEPT] = gpa2;
+    slot->revisit |= REVISIT_LOGGED;
 }
 
 /* Whether a violation becomes an exception of L2 instead of L1's exit. SDM 3C 26.5.7.1 "Convertible EPT Violations" */
@@ -87,7 +91,7 @@ static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const str
     vcpu->exit.reason = EXIT_EPT_VIOLATION;
     vcpu->exit.qualification = out->qualification;
     struct vmcs12_slot *slot = vcpu->nested->current;
-    slot->violated = true;
+    slot->revisit |= REVISIT_VIOLATION;
     slot->violation_gpa2 = vcpu->exit.guest_physical_address;
     slot->violation_access = out->qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     return ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
@@ -139,13 +143,31 @@ bool l2_ept_exit(struct vcpu *vcpu)
     }
 }
 
+/* Pages whose D flag L1 cleared lose their mapping, so that the next store is logged again. An L1 that passes no INVEPT
+ * can count on nothing, but a CPU with nothing cached would log. */
+static void forget_cleared(struct ept12 *ept12, struct vmcs12_slot *slot)
+{
+    for (unsigned i = 0; i < MIN(slot->logged, LOGGED_KEPT); i++) {
+        struct ept12_walk walk =
+            ept12_walk(ept12->shared->gmem, &ept12->rules, slot->v->EPT_POINTER, slot->logged_gpa2[i], EPT_W, true);
+        if (walk.kind != EPT12_WALK_OK)
+            ept12_forget(ept12, slot->v->EPT_POINTER, slot->logged_gpa2[i]);
+    }
+    slot->logged = 0;
+}
+
 void l2_ept_prefill(struct vcpu *vcpu)
 {
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
+    unsigned revisit = slot->revisit;
     struct ept12_exit out;
-    slot->violated = false;
-    if (vmcs12_proc2(v) & PROC2_EPT)
+    slot->revisit = 0;
+    if (!(vmcs12_proc2(v) & PROC2_EPT))
+        return;
+    if (revisit & REVISIT_LOGGED)
+        forget_cleared(&vcpu->nested->ept12, slot);
+    if (revisit & REVISIT_VIOLATION)
         (void)ept12_fill(&vcpu->nested->ept12, v->EPT_POINTER, slot->violation_gpa2, slot->violation_access, 0, true,
                          &out);
 }

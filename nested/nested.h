@@ -15,6 +15,9 @@
 
 #define NESTED_SLOTS 64
 #define VMPTR_NONE (~0ull)
+#define LOGGED_KEPT 8
+#define REVISIT_VIOLATION 1
+#define REVISIT_LOGGED 2
 #define DIRTY_WORDS ((FIELD_COUNT + 63) / 64)
 
 /* What an exit to L1 makes of vmcs12's host-state area beyond copies. nested/host_state.c */
@@ -34,12 +37,14 @@ struct vmcs12_slot {
     hpa_t vmcs02;
     bool vmcs02_ready; /* Nestor's constant fields are in it */
     bool vmcs02_launched;
-    bool is_shadow;    /* vmcs02's region is of the shadow type now, and not active */
-    bool mirrored;     /* vmcs02 says what vmcs12 says, and L1 may see it: nested/shadow */
-    bool violated;     /* L1 was told of an EPT violation, as follows, and has not gone on since */
-    bool was_launched; /* vmcs12's launch state before the entry under way */
-    gpa_t violation_gpa2;
+    bool is_shadow;            /* vmcs02's region is of the shadow type now, and not active */
+    bool mirrored;             /* vmcs02 says what vmcs12 says, and L1 may see it: nested/shadow */
+    uint8_t revisit;           /* REVISIT_: what EPT02 may have wrong when L1 goes on, see l2_ept_prefill() */
+    bool was_launched;         /* vmcs12's launch state before the entry under way */
+    gpa_t violation_gpa2;      /* REVISIT_VIOLATION: L1 was told of this one, and has not gone on since */
     uint64_t violation_access; /* EPT_QUAL_READ, _WRITE, _FETCH */
+    unsigned logged;           /* REVISIT_LOGGED: pages that L2 made dirty since L1 went on, the last ones */
+    gpa_t logged_gpa2[LOGGED_KEPT];
     uint64_t last_used;
     /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
     uint64_t dirty[DIRTY_WORDS];

@@ -147,6 +147,22 @@ static void cleared_and_logged_again(void)
     }
 }
 
+/* Without INVEPT the SDM promises nothing; a CPU that has nothing cached over an exit logs again. */
+static void cleared_without_invept(void)
+{
+    struct logged l;
+
+    start(&l);
+    for (unsigned i = 0; i < 4; i++) {
+        run(&l, l2_write_pages, WINDOW);
+        EXPECT_DONE(&l.vm);
+        CHECK_EQ(vmx_get(PML_INDEX), LOG_FIRST - 3 - i);
+        *entry_of(&l, 1) &= ~EPT_DIRTY;
+        CHECK_EQ(*entry_of(&l, 2) & EPT_DIRTY, EPT_DIRTY);
+    }
+    CHECK_EQ(log_entry(&l, 506), WINDOW + PAGE_SIZE);
+}
+
 /* The CPU's own write to L2's page table, which is the window's first page. */
 static void page_walk(void)
 {
@@ -338,6 +354,7 @@ const struct scenario pml_scenarios[] = {
     {"pml-stores", stores, without_pml},
     {"pml-only-when-dirty-is-set", only_when_dirty_is_set, without_pml},
     {"pml-cleared-and-logged-again", cleared_and_logged_again, without_pml},
+    {"pml-cleared-without-invept", cleared_without_invept, without_pml},
     {"pml-page-walk", page_walk, without_pml},
     {"pml-leaf-2m", leaf_2m, without_pml},
     {"pml-full", full, without_pml},
