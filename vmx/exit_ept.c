@@ -33,6 +33,9 @@ void exit_ept_violation(struct vcpu *vcpu)
         count(COUNT_WATCH_FAULTS);
         return;
     }
+    /* Another processor's store dropped the trace first, and it may be armed anew already: the store meets it then. */
+    if ((qualification & EPT_QUAL_WRITE) && gmem_is_ram(&vcpu->vm->gmem, gpa))
+        return;
     if (ept_map_on_demand(ept, gpa) || allowed_now(ept, gpa, qualification))
         return;
     log_warn("ept", "no mapping for gpa1=%lx qualification=%lx rip=%lx: L1 gets #GP", gpa, qualification,
