@@ -158,6 +158,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
     }
     slot->was_launched = v->launched != 0;
     v->launched = 1;
+    vcpu->attention |= vcpu->requests != 0; /* an INIT that waited in VMX root operation ends the entry at once */
     count(COUNT_NESTED_ENTRIES);
 }
 
