@@ -58,8 +58,10 @@ int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
         /* After EPT01: an EPT02 fill looks there, so none can bring W back behind the hook's back. */
         if (!error && watch->protect_ept02)
             watch->protect_ept02(watch->context, page);
-        if (!error)
+        if (!error) {
             set_pages(watch, watch->pages + 1);
+            count(COUNT_PAGES_TRACED);
+        }
     }
     if (!error)
         link_watcher(watch, page, w);
@@ -75,6 +77,7 @@ int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
 static void allow_page(struct ept_watch *watch, gpa_t page)
 {
     set_pages(watch, watch->pages - 1);
+    count_subtract(COUNT_PAGES_TRACED, 1);
     ept_write_allow(watch->ept01, page);
 }
 
