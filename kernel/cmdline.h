@@ -22,6 +22,7 @@ enum injected_fault {
     FAULT_FORGET_GENERATION,
     FAULT_NEVER_REJOIN,
     FAULT_SKIP_KICK,
+    FAULT_READ_FIRST,
 };
 
 /* The options in force: the defaults until kernel/main.c parsed the command line into it. */

@@ -218,10 +218,13 @@ static void merged_merge(struct merged_cache *cache, struct merged *m, struct me
 {
     /* Protect first, read after: a store between the two makes the entry STALE again, and none is lost. A page that is
      * not RAM cannot change under us and reads as all-ones. */
+    bool reads = options.fault != FAULT_SKIP_REMERGE || !m->l0_generation;
+    if (options.fault == FAULT_READ_FIRST)
+        gmem_read(cache->gmem, m->page, m->snapshot, PAGE_SIZE);
     m->traced = merged_trace(cache, m) || !gmem_is_ram(cache->gmem, m->page);
     if (!m->traced)
         __atomic_store_n(&m->state, MERGED_STALE, __ATOMIC_RELEASE);
-    if (options.fault != FAULT_SKIP_REMERGE || !m->l0_generation)
+    if (reads && options.fault != FAULT_READ_FIRST)
         gmem_read(cache->gmem, m->page, m->snapshot, PAGE_SIZE);
     merged_or(cache, m, l0);
 }
