@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 
+from nestorlib import kvm
 from nestorlib.paths import BUILD, TOOLS
 
 CPU = "corei7_skylake_x"    # the model of all recorded figures
@@ -15,31 +16,30 @@ class Failed(Exception):
     """A run that did not bring all its rows."""
 
 
-def measure(rows="", cpu=CPU, *how):
-    """Boots the image, and returns row name -> ticks for each turn, in the image's order."""
-    arguments = ["--memory", "256", "--timeout", "120", "--cpu", cpu, "--l1", IMAGE, *how]
-    if rows:
-        arguments += ["--l1-args", f"rows={rows}"]
-    done = subprocess.run([os.path.join(TOOLS, "nestor-run"), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    found = {key: float(ticks) for key, ticks in ROW.findall(done.stdout)}
-    end = END.search(done.stdout)
-    if done.returncode or not end or int(end.group(1)) != len(found) or not found:
-        raise Failed(f"{' '.join(arguments)}: status {done.returncode}, {len(found)} rows\n{done.stdout[-2000:]}")
+def run(arguments):
+    """Runs nestor-run, and returns all that it said."""
+    done = subprocess.run([os.path.join(TOOLS, "nestor-run"), *arguments], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(arguments)}: status {done.returncode}\n{done.stdout[-2000:]}")
+    return done.stdout
+
+
+def read_rows(text):
+    """Row name -> ticks for each turn, in the image's order."""
+    found = {key: float(ticks) for key, ticks in ROW.findall(text)}
+    end = END.search(text)
+    if not end or int(end.group(1)) != len(found) or not found:
+        raise Failed(f"{len(found)} rows\n{text[-2000:]}")
     return found
 
 
-def show(ticks):
-    return "-" if ticks is None else f"{ticks:,.1f}" if ticks < 100 else f"{ticks:,.0f}"
+def measure(rows="", cpu=CPU, *how):
+    """Boots the image, and returns its rows."""
+    arguments = ["--memory", "256", "--timeout", "120", "--cpu", cpu, "--l1", IMAGE, *how]
+    return read_rows(run(arguments + (["--l1-args", f"rows={rows}"] if rows else [])))
 
 
-def table(columns, markdown=False):
-    """Lines of a table: a row for each key, a column for each run (name -> rows)."""
-    keys = list(dict.fromkeys(key for rows in columns.values() for key in rows))
-    cells = [["ticks", *columns]] + [[key, *(show(rows.get(key)) for rows in columns.values())] for key in keys]
-    if markdown:
-        lines = [f"| {' | '.join(row)} |" for row in cells]
-        return [lines[0], "|---|" + "---:|" * len(columns), *lines[1:]]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-            for row in cells]
+def measure_kvm(mitigations, rows="", cpu=CPU):
+    """The same with Linux KVM between the image and the CPU; kvm.build_initrd() first."""
+    return read_rows(run(["--cpu", cpu, *kvm.run_arguments(mitigations, rows)]))
