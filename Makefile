@@ -23,8 +23,9 @@ LTO ?= -flto=auto
 CFLAGS += $(LTO)
 
 # CHECKED=1 is a second build in a folder of its own: it looks at the result of every VMREAD and VMWRITE.
-OUT := build$(if $(CHECKED),/checked)
-CPPFLAGS += $(if $(CHECKED),-DVMCS_CHECKED)
+# COUNT_VMX=1 is a third: it counts the VMX instructions that it executes.
+OUT := build$(if $(CHECKED),/checked)$(if $(COUNT_VMX),/count)
+CPPFLAGS += $(if $(CHECKED),-DVMCS_CHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX)
 
 LAYERS := boot kernel mm vmx nested
 C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))
@@ -36,7 +37,7 @@ OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
-nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1: as build/checked/nestor.elf, with every VMCS access checked
+nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1: build/checked/nestor.elf, COUNT_VMX=1: build/count/nestor.elf
 
 $(OUT)/nestor.elf: $(OBJECTS) linker.ld
 	$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib -o $(OUT)/nestor.o $(OBJECTS))
@@ -78,6 +79,7 @@ bench-bitmap: setup ## the cost of L2's MSR bitmap under each policy (docs/BITMA
 
 bench: setup ## the same image bare, on Nestor and on Linux KVM as L0, in one table, under 40 minutes
 	$(MAKE) all linux-assets
+	$(MAKE) nestor COUNT_VMX=1
 	tools/nestor-bench --full
 
 bench-quick: setup ## what nested VMX costs L1 in ticks, bare and on Nestor, in a minute
@@ -91,6 +93,7 @@ bench-record: setup ## record what bench-quick measures on Nestor, for tests/vm/
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets check-headers check-layers check-format
 	$(MAKE) nestor CHECKED=1
+	$(MAKE) nestor COUNT_VMX=1
 	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))
 
 diff: setup ## random VMX operations, bare and on Nestor: SEED=1 OPS=200000 CPU=corei7_skylake_x

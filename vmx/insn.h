@@ -5,17 +5,19 @@
 #define VMX_INSN_H
 
 #include "kernel/base.h"
+#include "vmx/count.h"
 
-#define VMX_POINTER_INSN(name)                                                                                         \
+#define VMX_POINTER_INSN(name, counted)                                                                                \
     MUST_CHECK static inline bool insn_##name(hpa_t pointer)                                                           \
     {                                                                                                                  \
         bool succeeded;                                                                                                \
+        counted;                                                                                                       \
         __asm__ volatile(#name " %1" : "=@cca"(succeeded) : "m"(pointer) : "memory");                                  \
         return succeeded;                                                                                              \
     }
-VMX_POINTER_INSN(vmxon)
-VMX_POINTER_INSN(vmclear)
-VMX_POINTER_INSN(vmptrld)
+VMX_POINTER_INSN(vmxon, (void)0)
+VMX_POINTER_INSN(vmclear, COUNT_INSN(VMCLEARS))
+VMX_POINTER_INSN(vmptrld, COUNT_INSN(VMPTRLDS))
 #undef VMX_POINTER_INSN
 
 /* Descriptor of INVEPT and INVVPID. */
@@ -31,15 +33,16 @@ struct invalidate_descriptor {
 #define INVVPID_ALL 2u
 #define INVVPID_SINGLE_NONGLOBAL 3u
 
-#define VMX_INVALIDATE_INSN(name)                                                                                      \
+#define VMX_INVALIDATE_INSN(name, counted)                                                                             \
     MUST_CHECK static inline bool insn_##name(uint64_t type, struct invalidate_descriptor descriptor)                  \
     {                                                                                                                  \
         bool succeeded;                                                                                                \
+        counted;                                                                                                       \
         __asm__ volatile(#name " %1, %2" : "=@cca"(succeeded) : "m"(descriptor), "r"(type) : "memory");                \
         return succeeded;                                                                                              \
     }
-VMX_INVALIDATE_INSN(invept)
-VMX_INVALIDATE_INSN(invvpid)
+VMX_INVALIDATE_INSN(invept, COUNT_INSN(INVEPTS))
+VMX_INVALIDATE_INSN(invvpid, COUNT_INSN(INVVPIDS))
 #undef VMX_INVALIDATE_INSN
 
 #endif

@@ -5,6 +5,7 @@
 #define VMX_VMCS_H
 
 #include "kernel/base.h"
+#include "vmx/count.h"
 #include "vmx/vmx_bits.h"
 
 typedef struct {
@@ -58,6 +59,7 @@ const char *vmcs_field_name(uint32_t encoding);
 static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
 {
     bool done;
+    COUNT_INSN(VMREADS);
     __asm__ volatile("vmread %2, %1" : "=@cca"(done), "=r"(*value) : "r"(encoding));
     return done;
 }
@@ -65,6 +67,7 @@ static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
 static inline bool vmwrite_checked(uint64_t encoding, uint64_t value)
 {
     bool done;
+    COUNT_INSN(VMWRITES);
     __asm__ volatile("vmwrite %2, %1" : "=@cca"(done) : "r"(encoding), "rm"(value));
     return done;
 }
@@ -97,18 +100,21 @@ static inline void vmcs_read_to(uint64_t *value, uint32_t encoding)
 static inline uint64_t vmcs_read_encoding(uint32_t encoding)
 {
     uint64_t value;
+    COUNT_INSN(VMREADS);
     __asm__ volatile("vmread %1, %0" : "=r"(value) : "r"((uint64_t)encoding) : "cc");
     return value;
 }
 
 static inline void vmcs_write_encoding(uint32_t encoding, uint64_t value)
 {
+    COUNT_INSN(VMWRITES);
     __asm__ volatile("vmwrite %1, %0" : : "r"((uint64_t)encoding), "rm"(value) : "cc");
 }
 
 /* The memory form: a field narrower than 64 bits is zero-extended. */
 static inline void vmcs_read_to(uint64_t *value, uint32_t encoding)
 {
+    COUNT_INSN(VMREADS);
     __asm__ volatile("vmread %1, %0" : "=m"(*value) : "r"((uint64_t)encoding) : "cc");
 }
 #endif

@@ -1,6 +1,6 @@
 /* What nested VMX costs L1, in TSC ticks: a line `bench: KEY TICKS` for each row, TICKS per turn with two decimals.
  * tools/nestor-bench runs this and makes the table. The argument rows=KEY runs only rows whose
- * keys begin so. */
+ * keys begin so. With count=vmx the lines are `count: KEY N...` instead: what count.c counts. */
 #include "guests/bench/bench.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
@@ -11,6 +11,7 @@
 struct result {
     const char *key;
     uint64_t ticks; /* of 100 turns */
+    uint32_t counts[BENCH_COUNTS];
 };
 
 struct vm bench_vm[BENCH_VMS];
@@ -18,6 +19,8 @@ struct vm bench_vm[BENCH_VMS];
 static const struct bench_row *const groups[] = {round_trip_rows, l1_rows, memory_rows, msr_rows};
 static const struct bench_row *current;
 static uint64_t best;
+static bool counting;
+static uint32_t counts[BENCH_COUNTS];
 static struct result results[MAX_ROWS];
 static unsigned result_count;
 
@@ -51,31 +54,44 @@ static void clear_vms(void)
     memset(bench_vm, 0, sizeof(bench_vm));
 }
 
-static void measure(void)
+static void run_batches(void)
 {
-    vmx_start();
-    if (current->prepare)
-        current->prepare(current);
     best = UINT64_MAX;
     for (unsigned i = 0; i < BATCHES; i++) {
         uint64_t ticks = current->batch(current);
         best = MIN(best, ticks);
     }
+}
+
+static void measure(void)
+{
+    vmx_start();
+    if (current->prepare)
+        current->prepare(current);
+    if (counting)
+        count_row(current, counts);
+    else
+        run_batches();
     clear_vms();
     vmx_stop();
+}
+
+/* What follows the name in the arguments, or NULL. */
+static const char *find_argument(const char *args, const char *name, size_t length)
+{
+    for (; *args; args++)
+        if (!memcmp(args, name, length))
+            return args + length;
+    return NULL;
 }
 
 /* Whether the key begins with what the argument rows= says. */
 static bool wanted(const char *args, const char *key)
 {
-    static const char name[] = "rows=";
+    const char *start = find_argument(args, "rows=", 5);
 
-    while (*args && memcmp(args, name, sizeof(name) - 1))
-        args++;
-    if (!*args)
-        return true;
-    for (args += sizeof(name) - 1; *args && *args != ' '; args++)
-        if (*args != *key++)
+    for (; start && *start && *start != ' '; start++)
+        if (*start != *key++)
             return false;
     return true;
 }
@@ -92,7 +108,9 @@ static bool run_row(const struct bench_row *row)
         memset(bench_vm, 0, sizeof(bench_vm));
         vmx_stop();
     } else if (result_count < MAX_ROWS) {
-        results[result_count++] = (struct result){row->key, best * 100 / row->turns};
+        struct result *result = &results[result_count++];
+        *result = (struct result){.key = row->key, .ticks = best * 100 / row->turns};
+        memcpy(result->counts, counts, sizeof(counts));
     }
     page_release(mark);
     return good;
@@ -104,18 +122,35 @@ static void allow_vmx(void)
         cpu_wrmsr(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
 }
 
+static void print_result(const struct result *result)
+{
+    if (!counting) {
+        print("bench: %s %lu.%02lu\n", result->key, result->ticks / 100, result->ticks % 100);
+        return;
+    }
+    print("count: %s", result->key);
+    for (unsigned i = 0; i < BENCH_COUNTS; i++)
+        print(" %u.%02u", result->counts[i] / 100, result->counts[i] % 100);
+    print("\n");
+}
+
 /* All figures are printed at the end: a UART that empties in the background would disturb them. */
 uint8_t guest_main(const char *args)
 {
     bool good = true;
 
     allow_vmx();
+    counting = find_argument(args, "count=vmx", 9);
+    if (counting && !count_present()) {
+        print("bench: this is no Nestor that counts its VMX instructions\n");
+        return 1;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
         for (const struct bench_row *row = groups[i]; row->key; row++)
             if (wanted(args, row->key))
                 good &= run_row(row);
     for (unsigned i = 0; i < result_count; i++)
-        print("bench: %s %lu.%02lu\n", results[i].key, results[i].ticks / 100, results[i].ticks % 100);
+        print_result(&results[i]);
     print("bench: end %u\n", result_count);
     return good ? 0 : 1;
 }

@@ -14,7 +14,7 @@ from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from nestorlib import bench, figures  # noqa: E402
+from nestorlib import bench, estimate, figures, report  # noqa: E402
 
 
 def check_comparison(tap):
@@ -26,9 +26,34 @@ def check_comparison(tap):
     tap.equal([line.split(":")[0] for line in figures.gains(recorded, measured)], ["shrunk"], "a row that shrank is noted")
 
 
+def check_report(tap):
+    """The tables of `make bench`, from figures that are easy to reckon with."""
+    counts = dict.fromkeys(estimate.COUNTED, 0) | {"entries": 2, "VMREAD": 10}
+    results = {"ticks": {"bare": {"a": 4}, "Nestor": {"a": 500, "b": 3}, "KVM (off)": {"a": 5000, "b": 1}},
+               "counts": {"a": counts, "b": dict.fromkeys(estimate.COUNTED, 0)}}
+    tap.equal(report.ticks(results)[1:], [["a", "4.0", "500", "5,000", "10.0"], ["b", "-", "3.0", "1.0", "0.33"]],
+              "the table has KVM's ratio, and a dash for what was not measured")
+    tap.equal([row[0] for row in report.counts(results)[1:]], ["a"], "a row without work for Nestor has no counts")
+    expected = 500 - 4 - 10 + 2 * estimate.CYCLES["entries"][0] + 10 * estimate.CYCLES["VMREAD"][0]
+    tap.equal(estimate.cycles(500, counts), expected, "the estimate takes each VMX instruction for its own cycles")
+
+
+def check_counts(tap):
+    """A build with COUNT_VMX=1 tells what it executes."""
+    try:
+        found = bench.count("vmcall")
+    except bench.Failed as failure:
+        tap.ok(False, "a Nestor that counts its VMX instructions runs the benchmark", failure)
+        return
+    entries = found["vmcall"]["entries"]
+    tap.ok(entries == 2, "a round trip of L2 is two VM entries", f"counted: {found['vmcall']}")
+
+
 def main():
     tap = Tap()
     check_comparison(tap)
+    check_report(tap)
+    check_counts(tap)
     compiler, cpu, recorded = figures.read()
     limit = figures.PERCENT
     if figures.compiler() != compiler:

@@ -3,12 +3,14 @@ import os
 import re
 import subprocess
 
-from nestorlib import kvm
+from nestorlib import estimate, kvm
 from nestorlib.paths import BUILD, TOOLS
 
 CPU = "corei7_skylake_x"    # the model of all recorded figures
+COUNTING_NESTOR = os.path.join(BUILD, "count", "nestor.elf")
 IMAGE = os.path.join(BUILD, "guests", "bench.elf")
 ROW = re.compile(r"^bench: ([\w-]+) (\d+\.\d\d)$", re.M)
+COUNTS = re.compile(r"^count: ([\w-]+) ([\d. ]+)$", re.M)
 END = re.compile(r"^bench: end (\d+)$", re.M)
 
 
@@ -34,10 +36,23 @@ def read_rows(text):
     return found
 
 
+def image_arguments(cpu, *l1_args):
+    """Of nestor-run, for the image as L1."""
+    return ["--memory", "256", "--timeout", "120", "--cpu", cpu, "--l1", IMAGE, "--l1-args", " ".join(l1_args)]
+
+
 def measure(rows="", cpu=CPU, *how):
     """Boots the image, and returns its rows."""
-    arguments = ["--memory", "256", "--timeout", "120", "--cpu", cpu, "--l1", IMAGE, *how]
-    return read_rows(run(arguments + (["--l1-args", f"rows={rows}"] if rows else [])))
+    return read_rows(run([*image_arguments(cpu, f"rows={rows}"), *how]))
+
+
+def count(rows="", cpu=CPU):
+    """Row name -> how often Nestor executes what estimate.COUNTED names, for each turn. `make nestor COUNT_VMX=1`
+    first."""
+    text = run([*image_arguments(cpu, "count=vmx", f"rows={rows}"), "--nestor", "stats=0xf8",
+                "--nestor-elf", COUNTING_NESTOR])
+    return {key: dict(zip(estimate.COUNTED, map(float, counts.split()), strict=True))
+            for key, counts in COUNTS.findall(text)}
 
 
 def measure_kvm(mitigations, rows="", cpu=CPU):

@@ -1,5 +1,7 @@
 """Tables of what guests/bench measured."""
 
+from nestorlib import estimate
+
 COLUMNS = ("bare", "Nestor", "KVM (off)", "KVM (default)")
 
 
@@ -27,11 +29,41 @@ def ticks(results):
     return cells
 
 
-def lines(cells, markdown=False):
-    """The first column is to the left, the others to the right."""
+def show_count(value):
+    return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+
+
+def counts(results):
+    """Cells: how often Nestor executes VMX instructions in each row, and what that may be in cycles. Without the rows
+    in which Nestor does nothing."""
+    cells = [["Nestor, for each turn", *estimate.COUNTED, "ticks", "ESTIMATE, cycles"]]
+    for key, row in results.get("counts", {}).items():
+        if any(row.values()):
+            nestor = results["ticks"]["Nestor"][key]
+            cells.append([key, *map(show_count, row.values()), show(nestor), show(estimate.cycles(nestor, row))])
+    return cells
+
+
+def latencies():
+    """Cells: what the estimate takes each for."""
+    return [["for each", "cycles", "from"]] + [[name, str(cycles), source] for name, (cycles, source) in
+                                               estimate.CYCLES.items()] + [
+        ["other instruction", str(estimate.INSTRUCTION), "assumed"]]
+
+
+def lines(cells, markdown=False, left=(0,)):
+    """The columns of `left` are words, the others numbers."""
     if markdown:
         first, *rest = [f"| {' | '.join(row)} |" for row in cells]
-        return [first, "|---|" + "---:|" * (len(cells[0]) - 1), *rest]
+        return [first, "|" + "".join("---|" if i in left else "---:|" for i in range(len(cells[0]))), *rest]
     widths = [max(map(len, column)) for column in zip(*cells)]
-    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-            for row in cells]
+    return ["  ".join(cell.ljust(width) if i in left else cell.rjust(width)
+                      for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in cells]
+
+
+def whole(results, markdown=False):
+    """Lines of all tables that the results have."""
+    text = lines(ticks(results), markdown)
+    if "counts" in results:
+        text += ["", *lines(counts(results), markdown), "", *lines(latencies(), markdown, (0, 2))]
+    return text
