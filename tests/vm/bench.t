@@ -14,7 +14,7 @@ from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from nestorlib import bench, estimate, figures, report  # noqa: E402
+from nestorlib import bench, estimate, figures, macro, report  # noqa: E402
 
 
 def check_comparison(tap):
@@ -34,6 +34,11 @@ def check_report(tap):
     tap.equal(report.ticks(results)[1:], [["a", "4.0", "500", "5,000", "10.0"], ["b", "-", "3.0", "1.0", "0.33"]],
               "the table has KVM's ratio, and a dash for what was not measured")
     tap.equal([row[0] for row in report.counts(results)[1:]], ["a"], "a row without work for Nestor has no counts")
+    linux = {"macro": {"L0 none": {"x": 2e6, "y": 4e6}, "L0 KVM": {"y": 6e6}}}
+    tap.equal(report.macro(linux)[1:], [["x", "2.0", "-", "-"], ["y", "4.0", "6.0", "1.500"]],
+              "Linux as a whole has ratios to the run without L0")
+    tap.equal(macro.WORK.findall("L2| macro: boot 7\nL2| L2| macro: gzip 8\n"), [("boot", "7"), ("gzip", "8")],
+              "figures of a guest are found at any depth")
     expected = 500 - 4 - 10 + 2 * estimate.CYCLES["entries"][0] + 10 * estimate.CYCLES["VMREAD"][0]
     tap.equal(estimate.cycles(500, counts), expected, "the estimate takes each VMX instruction for its own cycles")
 

@@ -3,7 +3,7 @@
 # From the kernel command line: kvm.X=Y and kvm_intel.X=Y go to the modules;
 # L1_STOP=init ends right after the first line (to time the boot alone), L1_STOP=kvm
 # when KVM is loaded;
-# L2_CPUS=N gives L2 so many processors;
+# L2_CPUS=N gives L2 so many processors, L2_MEMORY=N so many MiB;
 # L2_ARGS=a,b,c adds words to L2's command line.
 # The last act is a power-off; a failure is told to the debug-exit port before.
 
@@ -15,14 +15,14 @@ run_l2() {
 	cr=$(printf '\r')
 	{
 		qemu -L /share -M microvm,x-option-roms=off,pit=off,pic=off,rtc=off \
-			-accel kvm -cpu host -smp "${L2_CPUS:-1}" -m 128 -nodefaults -no-user-config -display none \
+			-accel kvm -cpu host -smp "${L2_CPUS:-1}" -m "${L2_MEMORY:-128}" -nodefaults -no-user-config -display none \
 			-no-reboot -serial stdio -kernel /vmlinuz -initrd /l2.cpio -append "$1" 2>&1
 		echo $? >/qemu.status
 	} | while IFS= read -r line; do
 		line=${line%"$cr"}
 		echo "L2| $line"
 		case $line in
-		"L2: hello from init"*) : >/l2.hello ;;
+		*"L2: hello from init"*) : >/l2.hello ;;
 		esac
 	done
 }
@@ -30,6 +30,7 @@ run_l2() {
 mount -t proc proc /proc
 read -r uptime _ </proc/uptime
 say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the kernel's start"
+[ ! -e /bin/ticks ] || say "clock $(ticks)"
 [ "$L1_STOP" = init ] && finish 0
 mount -t sysfs sysfs /sys
 say "processors online: $(cat /sys/devices/system/cpu/online)"

@@ -6,7 +6,8 @@
 #ifndef INITRAMFS_SYS_H
 #define INITRAMFS_SYS_H
 
-enum { SYS_WRITE = 1, SYS_EXIT = 60, SYS_UNAME = 63, SYS_SYSLOG = 103, SYS_REBOOT = 169, SYS_SCHED_GETAFFINITY = 204, SYS_IOPERM = 173 };
+enum { SYS_WRITE = 1, SYS_EXIT = 60, SYS_UNAME = 63, SYS_SYSLOG = 103, SYS_REBOOT = 169, SYS_SCHED_GETAFFINITY = 204,
+       SYS_IOPERM = 173, SYS_CLOCK_GETTIME = 228 };
 
 static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
 {

@@ -6,8 +6,8 @@ COUNTED = ("entries", "VMREAD", "VMWRITE", "VMPTRLD", "VMCLEAR", "INVEPT", "INVV
 
 # cycles, and where they are from
 CYCLES = {
-    "entries": (1000, "exit and entry: Linux c5d167b27e00 gives about 1,000 for a whole exit of nested KVM's that reads or "
-                      "writes a field, so this is a bound from above"),
+    "entries": (1000, "exit and entry: Linux c5d167b27e00 gives about 1,000 for a whole exit of nested KVM's that "
+                      "reads or writes a field, so this is a bound from above"),
     "VMREAD": (20, "assumed; Linux 7952d769c29c left those of the rare guest fields out of each exit, and gained "
                    "about 200 cycles in all"),
     "VMWRITE": (20, "assumed as VMREAD; Linux 3af80fec6e7f says that writes of controls make the next entry dearer by "

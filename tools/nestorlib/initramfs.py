@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import tempfile
 
 from nestorlib.paths import TOOLS
 
@@ -134,3 +135,13 @@ def compress(data, workdir):
         output.write(data)
     subprocess.run(["lz4", "-l", "-9", "-q", "-f", plain, packed], check=True)
     return read(packed)
+
+
+def write_over(base, overlay, output):
+    """The archive of the file `base`, and behind it what replaces parts of it: a later archive wins."""
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="initramfs.") as workdir:
+        data = read(base) + compress(overlay.finish(), workdir)
+    with open(output + ".new", "wb") as out:
+        out.write(data)
+    os.replace(output + ".new", output)

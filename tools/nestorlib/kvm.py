@@ -1,6 +1,5 @@
 """Linux KVM as L0: Debian's kernel with an initramfs that runs guests/bench as L1 under QEMU."""
 import os
-import tempfile
 
 from nestorlib import initramfs, linux
 from nestorlib.paths import BUILD
@@ -14,7 +13,7 @@ OFF, DEFAULT = "off", "default"     # mitigations
 
 
 def build_initrd(image):
-    """L1's usual archive with another init: what a later archive holds replaces what an earlier one has."""
+    """L1's usual archive with another init."""
     overlay = initramfs.Archive()
     overlay.add_file("init", initramfs.read(os.path.join(initramfs.SOURCES, "bench-init.sh")), 0o755)
     for applet in ("grep", "sleep"):
@@ -22,12 +21,7 @@ def build_initrd(image):
     overlay.add_file("bench.elf", initramfs.read(image))
     for name, source in FIRMWARE.items():
         overlay.add_file("seabios/" + name, initramfs.read(source))
-    os.makedirs(os.path.dirname(INITRD), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kvm.") as workdir:
-        data = initramfs.read(linux.INITRD) + initramfs.compress(overlay.finish(), workdir)
-    with open(INITRD + ".new", "wb") as output:
-        output.write(data)
-    os.replace(INITRD + ".new", INITRD)
+    initramfs.write_over(linux.INITRD, overlay, INITRD)
 
 
 def l0_args(mitigations, rows):

@@ -44,6 +44,18 @@ def counts(results):
     return cells
 
 
+def macro(results):
+    """Cells: Linux as a whole, in millions of ticks; ratios to the run without L0."""
+    columns = results["macro"]
+    bare = columns["L0 none"]
+    others = [name for name in columns if name != "L0 none"]
+    cells = [["million ticks", *columns] + [f"{name[3:]}/none" for name in others]]
+    for key in bare:
+        cells.append([key, *(f"{rows[key] / 1e6:,.1f}" if key in rows else "-" for rows in columns.values()),
+                      *(f"{columns[name][key] / bare[key]:.3f}" if key in columns[name] else "-" for name in others)])
+    return cells
+
+
 def latencies():
     """Cells: what the estimate takes each for."""
     return [["for each", "cycles", "from"]] + [[name, str(cycles), source] for name, (cycles, source) in
@@ -66,4 +78,6 @@ def whole(results, markdown=False):
     text = lines(ticks(results), markdown)
     if "counts" in results:
         text += ["", *lines(counts(results), markdown), "", *lines(latencies(), markdown, (0, 2))]
+    if "macro" in results:
+        text += ["", *lines(macro(results), markdown)]
     return text

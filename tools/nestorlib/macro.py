@@ -1,0 +1,80 @@
+"""Linux as a whole: its boot as L1, and as L2 of KVM with a fixed piece of work, where L0 is none, Nestor or KVM."""
+import os
+import re
+import tempfile
+
+from nestorlib import bench, initramfs, linux
+from nestorlib.paths import BUILD
+
+L1_INITRD = os.path.join(BUILD, "bench", "initramfs-macro.cpio")
+L0_INITRD = os.path.join(BUILD, "bench", "initramfs-macro-kvm.cpio")
+L2_APPLETS = ("sh", "cut", "gzip", "mkfifo", "poweroff", "uname")
+SAMPLE_SIZE = 512 * 1024
+# A clock interrupt comes each 800,000 ticks then. At run-stack's 20 M it would be each 80,000, and with KVM in KVM an
+# interrupt takes longer than that.
+IPS = 200000000
+
+START = re.compile(r"L1: clock (\d+) (\d+)")
+WORK = re.compile(r"^(?:L2\| )+macro: ([\w-]+) (\d+)", re.M)
+WORKS = ("boot", "fork-exec", "gzip", "pipe")
+
+
+def quiet(args):
+    return args.replace("loglevel=6", "quiet")
+
+
+def build_l2(ticks):
+    archive = initramfs.Archive()
+    archive.add_console()
+    archive.add_file("init", initramfs.read(os.path.join(initramfs.SOURCES, "l2-bench-init.sh")), 0o755)
+    archive.add_file("bin/ticks", ticks, 0o755)
+    initramfs.add_busybox(archive, L2_APPLETS)
+    archive.add_file("sample", initramfs.read("/bin/busybox")[:SAMPLE_SIZE])
+    return archive.finish()
+
+
+def build_over(initrd, guest, guest_args, ticks):
+    """L1's usual archive with another guest of its KVM."""
+    overlay = initramfs.Archive()
+    overlay.add_file("bin/ticks", ticks, 0o755)
+    overlay.add_file("l2.cpio", guest)
+    overlay.add_file("l2.args", guest_args.encode())
+    initramfs.write_over(linux.INITRD, overlay, initrd)
+
+
+def build():
+    """L1 with L2 in it, and the same as guest of another Linux with KVM."""
+    with tempfile.TemporaryDirectory(prefix="macro.") as workdir:
+        ticks = initramfs.compile_program(os.path.join(initramfs.SOURCES, "ticks.c"), workdir)
+    args = quiet(linux.l2_args())
+    build_over(L1_INITRD, build_l2(ticks), args, ticks)
+    build_over(L0_INITRD, initramfs.read(L1_INITRD), args + " kvm_intel.ept=1", ticks)
+
+
+def run(initrd, timeout, *how, more=""):
+    """Returns the row's key -> ticks. Those of L1's boot are of its kernel alone, by the kernel's clock."""
+    text = bench.run(["--memory", "1536", "--timeout", str(timeout), "--ips", str(IPS), "--l1", linux.KERNEL,
+                      "--module", initrd, "--l1-args", quiet(linux.l1_args("bochs", IPS)) + more, *how])
+    works = {f"L2 {key}": int(ticks) for key, ticks in WORK.findall(text)}
+    starts = START.findall(text)
+    if len(works) != len(WORKS) or not starts:
+        raise bench.Failed(f"Linux did not do all its work\n{text[-3000:]}")
+    return {"L1 boot": int(starts[0][1]) * IPS // 10**9} | works
+
+
+def measure_bare():
+    return run(L1_INITRD, 600, "--bare")
+
+
+def measure_nestor():
+    return run(L1_INITRD, 600)
+
+
+def measure_kvm():
+    """L1 has less of a machine to find under QEMU than the others: its boot is not to be compared."""
+    rows = run(L0_INITRD, 1500, "--bare", more=" L2_MEMORY=512")
+    return {key: ticks for key, ticks in rows.items() if key != "L1 boot"}
+
+
+# Column -> what measures it. L1 is Linux with KVM in each, and without L0 in the first.
+COLUMNS = {"L0 none": measure_bare, "L0 Nestor": measure_nestor, "L0 KVM": measure_kvm}
