@@ -77,10 +77,10 @@ bench-bitmap: setup ## the cost of L2's MSR bitmap under each policy (docs/BITMA
 	$(MAKE) all $(if $(LINUX),linux-assets)
 	tools/bench-bitmap $(if $(LINUX),--linux)
 
-bench: setup ## the same image bare, on Nestor and on Linux KVM as L0, in one table, under 40 minutes
+bench: setup ## the same and on Linux KVM as L0, and Linux as a whole, in ten minutes; DOCS=1: for docs/PERFORMANCE.md
 	$(MAKE) all linux-assets
 	$(MAKE) nestor COUNT_VMX=1
-	tools/nestor-bench --full
+	tools/nestor-bench --full $(if $(DOCS),--docs)
 
 bench-quick: setup ## what nested VMX costs L1 in ticks, bare and on Nestor, in a minute
 	$(MAKE) all

@@ -14,7 +14,7 @@ from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from nestorlib import bench, estimate, figures, macro, report  # noqa: E402
+from nestorlib import bench, estimate, figures, macro, page, report  # noqa: E402
 
 
 def check_comparison(tap):
@@ -39,6 +39,8 @@ def check_report(tap):
               "Linux as a whole has ratios to the run without L0")
     tap.equal(macro.WORK.findall("L2| macro: boot 7\nL2| L2| macro: gzip 8\n"), [("boot", "7"), ("gzip", "8")],
               "figures of a guest are found at any depth")
+    text = "a\n<!-- nestor-bench --docs: x -->\nold\n<!-- end -->\nb\n"
+    tap.equal(page.fill(text, {"x": ["new"]}), text.replace("old", "new"), "tables go into their places of the page")
     expected = 500 - 4 - 10 + 2 * estimate.CYCLES["entries"][0] + 10 * estimate.CYCLES["VMREAD"][0]
     tap.equal(estimate.cycles(500, counts), expected, "the estimate takes each VMX instruction for its own cycles")
 
