@@ -22,35 +22,6 @@ static void check_read(void *context, gpa_t gpa, void *buffer, unsigned len)
     gmem_read(context, gpa, buffer, len);
 }
 
-/* `long_mode`: L1's. Current: the slot's vmcs02. */
-static struct check_result check_current(struct vcpu *vcpu, bool long_mode)
-{
-    struct nested *nested = vcpu->nested;
-    struct vmcs12_slot *slot = nested->current;
-    check_scope_t scope = slot->scope | check_scope_of_memory(slot->v);
-    if (long_mode != slot->checked_long_mode)
-        scope = CHECK_SCOPE_ALL;
-    if (!scope)
-        return (struct check_result){.kind = CHECK_OK};
-    if (scope & SLOT_SCOPE_BITMAPS)
-        slot->bitmaps_seen = 0;
-    prepare_fetch_checked(slot, scope);
-    struct check_context context = {
-        .caps = &vcpu->vm->caps12,
-        .l1_long_mode = long_mode,
-        .read = check_read,
-        .context = &vcpu->vm->gmem,
-        .current_vmptr = nested->current->vmptr,
-        .vmxon_pointer = nested->vmxon_pointer,
-    };
-    struct check_result result = check_entry_scoped(slot->v, &context, scope);
-    if (result.kind == CHECK_OK) {
-        slot->scope = 0;
-        slot->checked_long_mode = long_mode;
-    }
-    return result;
-}
-
 /* L1's own registers that an L2 starts with, or L1 goes on with, when controls do not load them. Current: vmcs01. */
 static struct l1_registers read_l1_registers(uint32_t loaded)
 {
@@ -158,8 +129,53 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
     }
     slot->was_launched = v->launched != 0;
     v->launched = 1;
-    vcpu->attention |= vcpu->requests != 0; /* an INIT that waited in VMX root operation ends the entry at once */
+    if (__builtin_expect(vcpu->requests, 0))
+        vcpu->attention = true; /* an INIT that waited in VMX root operation ends the entry at once */
     count(COUNT_NESTED_ENTRIES);
+}
+
+/* Current: vmcs02; on return vmcs01. */
+static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
+{
+    leave_l2(vcpu);
+    count(COUNT_NESTED_ENTRY_FAILS);
+    entry_log_check(vcpu->nested->current->vmptr, result);
+    if (result->kind == CHECK_FAIL_GUEST)
+        nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result->qualification);
+    else
+        insn_fail(vcpu, result->kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
+}
+
+/* Which tables of checks the entry must pass: none when nothing that they look at changed since the last one. */
+static inline check_scope_t scope_to_check(const struct vmcs12_slot *slot, bool long_mode)
+{
+    return long_mode == slot->checked_long_mode ? slot->scope | check_scope_of_memory(slot->v) : CHECK_SCOPE_ALL;
+}
+
+/* `long_mode`: L1's. False: the entry has failed. Current: the slot's vmcs02; vmcs01 when it failed. */
+static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_t scope)
+{
+    struct nested *nested = vcpu->nested;
+    struct vmcs12_slot *slot = nested->current;
+    if (scope & SLOT_SCOPE_BITMAPS)
+        slot->bitmaps_seen = 0;
+    prepare_fetch_checked(slot, scope);
+    struct check_context context = {
+        .caps = &vcpu->vm->caps12,
+        .l1_long_mode = long_mode,
+        .read = check_read,
+        .context = &vcpu->vm->gmem,
+        .current_vmptr = nested->current->vmptr,
+        .vmxon_pointer = nested->vmxon_pointer,
+    };
+    struct check_result result = check_entry_scoped(slot->v, &context, scope);
+    if (result.kind == CHECK_OK) {
+        slot->scope = 0;
+        slot->checked_long_mode = long_mode;
+        return true;
+    }
+    fail_checks(vcpu, &result);
+    return false;
 }
 
 void nested_enter(struct vcpu *vcpu, bool launch)
@@ -182,18 +198,9 @@ void nested_enter(struct vcpu *vcpu, bool launch)
     bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
     struct l1_registers l1 = read_l1_registers((uint32_t)slot->v->ENTRY_CONTROLS);
     turn_to_l2(vcpu, slot);
-    struct check_result result = check_current(vcpu, long_mode);
-    if (result.kind == CHECK_OK) {
+    check_scope_t scope = scope_to_check(slot, long_mode);
+    if (!scope || pass_checks(vcpu, long_mode, scope))
         start_l2(vcpu, slot, &l1);
-        return;
-    }
-    leave_l2(vcpu);
-    count(COUNT_NESTED_ENTRY_FAILS);
-    entry_log_check(slot->vmptr, &result);
-    if (result.kind == CHECK_FAIL_GUEST)
-        nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result.qualification);
-    else
-        insn_fail(vcpu, result.kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
 }
 
 /* Current: vmcs02. What SDM 3C 28.2 "Recording VM-Exit Information" prescribes. */

@@ -46,12 +46,16 @@ static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v, gpa_t gpa2)
     slot->revisit |= REVISIT_LOGGED;
 }
 
-/* Whether a violation becomes an exception of L2 instead of L1's exit. SDM 3C 26.5.7.1 "Convertible EPT Violations" */
+static inline bool ve_on(const struct vmcs12 *v)
+{
+    return (vmcs12_proc2(v) & PROC2_EPT_VE) != 0;
+}
+
+/* Whether a violation becomes an exception of L2 instead of L1's exit, with the control on. SDM 3C 26.5.7.1 "Convertible EPT Violations" */
 static bool ve_convertible(const struct vcpu *vcpu, const struct vmcs12 *v, bool suppressed)
 {
     uint32_t busy;
-    if (!(vmcs12_proc2(v) & PROC2_EPT_VE) || suppressed || !(vmcs_read(GUEST_CR0) & CR0_PE) ||
-        (vcpu->exit.idt_vectoring_info & INTR_VALID))
+    if (suppressed || !(vmcs_read(GUEST_CR0) & CR0_PE) || (vcpu->exit.idt_vectoring_info & INTR_VALID))
         return false;
     gmem_read(&vcpu->vm->gmem, v->VE_INFO_ADDRESS + offsetof(struct ve_info, busy), &busy, sizeof(busy));
     return busy == 0;
@@ -84,17 +88,20 @@ static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
 
 static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept12_exit *out)
 {
-    /* EPT02 has the page, with fewer rights. */
-    if (vcpu->exit.reason == EXIT_EPT_VIOLATION && (vcpu->exit.qualification & BITS(5, 3)))
-        ept12_forget(&vcpu->nested->ept12, v->EPT_POINTER, vcpu->exit.guest_physical_address);
-    vcpu->exit.changed |= vcpu->exit.reason != EXIT_EPT_VIOLATION || vcpu->exit.qualification != out->qualification;
-    vcpu->exit.reason = EXIT_EPT_VIOLATION;
-    vcpu->exit.qualification = out->qualification;
     struct vmcs12_slot *slot = vcpu->nested->current;
+    struct vmexit *exit = &vcpu->exit;
     slot->revisit |= REVISIT_VIOLATION;
-    slot->violation_gpa2 = vcpu->exit.guest_physical_address;
+    slot->violation_gpa2 = exit->guest_physical_address;
     slot->violation_access = out->qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
-    return ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
+    if (exit->reason != EXIT_EPT_VIOLATION)
+        exit->changed = true;
+    else if (exit->qualification & BITS(5, 3)) /* EPT02 has the page, with fewer rights */
+        ept12_forget(&vcpu->nested->ept12, v->EPT_POINTER, exit->guest_physical_address);
+    if (exit->qualification != out->qualification)
+        exit->changed = true;
+    exit->reason = EXIT_EPT_VIOLATION;
+    exit->qualification = out->qualification;
+    return ve_on(v) && ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
 }
 
 static bool exit_of_l1(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
@@ -145,7 +152,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
 
 /* Pages whose D flag L1 cleared lose their mapping, so that the next store is logged again. An L1 that passes no INVEPT
  * can count on nothing, but a CPU with nothing cached would log. */
-static void forget_cleared(struct ept12 *ept12, struct vmcs12_slot *slot)
+static NOINLINE void forget_cleared(struct ept12 *ept12, struct vmcs12_slot *slot)
 {
     for (unsigned i = 0; i < MIN(slot->logged, LOGGED_KEPT); i++) {
         struct ept12_walk walk =
@@ -252,5 +259,5 @@ bool l2_unmapped_exit(struct vcpu *vcpu)
         return false;
     struct ept12_walk found =
         ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, vcpu->exit.guest_physical_address, rights, true);
-    return ve_convertible(vcpu, v, found.suppress_ve) && ve_raise(vcpu, v);
+    return ve_on(v) && ve_convertible(vcpu, v, found.suppress_ve) && ve_raise(vcpu, v);
 }
