@@ -18,8 +18,8 @@
 /* In the order of the values of the option "console". */
 static const uint64_t console_choices[] = {CONSOLE_COM1, CONSOLE_COM2, CONSOLE_VGA, 0};
 
-/* Guards all below; a leaf in the lock order. */
-static struct spinlock lock;
+/* Guards all below. */
+static struct spinlock lock = SPINLOCK(LOCK_LOG);
 static bool machine_ends;
 static uint64_t consoles;
 static struct {

@@ -238,6 +238,7 @@ static void create_vm(void)
     vm.ept01.map = &vm.map;
     mtrr_read(&vm.ept01.mtrr);
     vm.watch.ept01 = &vm.ept01;
+    spinlock_init(&vm.watch.lock, LOCK_WATCH);
     gmem_init(&vm.gmem, &vm.map, &vm.watch);
     if (ept_build(&vm.ept01) || (vm.startup_trapped && startup_trap(&vm)) || msr_policy_init(&vm) ||
         io_policy_init(&vm) || ept12_shared_init(&ept12_shared, &vm.gmem, &vm.ept01, &vm.watch))

@@ -20,6 +20,7 @@ struct cpu {
     volatile bool started;  /* its first C code runs */
     /* Another processor has sent it an NMI that is Nestor's own (vmx/kick): 0 or 1, atomic. */
     uint32_t kick_pending;
+    uint32_t locks_held;   /* bits: ranks of the locks that it holds; CHECKED=1 only */
     volatile bool stopped; /* for the end of the run */
     uint8_t *stack_top;    /* of the run stack */
     void *vcpu;            /* the struct vcpu that it runs; vmx/ sets it */

@@ -128,6 +128,7 @@ int ept_build(struct ept *ept)
     hpa_t end = MAX(memmap_ram_end(ept->map), ept->carveout_base + ept->carveout_size);
 
     ASSERT(IS_ALIGNED(ept->carveout_base | ept->carveout_size, LARGE_2M));
+    spinlock_init(&ept->lock, LOCK_EPT01);
     ept->root = page_alloc();
     if (!ept->root || build_carveout_table(ept))
         return -1;

@@ -69,7 +69,7 @@ struct ept {
     /* Moves when a permission was taken away or a table was replaced: each processor that runs on this EPT passes an
      * INVEPT before its next entry (vmx/run.c compares). Read without the lock. */
     uint64_t generation;
-    struct spinlock lock; /* guards the tables, generation and what follows; a leaf but for the page allocator's */
+    struct spinlock lock; /* guards the tables, generation and what follows */
     unsigned retired_count;
     struct ept_retired retired[EPT_RETIRED_MAX];
 };

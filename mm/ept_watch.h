@@ -23,7 +23,7 @@ struct watcher {
 
 struct ept_watch {
     struct ept *ept01;
-    struct spinlock lock; /* before ept->lock and the locks of nested/ept12 in the lock order */
+    struct spinlock lock; /* LOCK_WATCH */
     struct watcher *bucket[WATCH_BUCKETS];
     uint64_t pages; /* watched pages now; read without the lock */
     /* Takes W from every EPT02 leaf that maps the page; nested/ept12 fills the slot at start. */

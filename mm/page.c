@@ -20,7 +20,7 @@ struct free_page {
 };
 
 static struct {
-    struct spinlock lock;   /* a leaf in the lock order */
+    struct spinlock lock;
     struct free_page *head; /* the one given out next */
     uint8_t *state;         /* enum page_state of each page */
     uint8_t *base;          /* page 0 */
@@ -74,6 +74,7 @@ void page_init(void *start, void *end)
 
     ASSERT(pages > state_pages);
     memset(&pool, 0, sizeof pool);
+    spinlock_init(&pool.lock, LOCK_PAGES);
     pool.state = start;
     pool.base = (uint8_t *)start + state_pages * PAGE_SIZE;
     pool.count = pages - state_pages;

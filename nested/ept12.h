@@ -27,7 +27,7 @@ struct ept12_shared {
     uint64_t writable_pages; /* of the allocator, that hold `writable` */
     uint64_t page_limit;     /* 4 KiB pages of L1 that `writable` covers */
     bool trace;              /* EPT12's tables are write-traced; set by the caller before ept12_init() */
-    struct spinlock lock;    /* guards the list; lock order: ept_watch, this, ept12, ept */
+    struct spinlock lock;    /* guards the list */
     struct ept12 *list;
 };
 

@@ -13,6 +13,7 @@ int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, stru
         return -1;
     *shared = (struct ept12_shared){.gmem = gmem, .ept01 = ept01, .writable = writable, .page_limit = page_limit};
     shared->writable_pages = MAX(pages, 1);
+    spinlock_init(&shared->lock, LOCK_EPT12_LIST);
     watch->protect_ept02 = ept12_protect;
     watch->context = shared;
     return 0;
@@ -37,6 +38,7 @@ int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vm
 {
     *ept12 = (struct ept12){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT12_RESERVE};
     ept12->page_limit = MAX(page_limit, EPT12_RESERVE);
+    spinlock_init(&ept12->lock, LOCK_EPT12);
     for (; ept12->reserved < EPT12_RESERVE; ept12->reserved++) {
         ept12->reserve[ept12->reserved] = page_alloc();
         if (!ept12->reserve[ept12->reserved]) {

@@ -84,7 +84,9 @@ static void kick_nmi(struct trap_frame *frame)
         cpu->nmi_seen = true;
     if (!vcpu)
         return;
+    spinlock_forbid();
     kick_answer(vcpu);
+    spinlock_allow();
     vcpu->attention = true;
     if (enters_guest(frame->rip))
         frame->rip = (uint64_t)vmx_enter_again;

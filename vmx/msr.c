@@ -197,6 +197,7 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 
 int msr_policy_init(struct vm *vm)
 {
+    spinlock_init(&vm->msr_policy_lock, LOCK_MSR_POLICY);
     vm->msr_bitmap = page_alloc();
     if (!vm->msr_bitmap)
         return -1;

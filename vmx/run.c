@@ -164,6 +164,7 @@ void vcpu_handle_exit(struct vcpu *vcpu)
 {
     uint32_t reason = vmcs_read(EXIT_REASON);
     vcpu->launched = true;
+    spinlock_expect_none();
     if (__builtin_expect(step_active(vcpu), 0))
         handle_any(vcpu, reason);
     else if (vcpu->in_l2 && reason < 64 && vcpu->l2_straight & BIT(reason))
