@@ -1,5 +1,5 @@
 # What takes longer than `make test` may: Nestor in Nestor, and other hypervisors' L1s in full.
-.PHONY: run-nested test-full full-assets soak
+.PHONY: run-nested test-full full-assets soak race
 
 FULL_STAMP := build/full/stamp
 
@@ -16,8 +16,15 @@ run-nested: setup ## Nestor in Nestor: the demo three levels deep
 
 test-full: setup ## slow tests of real L1s (tests/full/), under an hour
 	$(MAKE) all full-assets
+	$(MAKE) nestor CHECKED=1
 	prove --timer --verbose $(PROVE_FLAGS) $(sort $(wildcard tests/full/*.t))
 
-soak: setup ## two processors race for long: ROUNDS=100000, a multiple of 4
+soak: setup ## two processors under random load: MINUTES=60 SEED=1
 	$(MAKE) all
+	$(MAKE) nestor CHECKED=1
+	tests/vm/soak.t $(or $(MINUTES),60) $(or $(SEED),1)
+
+race: setup ## two processors race for a bitmap: ROUNDS=100000, a multiple of 4
+	$(MAKE) all
+	$(MAKE) nestor CHECKED=1
 	tests/vm/smp.t $(or $(ROUNDS),100000)

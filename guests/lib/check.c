@@ -3,6 +3,8 @@
 static struct jump_buffer abort_jump;
 static unsigned failures;
 
+void (*check_on_abort)(void);
+
 bool check_run(void (*body)(void))
 {
     failures = 0;
@@ -34,6 +36,8 @@ bool check_equal(uint64_t got, uint64_t want, const char *what, const char *file
 void check_abort(void)
 {
     failures++;
+    if (check_on_abort)
+        check_on_abort();
     jump_to(&abort_jump, 1);
 }
 

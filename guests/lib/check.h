@@ -13,6 +13,8 @@ bool check_equal(uint64_t got, uint64_t want, const char *what, const char *file
 void check_report(const char *format, ...) PRINTF_LIKE(1, 2);
 void check_abort(void) NORETURN;
 unsigned check_failures(void);
+/* Called before a scenario is given up; does not return on a processor that the scenario does not run on. */
+extern void (*check_on_abort)(void);
 
 #define CHECK_EQ(got, want) ((void)check_equal((uint64_t)(got), (uint64_t)(want), #got, __FILE__, __LINE__))
 #define CHECK(condition) CHECK_EQ(!!(condition), true)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two processors: the guest image smp, which starts, restarts, races and interrupts the second one.
+"""Two processors: the guest image smp, which starts, restarts, races and interrupts the second one, and shares VMCSs with it.
 
 Usage: tests/vm/smp.t [ROUNDS], a multiple of 4
 """
@@ -13,15 +13,19 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 IMAGE = os.path.join(ROOT, "build", "guests", "smp.elf")
-COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256"]
+# The build that asserts the order of locks: `make nestor CHECKED=1`.
+CHECKED = os.path.join(ROOT, "build", "checked", "nestor.elf")
+COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256", "--nestor-elf", CHECKED]
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
 KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
-TESTS = ["start", "restart", "race", "restart_again"]
+BARE = re.compile(r"^# (\d+) entries without L0's bits", re.M)
+TESTS = ["start", "restart", "race", "restart_again", "init_in_l2", "init_in_root", "init_before_l2", "migration", "shared_vmcs"]
+FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
 def run(rounds, options):
-    return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", options, "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
+    return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", f"stats=0xf8 {options}", "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
 
 
 def check_all(tap, rounds):
@@ -32,16 +36,20 @@ def check_all(tap, rounds):
     tap.equal(done.status, 0, "the run ends with status 0", done.err[-2000:])
     counts = COUNTS.search(done.out)
     tap.equal(counts and counts.groups(), (str(rounds), "0", str(rounds // 2)), "all rounds ran, no store was lost, each NMI came once")
+    bare = BARE.search(done.out)
+    tap.equal(bare and bare.group(1), "0", "every entry had L0's bits")
+    tap.comment(counts.group(0)[2:] if counts else "")
     kicks = KICKS.search(done.err)
     tap.ok(kicks and int(kicks.group(1)) >= rounds, "the second processor was kicked in each round", done.err[-2000:])
 
 
-def check_fault(tap):
-    """Without kicks the second processor stores past the trace: the race must show it."""
-    done = run(100, "fault=skip-kick")
-    counts = COUNTS.search(done.out)
-    tap.ok(counts and int(counts.group(2)) > 0, "without kicks stores are lost", done.out[-2000:], done.err[-2000:])
-    tap.equal(done.status, 1, "and the run fails")
+def check_faults(tap):
+    """The second processor stores past the trace, or before it: the race must show it."""
+    for fault, meaning in FAULTS.items():
+        done = run(100, f"fault={fault}")
+        counts = COUNTS.search(done.out)
+        tap.ok(counts and int(counts.group(2)) > 0, f"{meaning} stores are lost", done.out[-2000:], done.err[-2000:])
+        tap.equal(done.status, 1, "and the run fails")
 
 
 def check_limit(tap):
@@ -53,7 +61,7 @@ def check_limit(tap):
 def main():
     tap = Tap()
     check_all(tap, int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
-    check_fault(tap)
+    check_faults(tap)
     check_limit(tap)
     return tap.done()
 

@@ -1,0 +1,155 @@
+/* One vmcs12 that goes from processor to processor, and one that is current on both at once. */
+#include "guests/lib/check.h"
+#include "guests/lib/cpu.h"
+#include "guests/lib/msr_bits.h"
+#include "guests/lib/vm.h"
+#include "guests/smp/second.h"
+#include "guests/smp/smp.h"
+
+#define MIGRATIONS 400
+#define CLASHES 4000
+#define RUNS 3 /* between two migrations */
+#define MSR IA32_LSTAR
+
+static struct vm vm, other; /* `other`: the second processor's view of the same region */
+static bool intercepted;    /* the bit of MSR */
+static uint64_t turns;
+static volatile unsigned failed; /* turns of the second processor that went wrong */
+
+static void l2_code(void)
+{
+    for (uint64_t turn = 1;; turn++) {
+        (void)cpu_rdmsr(MSR);
+        asm volatile("vmcall" : : "a"(0), "b"(turn) : "memory");
+    }
+}
+
+/* One turn of L2: as the bit says, and L2 goes on where the other processor left it. */
+static bool turn_is_right(void)
+{
+    uint16_t reason = vm_run(&vm);
+
+    if (reason == EXIT_RDMSR && intercepted) {
+        vm_skip(&vm);
+        reason = vm_run(&vm);
+    } else if (intercepted) {
+        return false;
+    }
+    vm_skip(&vm);
+    return reason == EXIT_VMCALL && vm.regs[RBX] == ++turns;
+}
+
+static bool use_and_clear(void)
+{
+    bool right = true;
+
+    for (unsigned i = 0; i < RUNS; i++)
+        right &= turn_is_right();
+    vm_clear(&vm);
+    return right;
+}
+
+static void second_uses(void)
+{
+    failed += !use_and_clear();
+}
+
+static void set_bit(bool on)
+{
+    intercepted = on;
+    (on ? msr_bit_set : msr_bit_clear)(vm.msr_bitmap, MSR, MSR_READ);
+}
+
+static void job_vmx_on(void)
+{
+    second_vmx_on();
+}
+
+static void job_vmx_off(void)
+{
+    second_vmx_off();
+}
+
+static void second_does(void (*job)(void))
+{
+    second_do(job);
+    REQUIRE(second_finishes());
+}
+
+/* VMCLEAR here, VMPTRLD and VMLAUNCH there; the bit changes on either way. */
+void test_migration(void)
+{
+    unsigned wrong = 0;
+
+    failed = 0;
+    turns = 0;
+    vmx_start();
+    vm_create(&vm, l2_code, 0);
+    second_does(job_vmx_on);
+    for (unsigned i = 0; i < MIGRATIONS; i++) {
+        set_bit(i % 3 == 0);
+        wrong += !use_and_clear();
+        set_bit(i % 5 < 2);
+        second_does(second_uses);
+    }
+    second_does(job_vmx_off);
+    print("# %u migrations there and back, %lu turns of L2\n", MIGRATIONS, turns);
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(failed, 0);
+    vmx_stop();
+}
+
+/* Whatever comes of it: it is undefined what a VMCS does that is active on two processors.
+ * SDM 3C 25.11.1 "Software Use of Virtual-Machine Control Structures" */
+static void clash(struct vm *v, uint64_t seed)
+{
+    for (unsigned i = 0; i < CLASHES; i++) {
+        uint64_t value;
+        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        switch (seed >> 60) {
+        case 0:
+            (void)vmx_vmclear(&v->vmcs);
+            v->launched = false;
+            break;
+        case 1:
+            (void)vmx_vmwrite(MSR_BITMAP, (uint64_t)v->msr_bitmap);
+            break;
+        case 2:
+            (void)vmx_vmread(GUEST_RIP, &value);
+            break;
+        case 3:
+            msr_bit_set(v->msr_bitmap, MSR, MSR_READ);
+            break;
+        case 4:
+            msr_bit_clear(v->msr_bitmap, MSR, MSR_READ);
+            break;
+        default:
+            if (vmx_vmptrld(&v->vmcs) || vm_enter(v))
+                v->launched = !v->launched;
+            else if (v->exit.reason == EXIT_VMCALL || v->exit.reason == EXIT_RDMSR)
+                vm_skip(v);
+        }
+    }
+    (void)vmx_vmclear(&v->vmcs);
+}
+
+static void second_clashes(void)
+{
+    second_vmx_on();
+    clash(&other, 2);
+    second_vmx_off();
+}
+
+void test_shared_vmcs(void)
+{
+    vmx_start();
+    vm_create(&vm, l2_code, 0);
+    vm_clear(&vm); /* into memory: whatever mixture a processor reads then has a host state that L1 can go on with */
+    other = vm;
+    second_do(second_clashes);
+    clash(&vm, 1);
+    REQUIRE(second_finishes());
+    /* Both still do what they should. */
+    vmx_stop();
+    test_migration();
+}

@@ -1,0 +1,19 @@
+/* What each file of this image tests, with two processors. check_run() runs them, after second_prepare().
+ * main.c calls them. */
+#ifndef GUESTS_SMP_SMP_H
+#define GUESTS_SMP_SMP_H
+
+#include "kernel/base.h"
+
+/* Words of the command line. */
+extern uint64_t smp_rounds, smp_seed, smp_ticks;
+
+void test_race(void);      /* race.c */
+void test_migration(void); /* migrate.c */
+void test_shared_vmcs(void);
+void test_init_in_l2(void); /* init.c */
+void test_init_in_root(void);
+void test_init_before_l2(void);
+void test_soak(void); /* soak.c */
+
+#endif
