@@ -61,7 +61,7 @@ setup: ## install what Debian packages the tests and runs need
 	tools/setup
 
 # These run on a machine that has only git, make and gcc: what builds comes after setup, also under -j.
-run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2 for two processors each
+run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2 or 4 for so many processors each
 	$(MAKE) nestor linux-assets
 	tools/run-stack $(if $(CPUS),--cpus $(CPUS))
 
