@@ -1,5 +1,5 @@
 /* Both processors do at random what nested VMX across processors is made of: turns of L2s whose bitmaps both store to,
- * changes of bitmap pointers, of EPT12 with INVEPT, of Nestor's own MSR policy, a VMCS that goes to and fro, NMIs, and a
+ * changes of bitmap pointers, of EPT12 with INVEPT, of Nestor's MSR policy, a VMCS that goes to and fro, NMIs, and a
  * second processor that is taken away. What an L2 must see follows from what its own processor did last.
  * A seed repeats a run. */
 #include "guests/lib/check.h"

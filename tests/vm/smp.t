@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two processors: the guest image smp, which starts, restarts, races and interrupts the second one, and shares VMCSs with it.
+"""Two processors: the guest smp, which starts, restarts, races and interrupts the second one, and shares VMCSs with it.
 
 Usage: tests/vm/smp.t [ROUNDS], a multiple of 4
 """
@@ -20,12 +20,14 @@ RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
 KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
 BARE = re.compile(r"^# (\d+) entries without L0's bits", re.M)
-TESTS = ["start", "restart", "race", "restart_again", "init_in_l2", "init_in_root", "init_before_l2", "migration", "shared_vmcs"]
+TESTS = ["start", "restart", "race", "restart_again", "init_in_l2", "init_in_root", "init_before_l2", "migration",
+         "shared_vmcs"]
 FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
 def run(rounds, options):
-    return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", f"stats=0xf8 {options}", "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
+    return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", f"stats=0xf8 {options}",
+               "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
 
 
 def check_all(tap, rounds):
@@ -35,7 +37,8 @@ def check_all(tap, rounds):
         tap.ok(results.get(name), f"two processors: {name}", done.out[-2000:], done.err[-3000:])
     tap.equal(done.status, 0, "the run ends with status 0", done.err[-2000:])
     counts = COUNTS.search(done.out)
-    tap.equal(counts and counts.groups(), (str(rounds), "0", str(rounds // 2)), "all rounds ran, no store was lost, each NMI came once")
+    tap.equal(counts and counts.groups(), (str(rounds), "0", str(rounds // 2)),
+              "all rounds ran, no store was lost, each NMI came once")
     bare = BARE.search(done.out)
     tap.equal(bare and bare.group(1), "0", "every entry had L0's bits")
     tap.comment(counts.group(0)[2:] if counts else "")

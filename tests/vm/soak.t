@@ -17,16 +17,18 @@ from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 IMAGE = os.path.join(ROOT, "build", "guests", "smp.elf")
 # The build that asserts the order of locks, and that none is held at an exit: `make nestor CHECKED=1`.
 CHECKED = os.path.join(ROOT, "build", "checked", "nestor.elf")
+MACHINE = ["--cpus", "2", "--ips", "4000000", "--memory", "256", "--nestor-elf", CHECKED]
 SHORT_TICKS, LONG_TICKS = 250_000_000, 1_500_000_000   # of one seed: half a minute, some minutes
 LONG_FROM_MINUTES = 5
 NOTES = re.compile(r"^# (.*)$", re.M)
 
 
 def soak(tap, seed, ticks):
-    done = Run("--cpus", "2", "--ips", "4000000", "--memory", "256", "--timeout", str(300 + ticks // 1_000_000), "--nestor-elf", CHECKED,
-               "--nestor", "stats=0xf8 msr-policy=0xea0", "--l1", IMAGE, "--l1-args", f"seed={seed} ticks={ticks}").wait()
-    tap.ok(done.status == 0 and "ok 2 - soak" in done.out, f"seed {seed}: {ticks} ticks without a fault, nothing left behind",
-           done.out[-3000:], done.err[-5000:])
+    done = Run(*MACHINE, "--timeout", str(300 + ticks // 1_000_000), "--nestor", "stats=0xf8 msr-policy=0xea0",
+               "--l1", IMAGE, "--l1-args", f"seed={seed} ticks={ticks}").wait()
+    passed = done.status == 0 and "ok 2 - soak" in done.out
+    tap.ok(passed, f"seed {seed}: {ticks} ticks without a fault, nothing left behind", done.out[-3000:],
+           done.err[-5000:])
     for note in NOTES.findall(done.out):
         tap.comment(note)
 
