@@ -80,7 +80,7 @@ inline store(i, leaf) {
         break
     :: atomic { !cpu[i].tlb[leaf] && !writable[leaf] -> cpu[i].out = 1 };
         hit();                          /* vmx/exit_ept.c:exit_ept_violation, nested/l2_ept.c:l2_ept_exit */
-        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept12.c:ept12_fill */
+        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept12_fill.c:ept12_fill */
         resume(i)
     od
 }
