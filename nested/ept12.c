@@ -38,6 +38,7 @@ void ept12_give_page(struct ept12 *e, void *page)
     page_free(page);
 }
 
+/* Most entries of most tables are 0. */
 static bool any_of_8(const uint64_t *entry)
 {
     return entry[0] | entry[1] | entry[2] | entry[3] | entry[4] | entry[5] | entry[6] | entry[7];
@@ -48,7 +49,7 @@ void ept12_empty_table(struct ept12 *e, uint64_t *table, unsigned level)
 {
     for (unsigned i = 0; level > 1 && i < EPT_ENTRIES; i++) {
         if (i % 8 == 0 && !any_of_8(&table[i])) {
-            i += 7; /* most entries of most tables are 0 */
+            i += 7;
             continue;
         }
         uint64_t entry = table[i];
@@ -157,9 +158,9 @@ static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
     root->key = eptp12 & KEY_MASK;
     root->filled = false;
     /* Untraced until its first INVEPT: L1 builds its tables now, and an earlier root may have left trackers here. */
-    root->dirty = root->overflow = true;
+    root->overflow = true;
+    ept12_set_dirty(e, root);
     e->covered.size = 0;
-    e->roots_end = MAX(e->roots_end, (unsigned)(root - e->root) + 1);
     e->roots_changed++;
     ept12_want_invept(root);
     return root;
@@ -194,55 +195,39 @@ uint64_t ept12_eptp(const struct ept12_root *root)
     return va_to_hpa(root->table) | EPTP_FLAGS | (root->key & EPTP_AD);
 }
 
-static bool is_named(const struct ept12_root *root, uint64_t eptp12, uint64_t mask)
-{
-    return root->table && !((root->key ^ eptp12) & mask);
-}
-
-static NOINLINE void flush_dirty(struct ept12 *e, uint64_t eptp12, uint64_t mask)
-{
-    e->covered.size = 0;
-    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++)
-        if (root->dirty && is_named(root, eptp12, mask))
-            ept12_trace_invept(e, root);
-}
-
-static inline void flush_traced(struct ept12 *e, uint64_t eptp12, uint64_t mask)
-{
-    e->invepts++;
-    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
-        if (!__atomic_load_n(&root->dirty, __ATOMIC_SEQ_CST) || !is_named(root, eptp12, mask))
-            continue;
-        flush_dirty(e, eptp12, mask);
-        return;
-    }
-}
-
-static NOINLINE void flush_filled(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+static void flush_tree(struct ept12 *e, struct ept12_root *root)
 {
     spinlock_lock(&e->lock);
-    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
-        if (!root->filled || !is_named(root, eptp12, mask))
-            continue;
+    if (root->filled) {
         flush_root(e, root);
         count(COUNT_EPT02_FLUSHES);
     }
     spinlock_unlock(&e->lock);
 }
 
-/* Only this processor fills a tree: what is empty needs no lock. */
+static NOINLINE void flush_dirty(struct ept12 *e, uint64_t eptp12, uint64_t mask, uint32_t dirty)
+{
+    e->covered.size = 0;
+    for (; dirty; dirty &= dirty - 1) {
+        struct ept12_root *root = &e->root[__builtin_ctz(dirty)];
+        if (!root->table)
+            ept12_set_clean(e, root); /* it went, and its trackers may have stayed */
+        else if ((root->key ^ eptp12) & mask)
+            continue;
+        else if (e->trace)
+            ept12_trace_invept(e, root);
+        else
+            flush_tree(e, root); /* and it stays dirty */
+    }
+}
+
 static inline void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
 {
-    if (e->trace) {
-        flush_traced(e, eptp12, mask);
-        return;
-    }
-    for (struct ept12_root *root = e->root; root < e->root + e->roots_end; root++) {
-        if (!root->filled || !is_named(root, eptp12, mask))
-            continue;
-        flush_filled(e, eptp12, mask);
-        return;
-    }
+    uint32_t dirty = __atomic_load_n(&e->dirty, __ATOMIC_SEQ_CST);
+
+    e->invepts++;
+    if (dirty)
+        flush_dirty(e, eptp12, mask, dirty);
 }
 
 /* SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings": bits 51:12 of the EPTP tell which. */
@@ -258,7 +243,9 @@ void ept12_invept_all(struct ept12 *ept12)
 
 void ept12_forget_all(struct ept12 *ept12)
 {
-    flush_filled(ept12, 0, 0);
+    for (unsigned i = 0; i < EPT12_ROOTS; i++)
+        if (ept12->root[i].table)
+            flush_tree(ept12, &ept12->root[i]);
     ept12->covered.size = 0;
     ept12_trace_forget(ept12);
 }
@@ -290,6 +277,10 @@ static bool protect_below(uint64_t *table, unsigned level, gpa_t page)
     bool found = false;
 
     for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        if (i % 8 == 0 && !any_of_8(&table[i])) {
+            i += 7;
+            continue;
+        }
         uint64_t entry = table[i];
         if (!ept_is_leaf(entry, level)) {
             found |= entry && protect_below(ept12_table_of(entry), level - 1, page);

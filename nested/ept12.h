@@ -36,7 +36,6 @@ struct ept12_root {
     uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
-    bool dirty;         /* atomic: a table of EPT12's that it was made of was stored to (nested/ept12_trace) */
     bool overflow;      /* it was made of tables that nobody knows */
     bool filled;        /* something was mapped since it was empty */
     bool needs_invept;  /* atomic: a mapping was taken away since the last INVEPT with this root's EPTP */
@@ -56,11 +55,11 @@ struct ept12 {
     } covered;                 /* the table and place for which is_covered() found a tracker last; until INVEPT */
     struct ept12_trace *trace; /* nested/ept12_trace; NULL: shared->trace is off */
     struct ept12_root *latest; /* asked for last */
-    unsigned roots_end;        /* from this one on none was ever in use */
-    uint64_t invepts;          /* that L1 executed; counted where EPT12 is traced */
-    uint64_t clock;            /* counts uses, for last_used */
-    uint64_t roots_changed;    /* moves when a root comes or goes; never 0 once there is one */
-    unsigned pages_used;       /* pages in the trees and in the reserve */
+    uint32_t dirty;   /* atomic: a bit for each root that was made of a table that was stored to, or is not traced */
+    uint64_t invepts; /* that L1 executed */
+    uint64_t clock;   /* counts uses, for last_used */
+    uint64_t roots_changed; /* moves when a root comes or goes; never 0 once there is one */
+    unsigned pages_used;    /* pages in the trees and in the reserve */
     unsigned page_limit;
     void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
     unsigned reserved;

@@ -4,6 +4,7 @@
 #include "kernel/percpu.h"
 #include "kernel/string.h"
 #include "mm/page.h"
+#include "nested/ept12_tree.h"
 #include "vmx/vmx_bits.h"
 
 #define TOP_LEVEL 4u
@@ -46,7 +47,7 @@ static void tracker_stale(struct watcher *watcher)
     _Static_assert(offsetof(struct ept12_tracker, watcher) == 0, "tracker_stale() converts the pointer");
 
     __atomic_store_n(&t->dirty, true, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&t->root->dirty, true, __ATOMIC_SEQ_CST); /* last: INVEPT takes it first */
+    ept12_set_dirty(t->ept12, t->root); /* last: INVEPT takes it first */
 }
 
 static gpa_t base_of(gpa_t gpa2, unsigned level)
@@ -87,15 +88,16 @@ bool ept12_trace_covers(struct ept12 *e, const struct ept12_root *root, gpa_t gp
 }
 
 /* NULL when none is left. */
-static struct ept12_tracker *make_tracker(struct ept12_trace *trace, struct ept12_root *root, unsigned level,
-                                          gpa_t base)
+static struct ept12_tracker *make_tracker(struct ept12 *e, struct ept12_root *root, unsigned level, gpa_t base)
 {
+    struct ept12_trace *trace = e->trace;
     uint16_t *bucket = bucket_of(trace, level, base);
     struct ept12_tracker *t = &trace->tracker[trace->used];
 
     if (trace->rest > 0 || trace->used == EPT12_TRACKERS)
         return NULL;
     *t = (struct ept12_tracker){.watcher = {.page = NO_PAGE, .stale = tracker_stale, .flags_are_nothing = true},
+                                .ept12 = e,
                                 .root = root,
                                 .level = level,
                                 .base = base,
@@ -107,7 +109,7 @@ static struct ept12_tracker *make_tracker(struct ept12_trace *trace, struct ept1
 static void set_dirty(struct ept12_tracker *t)
 {
     t->dirty = true;
-    __atomic_store_n(&t->root->dirty, true, __ATOMIC_SEQ_CST);
+    ept12_set_dirty(t->ept12, t->root);
 }
 
 /* The table at the tracker's place is now the one at `page`. */
@@ -131,9 +133,9 @@ void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12,
         gpa_t base = base_of(gpa2, level);
         struct ept12_tracker *t = find_tracker(e->trace, root, level, base);
         uint64_t entry;
-        if (!t && !(t = make_tracker(e->trace, root, level, base))) {
+        if (!t && !(t = make_tracker(e, root, level, base))) {
             root->overflow = true;
-            __atomic_store_n(&root->dirty, true, __ATOMIC_SEQ_CST);
+            ept12_set_dirty(e, root);
             return;
         }
         if (t->watcher.page != table)
@@ -158,7 +160,8 @@ static void forget_below(struct ept12 *e, const struct ept12_root *root, unsigne
     }
 }
 
-/* What was made of the table has gone. Whether it is traced from the next fill on, or rests for some INVEPTs. */
+/* What was made of the table has gone. Whether it is traced from the next fill on, or rests for some INVEPTs. One above
+ * the last level never rests: all below it would go each time, for a store that is rare there. */
 static void settle(const struct ept12 *e, struct ept12_tracker *t)
 {
     if (t->untraceable) {
@@ -168,7 +171,7 @@ static void settle(const struct ept12 *e, struct ept12_tracker *t)
     if (t->rest > 0) {
         t->rest--;
     } else {
-        bool at_once = t->armed_at + 1 == e->invepts;
+        bool at_once = t->level == 1 && t->armed_at + 1 == e->invepts;
         t->heat = (uint8_t)(at_once ? MIN(t->heat + 1u, HEAT_MAX) : 0);
         t->rest = (uint8_t)(BIT(t->heat) - 1);
     }
@@ -201,7 +204,7 @@ void ept12_trace_invept(struct ept12 *e, struct ept12_root *root)
 {
     struct ept12_trace *trace = e->trace;
 
-    __atomic_store_n(&root->dirty, false, __ATOMIC_SEQ_CST);
+    ept12_set_clean(e, root);
     if (root->overflow)
         start_anew(e, root);
     for (unsigned i = 0; i < trace->used; i++) {

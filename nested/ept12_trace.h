@@ -1,6 +1,6 @@
 /* Which of EPT12's tables an EPT02 was made of, traced by mm/ept_watch: INVEPT drops what was made of tables that were
- * stored to since, and keeps the rest. A table is traced before it is read. One that L1 stores to between most INVEPTs
- * rests: what it is behind goes at each INVEPT, without a fault for the store.
+ * stored to since, and keeps the rest. A table is traced before it is read. One of the last level that L1 stores to
+ * between most INVEPTs rests: what it is behind goes at each INVEPT, without a fault for the store.
  * A struct ept12 is used by its own processor only; stores are told of under the lock of ept_watch, which comes before
  * that of the ept12: nothing here is called with the latter held.
  * nested/ept12.c calls it. */
@@ -13,11 +13,12 @@
 
 /* A table of EPT12 at its place below a root. */
 struct ept12_tracker {
-    struct watcher watcher;  /* its page is the table; ~0: none yet */
-    struct ept12_root *root; /* NULL: the tracker is free */
-    gpa_t base;              /* gpa2 of what entry 0 maps */
-    unsigned level;          /* of the table */
-    bool dirty;              /* atomic: stored to since it was traced, or not traced */
+    struct watcher watcher; /* its page is the table; ~0: none yet */
+    struct ept12 *ept12;
+    struct ept12_root *root;
+    gpa_t base;     /* gpa2 of what entry 0 maps */
+    unsigned level; /* of the table */
+    bool dirty;     /* atomic: stored to since it was traced, or not traced */
     bool untraceable;
     uint8_t heat, rest; /* how often it was stored to at once; INVEPTs until it is traced again */
     uint16_t next;      /* of its bucket: number + 1, 0 at the end */

@@ -35,5 +35,14 @@ static inline void ept12_want_invept(struct ept12_root *root)
 {
     __atomic_store_n(&root->needs_invept, true, __ATOMIC_SEQ_CST);
 }
+/* INVEPT has work with the root. No lock is needed. */
+static inline void ept12_set_dirty(struct ept12 *e, const struct ept12_root *root)
+{
+    __atomic_fetch_or(&e->dirty, (uint32_t)BIT(root - e->root), __ATOMIC_SEQ_CST);
+}
+static inline void ept12_set_clean(struct ept12 *e, const struct ept12_root *root)
+{
+    __atomic_fetch_and(&e->dirty, ~(uint32_t)BIT(root - e->root), __ATOMIC_SEQ_CST);
+}
 
 #endif

@@ -115,6 +115,27 @@ static void test_a_busy_table_rests(void **state)
     assert_int_equal(leaf02(0x1000).level, 1);
 }
 
+/* What is below it would go at each INVEPT: a table above the last level is traced again at once. */
+static void test_a_table_above_never_rests(void **state)
+{
+    gpa_t other = new_table();
+
+    (void)state;
+    map12(0x1000, 0x5000, RWX_WB);
+    map12(LARGE_2M, 0x6000, RWX_WB);
+    uint64_t *pd = entry_at(*entry_at(*entry_at(eptp12 & EP4TA, 0, 4) & EPT_ADDRESS, 0, 3) & EPT_ADDRESS, 0, 2);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(fill(LARGE_2M, READ), EPT12_FILLED);
+        store(pd, *pd ^ (gpa_t)(i % 2 ? 0 : other));
+        ept12_invept_single(&e, eptp12);
+        assert_int_equal(fill(LARGE_2M, READ), EPT12_FILLED);
+        (void)take_invept_of(eptp12);
+        ept12_invept_single(&e, eptp12); /* nothing was stored: nothing goes */
+        assert_int_equal(leaf02(LARGE_2M).hpa, 0x6000);
+        assert_false(take_invept_of(eptp12));
+    }
+}
+
 static void test_flags_are_no_stores(void **state)
 {
     uint64_t *entry;
@@ -240,6 +261,7 @@ int main(void)
         TRACED(test_only_what_was_stored_to_goes),
         TRACED(test_a_table_above),
         TRACED(test_a_busy_table_rests),
+        TRACED(test_a_table_above_never_rests),
         TRACED(test_flags_are_no_stores),
         TRACED(test_more_tables_than_trackers),
         TRACED(test_vmxoff_gives_all_back),
