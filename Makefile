@@ -25,7 +25,7 @@ CFLAGS += $(LTO)
 # CHECKED=1 is a second build in a folder of its own: it looks at the result of every VMREAD and VMWRITE.
 # COUNT_VMX=1 is a third: it counts the VMX instructions that it executes.
 OUT := build$(if $(CHECKED),/checked)$(if $(COUNT_VMX),/count)
-CPPFLAGS += $(if $(CHECKED),-DVMCS_CHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX)
+CPPFLAGS += $(if $(CHECKED),-DCHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX)
 
 LAYERS := boot kernel mm vmx nested
 C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))

@@ -1,6 +1,6 @@
 #include "kernel/spinlock.h"
 
-#ifdef VMCS_CHECKED
+#ifdef CHECKED
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 

@@ -23,12 +23,12 @@ enum lock_rank {
 struct spinlock {
     uint32_t next;  /* ticket of who comes next */
     uint32_t owner; /* ticket that holds the lock now; equal to next when it is free */
-#ifdef VMCS_CHECKED
+#ifdef CHECKED
     enum lock_rank rank;
 #endif
 };
 
-#ifdef VMCS_CHECKED
+#ifdef CHECKED
 #define SPINLOCK(lock_rank)                                                                                            \
     {                                                                                                                  \
         .rank = (lock_rank)                                                                                            \

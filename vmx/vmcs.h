@@ -72,7 +72,7 @@ static inline bool vmwrite_checked(uint64_t encoding, uint64_t value)
     return done;
 }
 
-#ifdef VMCS_CHECKED
+#ifdef CHECKED
 /* Reports the failed access and stops. */
 void vmcs_access_failed(uint64_t encoding, bool write);
 

@@ -62,7 +62,7 @@ void vmcs_load(hpa_t vmcs)
     ASSERT(insn_vmptrld(vmcs));
 }
 
-#ifdef VMCS_CHECKED
+#ifdef CHECKED
 void vmcs_access_failed(uint64_t encoding, bool write)
 {
     panic("vmx: %s of VMCS field %lx (%s) failed", write ? "VMWRITE" : "VMREAD", encoding,

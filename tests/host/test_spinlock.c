@@ -1,5 +1,5 @@
 /* sources: kernel/spinlock.c */
-/* cflags: -DVMCS_CHECKED */
+/* cflags: -DCHECKED */
 #include "tests/host/host.h"
 
 #include "kernel/percpu.h"
