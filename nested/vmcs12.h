@@ -36,6 +36,7 @@ void vmcs12_trim(struct vmcs12 *v);
  * all processors compute the same. */
 #define VMCS12_ENCODINGS 0x8000u
 extern uint8_t vmcs12_rows[VMCS12_ENCODINGS];
+_Static_assert(FIELD_COUNT < UINT8_MAX, "row + 1 no longer fits vmcs12_rows[]");
 /* vmcs12_width_mask() of each row, but 0 for read-only fields. */
 extern uint64_t vmcs12_write_masks[FIELD_COUNT];
 

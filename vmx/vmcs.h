@@ -50,8 +50,6 @@ extern const struct vmcs_field vmcs_fields[FIELD_COUNT];
 #define ENCODING_AREA BITS(11, 10)
 #define ENCODING_WIDTH BITS(14, 13)
 
-/* Row of an encoding (its low, full form), or -1 when the list has no such field. Pure. */
-int vmcs_field_find(uint64_t encoding);
 /* Name of an encoding for logs; "?" when unknown. */
 const char *vmcs_field_name(uint32_t encoding);
 

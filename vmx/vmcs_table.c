@@ -16,33 +16,10 @@ const struct vmcs_field vmcs_fields[FIELD_COUNT] = {
 #undef FIELD
 };
 
-/* Encoding -> row: 4 widths x 4 areas, each with room for the highest index of the list. */
-#define GROUP_SIZE 32
-#define SLOT(enc) ((GET(enc, ENCODING_WIDTH) * 4 + GET(enc, ENCODING_AREA)) * GROUP_SIZE + GET(enc, ENCODING_INDEX))
-
-#define FIELD(name, enc, width, area, sync, merge)                                                                     \
-    _Static_assert(GET(enc, ENCODING_INDEX) < GROUP_SIZE, #name ": a larger GROUP_SIZE is needed");
-#include "vmx/vmcs_fields.def"
-#undef FIELD
-_Static_assert(FIELD_COUNT < UINT8_MAX, "row numbers no longer fit slot_rows[]");
-
-/* Row number + 1; 0: no field. */
-static const uint8_t slot_rows[16 * GROUP_SIZE] = {
-#define FIELD(name, enc, width, area, sync, merge) [SLOT(enc)] = FIELD_INDEX_##name + 1,
-#include "vmx/vmcs_fields.def"
-#undef FIELD
-};
-
-int vmcs_field_find(uint64_t encoding)
-{
-    if (encoding & ~(ENCODING_WIDTH | ENCODING_AREA | ENCODING_INDEX) || GET(encoding, ENCODING_INDEX) >= GROUP_SIZE)
-        return -1;
-    return slot_rows[SLOT(encoding)] - 1;
-}
-
 const char *vmcs_field_name(uint32_t encoding)
 {
-    int row = vmcs_field_find(encoding & ~ENCODING_HIGH);
-
-    return row < 0 ? "?" : vmcs_fields[row].name;
+    for (unsigned row = 0; row < FIELD_COUNT; row++)
+        if (vmcs_fields[row].encoding == (encoding & ~ENCODING_HIGH))
+            return vmcs_fields[row].name;
+    return "?";
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernel/layout.h"
+#include "tests/host/linux_header.h"
 #include "vmx/l1_image.h"
 
 #define MEMORY (64 * MIB)
@@ -17,29 +18,6 @@ static uint8_t image[IMAGE_MAX];
 static struct memmap map;
 static struct boot_module module[BOOTINFO_MAX_MODULES];
 static struct l1_plan plan;
-
-static void put32(unsigned offset, uint32_t value)
-{
-    memcpy(image + offset, &value, sizeof value);
-}
-
-/* A header that is good, to be spoilt; libFuzzer alone takes long to find one. */
-static void linux_header(void)
-{
-    image[0x1f1] = 1;
-    put32(0x1f4, 0x40);
-    put32(0x1fe, 0x6aebaa55);
-    put32(0x202, 0x53726448);
-    put32(0x206, 0x20f);
-    image[0x211] = 1;
-    put32(0x214, 0x100000);
-    put32(0x22c, 0x7fffffff);
-    put32(0x230, 0x200000);
-    image[0x234] = 1;
-    put32(0x238, 2047);
-    put32(0x258, 0x1000000);
-    put32(0x260, 0x400000);
-}
 
 static void elf_header(bool wide)
 {
@@ -69,14 +47,14 @@ static void multiboot_headers(bool second)
 {
     elf_header(second);
     if (second) {
-        put32(0x200, 0xe85250d6);
-        put32(0x208, 24);
-        put32(0x20c, 0u - 0xe85250d6u - 24);
-        put32(0x214, 8); /* the end tag */
+        linux_put(image, 0x200, 0xe85250d6, 4);
+        linux_put(image, 0x208, 24, 4);
+        linux_put(image, 0x20c, 0u - 0xe85250d6u - 24, 4);
+        linux_put(image, 0x214, 8, 4); /* the end tag */
     } else {
-        put32(0x200, 0x1badb002);
-        put32(0x204, 3);
-        put32(0x208, 0u - 0x1badb002u - 3);
+        linux_put(image, 0x200, 0x1badb002, 4);
+        linux_put(image, 0x204, 3, 4);
+        linux_put(image, 0x208, 0u - 0x1badb002u - 3, 4);
     }
 }
 
@@ -91,11 +69,11 @@ static uint64_t image_take(struct fuzz_input *in)
         return size;
     }
     if (kind == 1)
-        linux_header();
+        linux_header(image, 1, 0x400);
     else
         multiboot_headers(kind == 3);
     for (unsigned edits = 0; in->size && edits < 64; edits++)
-        put32((fuzz_take_8(in) | (uint32_t)fuzz_take_8(in) << 8) % (IMAGE_MAX - 3), fuzz_take_32(in));
+        linux_put(image, (fuzz_take_8(in) | (uint32_t)fuzz_take_8(in) << 8) % (IMAGE_MAX - 3), fuzz_take_32(in), 4);
     return MAX(size, 0x300);
 }
 

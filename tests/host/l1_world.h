@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernel/layout.h"
+#include "tests/host/linux_header.h"
 #include "vmx/l1_image.h"
 #include "vmx/l1_load.h"
 
@@ -126,20 +127,7 @@ static inline void expect_error(const char *part)
 
 static inline void make_linux(void)
 {
-    image[0x1f1] = 3;
-    put32(0x1f4, LINUX_CODE / 16);
-    put16(0x1fe, 0xaa55);
-    put16(0x200, 0x6aeb); /* jump over 0x6a bytes: the header ends at 0x26c */
-    put32(0x202, 0x53726448);
-    put16(0x206, 0x20f);
-    image[0x211] = 1;
-    put32(0x214, 0x100000);
-    put32(0x22c, 0x7fffffff);
-    put32(0x230, 0x200000);
-    image[0x234] = 1;
-    put32(0x238, 2047);
-    put64(0x258, 0x1000000);
-    put32(0x260, 0x400000);
+    linux_header(image, LINUX_SETUP / 512 - 1, LINUX_CODE);
     for (unsigned i = 0; i < LINUX_CODE; i++)
         image[LINUX_SETUP + i] = (uint8_t)(i * 7 + 1);
     module[0].size = LINUX_SETUP + LINUX_CODE;
