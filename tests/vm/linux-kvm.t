@@ -18,6 +18,9 @@ KINDS = {"ept": ("1", "1", "ept=Y unrestricted_guest=Y vpid=Y"),
          "shadow": ("0", "1", "ept=N unrestricted_guest=N vpid=Y"),
          "smp": ("1", "2", "ept=Y unrestricted_guest=Y vpid=Y")}
 ONLINE = {"1": "0", "2": "0-1"}
+REPLUGGED = {"1": (), "2": (
+    ("L1", "^L1: processor 1 went: 0$", "L1 takes its second processor away"),
+    ("L1", "^L1: processor 1 is back: 0-1$", "and it comes back"))}
 LINE = re.compile(r"^ *[\d.]+ (L[012]|--) \| (.*)$")
 
 
@@ -27,6 +30,7 @@ def expected(parameters, cpus):
             ("L1", r"Linux version \d", "L1's kernel banner"),
             ("L1", f"^L1: processors online: {ONLINE[cpus]}$", f"L1 has {cpus} processors"),
             ("L1", f"^L1: kvm_intel loaded: {parameters}$", f"kvm_intel is loaded with {parameters}"),
+            *REPLUGGED[cpus],
             ("L2", r"Linux version \d", "L2's kernel banner"),
             ("L2", f"L2: hello from init.*, processors: {cpus}$", "a line of L2's init"),
             ("L1", r"^L1: power-off", "L1's power-off"),

@@ -27,6 +27,17 @@ run_l2() {
 	done
 }
 
+# The last processor goes and comes back, as KVM is loaded: it leaves VMX operation, waits for INIT and SIPI, and begins
+# anew.
+replug() {
+	last=$1
+	online=/sys/devices/system/cpu/cpu$last/online
+	echo 0 >"$online" || fail "processor $last does not go"
+	say "processor $last went: $(cat /sys/devices/system/cpu/online)"
+	echo 1 >"$online" || fail "processor $last does not come back"
+	say "processor $last is back: $(cat /sys/devices/system/cpu/online)"
+}
+
 mount -t proc proc /proc
 read -r uptime _ </proc/uptime
 say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the kernel's start"
@@ -36,6 +47,8 @@ mount -t sysfs sysfs /sys
 say "processors online: $(cat /sys/devices/system/cpu/online)"
 mount -t devtmpfs dev /dev
 load_kvm
+processors=$(grep -c ^processor /proc/cpuinfo)
+[ "$processors" = 1 ] || replug $((processors - 1))
 [ "$L1_STOP" = kvm ] && finish 0
 say "starting L2 under QEMU"
 run_l2 "$(cat /l2.args) $(echo "$L2_ARGS" | tr , ' ')"
