@@ -1,5 +1,6 @@
 """TAP for the VM tests in Python, and the runner as a function."""
 import os
+import signal
 import subprocess
 import sys
 
@@ -39,12 +40,18 @@ class Tap:
         return 1 if self.failed else 0
 
 
+def heed_sigint():
+    """A shell starts what it puts in the background with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Run:
     """The runner with these arguments: start it, then wait() for status, out and err."""
 
     def __init__(self, *args, env=None, program=RUNNER):
         self.process = subprocess.Popen([program, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, errors="replace",
+                                        preexec_fn=heed_sigint,
                                         env=dict(os.environ, **(env or {})))
         self.out = self.err = ""
         self.status = None
