@@ -278,7 +278,7 @@ static struct vcpu *create_vcpu(void)
         machine_end(STATUS_ENVIRONMENT, "no memory for a virtual processor: raise the option memory=");
     vcpu->vm = &vm;
     vcpu->cpu = cpu;
-    vcpu->stack_word = cpu->stack_top - 16;
+    cpu->stack_word = cpu->stack_top - 16;
     vcpu->apic_base = rdmsr(IA32_APIC_BASE);
     vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
     if (vmx_enable(&vm.caps) || vmcs01_create(vcpu, &l1_plan_space.start) || nested_init(vcpu, &ept12_shared))

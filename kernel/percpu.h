@@ -14,6 +14,7 @@
 
 struct cpu {
     struct cpu *self; /* first: this_cpu() reads it at GS:0 */
+    void *stack_word; /* where an exit finds its stack: vmx/entry.asm */
     unsigned id;      /* index in percpu_cpus */
     uint32_t apic_id;
     volatile bool nmi_seen; /* an NMI came while Nestor ran; vmx/ hands it on and clears this */

@@ -151,6 +151,12 @@ static bool eptp_list(const struct check *c)
     return !switches_eptp(c) || page_address(c);
 }
 
+/* A table of its own, as Linux writes the threshold before many entries. */
+static const struct check_row tpr_rows[] = {
+    CHECK_ROW("TPR threshold: bits 31:4", TPR_THRESHOLD, IF_PROC(PROC_TPR_SHADOW), .holds = tpr_threshold_reserved),
+    CHECK_ROW("TPR threshold above VTPR", TPR_THRESHOLD, IF_PROC(PROC_TPR_SHADOW), .holds = tpr_threshold_reached),
+};
+
 static const struct check_row execution_rows[] = {
     CHECK_ROW("pin-based controls: reserved bits", PIN_CONTROLS, ALWAYS, .holds = pin_accepted),
     CHECK_ROW("primary controls: reserved bits", PROC_CONTROLS, ALWAYS, .holds = proc_accepted),
@@ -160,8 +166,6 @@ static const struct check_row execution_rows[] = {
     CHECK_ROW("I/O-bitmap B address", IO_BITMAP_B, IF_PROC(PROC_USE_IO_BITMAPS), .holds = page_address),
     CHECK_ROW("MSR-bitmap address", MSR_BITMAP, IF_PROC(PROC_USE_MSR_BITMAPS), .holds = page_address),
     CHECK_ROW("virtual-APIC address", VIRTUAL_APIC_ADDR, IF_PROC(PROC_TPR_SHADOW), .holds = page_address),
-    CHECK_ROW("TPR threshold: bits 31:4", TPR_THRESHOLD, IF_PROC(PROC_TPR_SHADOW), .holds = tpr_threshold_reserved),
-    CHECK_ROW("TPR threshold above VTPR", TPR_THRESHOLD, IF_PROC(PROC_TPR_SHADOW), .holds = tpr_threshold_reached),
     CHECK_ROW("virtual NMIs without NMI exiting", PIN_CONTROLS, IF_PIN(PIN_VIRTUAL_NMIS), .holds = needs_nmi_exiting),
     CHECK_ROW("NMI-window exiting without virtual NMIs", PROC_CONTROLS, IF_PROC(PROC_NMI_WINDOW),
               .holds = needs_virtual_nmis),
@@ -325,6 +329,8 @@ static const struct check_row entry_rows[] = {
 
 const struct check_table check_execution_controls =
     CHECK_TABLE(CHECK_FAIL_CONTROLS, "SDM 3C 27.2.1.1 \"VM-Execution Control Fields\"", execution_rows);
+const struct check_table check_tpr_threshold =
+    CHECK_TABLE(CHECK_FAIL_CONTROLS, "SDM 3C 27.2.1.1 \"VM-Execution Control Fields\"", tpr_rows);
 const struct check_table check_exit_controls =
     CHECK_TABLE(CHECK_FAIL_CONTROLS, "SDM 3C 27.2.1.2 \"VM-Exit Control Fields\"", exit_rows);
 const struct check_table check_entry_controls =

@@ -68,12 +68,13 @@ struct check_table {
 #define IF_EVENT .word = CHECK_EVENT, .when = INTR_VALID
 #define IF_MODE(bits) .word = CHECK_MODE, .when = (bits)
 
-extern const struct check_table check_execution_controls, check_exit_controls, check_entry_controls;
+extern const struct check_table check_execution_controls, check_tpr_threshold, check_exit_controls,
+    check_entry_controls;
 extern const struct check_table check_host_registers, check_host_segments, check_host_space;
 extern const struct check_table check_guest_registers, check_guest_segments, check_guest_tables, check_guest_rip;
 extern const struct check_table check_guest_state, check_guest_pdptes;
 /* All of them, in the order in which they are judged. */
-#define CHECK_TABLES 12
+#define CHECK_TABLES 13
 extern const struct check_table *const check_order[CHECK_TABLES];
 
 static inline bool check_canonical(const struct check *c, uint64_t address)

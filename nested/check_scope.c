@@ -5,15 +5,16 @@
 /* The tables, in the order of check_order (nested/check.c). */
 enum {
     EXECUTION = 1 << 0,
-    EXIT = 1 << 1,
-    ENTRY = 1 << 2,
-    HOST = 7 << 3,
-    REGISTERS = 1 << 6,
-    SEGMENTS = 1 << 7,
-    TABLES = 1 << 8,
-    RIP = 1 << 9,
-    STATE = 1 << 10,
-    PDPTES = 1 << 11,
+    TPR = 1 << 1,
+    EXIT = 1 << 2,
+    ENTRY = 1 << 3,
+    HOST = 7 << 4,
+    REGISTERS = 1 << 7,
+    SEGMENTS = 1 << 8,
+    TABLES = 1 << 9,
+    RIP = 1 << 10,
+    STATE = 1 << 11,
+    PDPTES = 1 << 12,
     MODE = ENTRY | REGISTERS | SEGMENTS | RIP | STATE | PDPTES, /* what depends on the guest's operating mode */
 };
 
@@ -41,7 +42,7 @@ static const struct {
     ONE(EXECUTIVE_VMCS_POINTER, 0),
     ONE(PML_ADDRESS, EXECUTION),
     ONE(TSC_OFFSET, 0),
-    RUN(VIRTUAL_APIC_ADDR, EPT_POINTER, EXECUTION),
+    RUN(VIRTUAL_APIC_ADDR, EPT_POINTER, EXECUTION | TPR),
     RUN(EOI_EXIT_BITMAP0, EOI_EXIT_BITMAP3, 0),
     RUN(EPTP_LIST_ADDRESS, VE_INFO_ADDRESS, EXECUTION),
     ONE(XSS_EXITING_BITMAP, 0),
@@ -59,7 +60,7 @@ static const struct {
     RUN(EXIT_MSR_STORE_COUNT, EXIT_MSR_LOAD_COUNT, EXIT),
     ONE(ENTRY_MSR_LOAD_COUNT, ENTRY),
     RUN(ENTRY_INTERRUPTION_INFO, ENTRY_INSTRUCTION_LENGTH, ENTRY | RIP | STATE),
-    ONE(TPR_THRESHOLD, EXECUTION),
+    ONE(TPR_THRESHOLD, TPR),
     RUN(PLE_GAP, PLE_WINDOW, 0),
     RUN(VM_INSTRUCTION_ERROR, EXIT_INSTRUCTION_INFO, 0),
     RUN(GUEST_ES_LIMIT, GUEST_TR_LIMIT, SEGMENTS),
@@ -96,7 +97,7 @@ check_scope_t check_scope_of(unsigned row)
 
 check_scope_t check_scope_lazy(void)
 {
-    return REGISTERS | SEGMENTS | TABLES;
+    return TPR | REGISTERS | SEGMENTS | TABLES;
 }
 
 check_scope_t check_scope_of_memory(const struct vmcs12 *v)

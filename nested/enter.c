@@ -86,6 +86,7 @@ static void fail_entry(struct vcpu *vcpu, uint32_t reason, uint64_t qualificatio
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
     uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
+    prepare_fetch_rows(vcpu->nested, slot);
     v->EXIT_REASON = reason | EXIT_REASON_ENTRY_FAILURE;
     v->EXIT_QUALIFICATION = qualification;
     put_exit_row(vcpu->nested, FIELD_INDEX_EXIT_REASON);

@@ -40,6 +40,7 @@ static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v, gpa_t gpa2)
     uint64_t page = ALIGN_DOWN(gpa2, PAGE_SIZE);
     gmem_write(&vcpu->vm->gmem, v->PML_ADDRESS + 8 * v->PML_INDEX, &page, sizeof(page));
     v->PML_INDEX = (uint16_t)(v->PML_INDEX - 1);
+    vmcs_write(PML_INDEX, (uint16_t)v->PML_INDEX); /* where L1 reads it */
 
     struct vmcs12_slot *slot = vcpu->nested->current;
     slot->logged_gpa2[slot->logged++ % LOGGED_KEPT] = gpa2;

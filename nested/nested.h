@@ -50,6 +50,8 @@ struct vmcs12_slot {
     uint64_t dirty[DIRTY_WORDS];
     struct host_image host;
     uint64_t straight;          /* for vcpu->l2_straight, as the controls have it */
+    bool tpr_shadow;            /* the TPR threshold counts, as the controls have it */
+    bool keeps_timer;           /* the same: the preemption timer runs, and its field is not L2's to change */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
     check_scope_t scope;        /* of the rows that L1 wrote since the last entry that passed the checks */
     bool checked_long_mode;     /* L1's mode at that entry */

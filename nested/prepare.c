@@ -20,6 +20,7 @@ static uint64_t rows_computed[DIRTY_WORDS]; /* a change makes the controls be co
 static uint64_t rows_optional[DIRTY_WORDS]; /* registers that entries load only when a control says so */
 static uint64_t rows_host[DIRTY_WORDS];     /* a change makes the host image be computed again */
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
+static uint64_t rows_direct[DIRTY_WORDS];   /* of these, what L1 writes to vmcs02 itself: asked for each time */
 static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, but for few */
 /* What an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
 static uint64_t rows_left[2][DIRTY_WORDS];
@@ -56,7 +57,7 @@ void prepare_init(struct nested *nested)
             rows_computed[row / 64] |= bit;
         else if (field->merge == VMCS_MERGE_ENTRY && field->area == VMCS_AREA_GUEST)
             rows_optional[row / 64] |= bit;
-        if (field->area == VMCS_AREA_HOST || row == FIELD_INDEX_EXIT_CONTROLS)
+        if ((field->area == VMCS_AREA_HOST && field->merge == VMCS_MERGE_L0) || row == FIELD_INDEX_EXIT_CONTROLS)
             rows_host[row / 64] |= bit;
         if (field->sync == VMCS_SYNC_BOTH) {
             rows_saved[rows_saved_count].row = (uint16_t)row;
@@ -64,6 +65,8 @@ void prepare_init(struct nested *nested)
             rows_both[row / 64] |= bit;
         } else if (field->sync == VMCS_SYNC_LAZY) {
             rows_lazy[row / 64] |= bit;
+            if (shadow_is_direct(row))
+                rows_direct[row / 64] |= bit;
         }
     }
     for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++)
@@ -230,6 +233,8 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->bitmaps_suspended = false;
     write_apic_pages(nested, v);
     slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
+    slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
+    slot->keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -270,8 +275,6 @@ static void write_optional_registers(const struct vmcs12 *v, const struct l1_reg
         vmcs_write(GUEST_PAT, load & ENTRY_LOAD_PAT ? v->GUEST_PAT : l1->pat);
     if (dirty || !(load & ENTRY_LOAD_EFER) || !(save & EXITC_SAVE_EFER))
         vmcs_write(GUEST_EFER, merge_guest_efer(v, l1->efer));
-    if (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER)
-        vmcs_write(PREEMPTION_TIMER, (uint32_t)v->PREEMPTION_TIMER);
 }
 
 /* Without EPT the processor would read the PDPTEs from memory; under EPT01 it takes the fields. SDM 3C 27.3.2.4 */
@@ -339,6 +342,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         prepare_sync_ept02(slot);
     }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
+    if (slot->keeps_timer)
+        slot->v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
     write_pdptes(vcpu, v);
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
         vpid_flush(vcpu, VPID_L2_NONE);
@@ -354,7 +359,7 @@ static void fetch_live(struct vmcs12_slot *slot, bool lazy)
             unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
             vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
         }
-        slot->live[word] &= ~fetched;
+        slot->live[word] &= ~fetched | rows_direct[word];
     }
 }
 
@@ -390,6 +395,7 @@ static void save_known(struct vmcs12 *v)
     vmcs_read_to(&v->GUEST_RIP, GUEST_RIP.encoding);
     vmcs_read_to(&v->GUEST_RFLAGS, GUEST_RFLAGS.encoding);
     vmcs_read_to(&v->GUEST_INTERRUPTIBILITY, GUEST_INTERRUPTIBILITY.encoding);
+    vmcs_read_to(&v->HOST_RSP, HOST_RSP.encoding);
 }
 
 static void save_all(struct vmcs12_slot *slot)
@@ -424,8 +430,8 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
         v->GUEST_PAT = l2.pat;
     if (v->EXIT_CONTROLS & EXITC_SAVE_EFER)
         v->GUEST_EFER = l2.efer;
-    if ((v->EXIT_CONTROLS & EXITC_SAVE_TIMER) && (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER))
-        v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
+    if (slot->keeps_timer) /* the CPU has saved what was left, see merge_controls() */
+        vmcs_write(PREEMPTION_TIMER, (uint32_t)v->PREEMPTION_TIMER);
     if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
         v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
     return l2;

@@ -10,13 +10,22 @@
 #include "vmx/vmcs_setup.h"
 
 /* What L1 writes at most exits: shadow_fetch() knows them too. */
-static const uint8_t direct_rows[] = {FIELD_INDEX_GUEST_RIP, FIELD_INDEX_GUEST_RSP, FIELD_INDEX_GUEST_RFLAGS,
-                                      FIELD_INDEX_GUEST_INTERRUPTIBILITY};
+static const uint8_t direct_rows[] = {
+    FIELD_INDEX_GUEST_RIP, FIELD_INDEX_GUEST_RSP,        FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY,
+    FIELD_INDEX_HOST_RSP,  FIELD_INDEX_PREEMPTION_TIMER, FIELD_INDEX_TPR_THRESHOLD};
 /* What describes the exit, beside L2's state. */
 static const uint8_t exit_rows[] = {
     FIELD_INDEX_EXIT_REASON,          FIELD_INDEX_EXIT_QUALIFICATION,      FIELD_INDEX_EXIT_INTERRUPTION_INFO,
     FIELD_INDEX_IDT_VECTORING_INFO,   FIELD_INDEX_EXIT_INSTRUCTION_LENGTH, FIELD_INDEX_EXIT_INSTRUCTION_INFO,
     FIELD_INDEX_GUEST_LINEAR_ADDRESS, FIELD_INDEX_GUEST_PHYSICAL_ADDRESS};
+
+bool shadow_is_direct(unsigned row)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
+        if (direct_rows[i] == row)
+            return true;
+    return false;
+}
 
 static void open_row(uint8_t *bitmap, unsigned row)
 {
@@ -45,8 +54,11 @@ static void open_rows(struct nested *nested)
     for (unsigned i = 0; i < ARRAY_SIZE(exit_rows); i++)
         if (is_offered(nested, exit_rows[i]))
             show_row(nested, exit_rows[i]);
+    if (is_offered(nested, FIELD_INDEX_PML_INDEX)) /* Linux reads it after each exit */
+        show_row(nested, FIELD_INDEX_PML_INDEX);
     for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
-        open_row(nested->vmwrite_bitmap, direct_rows[i]);
+        if (is_offered(nested, direct_rows[i]))
+            open_row(nested->vmwrite_bitmap, direct_rows[i]);
 }
 
 int shadow_init(struct nested *nested)
@@ -93,6 +105,14 @@ void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_load(nested->vcpu->vmcs01);
 }
 
+static NOINLINE void fetch_tpr_threshold(struct vmcs12_slot *slot)
+{
+    uint32_t threshold = vmcs_read(TPR_THRESHOLD);
+    if (threshold != slot->v->TPR_THRESHOLD)
+        slot->scope |= check_scope_of(FIELD_INDEX_TPR_THRESHOLD);
+    slot->v->TPR_THRESHOLD = threshold;
+}
+
 void shadow_fetch(struct vmcs12_slot *slot)
 {
     if (!slot->mirrored)
@@ -110,6 +130,8 @@ void shadow_fetch(struct vmcs12_slot *slot)
     v->GUEST_RSP = vmcs_read(GUEST_RSP);
     v->GUEST_RFLAGS = rflags;
     v->GUEST_INTERRUPTIBILITY = interruptibility;
+    if (slot->tpr_shadow)
+        fetch_tpr_threshold(slot);
 }
 
 void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)

@@ -1,8 +1,9 @@
 ; The way into the guest and back. Contract in vmx/run.h.
 ;
-; A processor that runs a guest has one run stack. Its topmost word holds the struct vcpu; HOST_RSP of every VMCS
-; points at that word, so an exit finds its vcpu there and the handler a fresh stack: nothing of L0's is kept across
-; an entry, so no host register is saved or restored.
+; A processor that runs a guest has one run stack. Its topmost word holds the struct vcpu, and struct cpu says where it
+; is, so an exit finds its vcpu there and the handler a fresh stack: nothing of L0's is kept across an entry, so no host
+; register is saved or restored. HOST_RSP is not used: vmcs02 has L1's there (nested/shadow), so nothing may touch the
+; stack before it is set; NMIs and machine checks have stacks of their own.
 
 bits 64
 default rel
@@ -18,10 +19,12 @@ global vmx_unblock_nmi
 %define REG(n) (8 * n)          ; enum gpr order, vcpu.h
 %define VCPU_LAUNCHED 128       ; asserted in run.c
 %define VCPU_ATTENTION 129
+%define CPU_STACK_WORD 8
 
 section .text
 
 vmx_exit:                       ; HOST_RIP
+        mov     rsp, [gs:abs CPU_STACK_WORD]
         push    rdi
         mov     rdi, [rsp + 8]
         mov     [rdi + REG(0)], rax

@@ -15,6 +15,7 @@
 _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
 _Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
 _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
+_Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
 
 struct nested_hooks nested_hooks;
 
@@ -159,6 +160,39 @@ static NOINLINE void handle_plain_cpuid(struct vcpu *vcpu)
     vcpu_prepare_entry(vcpu);
 }
 
+/* The commonest exit of L2 that is looked at whole. */
+static NOINLINE void handle_violation_of_l2(struct vcpu *vcpu)
+{
+    read_common(&vcpu->exit, EXIT_EPT_VIOLATION);
+    read_whole_exit(&vcpu->exit, READ_ADDRESSES);
+    vcpu_count_exit(vcpu, EXIT_EPT_VIOLATION, vcpu->exit.rip, true);
+    if (!nested_hooks.exit_from_l2(vcpu))
+        vcpu_handle_at_l0(vcpu);
+    vcpu_prepare_entry(vcpu);
+}
+
+static inline void handle_exit_of_l2(struct vcpu *vcpu, uint32_t reason)
+{
+    if (reason < 64 && vcpu->l2_straight & BIT(reason))
+        nested_hooks.straight_to_l1(vcpu, reason);
+    else if (reason == EXIT_EPT_VIOLATION)
+        handle_violation_of_l2(vcpu);
+    else
+        handle_any(vcpu, reason);
+}
+
+static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
+{
+    if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
+        handle_plain_cpuid(vcpu);
+    else if (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)
+        nested_hooks.field_access(vcpu, reason);
+    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PLAIN | OPERAND))
+        handle_instruction(vcpu, reason);
+    else
+        handle_any(vcpu, reason);
+}
+
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
 void vcpu_handle_exit(struct vcpu *vcpu)
 {
@@ -167,18 +201,10 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     spinlock_expect_none();
     if (__builtin_expect(step_active(vcpu), 0))
         handle_any(vcpu, reason);
-    else if (vcpu->in_l2 && reason < 64 && vcpu->l2_straight & BIT(reason))
-        nested_hooks.straight_to_l1(vcpu, reason);
     else if (vcpu->in_l2)
-        handle_any(vcpu, reason);
-    else if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
-        handle_plain_cpuid(vcpu);
-    else if (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)
-        nested_hooks.field_access(vcpu, reason);
-    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PLAIN | OPERAND))
-        handle_instruction(vcpu, reason);
+        handle_exit_of_l2(vcpu, reason);
     else
-        handle_any(vcpu, reason);
+        handle_exit_of_l1(vcpu, reason);
 }
 
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
@@ -201,5 +227,5 @@ void vcpu_enter_again(struct vcpu *vcpu)
 void vcpu_run(struct vcpu *vcpu)
 {
     vcpu_prepare_entry(vcpu);
-    vmx_run(vcpu, vcpu->stack_word);
+    vmx_run(vcpu, vcpu->cpu->stack_word);
 }

@@ -12,10 +12,10 @@ static void start_timer(struct vcpu *vcpu)
 {
     uint32_t pin = vmcs_read(PIN_CONTROLS);
     vcpu->step.pin_controls = pin;
-    if (pin & PIN_PREEMPTION_TIMER)
-        vcpu->step.timer = vmcs_read(PREEMPTION_TIMER);
-    if (vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER)
-        vmcs_write(PIN_CONTROLS, (uint32_t)(pin | PIN_PREEMPTION_TIMER));
+    if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
+        return;
+    vcpu->step.timer = vmcs_read(PREEMPTION_TIMER); /* L1's in vmcs02, whether it is on or not */
+    vmcs_write(PIN_CONTROLS, (uint32_t)(pin | PIN_PREEMPTION_TIMER));
 }
 
 /* Under another hypervisor units may pass while that one works, filling its own EPT for the page just opened: an
@@ -58,7 +58,7 @@ bool step_end(struct vcpu *vcpu)
 {
     close_pages(vcpu);
     vmcs_write(PIN_CONTROLS, vcpu->step.pin_controls);
-    if (vcpu->step.pin_controls & PIN_PREEMPTION_TIMER)
+    if (vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER)
         vmcs_write(PREEMPTION_TIMER, vcpu->step.timer);
     return vcpu->exit.reason == EXIT_PREEMPTION_TIMER;
 }

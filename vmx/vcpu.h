@@ -111,7 +111,6 @@ struct vcpu {
         uint64_t rip, regs[GPR_COUNT];
     } step;
     struct plain_walk walk[PLAIN_WALKS];  /* by the low bits of the page's number */
-    void *stack_word;                     /* HOST_RSP: see entry.asm */
     uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
 };
 

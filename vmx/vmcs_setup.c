@@ -105,7 +105,7 @@ static void write_host_area(const struct vcpu *vcpu)
     vmcs_write(HOST_SYSENTER_CS, 0);
     vmcs_write(HOST_SYSENTER_ESP, 0);
     vmcs_write(HOST_SYSENTER_EIP, 0);
-    vmcs_write(HOST_RSP, (uint64_t)vcpu->stack_word);
+    vmcs_write(HOST_RSP, 0); /* entry.asm has its own way to a stack */
     vmcs_write(HOST_RIP, (uint64_t)vmx_exit);
 }
 

@@ -163,6 +163,33 @@ static void tpr_threshold_after_event(void)
     CHECK_EQ(trap_rip, rip);
 }
 
+/* L1 writes it between exits, wrongly for once: the entry fails, and a right one is taken. */
+static void tpr_threshold_between_exits(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
+    uint32_t *virtual_apic = page_alloc();
+    vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
+    virtual_apic[LAPIC_TPR / 4] = 0x40;
+    vmx_set(TPR_THRESHOLD, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        vm_set_code(&vm, l2_nothing);
+        EXPECT_DONE(&vm);
+        vmx_set(TPR_THRESHOLD, 0x10);
+        CHECK_EQ((uint64_t)vm_enter(&vm), VMXERR_ENTRY_CONTROLS);
+        vmx_set(TPR_THRESHOLD, 5); /* above VTPR */
+        CHECK_EQ((uint64_t)vm_enter(&vm), VMXERR_ENTRY_CONTROLS);
+        CHECK_EQ(vmx_get(TPR_THRESHOLD), 5);
+        vmx_set(TPR_THRESHOLD, 4);
+    }
+    vm_set_code(&vm, l2_nothing);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(vmx_get(TPR_THRESHOLD), 4);
+}
+
 static const char *without_apic_access(void)
 {
     return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_APIC_ACCESS) ? NULL : "no APIC-access page";
@@ -235,6 +262,36 @@ static void preemption_timer_saved(void)
     EXPECT_DONE(&vm);
 }
 
+/* The field is L1's from exit to exit: what it writes counts at the next entry, and nothing but a save changes it. */
+static void preemption_timer_field(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_cpuid_twice, 0);
+    vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
+    vmx_set(PREEMPTION_TIMER, 50000000);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    vmx_set(PREEMPTION_TIMER, 60000000);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    CHECK_EQ(vmx_get(PREEMPTION_TIMER), 60000000);
+    vm_control_clear(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
+    vmx_set(PREEMPTION_TIMER, 0);
+    vm_set_code(&vm, l2_cpuid_twice);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    CHECK_EQ(vmx_get(PREEMPTION_TIMER), 0);
+    vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
+    EXPECT_EXIT(&vm, EXIT_PREEMPTION_TIMER);
+    CHECK_EQ(vmx_get(PREEMPTION_TIMER), 0);
+    /* The write and the control in either order. */
+    vmx_set(PREEMPTION_TIMER, 70000000);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    CHECK_EQ(vmx_get(PREEMPTION_TIMER), 70000000);
+    REQUIRE_EQ(vmx_vmclear(&vm.vmcs), 0);
+    REQUIRE_EQ(vmx_vmptrld(&vm.vmcs), 0);
+    CHECK_EQ(vmx_get(PREEMPTION_TIMER), 70000000);
+}
+
 static const char *without_timer(void)
 {
     return vm_control_offered(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER) ? NULL : "no preemption timer";
@@ -243,11 +300,13 @@ static const char *without_timer(void)
 const struct scenario exit_apic_scenarios[] = {
     {"apic-tpr-shadow", tpr_shadow, NULL},
     {"apic-tpr-threshold", tpr_threshold, NULL},
+    {"apic-tpr-threshold-between-exits", tpr_threshold_between_exits, NULL},
     {"apic-tpr-threshold-after-event", tpr_threshold_after_event, without_apic_access},
     {"apic-access", apic_access, without_apic_access},
     {"apic-access-tpr", apic_access_tpr, without_apic_access},
     {"timer-preemption", preemption_timer, without_timer},
     {"timer-preemption-zero", preemption_timer_zero, without_timer},
     {"timer-preemption-saved", preemption_timer_saved, without_timer},
+    {"timer-preemption-field", preemption_timer_field, without_timer},
     {0},
 };
