@@ -306,7 +306,7 @@ static NORETURN void run_processor(struct cpu *cpu)
     if (!(control & FEATURE_CONTROL_LOCK))
         wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
     struct vcpu *vcpu = create_vcpu();
-    vcpu->waiting = true;
+    vcpu->waiting = WAITING_L1;
     __atomic_store_n(&turn, turn + 1, __ATOMIC_RELEASE);
     startup_reset(vcpu);
     vcpu_run(vcpu);

@@ -260,8 +260,8 @@ enum decision decide_exit(const struct decide_input *in)
     return TO_L1;
 }
 
-/* Not by this file, but by nested/exit.c before it: what EPT02 causes, and VMFUNC. */
-#define STRAIGHT_NEVER (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_EPT_MISCONFIG) | BIT(EXIT_VMFUNC))
+/* nested/exit.c looks at these first: what EPT02 causes, VMFUNC, and the end of a wait. */
+#define STRAIGHT_NEVER (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_EPT_MISCONFIG) | BIT(EXIT_VMFUNC) | BIT(EXIT_SIPI))
 
 uint64_t decide_straight(const struct vmcs12 *v)
 {

@@ -13,6 +13,7 @@
 #include "vmx/event.h"
 #include "vmx/exit.h"
 #include "vmx/run.h"
+#include "vmx/startup.h"
 #include "vmx/step.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vpid.h"
@@ -130,6 +131,8 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
     }
     slot->was_launched = v->launched != 0;
     v->launched = 1;
+    if (__builtin_expect(v->GUEST_ACTIVITY_STATE == ACTIVITY_WAIT_SIPI, 0))
+        startup_wait_in_l2(vcpu);
     if (__builtin_expect(vcpu->requests, 0))
         vcpu->attention = true; /* an INIT that waited in VMX root operation ends the entry at once */
     count(COUNT_NESTED_ENTRIES);

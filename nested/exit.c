@@ -13,6 +13,7 @@
 #include "vmx/io.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
+#include "vmx/startup.h"
 
 /* L1's page of a bitmap for a decision: the snapshot of a merged page, else the page as it is now; NULL when the
  * control is off or the page is no RAM. */
@@ -159,6 +160,8 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     }
     if (reason == EXIT_VMFUNC && l2_vmfunc(vcpu))
         return true;
+    if (reason == EXIT_SIPI)
+        startup_wait_no_more(vcpu);
     if (vcpu->nested->current->bitmaps_suspended && retry_with_fresh_bitmaps(vcpu))
         return true;
     enum decision decision = decide(vcpu);
@@ -203,5 +206,11 @@ void nested_init_to_l1(struct vcpu *vcpu)
         .instruction_length = vcpu->inject_length,
     };
     vcpu->inject_info = 0;
+    nested_reflect(vcpu);
+}
+
+void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector)
+{
+    vcpu->exit = (struct vmexit){.reason = EXIT_SIPI, .changed = true, .qualification = vector};
     nested_reflect(vcpu);
 }

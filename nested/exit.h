@@ -12,5 +12,6 @@ void nested_l0_handled_l2(struct vcpu *vcpu);
 bool nested_resume_l2(struct vcpu *vcpu);
 bool nested_nmi_to_l1(struct vcpu *vcpu);
 void nested_init_to_l1(struct vcpu *vcpu);
+void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector);
 
 #endif

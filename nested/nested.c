@@ -35,6 +35,7 @@ static void register_handlers(void)
         .entry_failed = nested_late_failure,
         .nmi_to_l1 = nested_nmi_to_l1,
         .init_to_l1 = nested_init_to_l1,
+        .sipi_to_l1 = nested_sipi_to_l1,
         .l2_translate = l2_translate,
         .l0_handled_l2 = nested_l0_handled_l2,
     };

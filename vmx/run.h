@@ -32,6 +32,8 @@ struct nested_hooks {
     bool (*nmi_to_l1)(struct vcpu *vcpu);
     /* An INIT came while L2 runs: it becomes an exit to L1. */
     void (*init_to_l1)(struct vcpu *vcpu);
+    /* The start-up IPI that an L2 waited for, which the CPU never entered, has come: an exit to L1. */
+    void (*sipi_to_l1)(struct vcpu *vcpu, uint8_t vector);
 };
 extern struct nested_hooks nested_hooks;
 

@@ -29,12 +29,28 @@ static bool has_request(const struct vcpu *vcpu, uint32_t request)
     return __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) & request;
 }
 
-/* From here on an INVEPT is passed before each entry again. */
+static void set_waiting(struct vcpu *vcpu, enum waiting waiting)
+{
+    __atomic_store_n(&vcpu->waiting, (uint8_t)waiting, __ATOMIC_SEQ_CST);
+}
+
+void startup_wait_no_more(struct vcpu *vcpu)
+{
+    set_waiting(vcpu, WAITING_NOT);
+    kick_answer(vcpu);
+}
+
 static void start(struct vcpu *vcpu, uint8_t vector)
 {
     vmcs01_start(vector);
-    __atomic_store_n(&vcpu->waiting, false, __ATOMIC_SEQ_CST);
-    kick_answer(vcpu);
+    startup_wait_no_more(vcpu);
+}
+
+static uint8_t take_sipi(struct vcpu *vcpu)
+{
+    uint8_t vector = vcpu->sipi_vector;
+    take_request(vcpu, VCPU_SIPI);
+    return vector;
 }
 
 static void wait_inside(struct vcpu *vcpu)
@@ -44,9 +60,24 @@ static void wait_inside(struct vcpu *vcpu)
         vcpu->attention = vcpu->cpu->nmi_seen = false;
         cpu_pause();
     }
-    uint8_t vector = vcpu->sipi_vector;
-    take_request(vcpu, VCPU_SIPI);
-    start(vcpu, vector);
+    start(vcpu, take_sipi(vcpu));
+}
+
+/* What comes meanwhile waits, too. */
+static void wait_inside_for_l2(struct vcpu *vcpu)
+{
+    while (!has_request(vcpu, VCPU_SIPI))
+        cpu_pause();
+    uint8_t vector = take_sipi(vcpu);
+    startup_wait_no_more(vcpu);
+    nested_hooks.sipi_to_l1(vcpu, vector);
+}
+
+void startup_wait_in_l2(struct vcpu *vcpu)
+{
+    set_waiting(vcpu, WAITING_L2);
+    if (vcpu->vm->startup_trapped)
+        vcpu->attention = true;
 }
 
 void startup_reset(struct vcpu *vcpu)
@@ -56,7 +87,7 @@ void startup_reset(struct vcpu *vcpu)
     lapic_reset();
     vmcs01_reset(vcpu);
     vcpu->cpu->nmi_seen = false;
-    __atomic_store_n(&vcpu->waiting, true, __ATOMIC_SEQ_CST);
+    set_waiting(vcpu, WAITING_L1);
     take_request(vcpu, VCPU_INIT | VCPU_NMI);
     if (vcpu->vm->startup_trapped)
         wait_inside(vcpu);
@@ -82,6 +113,8 @@ static void attend_init(struct vcpu *vcpu)
 void startup_attend(struct vcpu *vcpu)
 {
     vcpu->attention = false; /* before the look */
+    if (vcpu->waiting == WAITING_L2 && vcpu->vm->startup_trapped)
+        wait_inside_for_l2(vcpu);
     if (has_request(vcpu, VCPU_NMI)) {
         take_request(vcpu, VCPU_NMI);
         vcpu->cpu->nmi_seen = true;
@@ -103,13 +136,26 @@ void exit_sipi(struct vcpu *vcpu)
 
 /* --- The processor that sends one --- */
 
+/* A processor that runs ignores a start-up IPI; one of L1's that waits for it, or is about to, takes nothing else. */
+static bool is_taken(const struct vcpu *to, unsigned delivery)
+{
+    enum waiting waiting = to->waiting;
+    bool waits = waiting == WAITING_L1 || (has_request(to, VCPU_INIT) && !to->l1_in_vmx);
+
+    switch (delivery) {
+    case ICR_DELIVERY_INIT:
+        return waiting != WAITING_L1;
+    case ICR_DELIVERY_STARTUP:
+        return waits || waiting == WAITING_L2;
+    default:
+        return !waits;
+    }
+}
+
 static void post(struct vcpu *to, unsigned delivery, uint8_t vector)
 {
     uint32_t request = delivery == ICR_DELIVERY_INIT ? VCPU_INIT : delivery == ICR_DELIVERY_NMI ? VCPU_NMI : VCPU_SIPI;
-    bool waits = to->waiting || has_request(to, VCPU_INIT);
-
-    /* A processor that runs ignores a start-up IPI; one that waits for it takes no NMI. */
-    if (delivery == ICR_DELIVERY_INIT ? to->waiting : waits != (delivery == ICR_DELIVERY_STARTUP))
+    if (!is_taken(to, delivery))
         return;
     to->sipi_vector = request == VCPU_SIPI ? vector : to->sipi_vector;
     (void)__atomic_fetch_or(&to->requests, request, __ATOMIC_SEQ_CST);

@@ -22,6 +22,12 @@ void startup_attend(struct vcpu *vcpu);
 /* Puts the processor into the state after INIT, and waits (trapped), or makes it wait in the guest. Current: vmcs01. */
 void startup_reset(struct vcpu *vcpu);
 
+/* L2 enters in the activity state wait-for-SIPI: there it waits, or inside Nestor (trapped) before the CPU enters.
+ * Current: vmcs02. SDM 3C 25.4.2 "Guest Non-Register State" */
+void startup_wait_in_l2(struct vcpu *vcpu);
+/* The start-up IPI came: from here on an INVEPT is passed before each entry again. */
+void startup_wait_no_more(struct vcpu *vcpu);
+
 void exit_init(struct vcpu *vcpu);
 void exit_sipi(struct vcpu *vcpu);
 

@@ -59,6 +59,9 @@ struct vm {
 struct nested; /* nested/nested.h */
 
 enum { VCPU_INIT = 1, VCPU_SIPI = 2, VCPU_NMI = 4 };
+/* Who waits for a start-up IPI. L1 does after INIT, and what else comes is lost; L2 in its activity state, and INIT and
+ * NMI come later. */
+enum waiting { WAITING_NOT, WAITING_L1, WAITING_L2 };
 
 /* A walk of gva_plain()'s and the entries that it met: while they are what they were, so is its result. */
 struct plain_walk {
@@ -100,7 +103,7 @@ struct vcpu {
     uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
     uint32_t requests;                /* VCPU_*, atomic: set by any processor, which kicks this one then */
     volatile uint8_t sipi_vector;     /* of VCPU_SIPI */
-    volatile bool waiting;            /* for a start-up IPI: it passes an INVEPT before it runs, no kick reaches it */
+    volatile uint8_t waiting;         /* enum waiting; it passes an INVEPT before it runs, no kick need reach it */
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
     struct nested *nested;
     struct {

@@ -86,11 +86,14 @@ static bool activity_hidden(const struct image *v)
         return !(caps.misc & VMX_MISC_ACTIVITY_HLT);
     case ACTIVITY_SHUTDOWN:
         return !(caps.misc & VMX_MISC_ACTIVITY_SHUTDOWN);
-    case ACTIVITY_WAIT_SIPI:
-        return !(caps.misc & VMX_MISC_ACTIVITY_WAIT_SIPI);
     default:
         return false;
     }
+}
+
+static bool waits_for_sipi(const struct image *v)
+{
+    return v->f[F_GUEST_ACTIVITY_STATE] == ACTIVITY_WAIT_SIPI;
 }
 
 static bool nmi_while_blocked(const struct image *v)
@@ -152,6 +155,8 @@ static const struct exception {
     {"BOCHS 8: RFLAGS.TF loaded by a VM entry has no effect until the next exit", single_steps, F_GUEST_RFLAGS,
      F_GUEST_RFLAGS},
     {"capability hidden by Nestor: activity states", activity_hidden, F_GUEST_ACTIVITY_STATE, F_GUEST_ACTIVITY_STATE},
+    {"no other processor would end a wait for a start-up IPI", waits_for_sipi, F_GUEST_ACTIVITY_STATE,
+     F_GUEST_ACTIVITY_STATE},
     {"BOCHS lax: events that the activity state does not let through", event_while_inactive, F_GUEST_ACTIVITY_STATE,
      F_GUEST_ACTIVITY_STATE},
     {"BOCHS 16: NMI injected while NMIs are blocked", nmi_while_blocked, F_GUEST_INTERRUPTIBILITY,

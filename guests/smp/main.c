@@ -30,6 +30,8 @@ static const struct test tests[] = {
     {"init_in_l2", test_init_in_l2},
     {"init_in_root", test_init_in_root},
     {"init_before_l2", test_init_before_l2},
+    {"wait_for_sipi", test_wait_for_sipi},
+    {"wait_keeps_init", test_wait_keeps_init},
     {"migration", test_migration},
     {"shared_vmcs", test_shared_vmcs},
 };

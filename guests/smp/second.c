@@ -12,7 +12,6 @@
 #define SECOND_APIC_ID 1
 #define ICR 0x300
 #define ICR_HIGH 0x310
-#define ICR_STARTUP 0x4600u
 #define GDT_LIMIT 0x47
 #define PATIENCE 200000000ull /* TSC ticks */
 

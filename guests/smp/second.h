@@ -7,6 +7,7 @@
 
 #define ICR_INIT 0x4500u
 #define ICR_NMI 0x4400u
+#define ICR_STARTUP 0x4600u
 
 void second_prepare(void);
 /* INIT and start-up IPI, whatever it does; aborts the scenario when it does not come. */

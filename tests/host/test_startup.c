@@ -23,7 +23,7 @@ static struct vm vm;
 static struct vcpu vcpu[CPUS];
 static struct cpu cpu[CPUS];
 static unsigned resets, kicks, answers, inits_to_l1, sent_by_cpu;
-static int started; /* vector, or -1 */
+static int started, sipi_to_l1; /* vector, or -1 */
 static bool answered_while_waiting;
 
 void vmcs01_reset(struct vcpu *of)
@@ -67,6 +67,13 @@ static void init_to_l1(struct vcpu *of)
 {
     (void)of;
     inits_to_l1++;
+}
+
+static void sipi_came_to_l1(struct vcpu *of, uint8_t vector)
+{
+    assert_int_equal(of->waiting, WAITING_NOT);
+    sipi_to_l1 = vector;
+    of->in_l2 = false;
 }
 
 void lapic_reset(void)
@@ -114,6 +121,7 @@ static int prepare(void **state)
     memset(&vm, 0, sizeof vm);
     memset(vcpu, 0, sizeof vcpu);
     nested_hooks.init_to_l1 = init_to_l1;
+    nested_hooks.sipi_to_l1 = sipi_came_to_l1;
     vm.vcpus = CPUS;
     for (unsigned i = 0; i < CPUS; i++) {
         cpu[i] = (struct cpu){.id = i, .apic_id = 4 * i};
@@ -123,7 +131,7 @@ static int prepare(void **state)
         vm.vcpu[i] = &vcpu[i];
     }
     resets = kicks = answers = inits_to_l1 = sent_by_cpu = 0;
-    started = -1;
+    started = sipi_to_l1 = -1;
     answered_while_waiting = false;
     return 0;
 }
@@ -138,7 +146,7 @@ static void test_exit_reset_waits_in_the_guest(void **state)
     startup_reset(&vcpu[1]);
     assert_int_equal(resets, 1);
     assert_int_equal(vmcs_read(GUEST_ACTIVITY_STATE), ACTIVITY_WAIT_SIPI);
-    assert_true(vcpu[1].waiting);
+    assert_int_equal(vcpu[1].waiting, WAITING_L1);
     assert_false(vcpu[1].nmi_window || cpu[1].nmi_seen);
 }
 
@@ -146,11 +154,11 @@ static void test_exit_sipi_starts(void **state)
 {
     (void)state;
     for (unsigned vector = 0; vector < 256; vector++) {
-        vcpu[1].waiting = true;
+        vcpu[1].waiting = WAITING_L1;
         vcpu[1].exit.qualification = 0xabcdef00u | vector;
         exit_sipi(&vcpu[1]);
         assert_int_equal(started, vector);
-        assert_false(vcpu[1].waiting);
+        assert_int_equal(vcpu[1].waiting, WAITING_NOT);
     }
     /* The INVEPTs that were passed by in the meantime, and only when the others wait for them again. */
     assert_int_equal(answers, 256);
@@ -162,7 +170,7 @@ static void test_exit_init(void **state)
     (void)state;
     exit_init(&vcpu[1]);
     assert_int_equal(resets, 1);
-    assert_true(vcpu[1].waiting);
+    assert_int_equal(vcpu[1].waiting, WAITING_L1);
     assert_int_equal(vcpu[1].requests, 0);
 }
 
@@ -221,7 +229,7 @@ static void test_trap_delivery(void **state)
     assert_true(icr(4, STARTUP | 0x12));
     assert_int_equal(vcpu[1].requests, VCPU_INIT | VCPU_SIPI);
     assert_int_equal(vcpu[1].sipi_vector, 0x12);
-    vcpu[1].waiting = true;
+    vcpu[1].waiting = WAITING_L1;
     vcpu[1].requests = 0;
     assert_true(icr(4, INIT));
     assert_int_equal(vcpu[1].requests, 0);
@@ -260,6 +268,62 @@ static void test_trap_destinations(void **state)
     assert_int_equal(kicks, 1 + 1 + 1 + 3 + 2 + 1 + 3 + 2);
 }
 
+/* L1 in VMX operation with an INIT that waits takes NMIs, and ignores start-up IPIs as before. */
+static void test_trap_init_that_waits(void **state)
+{
+    (void)state;
+    vcpu[1].l1_in_vmx = true;
+    assert_true(icr(4, INIT));
+    assert_true(icr(4, STARTUP | 0x12));
+    assert_true(icr(4, NMI));
+    assert_int_equal(vcpu[1].requests, VCPU_INIT | VCPU_NMI);
+}
+
+/* --- L2 in the activity state wait-for-SIPI --- */
+
+static void l2_waits(bool trapped)
+{
+    vm.startup_trapped = trapped;
+    vcpu[1].l1_in_vmx = vcpu[1].in_l2 = true;
+    startup_wait_in_l2(&vcpu[1]);
+    assert_int_equal(vcpu[1].waiting, WAITING_L2);
+    assert_int_equal(vcpu[1].attention, trapped);
+}
+
+static void test_l2_waits_inside(void **state)
+{
+    (void)state;
+    l2_waits(true);
+    assert_true(icr(4, INIT));
+    assert_true(icr(4, NMI));
+    assert_true(icr(4, STARTUP | 0x9a));
+    assert_int_equal(vcpu[1].requests, VCPU_INIT | VCPU_NMI | VCPU_SIPI);
+    startup_attend(&vcpu[1]);
+    assert_int_equal(sipi_to_l1, 0x9a);
+    assert_int_equal(answers, 1);
+    assert_false(answered_while_waiting);
+    /* The NMI comes now, the INIT after VMXOFF. */
+    assert_true(cpu[1].nmi_seen);
+    assert_int_equal(vcpu[1].requests, VCPU_INIT);
+    assert_int_equal(inits_to_l1 + resets, 0);
+    assert_int_equal(started, -1);
+}
+
+/* A kick just before the entry must not hold it up: the CPU waits. */
+static void test_l2_waits_in_the_guest(void **state)
+{
+    (void)state;
+    l2_waits(false);
+    vcpu[1].attention = true;
+    startup_attend(&vcpu[1]);
+    assert_int_equal(vcpu[1].waiting, WAITING_L2);
+    assert_int_equal(sipi_to_l1, -1);
+    startup_wait_no_more(&vcpu[1]);
+    assert_int_equal(vcpu[1].waiting, WAITING_NOT);
+    assert_int_equal(answers, 1);
+    assert_false(answered_while_waiting);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +335,9 @@ int main(void)
         cmocka_unit_test_setup(test_exit_init_of_the_boot_processor, prepare),
         cmocka_unit_test_setup(test_trap_delivery, prepare),
         cmocka_unit_test_setup(test_trap_destinations, prepare),
+        cmocka_unit_test_setup(test_trap_init_that_waits, prepare),
+        cmocka_unit_test_setup(test_l2_waits_inside, prepare),
+        cmocka_unit_test_setup(test_l2_waits_in_the_guest, prepare),
     };
     return cmocka_run_group_tests_name("startup", tests, NULL, NULL);
 }

@@ -20,8 +20,8 @@ RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
 KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
 BARE = re.compile(r"^# (\d+) entries without L0's bits", re.M)
-TESTS = ["start", "restart", "race", "restart_again", "init_in_l2", "init_in_root", "init_before_l2", "migration",
-         "shared_vmcs"]
+TESTS = ["start", "restart", "race", "restart_again", "init_in_l2", "init_in_root", "init_before_l2", "wait_for_sipi",
+         "wait_keeps_init", "migration", "shared_vmcs"]
 FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
