@@ -63,7 +63,7 @@ static void wait_inside(struct vcpu *vcpu)
     start(vcpu, take_sipi(vcpu));
 }
 
-/* What comes meanwhile waits, too. */
+/* NMIs that come meanwhile wait, too. */
 static void wait_inside_for_l2(struct vcpu *vcpu)
 {
     while (!has_request(vcpu, VCPU_SIPI))
@@ -136,7 +136,8 @@ void exit_sipi(struct vcpu *vcpu)
 
 /* --- The processor that sends one --- */
 
-/* A processor that runs ignores a start-up IPI; one of L1's that waits for it, or is about to, takes nothing else. */
+/* A processor that runs ignores a start-up IPI. One that waits for it ignores INIT (SDM 3C 26.2 says "blocked"; it would
+ * end what the start-up IPI behind it began), and one of L1's NMIs as well, also when it is about to wait. */
 static bool is_taken(const struct vcpu *to, unsigned delivery)
 {
     enum waiting waiting = to->waiting;
@@ -144,7 +145,7 @@ static bool is_taken(const struct vcpu *to, unsigned delivery)
 
     switch (delivery) {
     case ICR_DELIVERY_INIT:
-        return waiting != WAITING_L1;
+        return waiting == WAITING_NOT;
     case ICR_DELIVERY_STARTUP:
         return waits || waiting == WAITING_L2;
     default:

@@ -59,8 +59,8 @@ struct vm {
 struct nested; /* nested/nested.h */
 
 enum { VCPU_INIT = 1, VCPU_SIPI = 2, VCPU_NMI = 4 };
-/* Who waits for a start-up IPI. L1 does after INIT, and what else comes is lost; L2 in its activity state, and INIT and
- * NMI come later. */
+/* Who waits for a start-up IPI. L1 does after INIT, and what else comes is lost; L2 in its activity state, and NMIs come
+ * later. */
 enum waiting { WAITING_NOT, WAITING_L1, WAITING_L2 };
 
 /* A walk of gva_plain()'s and the entries that it met: while they are what they were, so is its result. */

@@ -15,7 +15,7 @@ void test_init_in_l2(void); /* init.c */
 void test_init_in_root(void);
 void test_init_before_l2(void);
 void test_wait_for_sipi(void); /* wait.c */
-void test_wait_keeps_init(void);
+void test_wait_drops_init(void);
 void test_soak(void); /* soak.c */
 
 #endif
