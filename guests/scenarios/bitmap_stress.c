@@ -29,6 +29,10 @@ static void l2_rdmsr(void)
     asm volatile("rdmsr" : : : "rax", "rdx", "memory");
 }
 
+static void l2_nothing(void)
+{
+}
+
 static void l2_toggle(void)
 {
     *l2_byte ^= l2_bit;
@@ -76,6 +80,14 @@ static void enter(struct vm *vm, const uint8_t *page, uint32_t msr)
     EXPECT_DONE(vm);
 }
 
+/* Nobody need look at the bitmap for this one. */
+static void enter_without_access(struct vm *vm)
+{
+    vm_load(vm);
+    vm_set_code(vm, l2_nothing);
+    EXPECT_DONE(vm);
+}
+
 static void step(void)
 {
     unsigned i = random_below(VMS), page = random_below(PAGES);
@@ -97,6 +109,9 @@ static void step(void)
     case 3 ... 7:
         store(pages[page], msr);
         break;
+    case 8 ... 10:
+        enter_without_access(&vms[i]);
+        break;
     default:
         enter(&vms[i], pages[page_of[i]], msr);
     }
@@ -115,7 +130,7 @@ static void stress(void)
         page_of[i] = i;
         vmx_set(MSR_BITMAP, (uint64_t)pages[i]);
     }
-    for (unsigned i = 0; i < STEPS && check_failures() == failures; i++)
+    for (unsigned i = 0; i < (scenario_steps ? scenario_steps : STEPS) && check_failures() == failures; i++)
         step();
 }
 

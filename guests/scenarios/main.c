@@ -1,5 +1,6 @@
 /* Runs the scenarios that the command line names and reports them as TAP. A word is "all", a scenario, or a theme; with a
- * minus in front it takes away; "ept=0" and "ept=1" choose what L2s run on unless a scenario insists. */
+ * minus in front it takes away; "ept=0" and "ept=1" choose what L2s run on unless a scenario insists; "steps=N" is for
+ * those that take random steps. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
@@ -58,6 +59,8 @@ static const struct scenario *const themes[] = {
 static char words[WORDS_MAX][WORD_SIZE];
 static unsigned n_words;
 
+unsigned scenario_steps;
+
 const char *without_ept(void)
 {
     return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_EPT) ? NULL : "no EPT";
@@ -78,6 +81,18 @@ const char *without_unrestricted(void)
     return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_UNRESTRICTED) ? NULL : "no unrestricted guest";
 }
 
+static bool is_steps(const char *word)
+{
+    const char name[] = "steps=";
+
+    if (memcmp(word, name, sizeof name - 1))
+        return false;
+    scenario_steps = 0;
+    for (word += sizeof name - 1; *word >= '0' && *word <= '9'; word++)
+        scenario_steps = 10 * scenario_steps + (unsigned)(*word - '0');
+    return true;
+}
+
 static void add_word(const char *start, const char *end)
 {
     size_t length = (size_t)(end - start);
@@ -89,7 +104,7 @@ static void add_word(const char *start, const char *end)
     word[length] = 0;
     if (string_equal(word, "ept=0"))
         vm_default_ept = false;
-    else if (!string_equal(word, "ept=1"))
+    else if (!string_equal(word, "ept=1") && !is_steps(word))
         n_words++;
 }
 

@@ -12,6 +12,9 @@ struct scenario {
     const char *(*unavailable)(void); /* NULL, or gives the reason to skip it here, or NULL */
 };
 
+/* How many random steps are to be taken, by those that take some; 0: as many as they think. */
+extern unsigned scenario_steps;
+
 /* Each theme's list ends with a row without a name. */
 extern const struct scenario l1_scenarios[];
 extern const struct scenario insn_scenarios[];
