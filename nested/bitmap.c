@@ -14,6 +14,9 @@
 #define STRIKES_MAX 4
 #define REST_MIN 64
 #define REST_MAX 4096
+/* Merges before one is put off: of a new entry, and when L2 had accessed an MSR after all. docs/adr/0014 */
+#define EAGER_FIRST 4
+#define EAGER_AGAIN 64
 
 static void merged_stale(struct watcher *watcher)
 {
@@ -88,6 +91,7 @@ static struct merged *merged_make(struct merged_cache *cache, enum merged_kind k
         .page = page,
         .state = MERGED_EMPTY,
         .next_rest = REST_MIN,
+        .eager = EAGER_FIRST,
     };
     m->snapshot = page_alloc();
     m->result = page_alloc();
@@ -248,6 +252,21 @@ void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_
     }
     if (options.bitmap_check && merged_is_fresh(m, l0.generation))
         ASSERT(merged_is_exact(cache, m, l0.page) || !merged_is_fresh(m, l0.generation));
+}
+
+bool merged_waits(struct merged *m, uint64_t generation)
+{
+    if (options.bitmap != BITMAP_TRACE || m->keep_traced || merged_is_fresh(m, generation))
+        return false;
+    if (m->eager == 0)
+        return true;
+    m->eager--;
+    return false;
+}
+
+void merged_wanted(struct merged *m)
+{
+    m->eager = EAGER_AGAIN;
 }
 
 const uint8_t *merged_l1_page(const struct merged *m)

@@ -40,6 +40,7 @@ struct merged {
     unsigned strikes;   /* merges in a row for which tracing did not pay */
     unsigned untraced;  /* entries that are still to be merged without tracing */
     unsigned next_rest; /* how many those are the next time */
+    unsigned eager;     /* merges until one is put off until L2 accesses an MSR */
 };
 
 #define MERGED_KINDS 3
@@ -82,6 +83,10 @@ void merged_touch(struct merged_cache *cache, struct merged *m);
 void merged_release_user(struct merged_cache *cache, const void *user);
 /* Makes the entry FRESH: when it is not, protects L1's page first and reads it after. Counts merges and merges saved. */
 void merged_refresh(struct merged_cache *cache, struct merged *m, struct merged_policy l0);
+/* Before an entry: whether L2 may run with a page of ones instead, and the merge wait for its first access to an MSR.
+ * After some merges each is put off until an access shows that it is wanted after all: merged_wanted(). */
+bool merged_waits(struct merged *m, uint64_t generation);
+void merged_wanted(struct merged *m);
 /* L1's half for a decision about an exit: exact while FRESH. NULL: the page is no RAM and reads as ones. */
 const uint8_t *merged_l1_page(const struct merged *m);
 /* Whether the invariant holds: snapshot == L1's page, result == snapshot | L0's page. */

@@ -104,7 +104,7 @@ void nested_l0_handled_l2(struct vcpu *vcpu)
     prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
 }
 
-/* Whether an exit was only due to the bitmaps' suspension, so that L2 executes the instruction again. */
+/* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction again. */
 static bool only_suspended(struct vcpu *vcpu)
 {
     const struct vm *vm = vcpu->vm;
@@ -118,13 +118,15 @@ static bool only_suspended(struct vcpu *vcpu)
     }
 }
 
-/* An exit under suspended bitmaps: makes them fresh first. True when L2 goes on. */
+/* An exit that a page of ones in the place of a bitmap may have caused: makes the bitmaps fresh first. True when L2 goes
+ * on. */
 static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->exit.reason;
-    if (reason != EXIT_RDMSR && reason != EXIT_WRMSR && reason != EXIT_IO)
+    bool suspended = vcpu->nested->current->bitmaps_suspended;
+    if (reason != EXIT_RDMSR && reason != EXIT_WRMSR && !(reason == EXIT_IO && suspended))
         return false;
-    prepare_restore_bitmaps(vcpu->nested, vcpu->nested->current);
+    prepare_restore_bitmaps(vcpu->nested, vcpu->nested->current, reason != EXIT_IO);
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
 }
 
@@ -162,7 +164,8 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
         return true;
     if (reason == EXIT_SIPI)
         startup_wait_no_more(vcpu);
-    if (vcpu->nested->current->bitmaps_suspended && retry_with_fresh_bitmaps(vcpu))
+    const struct vmcs12_slot *slot = vcpu->nested->current;
+    if ((slot->bitmaps_suspended || slot->msr_waits) && retry_with_fresh_bitmaps(vcpu))
         return true;
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);

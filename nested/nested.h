@@ -57,6 +57,7 @@ struct vmcs12_slot {
     bool checked_long_mode;     /* L1's mode at that entry */
     struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
     uint64_t bitmaps_seen;  /* prepare_bitmaps() has nothing to do while this stands; 0: never */
+    bool msr_waits;         /* vmcs02 has the page of ones for MSRs, as their merge waits: see merged_waits() */
     bool bitmaps_suspended; /* vmcs02 has the page of ones instead: see prepare_suspend_bitmaps() */
     uint64_t eptp02;        /* as written to vmcs02 */
     uint16_t vpid02;        /* the same; 0: none yet */

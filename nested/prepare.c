@@ -102,6 +102,16 @@ static bool is_settled(const struct merged *m)
     return !m || __atomic_load_n(&m->state, __ATOMIC_ACQUIRE) == MERGED_FRESH;
 }
 
+/* The hardware's MSR bitmap while the merge waits, or not. Current: vmcs02. */
+static void set_msr_waits(const struct nested *nested, struct vmcs12_slot *slot, bool waits)
+{
+    if (waits == slot->msr_waits)
+        return;
+    slot->msr_waits = waits;
+    if (slot->msr_bitmap)
+        vmcs_write(MSR_BITMAP, va_to_hpa(waits ? nested->ones_bitmap : slot->msr_bitmap->result));
+}
+
 /* `now` was read before: a store meanwhile makes the next entry look again. */
 static NOINLINE void prepare_bitmaps_anew(struct nested *nested, struct vmcs12_slot *slot, uint64_t now)
 {
@@ -114,13 +124,15 @@ static NOINLINE void prepare_bitmaps_anew(struct nested *nested, struct vmcs12_s
     follow_pointer(nested, slot, &slot->msr_bitmap, MERGED_MSR, use_msr, v->MSR_BITMAP);
     follow_pointer(nested, slot, &slot->io_bitmap_a, MERGED_IO_A, use_io, v->IO_BITMAP_A);
     follow_pointer(nested, slot, &slot->io_bitmap_b, MERGED_IO_B, use_io, v->IO_BITMAP_B);
-    if (slot->msr_bitmap)
+    bool waits = slot->msr_bitmap && merged_waits(slot->msr_bitmap, msr.generation);
+    if (slot->msr_bitmap && !waits)
         merged_refresh(&nested->bitmaps, slot->msr_bitmap, msr);
+    set_msr_waits(nested, slot, waits);
     if (slot->io_bitmap_a)
         merged_refresh(&nested->bitmaps, slot->io_bitmap_a, io_a);
     if (slot->io_bitmap_b)
         merged_refresh(&nested->bitmaps, slot->io_bitmap_b, io_b);
-    bool settled = slot->msr_bitmap && is_settled(slot->msr_bitmap) && is_settled(slot->io_bitmap_a) &&
+    bool settled = slot->msr_bitmap && (waits || is_settled(slot->msr_bitmap)) && is_settled(slot->io_bitmap_a) &&
                    is_settled(slot->io_bitmap_b) && !options.bitmap_check;
     slot->bitmaps_seen = settled ? now : 0;
 }
@@ -153,7 +165,7 @@ static void write_bitmaps(const struct nested *nested, const struct vmcs12_slot 
     vmcs_write(IO_BITMAP_A, va_to_hpa(a));
     vmcs_write(IO_BITMAP_B, va_to_hpa(b));
     if (slot->msr_bitmap)
-        vmcs_write(MSR_BITMAP, va_to_hpa(slot->msr_bitmap->result));
+        vmcs_write(MSR_BITMAP, va_to_hpa(slot->msr_waits ? nested->ones_bitmap : slot->msr_bitmap->result));
 }
 
 static bool is_stale(const struct merged *m)
@@ -165,7 +177,7 @@ void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
 {
     if (slot->bitmaps_seen == bitmaps_now(nested))
         return; /* all are fresh */
-    struct merged *const bitmaps[] = {slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
+    struct merged *const bitmaps[] = {slot->msr_waits ? NULL : slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
     bool stale = false;
     for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++)
         if (is_stale(bitmaps[i]))
@@ -182,9 +194,13 @@ void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
     slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
-void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot, bool msr)
 {
     bool merged = (slot->v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) && slot->io_bitmap_a && slot->io_bitmap_b;
+    if (msr && slot->msr_bitmap) {
+        merged_wanted(slot->msr_bitmap);
+        slot->bitmaps_seen = 0;
+    }
     prepare_bitmaps(nested, slot);
     write_bitmaps(nested, slot, merged ? IO_MERGED_BITMAPS : IO_L0_BITMAPS);
     slot->bitmaps_suspended = false;

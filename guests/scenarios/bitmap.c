@@ -80,6 +80,41 @@ static void toggled_often(void)
     EXITS(&vm, MSR);
 }
 
+static void l2_nothing(void)
+{
+}
+
+/* Written between any two entries of an L2 that accesses no MSR, until it does. */
+static void accessed_at_last(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    for (unsigned i = 0; i < 200; i++) {
+        bool read = i % 3 == 0, written = i % 3 == 1;
+        msr_bit_clear(vm.msr_bitmap, MSR, MSR_READ);
+        msr_bit_clear(vm.msr_bitmap, MSR, MSR_WRITE);
+        if (read || written)
+            msr_bit_set(vm.msr_bitmap, MSR, read ? MSR_READ : MSR_WRITE);
+        for (unsigned k = 0; k < i % 5; k++) {
+            vm_set_code(&vm, l2_nothing);
+            EXPECT_DONE(&vm);
+            msr_bit_set(vm.msr_bitmap, IA32_STAR, MSR_READ);
+            msr_bit_clear(vm.msr_bitmap, IA32_STAR, MSR_READ);
+        }
+        if (i % 10)
+            continue;
+        check_read(&vm, MSR, read, __FILE__, __LINE__);
+        PASSES(&vm, IA32_STAR);
+        vm_set_code(&vm, l2_wrmsr);
+        vm.regs[RCX] = MSR;
+        vm.regs[RAX] = vm.regs[RDX] = 0;
+        if (written)
+            EXPECT_EXIT_SKIP(&vm, EXIT_WRMSR);
+        EXPECT_DONE(&vm);
+    }
+}
+
 /* The store happens between an exit and a VMRESUME of the same L2 code. */
 static void l2_rdmsr_around_cpuid(void)
 {
@@ -368,6 +403,7 @@ static void all_ones(void)
 const struct scenario bitmap_scenarios[] = {
     {"bitmap-plain-store", plain_store, NULL},
     {"bitmap-toggled-often", toggled_often, NULL},
+    {"bitmap-accessed-at-last", accessed_at_last, NULL},
     {"bitmap-store-between-resumes", store_between_resumes, NULL},
     {"bitmap-pointer-change", pointer_change, NULL},
     {"bitmap-shared-page", shared_page, NULL},

@@ -142,6 +142,42 @@ static void test_quiet_page_is_traced_again(void **unused)
     merged_put(&cache, m, &user_a);
 }
 
+/* The first merges are done at once. Then each waits, until an access shows that it was wanted, for a while. */
+static void test_merge_waits(void **unused)
+{
+    unsigned merges[] = {4, 64};
+    (void)unused;
+    struct merged *m = get(PAGE_A);
+    for (unsigned round = 0; round < ARRAY_SIZE(merges); round++) {
+        for (unsigned i = 0; i < merges[round]; i++) {
+            l1_store(PAGE_A, (uint8_t)(i + 1));
+            assert_false(merged_waits(m, 1));
+            merged_refresh(&cache, m, l0);
+            assert_true(is_merge(m, l0_page));
+        }
+        if (merged_is_fresh(m, 1))
+            assert_false(merged_waits(m, 1)); /* there is nothing to wait with */
+        l1_store(PAGE_A, 0);
+        uint64_t faults = counted(COUNT_WATCH_ARMED);
+        for (unsigned i = 0; i < 100; i++) {
+            l1_store(PAGE_A, (uint8_t)i);
+            assert_true(merged_waits(m, 1));
+        }
+        assert_int_equal(counted(COUNT_WATCH_ARMED), faults);
+        merged_wanted(m);
+    }
+    m->keep_traced = true;
+    for (unsigned i = 0; i < 100; i++)
+        assert_false(merged_waits(m, 1));
+    m->keep_traced = false;
+    m->eager = 0;
+    options.bitmap = BITMAP_MERGE;
+    assert_false(merged_waits(m, 1));
+    options.bitmap = BITMAP_TRACE;
+    assert_true(merged_waits(m, 1));
+    merged_put(&cache, m, &user_a);
+}
+
 /* L2 wrote to it while it ran: only a trace shows that. */
 static void test_page_of_l2_stays_traced(void **unused)
 {
@@ -290,17 +326,10 @@ static void test_random_rounds(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_policy_merge),
-        TEST(test_no_pages_for_the_watch),
-        TEST(test_cache_full),
-        TEST(test_fault_drop_l0_bits),
-        TEST(test_fault_skip_remerge),
-        TEST(test_option_values),
-        TEST(test_random_rounds),
-        TEST(test_eviction_by_last_use),
-        TEST(test_rewritten_page_rests),
-        TEST(test_quiet_page_is_traced_again),
-        TEST(test_page_of_l2_stays_traced),
+        TEST(test_policy_merge),       TEST(test_no_pages_for_the_watch),     TEST(test_cache_full),
+        TEST(test_fault_drop_l0_bits), TEST(test_fault_skip_remerge),         TEST(test_option_values),
+        TEST(test_random_rounds),      TEST(test_eviction_by_last_use),       TEST(test_rewritten_page_rests),
+        TEST(test_merge_waits),        TEST(test_quiet_page_is_traced_again), TEST(test_page_of_l2_stays_traced),
         TEST(test_policy_allow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,8 +7,8 @@
  *
  * A processor's TLB may allow what EPT01 or EPT02 no longer does, until it passes the INVEPT.
  *
- * -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST each leave out one thing or do it in the wrong
- * order: the checker must find the fault. */
+ * -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS each leave out one thing or do
+ * it in the wrong order: the checker must find the fault. */
 
 #ifndef STEPS
 #define STEPS 2 /* of each processor */
@@ -25,6 +25,7 @@ byte policy = 1;        /* vm->msr_bitmap */
 byte policy_gen = 1;    /* vm->msr_policy_generation */
 byte changes[2];        /* merged_cache.changes of each processor */
 byte seen[2];           /* vmcs12_slot.bitmaps_seen; 0: never */
+bit waits[2];           /* vmcs12_slot.msr_waits: L2 runs on a page of ones */
 
 typedef entry_t {       /* nested/bitmap.h:merged, one for each processor */
     mtype state = EMPTY;
@@ -146,26 +147,47 @@ inline refresh(i) {
     fi
 }
 
-/* nested/prepare.c:prepare_bitmaps and nested/prepare.c:prepare_bitmaps_anew */
+/* nested/prepare.c:prepare_bitmaps and nested/prepare.c:prepare_bitmaps_anew. Any merge may be put off, whatever
+ * nested/bitmap.c:merged_waits goes by. */
 inline prepare(i) {
     now = changes[i] + policy_gen;
     if
     :: seen[i] == now
     :: else ->
-        refresh(i);
-        if :: entry[i].state == FRESH -> seen[i] = now :: else -> seen[i] = 0 fi
+        if
+        :: entry[i].state != FRESH -> d_step { waits[i] = 1; seen[i] = now }
+        :: waits[i] = 0;
+            refresh(i);
+            if :: entry[i].state == FRESH -> seen[i] = now :: else -> seen[i] = 0 fi
+        fi
     fi
 }
 
-/* nested/enter.c:nested_enter: L2 runs on the merged page. */
-inline enter(i) {
-    atomic { cpu[i].out = 1; done0 = done[0]; done1 = done[1]; l0 = policy_done };
-    prepare(i);
+inline go_on(i) {
     atomic {
         assert(entry[i].snapshot[0] >= done0 && entry[i].snapshot[1] >= done1); /* no store is lost */
         assert(entry[i].l0 >= l0)                                               /* nor a bit of L0's */
     };
     resume(i)
+}
+
+/* nested/enter.c:nested_enter: L2 runs on the merged page, or on ones until it accesses an MSR, if it does
+ * (nested/prepare.c:prepare_restore_bitmaps). */
+inline enter(i) {
+    atomic { cpu[i].out = 1; done0 = done[0]; done1 = done[1]; l0 = policy_done };
+    prepare(i);
+    if
+    :: !waits[i] -> go_on(i)
+    :: waits[i] -> resume(i);
+        if
+        :: skip
+        :: d_step { cpu[i].out = 1; waits[i] = 0; seen[i] = 0 };
+#ifndef NO_MERGE_AT_ACCESS
+            refresh(i);
+#endif
+            go_on(i)
+        fi
+    fi
 }
 
 /* nested/bitmap.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
@@ -179,7 +201,7 @@ inline evict(i) {
     :: else
     fi;
     unlock();
-    d_step { entry[i].state = EMPTY; entry[i].l0_gen = 0; seen[i] = 0 };
+    d_step { entry[i].state = EMPTY; entry[i].l0_gen = 0; seen[i] = 0; waits[i] = 0 };
     resume(i)
 }
 

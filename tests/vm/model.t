@@ -21,7 +21,8 @@ FAULTS = {"READ_FIRST": (LOST_STORE, "the page is read before it is protected"),
           "NO_KICK": (LOST_STORE, "other processors are not made to pass their INVEPT"),
           "SKIP_EPT02": (LOST_STORE, "EPT02 keeps its write permission"),
           "FORGET_GENERATION": (LOST_BIT, "a change of L0's policy does not move the generation"),
-          "ARM_FIRST": (LOST_STORE, "the entry becomes FRESH after it was armed")}
+          "ARM_FIRST": (LOST_STORE, "the entry becomes FRESH after it was armed"),
+          "NO_MERGE_AT_ACCESS": (LOST_STORE, "an access to an MSR does not end the wait of a merge")}
 LIMIT_S, LIMIT_MIB = 300, 2500
 VIOLATED = re.compile(r"assertion violated \(+entry\[i\]\.(\w+)")
 STATES = re.compile(r"^ *([\d.e+]+) states, stored", re.M)
