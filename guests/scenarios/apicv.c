@@ -1,6 +1,7 @@
 /* The newer APIC virtualisation: x2APIC mode, registers, interrupt delivery; and a few more optional controls. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
+#include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
 
@@ -13,7 +14,7 @@
 #define STATUS_RVI BITS(7, 0)
 #define PIN_EXITS (uint32_t) PIN_EXTERNAL_INTERRUPT
 
-static volatile uint64_t l2_value;
+static volatile uint64_t l2_value, l2_written;
 static volatile uint32_t *apic_page;
 static uint32_t *virtual_apic;
 
@@ -76,6 +77,63 @@ static const char *without_x2apic_control(void)
     if (!vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_X2APIC))
         return "no x2APIC virtualisation";
     return cpu_rdmsr(IA32_APIC_BASE) & APIC_BASE_EXTD ? "the APIC is in x2APIC mode" : NULL;
+}
+
+static void l2_touch_x2apic_caught(void)
+{
+    l2_value = FAULT_OF((void)cpu_rdmsr(X2APIC_TPR));
+    l2_written = FAULT_OF(cpu_wrmsr(X2APIC_TPR, 0x40));
+}
+
+/* L2 has the TPR's MSR only where a control virtualises it: with it off again (CVE-2019-3887 left the bits of the merged
+ * bitmap behind) L2 meets the machine's APIC, which is not in x2APIC mode, or L1's bitmap. */
+static void check_x2apic(struct vm *vm, uint64_t controls, bool caught)
+{
+    bool is_virtual = controls & PROC2_X2APIC;
+
+    vm_control_clear(PROC2_CONTROLS, (uint32_t)(PROC2_X2APIC | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS));
+    vm_secondary_set((uint32_t)controls);
+    virtual_apic[LAPIC_TPR / 4] = 0x20;
+    vm_set_code(vm, l2_touch_x2apic_caught);
+    l2_value = l2_written = 0;
+    if (caught) {
+        EXPECT_EXIT_SKIP(vm, EXIT_RDMSR);
+        EXPECT_EXIT_SKIP(vm, EXIT_WRMSR);
+    }
+    EXPECT_DONE(vm);
+    CHECK_EQ(l2_value, caught || is_virtual ? NO_FAULT : VECTOR_GP);
+    CHECK_EQ(l2_written, caught || is_virtual ? NO_FAULT : VECTOR_GP);
+    CHECK_EQ(virtual_apic[LAPIC_TPR / 4], caught || !is_virtual ? 0x20 : 0x40);
+    CHECK_EQ(irq_lapic_read(LAPIC_TPR), 0);
+}
+
+static void x2apic_on_and_off(void)
+{
+    static const uint64_t controls[] = {0,
+                                        PROC2_X2APIC,
+                                        PROC2_APIC_REGISTER,
+                                        PROC2_X2APIC | PROC2_APIC_REGISTER,
+                                        PROC2_VIRTUAL_INTERRUPTS,
+                                        PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS,
+                                        PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS,
+                                        PROC2_X2APIC | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS};
+    struct vm vm;
+
+    start(&vm, l2_touch_x2apic_caught, 0);
+    vm_control_set(PIN_CONTROLS, PIN_EXITS);
+    for (unsigned from = 0; from < ARRAY_SIZE(controls); from++)
+        for (unsigned to = 0; to < ARRAY_SIZE(controls); to++) {
+            if (!vm_control_offered(PROC2_CONTROLS, (uint32_t)(controls[from] | controls[to])))
+                continue;
+            check_x2apic(&vm, controls[from], false);
+            check_x2apic(&vm, controls[to], false);
+            msr_bit_set(vm.msr_bitmap, X2APIC_TPR, MSR_READ);
+            msr_bit_set(vm.msr_bitmap, X2APIC_TPR, MSR_WRITE);
+            check_x2apic(&vm, controls[from], true);
+            check_x2apic(&vm, controls[to], true);
+            msr_bit_clear(vm.msr_bitmap, X2APIC_TPR, MSR_READ);
+            msr_bit_clear(vm.msr_bitmap, X2APIC_TPR, MSR_WRITE);
+        }
 }
 
 static const char *without_x2apic(void)
@@ -279,6 +337,7 @@ static const char *without_xsaves(void)
 const struct scenario apicv_scenarios[] = {
     {"apicv-x2apic-tpr", x2apic_tpr, without_x2apic_control},
     {"apicv-x2apic-off", x2apic_off, without_x2apic},
+    {"apicv-x2apic-on-and-off", x2apic_on_and_off, without_x2apic_control},
     {"apicv-registers", registers, without_registers},
     {"apicv-virtual-interrupt", virtual_interrupt, without_delivery},
     {"apicv-eoi-exit", eoi_exit, without_delivery},
