@@ -130,8 +130,11 @@ static void stress(void)
         page_of[i] = i;
         vmx_set(MSR_BITMAP, (uint64_t)pages[i]);
     }
-    for (unsigned i = 0; i < (scenario_steps ? scenario_steps : STEPS) && check_failures() == failures; i++)
+    for (unsigned i = 0; i < (scenario_steps ? scenario_steps : STEPS) && check_failures() == failures; i++) {
+        uint64_t mark = page_mark(); /* each vm_set_code() takes a stack */
         step();
+        page_release(mark);
+    }
 }
 
 const struct scenario bitmap_stress_scenarios[] = {

@@ -19,7 +19,7 @@ L1 = os.path.join(ROOT, "build", "guests", "scenarios.elf")
 def main():
     steps = sys.argv[1] if len(sys.argv) > 1 else "2000000"
     tap = Tap()
-    runs = {where: Run(*options, "--memory", "256", "--timeout", "1500", "--l1", L1, "--l1-args", f"stress steps={steps}")
+    runs = {where: Run(*options, "--memory", "256", "--timeout", "3000", "--l1", L1, "--l1-args", f"stress steps={steps}")
             for where, options in {"on Nestor": (), "bare": ("--bare",)}.items()}
     for where, run in runs.items():
         run.wait()
