@@ -30,11 +30,12 @@ def failed_scenarios(fault):
 def main():
     tap = Tap()
     run, failed, passed = failed_scenarios("none")
-    tap.ok(not failed and passed > 5, "without a fault all bitmap scenarios pass", run.out[-2000:])
+    tap.ok(not failed and passed > 5, "without a fault all bitmap scenarios pass", run.out[-2000:], run.err[-2000:])
     for fault, meaning in FAULTS.items():
         run, failed, _ = failed_scenarios(fault)
         tap.comment(f"{fault}: {len(failed)} scenarios fail: {' '.join(failed[:6])}")
-        tap.ok(NAMED[fault] in failed, f"{fault} ({meaning}) makes {NAMED[fault]} fail", run.out[-2000:])
+        tap.ok(NAMED[fault] in failed, f"{fault} ({meaning}) makes {NAMED[fault]} fail", run.out[-2000:],
+               run.err[-2000:])
     return tap.done()
 
 
