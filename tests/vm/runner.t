@@ -113,6 +113,18 @@ def check_parallel(tap, work):
         tap.equal((run.status, run.out), (i, f"[probe {i}]\n"), f"parallel run {i} has its own output", run.err)
 
 
+def check_lost_port(tap, work):
+    """Bochs listens for a viewer. Of two that start at the same moment one may find no port, and is started again."""
+    library, once = (os.path.join(work, name) for name in ("listen.so", "once"))
+    source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_listen.c")
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source], check=True)
+    with open(once, "w", encoding="ascii"):
+        pass
+    run = bare(work, "--l1-args", "3", env={"LD_PRELOAD": library, "LISTEN_FAILS": once}).wait()
+    tap.ok(not os.path.exists(once), "the emulator's first listen() failed")
+    tap.equal((run.status, run.out), (3, "[probe 3]\n"), "and it is started again", run.err)
+
+
 def check_signals(tap, work):
     temporary = os.path.join(work, "tmp")
     os.mkdir(temporary)
@@ -144,8 +156,8 @@ def main():
     try:
         source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
         subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
-        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_signals,
-                      check_nestor):
+        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_lost_port,
+                      check_signals, check_nestor):
             check(tap, work)
     finally:
         shutil.rmtree(work)

@@ -118,6 +118,11 @@ class Bochs:
         return None
 
     @staticmethod
+    def lost_its_port(reason):
+        """Of two that start at the same moment one may lose the port of its display, before anything else happens."""
+        return bool(reason) and "could not bind any port" in reason
+
+    @staticmethod
     def death(output):
         """The message with which Bochs left, if it had one."""
         for index, line in enumerate(output[:-1]):

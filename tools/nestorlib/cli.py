@@ -78,6 +78,9 @@ def raise_interrupt(signum, _frame):
     raise KeyboardInterrupt(signum)
 
 
+START_TRIES = 5
+
+
 def write_stats(path, result):
     with open(path, "w", encoding="ascii") as out:
         out.write(f"ticks={result.ticks} seconds={result.seconds:.2f} status={result.status}\n")
@@ -85,11 +88,14 @@ def write_stats(path, result):
 
 def run_in(opts, rundir):
     boot = image.plan_boot(opts)
-    machine = (Bochs if opts.machine == "bochs" else Qemu)(opts, rundir)
-    machine.check()
+    machine = Bochs if opts.machine == "bochs" else Qemu
+    machine(opts, rundir).check()
     iso = image.make_iso(boot, rundir)
-    with Sinks(opts) as sinks:
-        result = Session(opts, machine, rundir, sinks).run(iso)
+    for _ in range(START_TRIES):
+        with Sinks(opts) as sinks:
+            result = Session(opts, machine(opts, rundir), rundir, sinks).run(iso)
+        if not machine.lost_its_port(result.reason):
+            break
     if opts.stats:
         write_stats(opts.stats, result)
     if result.reason and (opts.verbose or result.is_failure):

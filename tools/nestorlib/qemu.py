@@ -61,6 +61,10 @@ class Qemu:
         return None
 
     @staticmethod
+    def lost_its_port(_reason):
+        return False
+
+    @staticmethod
     def death(_output):
         return None
 
