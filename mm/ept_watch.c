@@ -21,6 +21,14 @@ static bool has_watcher(struct ept_watch *watch, gpa_t page)
     return *find_link(bucket_of(watch, page), page) != NULL;
 }
 
+static bool is_bypassed(const struct ept_watch *watch, gpa_t page)
+{
+    for (const struct ept_bypass *b = watch->bypasses; b; b = b->next)
+        if (b->page == page)
+            return true;
+    return false;
+}
+
 static void set_pages(struct ept_watch *watch, uint64_t pages)
 {
     __atomic_store_n(&watch->pages, pages, __ATOMIC_SEQ_CST);
@@ -54,7 +62,7 @@ int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
     ASSERT(IS_ALIGNED(page, PAGE_SIZE) && !w->armed);
     spinlock_lock(&watch->lock);
     if (!has_watcher(watch, page)) {
-        error = ept_write_protect(watch->ept01, page);
+        error = is_bypassed(watch, page) ? -1 : ept_write_protect(watch->ept01, page);
         /* After EPT01: an EPT02 fill looks there, so none can bring W back behind the hook's back. */
         if (!error && watch->protect_ept02)
             watch->protect_ept02(watch->context, page);
@@ -134,6 +142,32 @@ void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa)
     spinlock_unlock(&watch->lock);
     if (!nothing)
         (void)ept_watch_hit(watch, gpa);
+}
+
+/* Listed before the hit: a watcher that comes between is dropped by it, and none comes after. */
+void ept_watch_bypass_add(struct ept_watch *watch, gpa_t page, struct ept_bypass *b)
+{
+    ASSERT(IS_ALIGNED(page, PAGE_SIZE) && !b->listed);
+    spinlock_lock(&watch->lock);
+    *b = (struct ept_bypass){.page = page, .listed = true, .next = watch->bypasses};
+    watch->bypasses = b;
+    spinlock_unlock(&watch->lock);
+    (void)ept_watch_hit(watch, page);
+}
+
+void ept_watch_bypass_remove(struct ept_watch *watch, struct ept_bypass *b)
+{
+    struct ept_bypass **link = &watch->bypasses;
+
+    if (!b->listed)
+        return;
+    spinlock_lock(&watch->lock);
+    while (*link && *link != b)
+        link = &(*link)->next;
+    ASSERT(*link);
+    *link = b->next;
+    b->listed = false;
+    spinlock_unlock(&watch->lock);
 }
 
 bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa)

@@ -19,13 +19,21 @@ struct watcher {
     struct watcher *next;   /* the list of one bucket */
 };
 
+/* A page that the CPU writes by its physical address, past all EPT, while a VMCS names it: nobody can watch it. */
+struct ept_bypass {
+    gpa_t page;
+    bool listed;
+    struct ept_bypass *next;
+};
+
 #define WATCH_BUCKETS 256
 
 struct ept_watch {
     struct ept *ept01;
     struct spinlock lock; /* LOCK_WATCH */
     struct watcher *bucket[WATCH_BUCKETS];
-    uint64_t pages; /* watched pages now; read without the lock */
+    uint64_t pages;              /* watched pages now; read without the lock */
+    struct ept_bypass *bypasses; /* a page may be in it several times */
     /* Takes W from every EPT02 leaf that maps the page; nested/ept12 fills the slot at start. */
     void (*protect_ept02)(void *context, gpa_t page);
     void *context;
@@ -43,6 +51,10 @@ void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
 bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);
 /* The same after flags A and D of an EPT12 entry were set there: nothing, if that is nothing to all who watch the page. */
 void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa);
+/* The CPU is about to write the page past EPT: whoever watches it is told of a store, and nobody can until the removal. */
+void ept_watch_bypass_add(struct ept_watch *watch, gpa_t page, struct ept_bypass *b);
+/* Nothing if not listed. */
+void ept_watch_bypass_remove(struct ept_watch *watch, struct ept_bypass *b);
 /* Whether the page is watched now (cheap; for EPT02 fills). */
 bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa);
 

@@ -72,6 +72,7 @@ struct nested {
     gpa_t vmxon_pointer;
     struct vmcs12_slot *current; /* NULL: no current VMCS */
     struct vmcs12_slot slot[NESTED_SLOTS];
+    struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     uint64_t clock;
     uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
     struct ept12 ept12;

@@ -206,8 +206,23 @@ void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot, bo
     slot->bitmaps_suspended = false;
 }
 
-static void write_apic_pages(const struct nested *nested, const struct vmcs12 *v)
+/* The CPU writes L1's page by its address in vmcs02: a bitmap or table of EPT12 that is the same page cannot be traced. */
+static void follow_virtual_apic(struct nested *nested, struct vmcs12_slot *slot)
 {
+    struct vm *vm = nested->vcpu->vm;
+    gpa_t page = slot->v->VIRTUAL_APIC_ADDR;
+    struct ept_bypass *bypass = &nested->virtual_apic[slot - nested->slot];
+    bool used = (slot->v->PROC_CONTROLS & PROC_TPR_SHADOW) && gmem_is_ram(&vm->gmem, page);
+    if (bypass->listed && (!used || bypass->page != page))
+        ept_watch_bypass_remove(vm->gmem.watch, bypass);
+    if (used && !bypass->listed)
+        ept_watch_bypass_add(vm->gmem.watch, page, bypass);
+}
+
+static void write_apic_pages(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    follow_virtual_apic(nested, slot);
     if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
         vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
     if (vmcs12_proc2(v) & PROC2_APIC_ACCESS)
@@ -247,7 +262,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(ENTRY_CONTROLS, controls.entry);
     write_bitmaps(nested, slot, controls.io);
     slot->bitmaps_suspended = false;
-    write_apic_pages(nested, v);
+    write_apic_pages(nested, slot);
     slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     slot->keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);

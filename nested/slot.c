@@ -79,6 +79,7 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
     count(COUNT_VMCS12_STORES);
     slot_put_bitmaps(nested, slot);
+    ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
     ASSERT(insn_vmclear(slot->vmcs02));
     page_free(hpa_to_va(slot->vmcs02));
     page_free(slot->v);

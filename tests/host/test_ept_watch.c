@@ -161,6 +161,31 @@ static void test_what_is_no_ram_is_refused(void **state)
     assert_false(ept_watch_is_watched(&watch, GIB));
 }
 
+/* What the CPU writes past EPT drops its watchers and takes none, until the last that names it so is gone. */
+static void test_bypassed_page_is_refused(void **state)
+{
+    const gpa_t page = 0x8000, other = 0x9000;
+    struct ept_bypass b[2] = {{0}};
+
+    (void)state;
+    assert_int_equal(ept_watch_add(&watch, page, &w[0].watcher), 0);
+    assert_int_equal(ept_watch_add(&watch, other, &w[1].watcher), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ept_watch_bypass_add(&watch, page, &b[i]);
+    assert_int_equal(w[0].stale, 1);
+    assert_int_equal(w[1].stale, 0);
+    assert_true(writable(page));
+    assert_int_equal(ept_watch_add(&watch, page, &w[0].watcher), -1);
+    assert_false(w[0].watcher.armed);
+    ept_watch_bypass_remove(&watch, &b[0]);
+    ept_watch_bypass_remove(&watch, &b[0]);
+    assert_int_equal(ept_watch_add(&watch, page, &w[0].watcher), -1);
+    ept_watch_bypass_remove(&watch, &b[1]);
+    assert_int_equal(ept_watch_add(&watch, page, &w[0].watcher), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ept_watch_remove(&watch, &w[i].watcher);
+}
+
 static void test_wrong_use_is_caught(void **state)
 {
     (void)state;
@@ -219,10 +244,15 @@ static void test_random_rounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_add_protects_and_hit_drops),   TEST(test_ept02_loses_w_after_ept01),
-        TEST(test_several_watchers_of_one_page), TEST(test_last_remove_gives_w_back),
-        TEST(test_pages_of_one_bucket),          TEST(test_what_is_no_ram_is_refused),
-        TEST(test_wrong_use_is_caught),          TEST(test_random_rounds),
+        TEST(test_add_protects_and_hit_drops),
+        TEST(test_ept02_loses_w_after_ept01),
+        TEST(test_several_watchers_of_one_page),
+        TEST(test_last_remove_gives_w_back),
+        TEST(test_pages_of_one_bucket),
+        TEST(test_what_is_no_ram_is_refused),
+        TEST(test_bypassed_page_is_refused),
+        TEST(test_wrong_use_is_caught),
+        TEST(test_random_rounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
