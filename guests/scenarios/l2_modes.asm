@@ -10,7 +10,7 @@ MSR_EFER equ 0xc0000080
 
 section .text
 
-global real_start, real_end, real_to_long, real_interrupt
+global real_start, real_end, real_to_long, real_interrupt, real_bitmap
 bits 16
 real_start:
 ; CPUID, I/O and an interrupt through the table at 0.
@@ -25,6 +25,18 @@ real_start:
 real_interrupt:
         mov bx, 0x5678
         iret
+
+; Reads the MSR in ECX, toggles the bits in BL of the byte at DI, exits; and once more; and reads.
+real_bitmap:
+        rdmsr
+        xor [di], bl
+        cpuid
+        rdmsr
+        xor [di], bl
+        cpuid
+        rdmsr
+        mov eax, DONE
+        vmcall
 
 ; From real mode straight to long mode: EBX holds CR3, the descriptor table's pseudo-descriptor is at ESI.
 align 16

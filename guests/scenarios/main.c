@@ -35,6 +35,7 @@ static const struct scenario *const themes[] = {
     mode_scenarios,
     bitmap_scenarios,
     bitmap_roles_scenarios,
+    bitmap_store_scenarios,
     bitmap_stress_scenarios,
     trace_scenarios,
     protect_scenarios,

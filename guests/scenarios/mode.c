@@ -2,6 +2,7 @@
 #include "guests/lib/cpu.h"
 #include "guests/lib/desc.h"
 #include "guests/lib/mem.h"
+#include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
@@ -14,7 +15,7 @@
 #define CR3_PAE_ALIGN 32
 #define PTE_ALL (PTE_P | PTE_W | PTE_U)
 
-extern uint8_t real_start[], real_end[], real_to_long[], real_interrupt[];
+extern uint8_t real_start[], real_end[], real_to_long[], real_interrupt[], real_bitmap[];
 void protected_code(void);
 void protected_task_switch(void);
 void protected_load_cr3(void);
@@ -73,6 +74,26 @@ static void real_mode(void)
     CHECK_EQ(vm.regs[RBX] & 0xffff, 0x5678);
     CHECK_EQ(vmx_get(GUEST_CR0), CR0_NE | CR0_ET);
     CHECK_EQ(vmx_get(ENTRY_CONTROLS) & ENTRY_GUEST_64, 0);
+}
+
+/* L2 stores to its own MSR bitmap: by a 16-bit address, and another one than L1's. */
+static void bitmap_in_real_mode(void)
+{
+    const unsigned offset = msr_byte(IA32_LSTAR, MSR_READ);
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, protected_code, VM_EPT);
+    (void)enter_real_mode(&vm, real_bitmap);
+    *paging_entry(vm.ept, REAL_BASE + PAGE_SIZE, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | EPT_RWX | EPT_WB;
+    vm.regs[RCX] = IA32_LSTAR;
+    vm.regs[RBX] = 1 << IA32_LSTAR % 8;
+    vm.regs[RDI] = PAGE_SIZE + offset;
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    CHECK_EQ(vm.msr_bitmap[offset], 1 << IA32_LSTAR % 8);
+    EXPECT_EXIT_SKIP(&vm, EXIT_RDMSR);
+    EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+    EXPECT_DONE(&vm);
 }
 
 static void real_to_long_mode(void)
@@ -259,6 +280,7 @@ static void task_switch(void)
 
 const struct scenario mode_scenarios[] = {
     {"mode-real", real_mode, without_unrestricted},
+    {"bitmap-stored-from-real-mode", bitmap_in_real_mode, without_unrestricted},
     {"mode-real-to-long", real_to_long_mode, without_unrestricted},
     {"mode-protected-without-paging", protected_without_paging, without_unrestricted},
     {"mode-pae-with-ept", pae_with_ept, without_ept},

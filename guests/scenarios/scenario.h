@@ -40,6 +40,7 @@ extern const struct scenario paging_scenarios[];
 extern const struct scenario mode_scenarios[];
 extern const struct scenario bitmap_scenarios[];
 extern const struct scenario bitmap_roles_scenarios[];
+extern const struct scenario bitmap_store_scenarios[];
 extern const struct scenario bitmap_stress_scenarios[];
 extern const struct scenario trace_scenarios[];
 extern const struct scenario protect_scenarios[];
