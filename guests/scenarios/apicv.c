@@ -1,4 +1,5 @@
 /* The newer APIC virtualisation: x2APIC mode, registers, interrupt delivery; and a few more optional controls. */
+#include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/msr_bits.h"
@@ -107,16 +108,17 @@ static void check_x2apic(struct vm *vm, uint64_t controls, bool caught)
     CHECK_EQ(irq_lapic_read(LAPIC_TPR), 0);
 }
 
+static const uint64_t controls[] = {0,
+                                    PROC2_X2APIC,
+                                    PROC2_APIC_REGISTER,
+                                    PROC2_X2APIC | PROC2_APIC_REGISTER,
+                                    PROC2_VIRTUAL_INTERRUPTS,
+                                    PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS,
+                                    PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS,
+                                    PROC2_X2APIC | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS};
+
 static void x2apic_on_and_off(void)
 {
-    static const uint64_t controls[] = {0,
-                                        PROC2_X2APIC,
-                                        PROC2_APIC_REGISTER,
-                                        PROC2_X2APIC | PROC2_APIC_REGISTER,
-                                        PROC2_VIRTUAL_INTERRUPTS,
-                                        PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS,
-                                        PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS,
-                                        PROC2_X2APIC | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS};
     struct vm vm;
 
     start(&vm, l2_touch_x2apic_caught, 0);
@@ -134,6 +136,88 @@ static void x2apic_on_and_off(void)
             msr_bit_clear(vm.msr_bitmap, X2APIC_TPR, MSR_READ);
             msr_bit_clear(vm.msr_bitmap, X2APIC_TPR, MSR_WRITE);
         }
+}
+
+static volatile unsigned l2_granted, l2_foreign;
+
+/* How many of the registers there are, and how many have a value that is not in the virtual-APIC page. */
+static void l2_read_all_registers(void)
+{
+    volatile uint64_t value;
+
+    for (uint32_t i = 0; i <= X2APIC_MSR_LAST - X2APIC_MSR_FIRST; i++) {
+        if (FAULT_OF(value = cpu_rdmsr(X2APIC_MSR_FIRST + i)) != NO_FAULT)
+            continue;
+        l2_granted++;
+        l2_foreign += (uint32_t)value != virtual_apic[4 * i];
+    }
+}
+
+static void change_controls(uint64_t secondary)
+{
+    vm_control_clear(PROC2_CONTROLS, (uint32_t)(PROC2_X2APIC | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS));
+    vm_secondary_set((uint32_t)secondary);
+}
+
+/* Each of the 256 MSRs is either virtual or not there: the machine's APIC, in xAPIC mode, is never what L2 reads. */
+static void x2apic_all_registers(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_read_all_registers, 0);
+    vm_control_set(PIN_CONTROLS, PIN_EXITS);
+    for (uint32_t i = 0; i <= X2APIC_MSR_LAST - X2APIC_MSR_FIRST; i++)
+        virtual_apic[4 * i] = 0x5a00 + i;
+    for (unsigned round = 0; round < 2 * ARRAY_SIZE(controls); round++) {
+        uint64_t secondary = round % 2 ? 0 : controls[round / 2];
+        if (!vm_control_offered(PROC2_CONTROLS, (uint32_t)secondary))
+            continue;
+        change_controls(secondary);
+        vm_set_code(&vm, l2_read_all_registers);
+        l2_granted = l2_foreign = 0;
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_foreign, 0);
+        if (!(secondary & PROC2_X2APIC))
+            CHECK_EQ(l2_granted, 0);
+        else if (!(secondary & PROC2_APIC_REGISTER))
+            CHECK_EQ(l2_granted, 1); /* the TPR */
+        else
+            CHECK(l2_granted > 1);
+    }
+}
+
+static void l2_write_icr_caught(void)
+{
+    l2_written = FAULT_OF(cpu_wrmsr(X2APIC_ICR, 0));
+}
+
+/* An APIC register that Nestor keeps exits to Nestor, whatever L1 virtualises or did before. */
+static void x2apic_kept(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_write_icr_caught, 0);
+    vm_control_set(PIN_CONTROLS, PIN_EXITS);
+    policy_keep(X2APIC_ICR, false, true);
+    for (unsigned round = 0; round < 2 * ARRAY_SIZE(controls) * ARRAY_SIZE(controls); round++) {
+        unsigned pair = round / 2;
+        uint64_t secondary = controls[round % 2 ? pair % ARRAY_SIZE(controls) : pair / ARRAY_SIZE(controls)];
+        uint32_t kept = counter_read(COUNTER_L2_MSR_EXITS_L0);
+        if (!vm_control_offered(PROC2_CONTROLS, (uint32_t)secondary))
+            continue;
+        change_controls(secondary);
+        vm_set_code(&vm, l2_write_icr_caught);
+        l2_written = 0;
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_written, VECTOR_GP);
+        CHECK_EQ(counter_read(COUNTER_L2_MSR_EXITS_L0) - kept, 1);
+    }
+    policy_keep(X2APIC_ICR, false, false);
+}
+
+static const char *without_kept_x2apic(void)
+{
+    return policy_present() ? without_x2apic_control() : "on bare";
 }
 
 static const char *without_x2apic(void)
@@ -338,6 +422,8 @@ const struct scenario apicv_scenarios[] = {
     {"apicv-x2apic-tpr", x2apic_tpr, without_x2apic_control},
     {"apicv-x2apic-off", x2apic_off, without_x2apic},
     {"apicv-x2apic-on-and-off", x2apic_on_and_off, without_x2apic_control},
+    {"apicv-x2apic-all-registers", x2apic_all_registers, without_x2apic_control},
+    {"apicv-x2apic-kept", x2apic_kept, without_kept_x2apic},
     {"apicv-registers", registers, without_registers},
     {"apicv-virtual-interrupt", virtual_interrupt, without_delivery},
     {"apicv-eoi-exit", eoi_exit, without_delivery},
