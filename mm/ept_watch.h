@@ -51,7 +51,7 @@ void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
 bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);
 /* The same after flags A and D of an EPT12 entry were set there: nothing, if that is nothing to all who watch the page. */
 void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa);
-/* The CPU is about to write the page past EPT: whoever watches it is told of a store, and nobody can until the removal. */
+/* The CPU will write the page past EPT: whoever watches it is told of a store, and nobody can until the removal. */
 void ept_watch_bypass_add(struct ept_watch *watch, gpa_t page, struct ept_bypass *b);
 /* Nothing if not listed. */
 void ept_watch_bypass_remove(struct ept_watch *watch, struct ept_bypass *b);

@@ -1,5 +1,5 @@
-/* All that can store to the MSR bitmap's page: instructions of every width, and the CPU itself while the page is another
- * structure as well. The next entry goes by what the page holds then. */
+/* All that can store to the MSR bitmap's page: instructions of every width, and the CPU itself while the page is also
+ * another structure. The next entry goes by what the page holds then. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
@@ -191,7 +191,7 @@ static void l2_set_cr8(void)
     cpu_write_cr8(7);
 }
 
-/* The page is the virtual-APIC page of another VM, or of this one: the CPU writes the TPR past L1's EPT and Nestor's. */
+/* The page is the virtual-APIC page of another VM, or of this one: the CPU writes the TPR past L1's EPT and L0's. */
 static void also_virtual_apic(void)
 {
     enum { TPR = 0x80, TPR_MSR = TPR * 8 + 4 };

@@ -40,6 +40,7 @@ static const struct scenario *const themes[] = {
     trace_scenarios,
     protect_scenarios,
     state_scenarios,
+    state_msr_scenarios,
     found_scenarios,
     l1_task_scenarios,
     l1_task_gate_scenarios,

@@ -45,6 +45,7 @@ extern const struct scenario bitmap_stress_scenarios[];
 extern const struct scenario trace_scenarios[];
 extern const struct scenario protect_scenarios[];
 extern const struct scenario state_scenarios[];
+extern const struct scenario state_msr_scenarios[];
 extern const struct scenario found_scenarios[];
 extern const struct scenario l1_task_scenarios[];
 extern const struct scenario l1_task_gate_scenarios[];
