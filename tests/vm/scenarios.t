@@ -21,6 +21,7 @@ NESTOR = ["--nestor-elf", CHECKED, "--nestor", "stats=0xf8 msr-policy=0xea0"]
 NO_QUIRKS = [*NESTOR[:-1], NESTOR[-1] + " quirks=none"]
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)(?: # SKIP (.*))?$")
 STARTED = re.compile(r"^# run (\S+)$")
+DIGEST = "# transcript "    # of a scenario that leaves open what it sees, but not that both see the same
 PLAN = re.compile(r"^1\.\.(\d+)$")
 ONLY_NESTOR = "on bare"     # why the image skips what needs Nestor
 # What this CPU has and Nestor does not offer to L1: the image skips what needs it, and says so in these words.
@@ -84,6 +85,10 @@ def check_same(tap, bare, nestor):
             same.append(name)
         else:
             tap.ok(False, f"{name}: bare and Nestor agree", f"bare: {wanted}", f"Nestor: {result}")
+    for name in same:
+        wanted, found = ([line for line in side.lines.get(name, ()) if line.startswith(DIGEST)] for side in (bare, nestor))
+        if wanted or found:
+            tap.equal(found, wanted, f"{name}: what was seen is the bare CPU's transcript")
     tap.ok(len(same) + len(more) + len(less) == len(bare.results) == len(nestor.results),
            f"bare and Nestor agree: {len(same)} scenarios; {len(more)} need Nestor, {len(less)} need what it does not offer")
 
