@@ -17,11 +17,13 @@ struct bench_row {
 };
 
 #define BATCHES 8
-#define TURNS 32
+#define TURNS 256
+#define TURNS_FEW 32 /* where each turn needs something of its own */
 
 /* Each list ends with a row without a key. */
 extern const struct bench_row l1_rows[];
 extern const struct bench_row round_trip_rows[];
+extern const struct bench_row kvm_rows[];
 extern const struct bench_row memory_rows[];
 extern const struct bench_row msr_rows[];
 
@@ -72,7 +74,15 @@ void prepare_vmcall(const struct bench_row *row);
 #define BENCH_FIELDS                                                                                                   \
     [host_rsp] "i"(HOST_RSP), [host_rip] "i"(HOST_RIP), [guest_rip] "i"(GUEST_RIP), [reason] "i"(EXIT_REASON),         \
         [length] "i"(EXIT_INSTRUCTION_LENGTH), [qualification] "i"(EXIT_QUALIFICATION),                                \
-        [gpa] "i"(GUEST_PHYSICAL_ADDRESS)
+        [gpa] "i"(GUEST_PHYSICAL_ADDRESS), [event] "i"(ENTRY_INTERRUPTION_INFO), [host_fs] "i"(HOST_FS_BASE),          \
+        [timer] "i"(PREEMPTION_TIMER), [threshold] "i"(TPR_THRESHOLD), [proc] "i"(PROC_CONTROLS)
+
+/* What a hypervisor does at the least at an exit for an instruction: reads why, how long and where it is, and skips it. */
+#define BENCH_HANDLE                                                                                                   \
+    "mov %[reason], %%eax\nvmread %%rax, %%rdx\n"                                                                      \
+    "mov %[length], %%eax\nvmread %%rax, %%rbx\n"                                                                      \
+    "mov %[guest_rip], %%eax\nvmread %%rax, %%rdx\n"                                                                   \
+    "add %%rbx, %%rdx\nvmwrite %%rdx, %%rax\n"
 
 /* The ticks since `start`; requires that no turn is left. */
 uint64_t bench_done(uint64_t start, uint64_t left);

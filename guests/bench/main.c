@@ -16,7 +16,7 @@ struct result {
 
 struct vm bench_vm[BENCH_VMS];
 
-static const struct bench_row *const groups[] = {round_trip_rows, l1_rows, memory_rows, msr_rows};
+static const struct bench_row *const groups[] = {round_trip_rows, kvm_rows, l1_rows, memory_rows, msr_rows};
 static const struct bench_row *current;
 static uint64_t best;
 static bool counting;

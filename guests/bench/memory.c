@@ -14,7 +14,8 @@
 #define TOUCHES 128
 #define TOUCHES_LARGE 32
 #define RANDOM_SPAN 4 /* times as many pages in the window as touches */
-enum { SEQUENTIAL = BIT(0), LARGE = BIT(1), AGAIN = BIT(2) };
+/* APART: L2 does not map the tables of its EPT, as a guest of a real hypervisor does not. */
+enum { SEQUENTIAL = BIT(0), LARGE = BIT(1), AGAIN = BIT(2), APART = BIT(3) };
 
 static uint64_t next_window;
 static uint64_t *window_table;
@@ -107,6 +108,16 @@ static void prepare_touch(const struct bench_row *row)
     vm_create(&bench_vm[0], l2_touch, VM_EPT);
 }
 
+/* Takes each table of the tree that hangs on `table` from L2. Splitting a leaf for that may make another table, which the
+ * walk comes to when it is behind, and the next call's when not. */
+static void hide_tables(uint64_t *table, unsigned level)
+{
+    *paging_entry(bench_vm[0].ept, (uint64_t)table, PAGE_SIZE) = 0;
+    for (unsigned i = 0; level > 1 && i < PAGE_SIZE / sizeof(*table); i++)
+        if (table[i] && !(table[i] & PAGING_LARGE))
+            hide_tables((uint64_t *)(table[i] & PAGING_ADDRESS), level - 1);
+}
+
 /* Maps the next window by leaves of the row's size, and writes down which pages to touch. */
 static void open_window(const struct bench_row *row)
 {
@@ -118,6 +129,8 @@ static void open_window(const struct bench_row *row)
         uint64_t *entry = paging_entry(bench_vm[0].ept, next_window + i * size, size);
         *entry = (size == LARGE_2M ? target | PAGING_LARGE : target + i * size % LARGE_2M) | EPT_RWX | EPT_WB;
     }
+    for (unsigned i = 0; row->argument & APART && i < 2; i++)
+        hide_tables(bench_vm[0].ept, 4);
     touches = row->turns;
     for (uint64_t i = 0; i < touches; i++) {
         /* A generator of period 2^k over the low bits: it repeats no page of the window. */
@@ -149,11 +162,14 @@ const struct bench_row memory_rows[] = {
     {"invept-all", TURNS, prepare_vmcall, batch_invept, INVEPT_ALL},
     {"invept-single-vmcall", TURNS, prepare_vmcall, batch_invept_vmcall, INVEPT_SINGLE},
     {"invept-all-vmcall", TURNS, prepare_vmcall, batch_invept_vmcall, INVEPT_ALL},
-    {"ept-violation", TURNS, prepare_violation, batch_violation, 0},
+    {"ept-violation", TURNS_FEW, prepare_violation, batch_violation, 0},
     {"touch-4k-sequential", TOUCHES, prepare_touch, batch_touch, SEQUENTIAL},
     {"touch-4k-random", TOUCHES, prepare_touch, batch_touch, 0},
     {"touch-2m-sequential", TOUCHES_LARGE, prepare_touch, batch_touch, LARGE | SEQUENTIAL},
     {"touch-2m-random", TOUCHES_LARGE, prepare_touch, batch_touch, LARGE},
+    {"touch-4k-sequential-apart", TOUCHES, prepare_touch, batch_touch, SEQUENTIAL | APART},
+    {"touch-4k-random-apart", TOUCHES, prepare_touch, batch_touch, APART},
+    {"touch-2m-sequential-apart", TOUCHES_LARGE, prepare_touch, batch_touch, LARGE | SEQUENTIAL | APART},
     {"touch-4k-after-invept", TOUCHES, prepare_touch, batch_touch, SEQUENTIAL | AGAIN},
     {0},
 };

@@ -5,15 +5,8 @@
 
 #define L2_MSR IA32_LSTAR
 
-/* What a hypervisor does at the least at an exit for an instruction: reads why, how long and where it is, and skips it. */
-#define HANDLE_INSTRUCTION                                                                                             \
-    "mov %[reason], %%eax\nvmread %%rax, %%rdx\n"                                                                      \
-    "mov %[length], %%eax\nvmread %%rax, %%rbx\n"                                                                      \
-    "mov %[guest_rip], %%eax\nvmread %%rax, %%rdx\n"                                                                   \
-    "add %%rbx, %%rdx\nvmwrite %%rdx, %%rax\n"
-
 BENCH_ROUND_TRIPS(loop_nothing, ASM_HOST, "", "")
-BENCH_ROUND_TRIPS(loop_handled, ASM_HOST, "", HANDLE_INSTRUCTION)
+BENCH_ROUND_TRIPS(loop_handled, ASM_HOST, "", BENCH_HANDLE)
 BENCH_ROUND_TRIPS(loop_store, ASM_HOST, "movb $0, (%[argument])\n", "")
 BENCH_ROUND_TRIPS(loop_interrupt, ASM_HOST, "", "sti\nnop\ncli\n")
 /* The argument points to one of two regions, in 16 aligned bytes. */
@@ -115,7 +108,7 @@ static uint64_t batch_interrupt(const struct bench_row *row)
 const struct bench_row round_trip_rows[] = {
     {"vmcall", TURNS, prepare_vmcall, batch_round_trips, 0},
     {"vmcall-no-bitmap", TURNS, prepare_without_bitmap, batch_round_trips, 0},
-    {"vmcall-bitmap-store", 8 * TURNS, prepare_vmcall, batch_store, 0},
+    {"vmcall-bitmap-store", TURNS, prepare_vmcall, batch_store, 0},
     {"cpuid", TURNS, prepare_cpuid, batch_handled, 0},
     {"rdmsr", TURNS, prepare_rdmsr, batch_handled, 0},
     {"interrupt", TURNS, prepare_interrupt, batch_interrupt, 0},
