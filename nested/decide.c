@@ -175,6 +175,11 @@ static bool wants_invpcid(const struct decide_input *in)
     return has_proc2(in, PROC2_INVPCID) && has_proc(in, PROC_INVLPG);
 }
 
+static bool wants_user_wait(const struct decide_input *in)
+{
+    return has_proc2(in, PROC2_USER_WAIT) && has_proc(in, PROC_RDTSC);
+}
+
 /* XSAVES and XRSTORS exit for the state components named by EDX:EAX, IA32_XSS and the bitmap; that they exited says
  * that IA32_XSS has one of them. SDM 3C 26.1.3 */
 static bool wants_xsaves(const struct decide_input *in)
@@ -186,7 +191,8 @@ static bool wants_xsaves(const struct decide_input *in)
 
 enum when { ALWAYS, IF_PIN, IF_PROC, IF_PROC2, ASK };
 
-/* L0's question, where it has one; then L1's. A reason without a row is L1's: nothing of L0's causes it. */
+/* L0's question, where it has one; then L1's. A reason without a row, or beyond the list, is L1's: nothing of L0's causes
+ * it, and bare it would have come to L1. */
 static const struct rule {
     bool (*l0_keeps)(const struct decide_input *in);
     enum when when;
@@ -227,6 +233,14 @@ static const struct rule {
     [EXIT_PML_FULL] = {.when = IF_PROC2, .bits = PROC2_PML},
     [EXIT_XSAVES] = {.when = ASK, .l1_wants = wants_xsaves},
     [EXIT_XRSTORS] = {.when = ASK, .l1_wants = wants_xsaves},
+    [EXIT_SPP] = {.when = IF_PROC2, .bits = PROC2_SPP},
+    [EXIT_UMWAIT] = {.when = ASK, .l1_wants = wants_user_wait},
+    [EXIT_TPAUSE] = {.when = ASK, .l1_wants = wants_user_wait},
+    [EXIT_ENCLV] = {.when = IF_PROC2, .bits = PROC2_ENCLV},
+    [EXIT_ENQCMD] = {.when = IF_PROC2, .bits = PROC2_PASID},
+    [EXIT_ENQCMDS] = {.when = IF_PROC2, .bits = PROC2_PASID},
+    [EXIT_BUS_LOCK] = {.when = IF_PROC2, .bits = PROC2_BUS_LOCK},
+    [EXIT_NOTIFY] = {.when = IF_PROC2, .bits = PROC2_NOTIFY},
 };
 
 /* What the controls alone say; a row's own question is still to be asked. */

@@ -49,11 +49,24 @@ static void exit_undefined(struct vcpu *vcpu)
     event_inject_ud(vcpu);
 }
 
+/* Nestor asks for no exceptions: one that exits all the same is the guest's, as it came. */
+static void give_back_exception(struct vcpu *vcpu)
+{
+    exit_unasked(vcpu);
+    vcpu->inject_info = vcpu->exit.interruption_info & ~(uint32_t)INTR_NMI_UNBLOCKING;
+    vcpu->inject_error_code = vcpu->exit.interruption_error_code;
+    vcpu->inject_length = vcpu->exit.instruction_length;
+    vcpu->inject_is_fault = GET(vcpu->inject_info, INTR_VECTOR) == VECTOR_PF;
+    vcpu->inject_address = vcpu->exit.qualification; /* of a #PF */
+}
+
 /* The NMI is for the guest, like one that meets Nestor itself. NMIs are blocked now until an IRET. SDM 3C 28.5.5 "Updating Non-Register State" */
 static void exit_exception_nmi(struct vcpu *vcpu)
 {
-    if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI)
-        dump_and_end(vcpu, "an exception of L1 that Nestor did not ask for");
+    if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI) {
+        give_back_exception(vcpu);
+        return;
+    }
     vcpu->cpu->nmi_seen = true;
     vmx_unblock_nmi();
 }

@@ -4,7 +4,7 @@
 #ifndef VMX_EXIT_H
 #define VMX_EXIT_H
 
-#include "vmx/vcpu.h"
+#include "vmx/run.h"
 
 void exit_cpuid_filtered(struct vcpu *vcpu); /* exit.c; right for every leaf */
 void exit_cr_access(struct vcpu *vcpu);      /* exit_cr.c */
@@ -14,6 +14,15 @@ void exit_wrmsr(struct vcpu *vcpu);          /* exit_msr.c */
 void exit_ept_violation(struct vcpu *vcpu);  /* exit_ept.c; of EPT01 */
 void exit_ept_misconfig(struct vcpu *vcpu);  /* exit_ept.c */
 void exit_task_switch(struct vcpu *vcpu);    /* task_switch_exit.c */
+
+/* Whether an exit came of an instruction, which did nothing yet, or of something else; of a reason that the list does not
+ * have, an instruction is assumed. Pure. */
+enum exit_cause { EXIT_CAUSE_INSTRUCTION, EXIT_CAUSE_EVENT };
+enum exit_cause exit_cause(uint32_t reason);
+/* An exit that nobody asked for: #UD for an instruction, nothing for an event; and a line in the log, once a reason. */
+void exit_unasked(struct vcpu *vcpu);
+/* The handler of a basic exit reason; exit_unasked() when there is none. */
+exit_handler_fn exit_handler_of(uint32_t reason);
 
 /* L1's CR0 and CR4 bits that VMX operation fixes become, or cease to be, Nestor's (exit_cr.c). Current: vmcs01. */
 void cr_update_masks(struct vcpu *vcpu);

@@ -109,11 +109,10 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
 static void vcpu_handle_at_l0(struct vcpu *vcpu)
 {
     bool from_l2 = vcpu->in_l2;
-    exit_handler_fn handler = vcpu->exit.reason < EXIT_REASON_COUNT ? exit_handlers[vcpu->exit.reason] : NULL;
-    if (!handler || vcpu->exit.entry_failure)
-        dump_and_end(vcpu, "an exit that Nestor has no answer to");
+    if (vcpu->exit.entry_failure)
+        dump_and_end(vcpu, "a VM entry of L1 failed: its state is one that the CPU refuses");
     event_requeue(vcpu);
-    handler(vcpu);
+    exit_handler_of(vcpu->exit.reason)(vcpu);
     if (from_l2)
         nested_hooks.l0_handled_l2(vcpu);
 }

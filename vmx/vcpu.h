@@ -114,6 +114,7 @@ struct vcpu {
         uint64_t rip, regs[GPR_COUNT];
     } step;
     struct plain_walk walk[PLAIN_WALKS];  /* by the low bits of the page's number */
+    uint64_t unasked_told[2];             /* reasons of exits that nobody asked for, as bits: told in the log */
     uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
 };
 

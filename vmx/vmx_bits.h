@@ -103,10 +103,14 @@
 #define PROC2_PML BIT(17)
 #define PROC2_EPT_VE BIT(18)
 #define PROC2_XSAVES BIT(20)
+#define PROC2_PASID BIT(21)
 #define PROC2_SPP BIT(23)
 #define PROC2_TSC_SCALING BIT(25)
 #define PROC2_USER_WAIT BIT(26)
 #define PROC2_PCONFIG BIT(27)
+#define PROC2_ENCLV BIT(28)
+#define PROC2_BUS_LOCK BIT(30)
+#define PROC2_NOTIFY BIT(31)
 
 /* EXIT_CONTROLS. SDM 3C 25.7.1 "VM-Exit Controls" */
 #define EXITC_SAVE_DEBUG BIT(2)
@@ -258,10 +262,10 @@
 #define VMCS_SHADOW_INDICATOR BIT(31)
 
 enum exit_reason {
-#define REASON(name, number, printable) EXIT_##name = (number),
+#define REASON(name, number, printable, cause) EXIT_##name = (number),
 #include "vmx/exit_reasons.def"
 #undef REASON
-    EXIT_REASON_COUNT = 65
+    EXIT_REASON_COUNT = 86
 };
 
 #endif

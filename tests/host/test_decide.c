@@ -25,11 +25,34 @@ static void test_always_l1(void **state)
 
 static void test_unknown_reasons_are_l1s(void **state)
 {
-    static const uint32_t unknown[] = {35, 38, 42, EXIT_REASON_COUNT, 74, 0xffff, UINT32_MAX};
+    static const uint32_t unknown[] = {35, 38, 42, 65, 71, 82, 83, EXIT_REASON_COUNT, 127, 0xffff, UINT32_MAX};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(unknown); i++)
         assert_int_equal(decide(unknown[i]), TO_L1);
+}
+
+/* No number is undecided: without a control that causes it, what is new is L1's, as bare it would come there. */
+static void test_every_number_is_decided(void **state)
+{
+    static const uint32_t gated[] = {EXIT_SPP,    EXIT_UMWAIT,  EXIT_TPAUSE,   EXIT_ENCLV,
+                                     EXIT_ENQCMD, EXIT_ENQCMDS, EXIT_BUS_LOCK, EXIT_NOTIFY};
+
+    (void)state;
+    in.msr_bitmap = in.io_bitmap_a = in.vmread_bitmap = page_a;
+    in.io_bitmap_b = in.vmwrite_bitmap = page_b;
+    for (uint32_t reason = 0; reason < 128; reason++) {
+        enum decision decision = decide(reason);
+        assert_true(decision == TO_L0 || decision == TO_L1);
+        if (reason >= EXIT_REASON_COUNT || reason == EXIT_SEAMCALL || reason == EXIT_TDCALL)
+            assert_int_equal(decision, TO_L1);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(gated); i++) {
+        v.PROC_CONTROLS = v.PROC2_CONTROLS = 0;
+        assert_int_equal(decide(gated[i]), TO_L0);
+        v.PROC_CONTROLS = v.PROC2_CONTROLS = UINT32_MAX;
+        assert_int_equal(decide(gated[i]), TO_L1);
+    }
 }
 
 static void test_entry_failures_are_l1s(void **state)
@@ -328,6 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_always_l1),
         TEST(test_unknown_reasons_are_l1s),
+        TEST(test_every_number_is_decided),
         TEST(test_entry_failures_are_l1s),
         TEST(test_each_pin_control),
         TEST(test_each_primary_control),
