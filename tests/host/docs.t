@@ -11,6 +11,8 @@ import pathlib
 import re
 import sys
 
+sys.dont_write_bytecode = True
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SDM_PAGE = ROOT / "docs" / "SDM.md"
 MANY_TITLES = ("31.3", "6.15")      # a page for each instruction, for each exception
@@ -198,6 +200,16 @@ def check_tool_options(tap, pages):
     tap.none("each option of nestor-run and run-stack exists", faults)
 
 
+def check_emulators(tap, pages):
+    sys.path.insert(0, str(ROOT / "tools"))
+    from nestorlib import emulators     # pylint: disable=import-outside-toplevel  (of this tree)
+    text = pages[ROOT / "docs" / "TESTING.md"]
+    rows = [("Bochs", *(heading for _, heading in emulators.FACTS))]
+    rows += [(version, *(getattr(known, name) for name, _ in emulators.FACTS)) for version, known in emulators.KNOWN.items()]
+    tap.none("docs/TESTING.md has the table of emulators",
+             [line for line in (f"| {' | '.join(row)} |" for row in rows) if line not in text])
+
+
 def source_text(path):
     """The file with comments and strings that go over lines joined."""
     text = read(path).replace('\\"', '"')
@@ -280,6 +292,7 @@ def main():
     check_map(tap, pages)
     check_options(tap, pages)
     check_tool_options(tap, pages)
+    check_emulators(tap, pages)
     check_features(tap)
     check_msr_policy(tap)
     check_sdm(tap)

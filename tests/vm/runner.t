@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The runner's own behaviour: statuses, strings, files, signals, and what it leaves behind."""
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,7 +44,7 @@ def wait_for_emulator(run):
         for child in children_of(run.process.pid):
             try:
                 with open(f"/proc/{child}/comm", encoding="ascii") as name:
-                    if name.read().startswith("bochs"):
+                    if name.read().startswith(("bochs", "ld-linux")):    # a fetched one is run by its ld.so
                         time.sleep(0.5)
                         return child
             except FileNotFoundError:
@@ -66,6 +67,10 @@ def check_wrong_input(tap, work):
     tap.ok(run.status == 125 and "no multiboot header" in run.err, "what GRUB cannot load: its words, status 125", run.err)
     run = bare(work, "--cpu", "no_such_cpu", "--l1-args", "0").wait()
     tap.ok(run.status == 2 and "no_such_cpu" in run.err, "an unknown CPU model is named", run.err)
+    for name, words in (("1.0", "known are"), ("/no/such/bochs", "/no/such/bochs"), ("/bin/true", "/bin/true")):
+        run = bare(work, "--emulator", name).wait()
+        tap.ok(run.status == 2 and words in run.err and run.err.count("\n") == 1, f"emulator {name}: one line, status 2",
+               run.err)
 
 
 def check_statuses(tap, work):
@@ -113,6 +118,14 @@ def check_parallel(tap, work):
         tap.equal((run.status, run.out), (i, f"[probe {i}]\n"), f"parallel run {i} has its own output", run.err)
 
 
+def check_emulators(tap, work):
+    run = Run("--list-cpus").wait()
+    tap.ok(run.status == 0 and "corei7_skylake_x" in run.out, "--list-cpus names CPU models", run.err)
+    for version in re.findall(r"^Bochs (\S+)", run.out, re.M):
+        listed = bare(work, "--l1-args", "7", "--emulator", version).wait()
+        tap.equal((listed.status, listed.out), (7, "[probe 7]\n"), f"--emulator {version} runs it", listed.err)
+
+
 def check_lost_port(tap, work):
     """Bochs listens for a viewer. Of two that start at the same moment one may find no port, and is started again."""
     library, once = (os.path.join(work, name) for name in ("listen.so", "once"))
@@ -156,7 +169,7 @@ def main():
     try:
         source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
         subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
-        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_lost_port,
+        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_emulators, check_lost_port,
                       check_signals, check_nestor):
             check(tap, work)
     finally:

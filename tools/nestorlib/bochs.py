@@ -2,14 +2,13 @@
 import os
 import re
 
-from nestorlib import process
+from nestorlib import emulators
 from nestorlib.errors import RunnerError
 from nestorlib.image import GRUB_FAILED_PORT
 
-SHARE = "/usr/share/bochs"
 MAX_HOST_MEMORY = 2048      # Bochs 2.7 refuses more
 
-PORT_WRITE = re.compile(r"unmapped: (?:8|16|32)-bit write to ([0-9a-f]{4}) = ([0-9a-f]+)")
+PORT_WRITE = re.compile(r"(?:unmapped:|\[UNMAP \]) (?:8|16|32)-bit write to ([0-9a-f]{4}) = ([0-9a-f]+)")
 TICKS = re.compile(r"^(\d{11,})[a-z]\[")
 DEBUGGER_TICKS = re.compile(r"^ptime: (\d+)")
 GUEST_EXIT = re.compile(r"^guest-exit (\d+)")
@@ -42,17 +41,13 @@ debug: action=ignore, unmapped=report
 """
 
 
-def cpu_models():
-    listing = process.run_quietly(["bochs", "--help", "cpu"])
-    return listing.split()
-
-
 class Bochs:
     """One emulated machine. Its log is read as it grows, for the signs of an end."""
 
     def __init__(self, opts, rundir):
         self.opts = opts
         self.rundir = rundir
+        self.emulator = emulators.choose(opts.emulator)
         self.ticks = 0
         self.resets = 0
 
@@ -61,8 +56,8 @@ class Bochs:
 
     def check(self):
         """The CPU model exists. A lock left by a killed run is of no use."""
-        if self.opts.cpu and self.opts.cpu not in cpu_models():
-            raise RunnerError(f"Bochs has no CPU model {self.opts.cpu}; see bochs --help cpu")
+        if self.opts.cpu and self.opts.cpu not in self.emulator.cpu_models():
+            raise RunnerError(f"Bochs {self.emulator.version()} has no CPU model {self.opts.cpu}; see --list-cpus")
         for name in os.listdir(self.rundir):
             if name.endswith(".lock"):
                 os.unlink(self.path(name))
@@ -71,14 +66,14 @@ class Bochs:
         cpus = self.opts.cpus
         text = CONFIG.format(
             cpu=self.opts.cpu or "corei7_skylake_x", cpus=cpus, ips=self.opts.ips,
-            memory=self.opts.memory, host=min(self.opts.memory, MAX_HOST_MEMORY), share=SHARE,
+            memory=self.opts.memory, host=min(self.opts.memory, MAX_HOST_MEMORY), share=self.emulator.share,
             iso=iso, com1=com1, com2=com2, log=log,
             ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
         with open(self.path("bochsrc"), "w", encoding="utf-8") as config:
             config.write(text)
         with open(self.path("debugger.rc"), "w", encoding="ascii") as script:
             script.write("c\nptime\nq\n")
-        return ["bochs", "-q", "-f", self.path("bochsrc"), "-rc", self.path("debugger.rc")]
+        return [self.emulator.program, "-q", "-f", self.path("bochsrc"), "-rc", self.path("debugger.rc")]
 
     def read_log(self, line):
         """Return (status, reason) if this line ends the run, or None."""

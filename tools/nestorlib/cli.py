@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 
-from nestorlib import image
+from nestorlib import emulators, image
 from nestorlib.bochs import Bochs
 from nestorlib.errors import RunnerError, STATUS_INTERRUPTED, STATUS_USAGE
 from nestorlib.paths import BUILD
@@ -26,6 +26,9 @@ Exit status:
   125  the emulator or Nestor died; the last lines of its log are shown
   130  interrupted
 
+Emulators, of those that tools/fetch-emulators can get:
+{emulators}
+
 Argument strings go through GRUB: words are separated by single spaces, and
 double quotes may enclose words ("a b"); single quotes and backslashes are refused.
 
@@ -35,6 +38,7 @@ Examples:
   nestor-run --memory 1536 --l1 build/linux/vmlinuz --module build/initramfs.cpio \\
              --l1-args "console=ttyS0" --l0-log nestor.log
   nestor-run --cpu core2_penryn_t9600 --l1 none --nestor "log=dbg"
+  nestor-run --emulator 3.1 --cpu wildcat_lake --l1 build/guests/demo.elf
 """
 
 
@@ -42,9 +46,13 @@ def parse_args(argv):
     parser = argparse.ArgumentParser(
         prog="nestor-run", description="Boot L1 under Nestor (or bare) on the Bochs emulator "
         "or under QEMU/KVM. L1's console (COM1) goes to stdout, Nestor's log (COM2) to stderr.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+        epilog=EPILOG.format(emulators="\n".join("  " + line for line in emulators.table())), formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--machine", choices=("bochs", "qemu"), default="bochs", help="default: bochs")
+    add("--emulator", default="", metavar="WHICH",
+        help=f"Bochs: {', '.join(emulators.KNOWN)} (tools/fetch-emulators fetches it), or a program's path; default: "
+        f"{emulators.VARIABLE} of the environment, or the best that is here")
+    add("--list-cpus", action=ListCpus, help="name the CPU models of each Bochs that is here, and end")
     add("--cpu", metavar="MODEL", help="CPU model; default: corei7_skylake_x on Bochs, host on QEMU")
     add("--cpus", type=int, default=1, metavar="N", help="number of processors (default 1)")
     add("--memory", type=int, default=1024, metavar="MB", help="guest memory (default 1024)")
@@ -67,6 +75,16 @@ def parse_args(argv):
     if opts.cpus < 1 or opts.memory < 1 or opts.timeout <= 0 or opts.ips < 1:
         parser.error("--cpus, --memory, --timeout and --ips must be positive")
     return opts
+
+
+class ListCpus(argparse.Action):
+    """Ends the program, as --help does."""
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(emulators.list_cpus())
+        parser.exit()
 
 
 def say(text):

@@ -47,3 +47,15 @@ def run_quietly(command, tmpdir=None):
     if process.returncode != 0:
         raise RunnerError(f"{command[0]} failed:\n" + output.decode(errors="replace"))
     return output.decode(errors="replace")
+
+
+def output_of(command, timeout):
+    """What it said within that many seconds, whatever its status; then it is ended."""
+    child = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        output, _ = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as expired:
+        output = expired.stdout or b""
+    finally:
+        stop(child, (signal.SIGTERM, 2), (signal.SIGKILL, 5))
+    return output.decode(errors="replace")
