@@ -27,7 +27,7 @@ CFLAGS += $(LTO)
 OUT := build$(if $(CHECKED),/checked)$(if $(COUNT_VMX),/count)
 CPPFLAGS += $(if $(CHECKED),-DCHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX)
 
-LAYERS := boot kernel mm vmx nested
+LAYERS := boot kernel mm l1 vmx nested/rules nested/ept02 nested/bitmap nested start
 C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))
 ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)

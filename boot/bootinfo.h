@@ -1,6 +1,6 @@
 /* What the boot loader said, in one struct of Nestor's own: memory map, modules, command line, ACPI root.
  * Pure: parses bytes, touches no hardware; every length is checked against the block's own size.
- * kernel/main.c calls it once; everybody may read the result. */
+ * start/ calls it once; everybody may read the result. */
 #ifndef BOOT_BOOTINFO_H
 #define BOOT_BOOTINFO_H
 

@@ -1,6 +1,6 @@
 /* The few facts that Nestor wants from ACPI: which processors there are, and by which ports the machine goes off.
  * Pure: reads physical memory only through the caller's function, trusts no length or checksum.
- * kernel/main.c parses once at start. */
+ * start/ parses once at start. */
 #ifndef KERNEL_ACPI_H
 #define KERNEL_ACPI_H
 

@@ -1,5 +1,5 @@
 /* Nestor's options: struct options with one 64-bit member per row of options.def, and their parser.
- * Pure but for the one global that kernel/main.c fills.
+ * Pure but for the one global that start/ fills.
  * Anyone may read `options`. */
 #ifndef KERNEL_CMDLINE_H
 #define KERNEL_CMDLINE_H
@@ -25,7 +25,7 @@ enum injected_fault {
     FAULT_READ_FIRST,
 };
 
-/* The options in force: the defaults until kernel/main.c parsed the command line into it. */
+/* The options in force: the defaults until start/ parsed the command line into it. */
 extern struct options options;
 
 /* Told of each line that the user should see: a warning (`error` false) or an error. */

@@ -1,6 +1,6 @@
 /* Nestor's counters: one 64-bit word per row of counters.def and processor, added up when read.
  * Needs the per-CPU block.
- * Anyone may count; vmx/ shows them to L1 under `stats=PORT`, kernel/main.c prints them at the end. */
+ * Anyone may count; vmx/ shows them to L1 under `stats=PORT`, start/ prints them at the end. */
 #ifndef KERNEL_COUNTERS_H
 #define KERNEL_COUNTERS_H
 

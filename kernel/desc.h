@@ -1,6 +1,6 @@
 /* Descriptor tables: a GDT and a TSS with emergency stacks per processor, one IDT for all.
  * desc_load() once per processor, with its struct cpu filled by percpu_init().
- * kernel/main.c loads them; vmx/ writes the selectors and bases into the host area of a VMCS. */
+ * start/ loads them; vmx/ writes the selectors and bases into the host area of a VMCS. */
 #ifndef KERNEL_DESC_H
 #define KERNEL_DESC_H
 

@@ -1,6 +1,6 @@
 /* Starting the other processors, by INIT and two start-up IPIs, one after the other.
  * The final page tables are loaded, those of boot/entry.asm still lie where they were made.
- * kernel/main.c calls it once, before L1 is loaded. */
+ * start/ calls it once, before L1 is loaded. */
 #ifndef KERNEL_SMP_H
 #define KERNEL_SMP_H
 

@@ -9,9 +9,9 @@
 /* A processor that holds a lock takes only locks of higher ranks. */
 enum lock_rank {
     LOCK_UNRANKED,
-    LOCK_MSR_POLICY, /* vmx/msr */
+    LOCK_MSR_POLICY, /* vmx/msr_guest */
     LOCK_WATCH,      /* mm/ept_watch */
-    LOCK_EPT12_LIST, /* nested/ept12: the list of all processors' EPT02s */
+    LOCK_EPT12_LIST, /* nested/ept02/ept02: the list of all processors' EPT02s */
     LOCK_EPT12,      /* and one processor's trees; never two of them */
     LOCK_EPT01,      /* mm/ept */
     LOCK_PAGES,      /* mm/page */

@@ -9,19 +9,8 @@ check-headers: ## each header compiles alone
 		$(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only -include $$header -x c /dev/null || exit 1; \
 	done
 
-# What a file of each folder may include. boot/ is two things: what runs first, in assembly, and pure parsers in C,
-# which need the types and strings of kernel/.
-MAY_INCLUDE_boot := boot|kernel
-MAY_INCLUDE_kernel := boot|kernel
-MAY_INCLUDE_mm := $(MAY_INCLUDE_kernel)|mm
-MAY_INCLUDE_vmx := $(MAY_INCLUDE_mm)|vmx
-MAY_INCLUDE_nested := $(MAY_INCLUDE_vmx)|nested
-
-check-layers: ## no file includes a folder above its own
-	@status=0; \
-	$(foreach layer,$(LAYERS),if grep -nE '^ *# *include +"' $(filter-out kernel/main.c,$(wildcard $(layer)/*.[ch])) /dev/null | \
-		grep -vE '"($(MAY_INCLUDE_$(layer)))/[^/"]+"$$'; then status=1; fi;) \
-	exit $$status
+check-layers: ## the folders' walls: who includes whom, what is pure, who calls whom (tools/check-layers)
+	@tools/check-layers
 
 model: ## check the model of write tracing with spin (tests/model/)
 	@prove --verbose $(PROVE_FLAGS) tests/vm/model.t

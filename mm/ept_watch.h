@@ -34,7 +34,7 @@ struct ept_watch {
     struct watcher *bucket[WATCH_BUCKETS];
     uint64_t pages;              /* watched pages now; read without the lock */
     struct ept_bypass *bypasses; /* a page may be in it several times */
-    /* Takes W from every EPT02 leaf that maps the page; nested/ept12 fills the slot at start. */
+    /* Takes W from every EPT02 leaf that maps the page; nested/ept02/ept02 fills the slot at start. */
     void (*protect_ept02)(void *context, gpa_t page);
     void *context;
     /* Makes the other processors pass an INVEPT; vmx/kick fills the slot when there are several. No lock is held. */

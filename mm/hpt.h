@@ -1,6 +1,6 @@
 /* Nestor's own page tables: its image by section rights (W^X) at IMAGE_LINK_BASE, and a direct map of physical
  * memory (read-write, no execute) without Nestor's own text and read-only data.
- * Called by kernel/main.c at start.
+ * Called by start/ at start.
  * hpt_relocate moves the image to the carve-out and switches to tables made there. */
 #ifndef MM_HPT_H
 #define MM_HPT_H

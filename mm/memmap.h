@@ -1,6 +1,6 @@
 /* Sorted list of memory regions: what the loader reported, less what Nestor keeps.
  * Pure; no allocation; a full list is an error, never a silent loss.
- * kernel/main.c builds one at start; ept, gmem and the L1 loaders read it. */
+ * start/ builds one at start; ept, gmem and the L1 loaders read it. */
 #ifndef MM_MEMMAP_H
 #define MM_MEMMAP_H
 

@@ -18,8 +18,4 @@ void nested_hardware_entry_failure(struct vcpu *vcpu);
 /* The CPU refused a control or host field in vmcs02 with this VM-instruction error. Current: vmcs02; then vmcs01. */
 void nested_late_failure(struct vcpu *vcpu, uint32_t error);
 
-/* Loads L1's state from vmcs12's host-state area. Current: vmcs01. `l2_efer`, `l2_pat`, `l2_cr0`: what the CPU has at
- * the exit. nested/host_state.c; SDM 3C 28.5 "Loading Host State" */
-void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0);
-
 #endif

@@ -4,8 +4,8 @@
 #ifndef NESTED_ENTRY_LOG_H
 #define NESTED_ENTRY_LOG_H
 
-#include "nested/check.h"
 #include "nested/msr_area.h"
+#include "nested/rules/check.h"
 
 /* VMfail 7 or 8, or exit 33, of the vmcs12 at `vmptr`. */
 void entry_log_check(gpa_t vmptr, const struct check_result *result);

@@ -3,12 +3,12 @@
 
 #include "kernel/layout.h"
 #include "kernel/x86.h"
-#include "nested/decide.h"
 #include "nested/enter.h"
 #include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
-#include "nested/merge.h"
 #include "nested/prepare.h"
+#include "nested/rules/decide.h"
+#include "nested/rules/merge.h"
 #include "vmx/event.h"
 #include "vmx/io.h"
 #include "vmx/msr_bitmap.h"
@@ -128,15 +128,6 @@ static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
         return false;
     prepare_restore_bitmaps(vcpu->nested, vcpu->nested->current, reason != EXIT_IO);
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
-}
-
-bool nested_resume_l2(struct vcpu *vcpu)
-{
-    event_restore_nmi_blocking(vcpu);
-    event_requeue(vcpu);
-    prepare_sync_ept02(vcpu->nested->current);
-    prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
-    return true;
 }
 
 static void count_msr_exit(const struct vcpu *vcpu, enum decision decision)

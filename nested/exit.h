@@ -8,8 +8,6 @@
 
 bool nested_exit_from_l2(struct vcpu *vcpu);
 void nested_l0_handled_l2(struct vcpu *vcpu);
-/* Going on with L2 after Nestor dealt with its exit alone; always true. */
-bool nested_resume_l2(struct vcpu *vcpu);
 bool nested_nmi_to_l1(struct vcpu *vcpu);
 void nested_init_to_l1(struct vcpu *vcpu);
 void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector);

@@ -5,9 +5,10 @@
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/operand.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 
 static void set_flags(struct vcpu *vcpu, uint64_t flags)
 {

@@ -6,6 +6,7 @@
 
 #include "nested/nested.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 
 void insn_exit_vmxon(struct vcpu *vcpu);
 void insn_exit_vmxoff(struct vcpu *vcpu);

@@ -10,6 +10,7 @@
 #include "vmx/event.h"
 #include "vmx/operand.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 
 /* A field as an instruction names it. */
 struct field_access {

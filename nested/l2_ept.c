@@ -1,12 +1,14 @@
 #include "nested/l2_ept.h"
 
 #include "kernel/x86.h"
-#include "nested/check.h"
 #include "nested/exit.h"
 #include "nested/nested.h"
 #include "nested/prepare.h"
+#include "nested/resume.h"
+#include "nested/rules/check.h"
 #include "vmx/event.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
 

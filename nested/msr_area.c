@@ -2,7 +2,7 @@
 
 #include "kernel/msr.h"
 #include "nested/nested.h"
-#include "vmx/msr.h"
+#include "vmx/msr_guest.h"
 
 struct msr_entry {
     uint32_t index;

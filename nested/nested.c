@@ -11,6 +11,8 @@
 #include "nested/prepare.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "vmx/exit_handlers.h"
+#include "vmx/hooks.h"
 #include "vmx/run.h"
 
 /* All processors' EPT02s may take this fraction of the pages that are free when they start. */

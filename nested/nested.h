@@ -5,12 +5,12 @@
 #ifndef NESTED_NESTED_H
 #define NESTED_NESTED_H
 
-#include "nested/bitmap.h"
-#include "nested/caps12.h"
-#include "nested/check_scope.h"
-#include "nested/ept12.h"
+#include "nested/bitmap/merged.h"
+#include "nested/ept02/ept02.h"
 #include "nested/msr_area.h"
-#include "nested/vmcs12.h"
+#include "nested/rules/caps12.h"
+#include "nested/rules/check_scope.h"
+#include "nested/rules/vmcs12.h"
 #include "vmx/vcpu.h"
 
 #define NESTED_SLOTS 64
@@ -78,7 +78,7 @@ struct nested {
     struct ept12 ept12;
     uint64_t eptp12_valid; /* an operand of INVEPT that passed the check */
     struct merged_cache bitmaps;
-    uint16_t vpid_owner[64];                 /* nested/vpid.c: which vpid12 a hardware VPID serves */
+    uint16_t vpid_owner[64];                 /* nested/vpid12.c: which vpid12 a hardware VPID serves */
     uint8_t *ones_bitmap;                    /* everything exits */
     uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
     uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */

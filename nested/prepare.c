@@ -4,14 +4,14 @@
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
-#include "nested/decide.h"
+#include "nested/rules/decide.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
-#include "nested/vpid.h"
+#include "nested/vpid12.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
-#include "vmx/insn.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/vmcs_setup.h"
+#include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
 /* Rows by what is done with them, as bits and as lists. All processors compute the same. */

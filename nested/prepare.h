@@ -3,8 +3,8 @@
 #ifndef NESTED_PREPARE_H
 #define NESTED_PREPARE_H
 
-#include "nested/merge.h"
 #include "nested/nested.h"
+#include "nested/rules/merge.h"
 
 /* Registers that entries and exits load only when a control says so, of the level that was left. */
 struct l1_registers {

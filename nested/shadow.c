@@ -6,8 +6,8 @@
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "nested/slot.h"
-#include "vmx/insn.h"
 #include "vmx/vmcs_setup.h"
+#include "vmx/vmx_insn.h"
 
 /* What L1 writes at most exits: shadow_fetch() knows them too. */
 static const uint8_t direct_rows[] = {

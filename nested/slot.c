@@ -5,8 +5,8 @@
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "nested/prepare.h"
-#include "vmx/insn.h"
 #include "vmx/vmcs_setup.h"
+#include "vmx/vmx_insn.h"
 
 check_scope_t slot_row_scope[FIELD_COUNT];
 

@@ -1,6 +1,6 @@
 /* The table that Nestor prints when the run ends: exits by reason and level, and what the bitmaps cost and saved.
  * Any state; reads counters only.
- * kernel/main.c registers it for the end of the run. */
+ * start/ registers it for the end of the run. */
 #ifndef NESTED_SUMMARY_H
 #define NESTED_SUMMARY_H
 

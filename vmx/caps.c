@@ -2,8 +2,8 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
-#include "vmx/insn.h"
 #include "vmx/vmx_bits.h"
+#include "vmx/vmx_insn.h"
 
 #define CPUID_ADDRESS_SIZES 0x80000008u
 #define ADDRESS_SIZES_PHYSICAL BITS(7, 0)

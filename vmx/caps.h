@@ -1,6 +1,6 @@
 /* What the CPU's VMX can do: the capability MSRs, read once; and settling control words against them.
  * caps_read() on each processor at start (all must agree); the rest is pure over struct vmx_caps.
- * vmx/ and nested/ read it; nested/caps12 computes from it what L1 is offered. */
+ * vmx/ and nested/ read it; nested/rules/caps12 computes from it what L1 is offered. */
 #ifndef VMX_CAPS_H
 #define VMX_CAPS_H
 

@@ -2,6 +2,7 @@
 
 #include "kernel/percpu.h"
 #include "kernel/x86.h"
+#include "vmx/hooks.h"
 #include "vmx/run.h"
 
 bool event_has_error_code(unsigned vector)

@@ -3,10 +3,11 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
-#include "vmx/insn.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/operand.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
+#include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)

@@ -2,7 +2,7 @@
 #include "kernel/log.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
 

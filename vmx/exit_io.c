@@ -2,10 +2,11 @@
  * as a whole; where no row begins, to the hardware. */
 #include "kernel/x86.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/gva.h"
 #include "vmx/io.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 
 static uint32_t io_read(struct vcpu *vcpu, uint16_t port, unsigned size)
 {

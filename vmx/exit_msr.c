@@ -1,8 +1,9 @@
 /* RDMSR and WRMSR of an MSR that Nestor keeps, or that lies in neither range of the bitmap. */
 #include "vmx/event.h"
-#include "vmx/exit.h"
-#include "vmx/msr.h"
+#include "vmx/exit_handlers.h"
+#include "vmx/msr_guest.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 
 void exit_rdmsr(struct vcpu *vcpu)
 {

@@ -5,6 +5,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 #include "kernel/x86.h"
+#include "vmx/hooks.h"
 #include "vmx/run.h"
 #include "vmx/vcpu.h"
 

@@ -5,7 +5,7 @@
 #include "kernel/panic.h"
 #include "kernel/x86.h"
 #include "mm/page.h"
-#include "vmx/msr.h"
+#include "vmx/msr_guest.h"
 
 #define COM2_FIRST 0x2f8
 #define COM2_LAST 0x2ff

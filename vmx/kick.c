@@ -6,8 +6,8 @@
 #include "kernel/panic.h"
 #include "kernel/trap.h"
 #include "kernel/x86.h"
-#include "vmx/insn.h"
 #include "vmx/run.h"
+#include "vmx/vmx_insn.h"
 
 #define COMMAND_NMI (PUT(ICR_DELIVERY_NMI, ICR_DELIVERY) | ICR_ASSERT)
 #define PATIENCE (1u << 24) /* rounds of waiting before a line is logged */

@@ -1,6 +1,6 @@
 /* Faults of particular machines that Nestor steps around, one flag each, off on all others.
  * Pure but for the CPUID that the caller gives.
- * kernel/main.c decides once; the code that steps around a fault asks for its flag by name. */
+ * start/ decides once; the code that steps around a fault asks for its flag by name. */
 #ifndef VMX_QUIRKS_H
 #define VMX_QUIRKS_H
 

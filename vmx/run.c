@@ -6,8 +6,10 @@
 #include "kernel/x86.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
+#include "vmx/hooks.h"
 #include "vmx/kick.h"
+#include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
 
@@ -16,19 +18,6 @@ _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
 _Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
 _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
 _Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
-
-struct nested_hooks nested_hooks;
-
-void vcpu_skip_instruction(struct vcpu *vcpu)
-{
-    vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, vmcs_read(GUEST_RFLAGS));
-}
-
-void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags)
-{
-    vmcs_write(GUEST_RFLAGS, rflags);
-    vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);
-}
 
 /* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
  * executed nothing else is looked at. L2's exits are recorded whole. */

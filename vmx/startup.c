@@ -7,8 +7,10 @@
 #include "kernel/x86.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
+#include "vmx/hooks.h"
 #include "vmx/kick.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 #include "vmx/store_decode.h"
 #include "vmx/vmcs_setup.h"
 

@@ -1,6 +1,6 @@
 /* The exit of an attempted task switch of L1: the switch is made here, between vmcs01 and the registers. */
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/run.h"
 #include "vmx/task_switch.h"
 #include "vmx/vpid.h"

@@ -15,23 +15,7 @@
 #include "vmx/cpuid_policy.h"
 #include "vmx/quirks.h"
 #include "vmx/vmcs.h"
-
-/* General registers in the order in which instructions number them. */
-enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, GPR_COUNT };
-
-/* What an exit said, read once from the current VMCS (vmcs01 or vmcs02). SDM 3C 25.9 "VM-Exit Information Fields".
- * Members beyond rip are read when the reason's row asks for them; events that were not are 0. */
-struct vmexit {
-    uint32_t reason;    /* basic reason, bits 15:0 */
-    bool entry_failure; /* bit 31 of the field */
-    bool changed;       /* it is no longer what the hardware said: nested/ made another exit of it */
-    uint64_t rip;       /* GUEST_RIP as the exit left it */
-    uint32_t interruption_info, interruption_error_code;
-    uint32_t idt_vectoring_info, idt_vectoring_error_code;
-    uint32_t instruction_length, instruction_info;
-    uint64_t qualification, guest_linear_address;
-    gpa_t guest_physical_address; /* gpa1 of an exit of L1, gpa2 of one of L2 */
-};
+#include "vmx/vmexit.h"
 
 /* What all virtual processors of L1 share. */
 struct vm {
@@ -40,13 +24,13 @@ struct vm {
     struct ept_watch watch;
     struct gmem gmem;
     struct vmx_caps caps;
-    uint8_t *msr_bitmap;            /* L0's policy as a page; vmx/msr.c */
+    uint8_t *msr_bitmap;            /* L0's policy as a page; vmx/msr_guest.c */
     uint64_t msr_policy_generation; /* moves after each change of the page; read without the lock */
     struct spinlock msr_policy_lock;
     uint8_t *io_bitmap_a, *io_bitmap_b;  /* L0's own ports, for vmcs01; vmx/io.c */
     uint16_t pm1a_control, pm1b_control; /* ports by which L1 turns the machine off; 0: none */
-    struct vmx_caps caps12;              /* what is offered to L1 (nested/caps12) */
-    /* Value of a capability MSR of caps12, false for #GP: nested/caps12 fills the slot. */
+    struct vmx_caps caps12;              /* what is offered to L1 (nested/rules/caps12) */
+    /* Value of a capability MSR of caps12, false for #GP: nested/rules/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
     struct quirks quirks;
     bool startup_trapped; /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */

@@ -1,5 +1,5 @@
 #include "vmx/caps.h"
-#include "vmx/vmcs.h"
+#include "vmx/vmcs_table.h"
 
 /* Fields that exist only on processors that support the 1-setting of a control (SDM 3D B, the notes under each table).
  * Runs of rows of vmcs_fields.def; bits: any of them brings the field. */

@@ -7,9 +7,9 @@
 #include "kernel/string.h"
 #include "kernel/x86.h"
 #include "mm/page.h"
-#include "vmx/exit.h"
-#include "vmx/insn.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/run.h"
+#include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
 #define LINK_POINTER_NONE (~0ull)

@@ -1,11 +1,11 @@
 /* Making VMCSs: VMX operation on a processor, fresh regions, the host state that every VMCS of Nestor's has, and
  * vmcs01 for an L1 that starts.
  * The page allocator works; struct vm is filled.
- * kernel/main.c for vmcs01, nested/ for vmcs02. */
+ * start/ for vmcs01, nested/ for vmcs02. */
 #ifndef VMX_VMCS_SETUP_H
 #define VMX_VMCS_SETUP_H
 
-#include "vmx/l1_image.h"
+#include "l1/l1_image.h"
 #include "vmx/vcpu.h"
 
 /* Puts this processor into VMX operation. 0; -1 when a page is missing or VMXON fails, logged. */

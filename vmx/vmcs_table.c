@@ -1,4 +1,4 @@
-#include "vmx/vmcs.h"
+#include "vmx/vmcs_table.h"
 
 /* Each row's number says its width and area once more (SDM 3D B, "Field Encoding in VMCS"): they must agree, and be the
  * full form of a field. */

@@ -1,17 +1,17 @@
 /* Which VPID the hardware uses for whom, and flushing by VPID.
  * The processor is in VMX operation; without VPID support the flushes have nothing to do, as each entry and exit
  * flushes (SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings").
- * vmx/ uses L1's, nested/vpid hands out L2's. */
+ * vmx/ uses L1's, nested/vpid12 hands out L2's. */
 #ifndef VMX_VPID_H
 #define VMX_VPID_H
 
 #include "kernel/panic.h"
-#include "vmx/insn.h"
 #include "vmx/vcpu.h"
+#include "vmx/vmx_insn.h"
 
 #define VPID_L1 1u        /* L1 */
 #define VPID_L2_NONE 2u   /* L2 of a vmcs12 that uses no VPID */
-#define VPID_L2_FIRST 16u /* L2 of vmcs12s that use one: nested/vpid */
+#define VPID_L2_FIRST 16u /* L2 of vmcs12s that use one: nested/vpid12 */
 
 /* Drops all translations of a VPID. */
 static inline void vpid_flush(const struct vcpu *vcpu, uint16_t vpid)

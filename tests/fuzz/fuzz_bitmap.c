@@ -1,4 +1,4 @@
-/* sources: nested/bitmap.c vmx/msr_bitmap.c */
+/* sources: nested/bitmap/merged.c vmx/msr_bitmap.c */
 /* A cache of merged bitmaps: pointers come and go, L1 stores at any moment, L0's policy changes, L2 enters and accesses
  * MSRs. Write tracing is a fake that any store may meet, also between the protection of a page and its reading. */
 #include "tests/fuzz/fuzz.h"
@@ -9,7 +9,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/percpu.h"
 #include "mm/page.h"
-#include "nested/bitmap.h"
+#include "nested/bitmap/merged.h"
 
 #define PAGES 5u
 #define SLOTS 6u

@@ -1,9 +1,9 @@
-/* sources: nested/decide.c vmx/msr_bitmap.c */
+/* sources: nested/rules/decide.c vmx/msr_bitmap.c */
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
 
-#include "nested/decide.h"
+#include "nested/rules/decide.h"
 
 static uint8_t pages[5][PAGE_SIZE];
 

@@ -1,9 +1,9 @@
-/* sources: nested/ept12_walk.c */
+/* sources: nested/ept02/ept12_walk.c */
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
 
-#include "nested/ept12_walk.h"
+#include "nested/ept02/ept12_walk.h"
 #include "vmx/vmx_bits.h"
 
 /* All of L1's memory shows the fuzzer's bytes again and again, so that any address leads to entries. */

@@ -1,4 +1,4 @@
-/* sources: vmx/l1_image.c vmx/l1_stash.c vmx/l1_linux.c vmx/l1_elf.c vmx/l1_multiboot.c vmx/l1_multiboot_info.c mm/memmap.c */
+/* sources: l1/l1_plan.c l1/l1_image.c l1/l1_stash.c l1/l1_linux.c l1/l1_elf.c l1/l1_multiboot.c l1/l1_multiboot_info.c mm/memmap.c */
 #include "tests/fuzz/fuzz.h"
 
 #include <elf.h>
@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "kernel/layout.h"
+#include "l1/l1_image.h"
+#include "l1/l1_plan.h"
 #include "tests/host/linux_header.h"
-#include "vmx/l1_image.h"
 
 #define MEMORY (64 * MIB)
 #define CARVEOUT (56 * MIB)

@@ -8,8 +8,8 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
-#include "nested/caps12.h"
-#include "nested/check.h"
+#include "nested/rules/caps12.h"
+#include "nested/rules/check.h"
 #include "tests/host/cpu_models.h"
 
 enum good { GOOD_64, GOOD_PAE, GOOD_PAE_NO_EPT, GOOD_REAL, GOOD_V8086, GOOD_32_HOST, GOOD_COUNT };

@@ -1,4 +1,4 @@
-/* The world of the tests of nested/decide: one exit of L2, and the vmcs12 and pages that say whose it is.
+/* The world of the tests of nested/rules/decide: one exit of L2, and the vmcs12 and pages that say whose it is.
  * fresh() before each test; each program has its own copy.
  * tests/host/ only. */
 #ifndef TESTS_HOST_DECIDE_WORLD_H
@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "nested/decide.h"
+#include "nested/rules/decide.h"
 
 /* One exit of L2 under a vmcs12 that asks for nothing. Each test sets what it is about. */
 static struct vmcs12 v;

@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SDM_PAGE = ROOT / "docs" / "SDM.md"
 MANY_TITLES = ("31.3", "6.15")      # a page for each instruction, for each exception
-SOURCE_DIRS = ("boot", "kernel", "mm", "vmx", "nested", "guests", "tests", "tools", "mk", "docs")
+SOURCE_DIRS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "start", "guests", "tests", "tools", "mk", "docs")
 SOURCES = (".c", ".h", ".def", ".asm", ".inc", ".py", ".t", ".sh")
 
 REFERENCE = re.compile(r"`([\w./-]+\.(?:c|h|asm|py|sh|t)):(\w+)`")

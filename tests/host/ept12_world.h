@@ -14,7 +14,7 @@
 #include "kernel/msr.h"
 #include "kernel/percpu.h"
 #include "mm/page.h"
-#include "nested/ept12.h"
+#include "nested/ept02/ept02.h"
 #include "vmx/vmx_bits.h"
 
 /* L1 has 8 MiB, Nestor lies above. FAR is mapped by EPT01 in pages of 1 GiB, HOLE is uncached; neither is RAM. */

@@ -11,9 +11,10 @@
 #include <string.h>
 
 #include "kernel/layout.h"
+#include "l1/l1_image.h"
+#include "l1/l1_load.h"
+#include "l1/l1_plan.h"
 #include "tests/host/linux_header.h"
-#include "vmx/l1_image.h"
-#include "vmx/l1_load.h"
 
 #define MEMORY (64 * MIB)
 #define CARVEOUT (56 * MIB)

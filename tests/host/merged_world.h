@@ -12,7 +12,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/percpu.h"
 #include "mm/page.h"
-#include "nested/bitmap.h"
+#include "nested/bitmap/merged.h"
 
 #define MEMORY (4 * MIB)
 #define POOL_BASE MIB

@@ -1,11 +1,11 @@
-/* sources: nested/caps12.c vmx/vmcs_exists.c nested/vmcs12.c vmx/vmcs_table.c vmx/caps_missing.c */
+/* sources: nested/rules/caps12.c vmx/vmcs_exists.c nested/rules/vmcs12.c vmx/vmcs_table.c vmx/caps_missing.c */
 #include "tests/host/host.h"
 
 #include <string.h>
 
 #include "kernel/msr.h"
-#include "nested/caps12.h"
-#include "nested/vmcs12.h"
+#include "nested/rules/caps12.h"
+#include "nested/rules/vmcs12.h"
 #include "tests/host/cpu_models.h"
 #include "vmx/vmx_bits.h"
 

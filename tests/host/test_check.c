@@ -1,9 +1,9 @@
-/* sources: nested/check_controls.c nested/check_host.c nested/check_guest.c nested/check_segments.c nested/check_state.c nested/check_scope.c nested/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/rules/check_rows.c nested/rules/check_controls.c nested/rules/check_host.c nested/rules/check_guest.c nested/rules/check_segments.c nested/rules/check_state.c nested/rules/check_scope.c nested/rules/vmcs12.c vmx/vmcs_table.c */
 #include "tests/host/host.h"
 
 #include <stdlib.h>
 
-#include "nested/check.c" /* its insides too: a row is judged alone, to see which others fail beside it */
+#include "nested/rules/check.c" /* its insides too: a row is judged alone, to see which others fail beside it */
 #include "tests/host/check_acceptances.h"
 #include "tests/host/check_violations.h"
 #include "tests/host/check_world.h"

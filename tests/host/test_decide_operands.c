@@ -1,4 +1,4 @@
-/* sources: nested/decide.c vmx/msr_bitmap.c */
+/* sources: nested/rules/decide.c vmx/msr_bitmap.c */
 #include "tests/host/decide_world.h"
 
 #include "kernel/x86.h"

@@ -1,8 +1,8 @@
-/* sources: nested/ept12.c nested/ept12_fill.c nested/ept12_setup.c nested/ept12_trace.c nested/ept12_filter.c nested/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 /* INVEPT with EPT12's tables traced: what L1 stored to goes, and the rest stays. */
 #include "tests/host/ept12_world.h"
 
-#include "nested/ept12_trace.h"
+#include "nested/ept02/ept12_trace.h"
 
 /* A store of L1's: it faults where EPT01 has no W, and repeats itself. */
 static void store(uint64_t *entry, uint64_t value)

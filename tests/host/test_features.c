@@ -1,4 +1,4 @@
-/* sources: nested/caps12.c vmx/vmcs_exists.c nested/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/rules/caps12.c vmx/vmcs_exists.c nested/rules/vmcs12.c vmx/vmcs_table.c */
 /* docs/FEATURES.md says of each bit and each CPU model what caps12_compute() makes of it, and leaves out no bit. */
 #include "tests/host/host.h"
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "nested/caps12.h"
+#include "nested/rules/caps12.h"
 #include "tests/host/cpu_models.h"
 #include "vmx/vmx_bits.h"
 

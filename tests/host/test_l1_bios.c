@@ -1,16 +1,16 @@
-/* sources: vmx/l1_bios.c mm/memmap.c */
+/* sources: l1/l1_bios.c mm/memmap.c */
 #include "tests/host/host.h"
 
 #include <string.h>
 
 #include "boot/bootinfo.h"
 #include "kernel/layout.h"
-#include "vmx/l1_bios.h"
+#include "l1/l1_bios.h"
 
 #define MEMORY (1 * MIB)
 #define BIOS_VECTOR 0xf000f859u
 
-const uint8_t bios15_code[L1_BIOS_TABLE_OFFSET] = "in place of vmx/bios15.asm";
+const uint8_t bios15_code[L1_BIOS_TABLE_OFFSET] = "in place of l1/bios15.asm";
 
 static uint8_t memory[MEMORY];
 static struct memmap map;

@@ -1,4 +1,4 @@
-/* sources: nested/merge.c nested/caps12.c vmx/vmcs_exists.c nested/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/rules/merge.c nested/rules/caps12.c vmx/vmcs_exists.c nested/rules/vmcs12.c vmx/vmcs_table.c */
 /* The controls of vmcs02: for each bit what becomes of L1's, both ways. */
 #include "tests/host/host.h"
 
@@ -6,8 +6,8 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
-#include "nested/caps12.h"
-#include "nested/merge.h"
+#include "nested/rules/caps12.h"
+#include "nested/rules/merge.h"
 #include "tests/host/cpu_models.h"
 
 static struct vmcs12 v;

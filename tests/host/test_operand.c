@@ -7,6 +7,7 @@
 #include "kernel/layout.h"
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "vmx/hooks.h"
 #include "vmx/operand.h"
 #include "vmx/run.h"
 #include "vmx/vcpu.h"

@@ -9,8 +9,10 @@
 #include "kernel/safe.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
+#include "vmx/hooks.h"
 #include "vmx/kick.h"
 #include "vmx/run.h"
+#include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/vmcs_setup.h"
 

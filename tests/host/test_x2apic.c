@@ -1,11 +1,11 @@
-/* sources: nested/bitmap.c nested/bitmap_dump.c nested/merge.c nested/caps12.c nested/vmcs12.c vmx/vmcs_exists.c vmx/vmcs_table.c vmx/msr_bitmap.c vmx/msr_policy.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
+/* sources: nested/bitmap/merged.c nested/bitmap/merged_dump.c nested/rules/merge.c nested/rules/caps12.c nested/rules/vmcs12.c vmx/vmcs_exists.c vmx/vmcs_table.c vmx/msr_bitmap.c vmx/msr_policy.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
 /* MSRs 800H to 8FFH of L2, with every combination of the controls that virtualise the APIC, switched on and off again
  * (CVE-2019-3887): no access reaches a register of the machine's APIC that L0 or L1 keeps. */
 #include "tests/host/merged_world.h"
 
 #include "kernel/msr.h"
-#include "nested/caps12.h"
-#include "nested/merge.h"
+#include "nested/rules/caps12.h"
+#include "nested/rules/merge.h"
 #include "tests/host/cpu_models.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/msr_policy.h"
@@ -69,7 +69,7 @@ static unsigned check_entry(struct merged *m, unsigned combination)
     return holes;
 }
 
-/* As vmx/msr.c:msr_policy_init makes it, where L0 also takes the start-up IPIs. */
+/* As vmx/msr_guest.c:msr_policy_init makes it, where L0 also takes the start-up IPIs. */
 static void build_policy(bool startup_trapped)
 {
     generation++;

@@ -27,7 +27,7 @@ byte changes[2];        /* merged_cache.changes of each processor */
 byte seen[2];           /* vmcs12_slot.bitmaps_seen; 0: never */
 bit waits[2];           /* vmcs12_slot.msr_waits: L2 runs on a page of ones */
 
-typedef entry_t {       /* nested/bitmap.h:merged, one for each processor */
+typedef entry_t {       /* nested/bitmap/merged.h:merged, one for each processor */
     mtype state = EMPTY;
     bit armed;
     byte snapshot[2];
@@ -52,7 +52,7 @@ inline resume(i) {
     d_step { cpu[i].tlb[EPT01] = writable[EPT01]; cpu[i].tlb[EPT02] = writable[EPT02]; cpu[i].out = 0 }
 }
 
-/* nested/bitmap.c:merged_stale */
+/* nested/bitmap/merged.c:merged_stale */
 inline stale(k) {
     if
     :: entry[k].armed ->
@@ -81,7 +81,7 @@ inline store(i, leaf) {
         break
     :: atomic { !cpu[i].tlb[leaf] && !writable[leaf] -> cpu[i].out = 1 };
         hit();                          /* vmx/exit_ept.c:exit_ept_violation, nested/l2_ept.c:l2_ept_exit */
-        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept12_fill.c:ept12_fill */
+        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept02/ept02_fill.c:ept12_fill */
         resume(i)
     od
 }
@@ -95,7 +95,7 @@ inline store_by_l0(i) {
     resume(i)
 }
 
-/* mm/ept_watch.c:ept_watch_add: mm/ept.c:ept_write_protect, nested/ept12.c:ept12_protect, then the kick: the other
+/* mm/ept_watch.c:ept_watch_add: mm/ept.c:ept_write_protect, nested/ept02/ept02.c:ept12_protect, then the kick: the other
  * processor passes its INVEPTs, or is in Nestor and will. */
 inline protect(i) {
     lock();
@@ -125,7 +125,7 @@ inline read(i) {
     entry[i].l0 = policy
 }
 
-/* nested/bitmap.c:merged_refresh and nested/bitmap.c:merged_merge */
+/* nested/bitmap/merged.c:merged_refresh and nested/bitmap/merged.c:merged_merge */
 inline refresh(i) {
     generation = policy_gen;
     if
@@ -148,7 +148,7 @@ inline refresh(i) {
 }
 
 /* nested/prepare.c:prepare_bitmaps and nested/prepare.c:prepare_bitmaps_anew. Any merge may be put off, whatever
- * nested/bitmap.c:merged_waits goes by. */
+ * nested/bitmap/merged.c:merged_waits goes by. */
 inline prepare(i) {
     now = changes[i] + policy_gen;
     if
@@ -190,7 +190,7 @@ inline enter(i) {
     fi
 }
 
-/* nested/bitmap.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
+/* nested/bitmap/merged.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
 inline evict(i) {
     cpu[i].out = 1;
     lock();
@@ -222,7 +222,7 @@ proctype processor(byte i) {
     od
 }
 
-/* vmx/msr.c:msr_policy_change: the page first, its generation after. */
+/* vmx/msr_guest.c:msr_policy_change: the page first, its generation after. */
 proctype policy_changes() {
     policy++;
 #ifndef FORGET_GENERATION

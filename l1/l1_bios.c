@@ -1,0 +1,73 @@
+#include "l1/l1_bios.h"
+
+#include "boot/bootinfo.h"
+#include "kernel/layout.h"
+#include "kernel/string.h"
+
+#define VECTOR_15 (0x15 * 4)   /* the interrupt table is at 0 */
+#define BASE_MEMORY_KIB 0x413u /* a word of the BIOS data area */
+#define CONVENTIONAL_END (640 * KIB)
+#define BLOCK (64 * KIB)
+
+extern const uint8_t bios15_code[L1_BIOS_TABLE_OFFSET];
+
+_Static_assert(L1_BIOS_TABLE_OFFSET + sizeof(struct l1_bios_table) <= PAGE_SIZE, "one page");
+_Static_assert(offsetof(struct l1_bios_table, region) == 16, "l1/bios15.asm: REGIONS");
+
+static uint32_t read_vector(void)
+{
+    uint32_t vector;
+
+    memcpy(&vector, hpa_to_va(VECTOR_15), sizeof vector);
+    return vector;
+}
+
+hpa_t l1_bios_reserve(struct memmap *map)
+{
+    hpa_t page = memmap_find_top(map, PAGE_SIZE, PAGE_SIZE, CONVENTIONAL_END, NULL, 0);
+
+    if (!page || !read_vector() || memmap_set(map, page, PAGE_SIZE, REGION_RESERVED))
+        return 0;
+    return page;
+}
+
+/* Bytes of RAM without a gap from `base` on. */
+static uint64_t ram_from(const struct memmap *map, hpa_t base)
+{
+    for (unsigned i = 0; i < map->count; i++) {
+        const struct memmap_region *region = &map->region[i];
+        if (region->type == REGION_RAM && region->base <= base && base - region->base < region->size)
+            return region->base + region->size - base;
+    }
+    return 0;
+}
+
+void l1_bios_fill(const struct memmap *map, uint32_t bios_vector, struct l1_bios_table *table)
+{
+    uint64_t kib = ram_from(map, MIB) / KIB;
+
+    *table = (struct l1_bios_table){
+        .bios_vector = bios_vector,
+        .count = map->count,
+        .kib_from_1m = (uint16_t)MIN(kib, 15 * KIB),
+        .blocks_from_16m = (uint16_t)MIN(ram_from(map, 16 * MIB) / BLOCK, UINT16_MAX),
+        .kib_from_1m_all = (uint16_t)MIN(kib, UINT16_MAX),
+    };
+    for (unsigned i = 0; i < map->count; i++) {
+        table->region[i].base = map->region[i].base;
+        table->region[i].size = map->region[i].size;
+        table->region[i].type = map->region[i].type;
+    }
+}
+
+void l1_bios_install(const struct memmap *map, hpa_t page)
+{
+    uint8_t *to = hpa_to_va(page);
+    uint32_t vector = (uint32_t)(page >> 4) << 16; /* the page's segment, offset 0 */
+    uint16_t base_memory = (uint16_t)(page / KIB);
+
+    memcpy(to, bios15_code, L1_BIOS_TABLE_OFFSET);
+    l1_bios_fill(map, read_vector(), (struct l1_bios_table *)(to + L1_BIOS_TABLE_OFFSET));
+    memcpy(hpa_to_va(VECTOR_15), &vector, sizeof vector);
+    memcpy(hpa_to_va(BASE_MEMORY_KIB), &base_memory, sizeof base_memory);
+}

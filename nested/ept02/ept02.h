@@ -1,0 +1,140 @@
+/* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on violation.
+ * ept12_shared_init() once per VM, ept12_init() once per virtual processor. A struct ept12 is used by its own processor
+ * only, but for ept12_protect(), which any processor may call. Nothing here executes INVEPT: vmx/ asks
+ * ept12_take_invept() before each entry.
+ * nested/ calls it. */
+#ifndef NESTED_EPT02_EPT02_H
+#define NESTED_EPT02_EPT02_H
+
+#include "kernel/base.h"
+#include "kernel/spinlock.h"
+#include "mm/ept.h"
+#include "mm/ept_watch.h"
+#include "mm/gmem.h"
+#include "nested/ept02/ept12_walk.h"
+#include "vmx/caps.h"
+
+#define EPT12_ROOTS 16
+#define EPT12_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
+
+/* What the virtual processors of one VM share. */
+struct ept12_shared {
+    const struct gmem *gmem;
+    struct ept *ept01;
+    /* One bit per 4 KiB page of L1's RAM: set before an EPT02 leaf with W may map it, cleared when the page is
+     * protected. Saves the scan of all trees in the usual case. Touched with atomics. */
+    uint64_t *writable;
+    uint64_t writable_pages; /* of the allocator, that hold `writable` */
+    uint64_t page_limit;     /* 4 KiB pages of L1 that `writable` covers */
+    bool trace;              /* EPT12's tables are write-traced; set by the caller before ept12_init() */
+    struct spinlock lock;    /* guards the list */
+    struct ept12 *list;
+};
+
+/* One EPT02: for one EP4TA, with or without A/D flags. */
+struct ept12_root {
+    uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
+    uint64_t *table;    /* PML4 table; NULL: unused */
+    uint64_t last_used; /* for the choice of the one to evict */
+    bool overflow;      /* it was made of tables that nobody knows */
+    bool filled;        /* something was mapped since it was empty */
+    bool needs_invept;  /* atomic: a mapping was taken away since the last INVEPT with this root's EPTP */
+};
+
+/* The EPT02s of one virtual processor. */
+struct ept12 {
+    struct ept12_shared *shared;
+    struct ept12_rules rules;
+    struct ept12 *next;
+    struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
+    struct ept12_root root[EPT12_ROOTS];
+    struct {
+        uint64_t eptp12;
+        gpa_t table, base;
+        uint64_t size;         /* 0: none */
+    } covered;                 /* the table and place for which is_covered() found a tracker last; until INVEPT */
+    struct ept12_trace *trace; /* nested/ept02/ept12_trace; NULL: shared->trace is off */
+    struct ept12_root *latest; /* asked for last */
+    uint32_t dirty;   /* atomic: a bit for each root that was made of a table that was stored to, or is not traced */
+    uint64_t invepts; /* that L1 executed */
+    uint64_t clock;   /* counts uses, for last_used */
+    uint64_t roots_changed; /* moves when a root comes or goes; never 0 once there is one */
+    unsigned pages_used;    /* pages in the trees and in the reserve */
+    unsigned page_limit;
+    void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
+    unsigned reserved;
+};
+
+enum ept12_result {
+    EPT12_FILLED,    /* the access is allowed now, or L1 changed EPT12 during the walk: resume L2 */
+    EPT12_VIOLATION, /* L1's: EXIT_EPT_VIOLATION with out->qualification */
+    EPT12_MISCONFIG, /* L1's: EXIT_EPT_MISCONFIGURATION, qualification 0 */
+    EPT12_WATCH,     /* a store to the traced page of out->gpa1: ept_watch_hit(), then ept12_fill() again */
+    EPT12_LOG_FULL,  /* L1's: EXIT_PML_FULL, when `log_full` was said and the access would set an A or D flag */
+    EPT12_CARVEOUT,  /* a store to Nestor's own memory at out->gpa1, which L1 let L2 make; see out->entry */
+};
+
+struct ept12_exit {
+    uint64_t qualification; /* for L1, when EPT12_VIOLATION */
+    bool suppress_ve;       /* when EPT12_VIOLATION: L1's entry says that it must not become a #VE */
+    bool dirtied;           /* the access set a D flag of EPT12: L1's page-modification log wants it */
+    gpa_t gpa1;             /* when EPT12_WATCH or EPT12_CARVEOUT */
+    /* When EPT12_CARVEOUT: the EPT02 leaf (4 KiB, R and X as EPT12 allows, to the page of ones). vmx/ may set EPT_W in
+     * it for one instruction and must clear it again and pass an INVEPT. */
+    uint64_t *entry;
+};
+
+/* Allocates the filter and fills ept01's watch hook (`watch`). 0, or -1 when pages run out. */
+MUST_CHECK int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, struct ept *ept01,
+                                 struct ept_watch *watch);
+void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch);
+
+/* `offered`: what L1's capability MSRs say, by which EPT12 is judged. `page_limit`: most pages of the allocator for
+ * this processor's trees, at least EPT12_RESERVE. 0, or -1 when pages run out. */
+MUST_CHECK int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vmx_caps *offered,
+                          unsigned page_limit);
+/* Frees all trees and the reserve; ept12_init() may follow. */
+void ept12_release(struct ept12 *ept12);
+/* What ept12_release() does last, and ept12_init() when it fails. */
+void ept12_free_reserve(struct ept12 *ept12);
+
+/* The EPT02 of L1's eptp12 (a valid one: the entry checks come first), found by its EP4TA and A/D flag or made empty,
+ * evicting the least recently used. It stands as long as ept12->roots_changed does. */
+struct ept12_root *ept12_root(struct ept12 *ept12, uint64_t eptp12);
+/* The EPTP for vmcs02. */
+uint64_t ept12_eptp(const struct ept12_root *root);
+/* It is used again: at each nested entry. */
+static inline void ept12_touch(struct ept12 *ept12, struct ept12_root *root)
+{
+    root->last_used = ++ept12->clock;
+}
+/* Whether an INVEPT (single-context, that EPTP) must be executed before the next entry; the question takes the mark
+ * away. */
+static inline bool ept12_take_invept(struct ept12_root *root)
+{
+    return __atomic_load_n(&root->needs_invept, __ATOMIC_ACQUIRE) &&
+           __atomic_exchange_n(&root->needs_invept, false, __ATOMIC_SEQ_CST);
+}
+
+/* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
+ * `qualification`: the hardware's, 0 when there is none. `log_full`: L1 logs page modifications and has no room. */
+enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
+                             bool log_full, struct ept12_exit *out);
+
+/* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that caused
+ * it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
+void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
+/* INVEPT as executed by L1. Single context: all EPT02s with the EP4TA of eptp12, whatever its other bits. */
+void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);
+void ept12_invept_all(struct ept12 *ept12);
+/* L1 left VMX operation: all goes, watches too. */
+void ept12_forget_all(struct ept12 *ept12);
+
+/* Hook of mm/ept_watch; context is the struct ept12_shared. EPT01 has taken W from the page already. On return no EPT02
+ * leaf that maps it has W; roots that lost a permission ask for INVEPT, and the caller kicks other processors. */
+void ept12_protect(void *context, gpa_t page);
+
+/* What EPT02 maps at gpa2 now; level 0: nothing. For tests, ASSERTs and dumps. */
+struct ept_leaf ept12_translate(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
+
+#endif

@@ -1,0 +1,222 @@
+/* Filling EPT02: what an EPT violation of L2 asks for, and its neighbours. */
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "nested/ept02/ept02.h"
+#include "nested/ept02/ept02_filter.h"
+#include "nested/ept02/ept02_tree.h"
+#include "nested/ept02/ept12_trace.h"
+#include "vmx/vmx_bits.h"
+
+#define PREFETCHED 16u
+
+/* The entry of gpa2 at `level`, tables made on the way; NULL when pages ran out. A large leaf in the way goes. */
+static uint64_t *descend(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level)
+{
+    uint64_t *table = root->table;
+
+    for (unsigned at = EPT12_TOP_LEVEL; at > level; at--) {
+        uint64_t *entry = &table[ept_index(gpa2, at)];
+        if (!*entry || ept_is_leaf(*entry, at)) {
+            uint64_t *below = ept12_take_page(e);
+            if (!below)
+                return NULL;
+            if (*entry)
+                ept12_want_invept(root);
+            ept12_set_entry(entry, va_to_hpa(below) | EPT12_TABLE_FLAGS);
+            root->filled = true;
+        }
+        table = ept12_table_of(*entry);
+    }
+    return &table[ept_index(gpa2, level)];
+}
+
+/* Whether all that `old` allowed is allowed alike by `new`: then the processor need not forget the old one. */
+static bool only_adds(uint64_t old, uint64_t new)
+{
+    return !(old & EPT_RWX) || ((old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new));
+}
+
+static uint64_t *install(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level, uint64_t leaf)
+{
+    uint64_t *entry, old;
+
+    while (!(entry = descend(e, root, gpa2, level)))
+        ept12_recycle(e, root);
+    root->filled = true;
+    old = *entry;
+    ept12_set_entry(entry, leaf);
+    if (old && !ept_is_leaf(old, level)) {
+        ept12_empty_table(e, ept12_table_of(old), level - 1);
+        ept12_give_page(e, ept12_table_of(old));
+        ept12_want_invept(root);
+    } else if (!only_adds(old, leaf)) {
+        ept12_want_invept(root);
+    }
+    count(COUNT_EPT02_FILLS);
+    return entry;
+}
+
+/* EPT01's leaf for gpa1; level 0 when nothing can be mapped there. */
+static struct ept_leaf ept01_leaf(struct ept12 *e, gpa_t gpa1)
+{
+    struct ept_leaf leaf = ept_translate(e->shared->ept01, gpa1);
+
+    if (leaf.level == 0 && ept_map_on_demand(e->shared->ept01, gpa1))
+        leaf = ept_translate(e->shared->ept01, gpa1);
+    return leaf;
+}
+
+/* What the walk may make writable is marked before EPT01 is looked at. ept12_protect() runs after EPT01 lost W: either
+ * it sees the mark and waits for the lock, or EPT01's change is seen here. */
+static void mark_writable(struct ept12 *e, const struct ept12_walk *walk, unsigned level)
+{
+    uint64_t size = ept_level_size(level);
+
+    if (walk->permissions & EPT_W)
+        ept12_mark_writable(e->shared, walk->gpa1 & ~(size - 1), size);
+}
+
+/* EPT01's leaf behind the walk's, with all marked that the two together may make writable. */
+static inline void look_at_ept01(struct ept12 *e, const struct ept12_walk *walk, struct ept_leaf *leaf)
+{
+    mark_writable(e, walk, MIN(walk->level, 2));
+    *leaf = ept01_leaf(e, walk->gpa1);
+    if (MIN(walk->level, leaf->level) < 3)
+        return;
+    mark_writable(e, walk, 3); /* rare, and dear */
+    *leaf = ept01_leaf(e, walk->gpa1);
+}
+
+/* L2 goes through its memory page by page, as the entry before `entry` shows: maps the next ones too, as far as L1's
+ * table has them, EPT01 has one large page behind them, and no flag of EPT12 is to be set. */
+static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const struct ept12_walk *walk,
+                     const struct ept_leaf *ept01)
+{
+    uint64_t *table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE), leaf[PREFETCHED];
+    unsigned index = (unsigned)(entry - table), found = 0;
+
+    if (walk->level != 1 || ept01->level == 1 || index == 0 || !table[index - 1])
+        return;
+    while (found < PREFETCHED && index + 1 + found < EPT_ENTRIES && !table[index + 1 + found]) {
+        struct ept12_walk next = ept12_next(e->shared->gmem, &e->rules, eptp12, walk, index + 1 + found);
+        struct ept_leaf next01 = *ept01;
+        if (next.kind != EPT12_WALK_OK || (next.gpa1 ^ walk->gpa1) & ~(ept_level_size(ept01->level) - 1))
+            break;
+        next01.hpa = next.gpa1; /* EPT01 is an identity map */
+        leaf[found] = ept12_leaf(&next, &next01);
+        if (leaf[found] & EPT_W)
+            ept12_mark_writable(e->shared, next.gpa1, PAGE_SIZE);
+        found++;
+    }
+    if (!found)
+        return;
+    struct ept_leaf again = ept_translate(e->shared->ept01, walk->gpa1);
+    if (again.level != ept01->level || again.permissions != ept01->permissions)
+        return;
+    for (unsigned i = 0; i < found; i++)
+        ept12_set_entry(&table[index + 1 + i], leaf[i]);
+    count_add(COUNT_EPT02_FILLS, found);
+}
+
+/* The walk allowed the access; what EPT01 says is the rest. The lock is held from the look at EPT01 to the store. */
+static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                                      const struct ept12_walk *walk, struct ept12_exit *out)
+{
+    struct ept_leaf ept01;
+    look_at_ept01(e, walk, &ept01);
+    unsigned level = MIN(walk->level, ept01.level);
+    bool refused = (access & EPT_W) && !(ept01.permissions & EPT_W);
+    bool carveout = ept_is_carveout(e->shared->ept01, walk->gpa1);
+    uint64_t leaf;
+
+    if (level == 0)
+        return EPT12_VIOLATION;
+    out->gpa1 = walk->gpa1;
+    if (refused && !carveout)
+        return EPT12_WATCH;
+    leaf = ept12_leaf(walk, &ept01);
+    out->entry = install(e, ept12_get_root(e, eptp12), gpa2, level, leaf);
+    if (!carveout && level == 1)
+        prefetch(e, eptp12, out->entry, walk, &ept01);
+    return refused ? EPT12_CARVEOUT : EPT12_FILLED;
+}
+
+/* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
+ * Violations": bits 5:3 are the AND along the walk. With A/D flags on, a page walk of L2's counts as read and write;
+ * not every CPU says both. */
+static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions)
+{
+    uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING;
+    bool page_walk = (hardware & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK)) == EPT_QUAL_GLA_VALID;
+
+    if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
+        access |= EPT_QUAL_READ;
+    return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
+}
+
+static NOINLINE bool find_cover(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    const struct ept12_root *root = ept12_find_root(e, eptp12);
+
+    if (!root || (!root->overflow && !ept12_trace_covers(e, root, gpa2, walk)))
+        return false;
+    e->covered.eptp12 = eptp12;
+    e->covered.table = walk->table;
+    e->covered.size = ept_level_size(walk->level + 1);
+    e->covered.base = ALIGN_DOWN(gpa2, e->covered.size);
+    return true;
+}
+
+/* Whether INVEPT knows what the walk has read. */
+static inline bool is_covered(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    return (gpa2 - e->covered.base < e->covered.size && e->covered.table == walk->table &&
+            e->covered.eptp12 == eptp12) ||
+           find_cover(e, eptp12, gpa2, walk);
+}
+
+/* Traces the tables on the way and walks again. One that L1 put in the way meanwhile stays unknown. */
+static NOINLINE struct ept12_walk walk_traced(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                                              bool log_full)
+{
+    struct ept12_root *root = ept12_root(e, eptp12);
+    struct ept12_walk walk;
+
+    e->covered.size = 0;
+    ept12_trace_path(e, root, eptp12, gpa2);
+    walk = ept12_walk(e->shared->gmem, &e->rules, eptp12, gpa2, access, log_full);
+    if (walk.kind == EPT12_WALK_OK && !ept12_trace_covers(e, root, gpa2, &walk)) {
+        root->overflow = true;
+        ept12_set_dirty(e, root);
+    }
+    return walk;
+}
+
+enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
+                             bool log_full, struct ept12_exit *out)
+{
+    /* Without the lock: tracing, and setting A/D flags, may take that of ept_watch, which comes before ours. */
+    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access, log_full);
+    if (ept12->trace && walk.kind == EPT12_WALK_OK && !is_covered(ept12, eptp12, gpa2, &walk)) {
+        bool dirtied = walk.sets_dirty; /* the second walk finds the flag set */
+        walk = walk_traced(ept12, eptp12, gpa2, access, log_full);
+        walk.sets_dirty |= dirtied;
+    }
+    enum ept12_result result = EPT12_VIOLATION;
+
+    *out = (struct ept12_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
+    if (walk.kind == EPT12_WALK_LOG_FULL)
+        return EPT12_LOG_FULL;
+    if (walk.kind == EPT12_WALK_MISCONFIG)
+        return EPT12_MISCONFIG;
+    if (walk.kind == EPT12_WALK_RACED)
+        return EPT12_FILLED;
+    if (walk.kind == EPT12_WALK_OK) {
+        spinlock_lock(&ept12->lock);
+        result = fill_allowed(ept12, eptp12, gpa2, access, &walk, out);
+        spinlock_unlock(&ept12->lock);
+    }
+    if (result == EPT12_VIOLATION)
+        out->qualification = reflected_qualification(eptp12, qualification, access, walk.permissions);
+    return result;
+}

@@ -1,0 +1,35 @@
+#include "nested/ept02/ept02_filter.h"
+
+#define WORD_BITS 64u
+
+static inline bool is_marked(const struct ept12_shared *shared, uint64_t page)
+{
+    return page < shared->page_limit &&
+           __atomic_load_n(&shared->writable[page / WORD_BITS], __ATOMIC_ACQUIRE) & BIT(page % WORD_BITS);
+}
+
+void ept12_mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
+{
+    if (size == PAGE_SIZE && is_marked(shared, hpa / PAGE_SIZE))
+        return; /* its protection waits for the lock that the caller holds */
+    uint64_t first = hpa / PAGE_SIZE, end = MIN(first + size / PAGE_SIZE, shared->page_limit);
+
+    while (first < end) {
+        uint64_t bits = MIN(end - first, WORD_BITS - first % WORD_BITS);
+        uint64_t mask = BITS(bits - 1, 0) << first % WORD_BITS, *word = &shared->writable[first / WORD_BITS];
+        if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)
+            __atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST);
+        first += bits;
+    }
+    /* The bit must be seen before EPT01 is looked at again: see look_at_ept01(). */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+bool ept12_take_mark(struct ept12_shared *shared, gpa_t page)
+{
+    uint64_t index = page / PAGE_SIZE, bit = BIT(index % WORD_BITS);
+
+    if (index >= shared->page_limit)
+        return false;
+    return __atomic_fetch_and(&shared->writable[index / WORD_BITS], ~bit, __ATOMIC_SEQ_CST) & bit;
+}

@@ -1,0 +1,221 @@
+#include "nested/ept02/ept12_trace.h"
+
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "kernel/string.h"
+#include "mm/page.h"
+#include "nested/ept02/ept02_tree.h"
+#include "vmx/vmx_bits.h"
+
+#define TOP_LEVEL 4u
+#define NO_PAGE (~0ull)
+#define HEAT_MAX 3u
+#define TRACE_PAGES ((sizeof(struct ept12_trace) + PAGE_SIZE - 1) / PAGE_SIZE)
+#define TRACE_REST 64u
+
+int ept12_trace_init(struct ept12 *e)
+{
+    e->trace = page_alloc_run(TRACE_PAGES);
+    return e->trace ? 0 : -1;
+}
+
+void ept12_trace_forget(struct ept12 *e)
+{
+    struct ept12_trace *trace = e->trace;
+
+    if (!trace)
+        return;
+    for (unsigned i = 0; i < trace->used; i++)
+        ept_watch_remove(e->shared->gmem->watch, &trace->tracker[i].watcher);
+    memset(trace->bucket, 0, sizeof(trace->bucket));
+    trace->used = 0;
+    trace->latest = NULL;
+}
+
+void ept12_trace_release(struct ept12 *e)
+{
+    ept12_trace_forget(e);
+    for (unsigned i = 0; e->trace && i < TRACE_PAGES; i++)
+        page_free((uint8_t *)e->trace + i * PAGE_SIZE);
+    e->trace = NULL;
+}
+
+/* Runs on the processor that stored, under the lock of ept_watch. */
+static void tracker_stale(struct watcher *watcher)
+{
+    struct ept12_tracker *t = (struct ept12_tracker *)watcher;
+    _Static_assert(offsetof(struct ept12_tracker, watcher) == 0, "tracker_stale() converts the pointer");
+
+    __atomic_store_n(&t->dirty, true, __ATOMIC_SEQ_CST);
+    ept12_set_dirty(t->ept12, t->root); /* last: INVEPT takes it first */
+}
+
+static gpa_t base_of(gpa_t gpa2, unsigned level)
+{
+    return level == TOP_LEVEL ? 0 : ALIGN_DOWN(gpa2, ept_level_size(level + 1));
+}
+
+static bool is_at(const struct ept12_tracker *t, const struct ept12_root *root, unsigned level, gpa_t base)
+{
+    return t->root == root && t->level == level && t->base == base;
+}
+
+static uint16_t *bucket_of(struct ept12_trace *trace, unsigned level, gpa_t base)
+{
+    return &trace->bucket[(base / LARGE_2M + base / LARGE_1G + 64 * level) % EPT12_TRACKER_BUCKETS];
+}
+
+static struct ept12_tracker *find_tracker(struct ept12_trace *trace, const struct ept12_root *root, unsigned level,
+                                          gpa_t base)
+{
+    for (unsigned number = *bucket_of(trace, level, base); number; number = trace->tracker[number - 1].next)
+        if (is_at(&trace->tracker[number - 1], root, level, base))
+            return &trace->tracker[number - 1];
+    return NULL;
+}
+
+bool ept12_trace_covers(struct ept12 *e, const struct ept12_root *root, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    gpa_t base = base_of(gpa2, walk->level);
+    struct ept12_tracker *t = e->trace->latest;
+
+    if (!t || !is_at(t, root, walk->level, base))
+        t = find_tracker(e->trace, root, walk->level, base);
+    if (!t || t->watcher.page != walk->table)
+        return false;
+    e->trace->latest = t;
+    return true;
+}
+
+/* NULL when none is left. */
+static struct ept12_tracker *make_tracker(struct ept12 *e, struct ept12_root *root, unsigned level, gpa_t base)
+{
+    struct ept12_trace *trace = e->trace;
+    uint16_t *bucket = bucket_of(trace, level, base);
+    struct ept12_tracker *t = &trace->tracker[trace->used];
+
+    if (trace->rest > 0 || trace->used == EPT12_TRACKERS)
+        return NULL;
+    *t = (struct ept12_tracker){.watcher = {.page = NO_PAGE, .stale = tracker_stale, .flags_are_nothing = true},
+                                .ept12 = e,
+                                .root = root,
+                                .level = level,
+                                .base = base,
+                                .next = *bucket};
+    *bucket = (uint16_t)++trace->used;
+    return t;
+}
+
+static void set_dirty(struct ept12_tracker *t)
+{
+    t->dirty = true;
+    ept12_set_dirty(t->ept12, t->root);
+}
+
+/* The table at the tracker's place is now the one at `page`. */
+static void arm(struct ept12 *e, struct ept12_tracker *t, gpa_t page)
+{
+    ept_watch_remove(e->shared->gmem->watch, &t->watcher);
+    t->watcher.page = page;
+    t->dirty = t->untraceable = false;
+    t->armed_at = e->invepts;
+    if (t->rest == 0 && ept_watch_add(e->shared->gmem->watch, page, &t->watcher) == 0)
+        return;
+    t->untraceable = t->rest == 0;
+    set_dirty(t);
+}
+
+void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12, gpa_t gpa2)
+{
+    gpa_t table = eptp12 & EP4TA;
+
+    for (unsigned level = TOP_LEVEL; level > 0; level--) {
+        gpa_t base = base_of(gpa2, level);
+        struct ept12_tracker *t = find_tracker(e->trace, root, level, base);
+        uint64_t entry;
+        if (!t && !(t = make_tracker(e, root, level, base))) {
+            root->overflow = true;
+            ept12_set_dirty(e, root);
+            return;
+        }
+        if (t->watcher.page != table)
+            arm(e, t, table);
+        (void)gmem_read64(e->shared->gmem, table + 8 * ept_index(gpa2, level), &entry);
+        if (!(entry & EPT_RWX) || (entry & EPT_LARGE))
+            return;
+        table = entry & EPT_ADDRESS;
+    }
+}
+
+/* What is below the place hangs on a table that may name others now: known again when a walk comes by. */
+static void forget_below(struct ept12 *e, const struct ept12_root *root, unsigned level, gpa_t base)
+{
+    for (unsigned i = 0; i < e->trace->used; i++) {
+        struct ept12_tracker *t = &e->trace->tracker[i];
+        if (t->root != root || t->level >= level || t->base - base >= ept_level_size(level + 1))
+            continue;
+        ept_watch_remove(e->shared->gmem->watch, &t->watcher);
+        t->watcher.page = NO_PAGE;
+        t->dirty = t->untraceable = false;
+    }
+}
+
+/* What was made of the table has gone. Whether it is traced from the next fill on, or rests for some INVEPTs. One above
+ * the last level never rests: all below it would go each time, for a store that is rare there. */
+static void settle(const struct ept12 *e, struct ept12_tracker *t)
+{
+    if (t->untraceable) {
+        set_dirty(t);
+        return;
+    }
+    if (t->rest > 0) {
+        t->rest--;
+    } else {
+        bool at_once = t->level == 1 && t->armed_at + 1 == e->invepts;
+        t->heat = (uint8_t)(at_once ? MIN(t->heat + 1u, HEAT_MAX) : 0);
+        t->rest = (uint8_t)(BIT(t->heat) - 1);
+    }
+    if (t->rest > 0)
+        set_dirty(t);
+    else
+        t->watcher.page = NO_PAGE;
+}
+
+/* Some tables are not known: all goes, and if that is for want of trackers, the dead ones among them too. */
+static void start_anew(struct ept12 *e, struct ept12_root *root)
+{
+    struct ept12_trace *trace = e->trace;
+
+    ept12_drop(e, root, TOP_LEVEL, 0);
+    forget_below(e, root, TOP_LEVEL, 0);
+    root->overflow = false;
+    if (trace->rest > 0) {
+        trace->rest--;
+    } else if (trace->used == EPT12_TRACKERS) {
+        for (unsigned i = 0; i < EPT12_ROOTS; i++)
+            if (e->root[i].table)
+                ept12_drop(e, &e->root[i], TOP_LEVEL, 0);
+        ept12_trace_forget(e);
+        trace->rest = TRACE_REST;
+    }
+}
+
+void ept12_trace_invept(struct ept12 *e, struct ept12_root *root)
+{
+    struct ept12_trace *trace = e->trace;
+
+    ept12_set_clean(e, root);
+    if (root->overflow)
+        start_anew(e, root);
+    for (unsigned i = 0; i < trace->used; i++) {
+        struct ept12_tracker *t = &trace->tracker[i];
+        if (t->root != root || !__atomic_load_n(&t->dirty, __ATOMIC_SEQ_CST))
+            continue;
+        ept12_drop(e, root, t->level, t->base);
+        if (t->level > 1)
+            forget_below(e, root, t->level, t->base);
+        t->dirty = false;
+        settle(e, t);
+    }
+    count(COUNT_EPT02_FLUSHES);
+}

@@ -1,0 +1,227 @@
+#include "nested/ept02/ept12_walk.h"
+
+#include "mm/ept.h"
+#include "vmx/vmx_bits.h"
+
+#define TOP_LEVEL 4u
+#define GPA_BITS 48u               /* what four levels translate */
+#define LEAF_FLAGS (EPT_A | EPT_D) /* preset: see nested/ept02/ept02.c */
+#define TABLE_RESERVED BITS(7, 3)  /* of an entry that leads to a table; bit 7 would make it a leaf */
+
+/* The entries of one walk: where they lie and what they held when read. */
+struct path {
+    unsigned depth;
+    gpa_t where[TOP_LEVEL];
+    uint64_t entry[TOP_LEVEL];
+};
+
+/* Bits that must be 0 in an entry, large-page offsets included.
+ * SDM 3C 29.3.2 "EPT Translation Mechanism", tables of the entry formats */
+static uint64_t reserved_bits(const struct ept12_rules *rules, unsigned level, bool leaf)
+{
+    uint64_t beyond = BITS(51, 12) & ~(BIT(rules->address_bits) - 1);
+
+    if (!leaf)
+        return beyond | TABLE_RESERVED;
+    return beyond | (BITS(51, 12) & (ept_level_size(level) - 1));
+}
+
+struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
+{
+    struct ept12_rules rules = {
+        .exec_only = offered->ept_vpid & EPT_CAP_EXEC_ONLY,
+        .pages_2m = offered->ept_vpid & EPT_CAP_2M,
+        .pages_1g = offered->ept_vpid & EPT_CAP_1G,
+        .address_bits = offered->address_bits,
+    };
+    rules.table_judged = reserved_bits(&rules, 2, false) | EPT_RWX;
+    rules.page_judged = reserved_bits(&rules, 1, true) | EPT_RWX | EPT_MEMTYPE;
+    return rules;
+}
+
+static bool memtype_is_reserved(uint64_t entry)
+{
+    unsigned memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+
+    return memtype == 2 || memtype == 3 || memtype == 7;
+}
+
+/* SDM 3C 29.3.3.1 "EPT Misconfigurations" */
+static bool is_misconfigured(const struct ept12_rules *rules, uint64_t entry, unsigned level, bool leaf)
+{
+    if ((entry & EPT_W) && !(entry & EPT_R))
+        return true;
+    if ((entry & EPT_RWX) == EPT_X && !rules->exec_only)
+        return true;
+    if (entry & reserved_bits(rules, level, leaf))
+        return true;
+    return leaf && memtype_is_reserved(entry);
+}
+
+/* Bit 7 makes a leaf only where the page size is offered; elsewhere it is a reserved bit. */
+static bool is_leaf(const struct ept12_rules *rules, uint64_t entry, unsigned level)
+{
+    if (level == 1)
+        return true;
+    return (entry & EPT_LARGE) && ((level == 2 && rules->pages_2m) || (level == 3 && rules->pages_1g));
+}
+
+/* Sets A in all entries of the path, and D in the leaf if written. Entries that have the flags are left alone. False
+ * when L1 changed one since it was read. */
+static bool set_flags(const struct gmem *gmem, const struct path *path, bool write)
+{
+    for (unsigned i = 0; i < path->depth; i++) {
+        bool last = i + 1 == path->depth;
+        uint64_t flags = EPT_A | (last && write ? EPT_D : 0);
+        if ((path->entry[i] & flags) == flags)
+            continue;
+        if (!gmem_set_flags64(gmem, path->where[i], path->entry[i], path->entry[i] | flags))
+            return false;
+    }
+    return true;
+}
+
+/* Whether an entry of the path lacks a flag that this access sets. */
+static bool lacks_flags(const struct path *path, bool write)
+{
+    uint64_t common = EPT_A;
+
+    for (unsigned i = 0; i < path->depth; i++)
+        common &= path->entry[i];
+    return !common || (write && !(path->entry[path->depth - 1] & EPT_D));
+}
+
+/* One entry of the path. All-ones if no RAM, which is a misconfiguration. */
+static inline uint64_t read_entry(const struct gmem *gmem, gpa_t where, struct path *path)
+{
+    uint64_t entry;
+    (void)gmem_read64(gmem, where, &entry);
+    path->where[path->depth] = where;
+    path->entry[path->depth++] = entry;
+    return entry;
+}
+
+/* The usual tables above: entries that restrict nothing and have no reserved bit. Takes back the first that is
+ * another; the level of the table that is left. */
+static inline unsigned follow_plain(const struct gmem *gmem, const struct ept12_rules *rules, gpa_t gpa2,
+                                    struct path *path, gpa_t *table)
+{
+    unsigned level = TOP_LEVEL;
+#pragma GCC unroll 3
+    for (; level > 1; level--) {
+        uint64_t entry = read_entry(gmem, *table + 8 * ept_index(gpa2, level), path);
+        if ((entry & rules->table_judged) != EPT_RWX) {
+            path->depth--;
+            break;
+        }
+        *table = entry & EPT_ADDRESS;
+    }
+    return level;
+}
+
+/* Follows the entries down to a leaf, or to the first one that ends the walk. */
+static inline void follow(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
+                          struct path *path, struct ept12_walk *walk)
+{
+    gpa_t table = eptp12 & EP4TA;
+
+    for (unsigned level = follow_plain(gmem, rules, gpa2, path, &table);; level--) {
+        uint64_t entry = read_entry(gmem, table + 8 * ept_index(gpa2, level), path);
+        bool leaf = is_leaf(rules, entry, level);
+        walk->level = level;
+        walk->table = table;
+        walk->above = walk->permissions;
+        walk->permissions &= entry;
+        if (!(entry & EPT_RWX)) {
+            walk->kind = EPT12_WALK_VIOLATION;
+            return;
+        }
+        if ((entry & rules->page_judged) == (EPT_RWX | PUT(MEMTYPE_WB, EPT_MEMTYPE)) && level == 1)
+            return;
+        if (is_misconfigured(rules, entry, level, leaf)) {
+            walk->kind = EPT12_WALK_MISCONFIG;
+            return;
+        }
+        if (leaf)
+            return;
+        table = entry & EPT_ADDRESS;
+    }
+}
+
+struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
+                             uint64_t access, bool log_full)
+{
+    struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = EPT_RWX};
+    struct path path;
+    bool flags = eptp12 & EPTP_AD;
+    uint64_t entry;
+
+    if (gpa2 >> GPA_BITS) {
+        walk.kind = EPT12_WALK_VIOLATION;
+        walk.permissions = 0;
+        return walk;
+    }
+    path.depth = 0;
+    follow(gmem, rules, eptp12, gpa2, &path, &walk);
+    entry = path.entry[path.depth - 1];
+    walk.suppress_ve = entry & EPT_SUPPRESS_VE;
+    if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions))
+        walk.kind = EPT12_WALK_VIOLATION;
+    if (walk.kind != EPT12_WALK_OK)
+        return walk;
+    bool dirties = flags && (access & EPT_W) && !(entry & EPT_D);
+    if (flags && log_full && lacks_flags(&path, access & EPT_W)) {
+        walk.kind = EPT12_WALK_LOG_FULL;
+        return walk;
+    }
+    if (flags && !set_flags(gmem, &path, access & EPT_W)) {
+        walk.kind = EPT12_WALK_RACED;
+        return walk;
+    }
+    walk.sets_dirty = dirties;
+    walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
+    walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+    walk.ignore_pat = entry & EPT_IGNORE_PAT;
+    walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
+    return walk;
+}
+
+struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
+                             const struct ept12_walk *walk, unsigned index)
+{
+    struct ept12_walk next = {.kind = EPT12_WALK_VIOLATION, .level = 1};
+    bool flags = eptp12 & EPTP_AD;
+    uint64_t entry;
+
+    (void)gmem_read64(gmem, walk->table + 8 * index, &entry);
+    next.permissions = walk->above & entry & EPT_RWX;
+    if (!next.permissions || is_misconfigured(rules, entry, 1, true) || (flags && !(entry & EPT_A)))
+        return next;
+    next.kind = EPT12_WALK_OK;
+    next.gpa1 = entry & EPT_ADDRESS;
+    next.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+    next.ignore_pat = entry & EPT_IGNORE_PAT;
+    next.dirty = !flags || (entry & EPT_D);
+    return next;
+}
+
+/* What both types ask for: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays UC even
+ * if L1 says otherwise: Nestor does not let L2 do through EPT12 what would upset the machine. */
+static unsigned combine_memtypes(unsigned a, unsigned b)
+{
+    if (a == b || b == MEMTYPE_WB)
+        return a;
+    return a == MEMTYPE_WB ? b : MEMTYPE_UC;
+}
+
+uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01)
+{
+    unsigned level = MIN(walk->level, ept01->level);
+    uint64_t permissions = walk->permissions & ept01->permissions;
+
+    /* D of EPT12 must be set by the first write: that one must exit. */
+    if (!walk->dirty)
+        permissions &= ~EPT_W;
+    return (ept01->hpa & ~(ept_level_size(level) - 1)) | permissions | LEAF_FLAGS | (level > 1 ? EPT_LARGE : 0) |
+           PUT(combine_memtypes(walk->memtype, ept01->memtype), EPT_MEMTYPE) | (walk->ignore_pat ? EPT_IGNORE_PAT : 0);
+}

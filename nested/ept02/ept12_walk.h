@@ -1,0 +1,54 @@
+/* The walk of EPT12, the tables that L1 made for its L2, as the processor would do it.
+ * Reads L1's memory through gmem, each entry once; changes nothing but A/D flags, and these only if asked to.
+ * nested/ept02/ept02 calls it; nested/ may use it to read L2's memory on behalf of L0. */
+#ifndef NESTED_EPT02_EPT12_WALK_H
+#define NESTED_EPT02_EPT12_WALK_H
+
+#include "kernel/base.h"
+#include "mm/gmem.h"
+#include "vmx/caps.h"
+
+/* The choices that the SDM leaves to the processor, as L1's capability MSRs state them. */
+struct ept12_rules {
+    bool exec_only, pages_2m, pages_1g;
+    unsigned address_bits; /* MAXPHYADDR of L1 */
+    uint64_t table_judged; /* what must be EPT_RWX in an entry that leads to a table and restricts nothing */
+    uint64_t page_judged;  /* the same of a 4 KiB page, which is write-back too */
+};
+
+enum ept12_walk_kind {
+    EPT12_WALK_OK,
+    EPT12_WALK_VIOLATION,
+    EPT12_WALK_MISCONFIG,
+    EPT12_WALK_LOG_FULL, /* the access would set an A or D flag, and the caller said that there is no room to log */
+    EPT12_WALK_RACED,    /* L1 changed an entry whose A/D flag was about to be set: nothing is known, try again */
+};
+
+struct ept12_walk {
+    enum ept12_walk_kind kind;
+    gpa_t gpa1;           /* of the byte asked for, when OK */
+    unsigned level;       /* of the leaf, 1 to 3; on a violation or misconfiguration: of the entry at fault, 1 to 4 */
+    uint64_t permissions; /* EPT_R | EPT_W | EPT_X that all entries on the path have */
+    unsigned memtype;
+    bool ignore_pat;
+    bool sets_dirty;  /* this access set the leaf's D flag */
+    bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
+    gpa_t table;      /* of L1's, where the last entry read lies */
+    uint64_t above;   /* what the entries before that one allow together */
+    bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
+};
+
+struct ept12_rules ept12_rules_from(const struct vmx_caps *offered);
+/* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH) under eptp12.
+ * With A/D flags on (EPTP_AD), an access that is allowed sets A in each entry on the path and D in the leaf if it is
+ * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and Dirty Flags for EPT". */
+struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
+                             uint64_t access, bool log_full);
+/* What entry `index` of the table says in which `walk` found its leaf at level 1: OK, with the members that ept12_leaf()
+ * looks at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
+struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
+                             const struct ept12_walk *walk, unsigned index);
+/* EPT02's leaf for a walk that is OK, on EPT01's: the smaller of the two pages, what both allow. Pure. */
+uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01);
+
+#endif

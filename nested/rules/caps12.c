@@ -1,0 +1,142 @@
+#include "nested/rules/caps12.h"
+
+#include "kernel/msr.h"
+#include "nested/rules/vmcs12.h"
+#include "vmx/vmx_bits.h"
+
+/* What Nestor virtualises: THE list. A feature joins by a line here once nested/ does it; what the CPU lacks drops out
+ * by itself. */
+#define VIRTUAL_PIN (PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER)
+#define VIRTUAL_PROC                                                                                                   \
+    (PROC_INTERRUPT_WINDOW | PROC_TSC_OFFSETTING | PROC_HLT | PROC_INVLPG | PROC_MWAIT | PROC_RDPMC | PROC_RDTSC |     \
+     PROC_CR3_LOAD | PROC_CR3_STORE | PROC_CR8_LOAD | PROC_CR8_STORE | PROC_TPR_SHADOW | PROC_NMI_WINDOW |             \
+     PROC_MOV_DR | PROC_UNCOND_IO | PROC_USE_IO_BITMAPS | PROC_MONITOR_TRAP | PROC_USE_MSR_BITMAPS | PROC_MONITOR |    \
+     PROC_PAUSE | PROC_SECONDARY)
+#define VIRTUAL_PROC2                                                                                                  \
+    (PROC2_APIC_ACCESS | PROC2_EPT | PROC2_DESC_TABLE | PROC2_RDTSCP | PROC2_X2APIC | PROC2_VPID | PROC2_WBINVD |      \
+     PROC2_UNRESTRICTED | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS | PROC2_PAUSE_LOOP | PROC2_RDRAND |           \
+     PROC2_INVPCID | PROC2_RDSEED | PROC2_XSAVES | PROC2_TSC_SCALING | PROC2_PML | PROC2_VMFUNC | PROC2_EPT_VE |       \
+     PROC2_VMCS_SHADOWING)
+#define VIRTUAL_EXIT                                                                                                   \
+    (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTERRUPT | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER |      \
+     EXITC_LOAD_EFER | EXITC_SAVE_TIMER)
+#define VIRTUAL_ENTRY (ENTRY_LOAD_DEBUG | ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+#define VIRTUAL_EPT                                                                                                    \
+    (EPT_CAP_EXEC_ONLY | EPT_CAP_WALK4 | EPT_CAP_UC | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT |          \
+     EPT_CAP_AD | EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)
+#define VIRTUAL_VPID (VPID_CAP_INVVPID | VPID_CAP_ADDRESS | VPID_CAP_SINGLE | VPID_CAP_ALL | VPID_CAP_SINGLE_NONGLOBAL)
+#define VIRTUAL_MISC                                                                                                   \
+    (VMX_MISC_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_WAIT_SIPI |                  \
+     VMX_MISC_CR3_TARGETS | VMX_MISC_MSR_LIST_MAX | VMX_MISC_VMWRITE_ANY | VMX_MISC_INJECT_LENGTH0)
+#define VIRTUAL_BASIC (VMX_BASIC_INS_OUTS_INFO | VMX_BASIC_TRUE_CONTROLS | VMX_BASIC_NO_ERROR_CODE_CHECK)
+#define VIRTUAL_VMFUNC BIT(0) /* EPTP switching */
+
+#define MEMORY_TYPE_WB 6
+
+/* Bits that must be 1 stay (the default1 class and what the CPU insists on); of the others, those that the list has. */
+static struct ctl_caps offer(struct ctl_caps cpu, uint64_t virtualised)
+{
+    return (struct ctl_caps){.must = cpu.must, .may = (cpu.may & (uint32_t)virtualised) | cpu.must};
+}
+
+/* What has no meaning without a feature that is not offered: the CPU would not have it either. */
+static void drop_dependents(struct vmx_caps *offered)
+{
+    if (!(offered->pin.may & PIN_PREEMPTION_TIMER))
+        offered->misc &= ~VMX_MISC_TIMER_RATE;
+    if (!(offered->proc2.may & PROC2_EPT))
+        offered->ept_vpid &= ~VIRTUAL_EPT;
+    if (!(offered->proc2.may & PROC2_VPID))
+        offered->ept_vpid &= ~VIRTUAL_VPID;
+    if (!(offered->proc2.may & PROC2_VMFUNC))
+        offered->vmfunc = 0;
+}
+
+/* IA32_VMX_VMCS_ENUM: the highest index of a field that L1 has. SDM 3D A.9 "VMCS Enumeration" */
+static uint64_t highest_index(const struct vmx_caps *offered)
+{
+    uint64_t highest = 0;
+
+    for (unsigned i = 0; i < FIELD_COUNT; i++)
+        if (vmcs_field_exists(offered, i))
+            highest = MAX(highest, vmcs_fields[i].encoding & ENCODING_INDEX);
+    return highest;
+}
+
+void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
+{
+    uint64_t proc2 = cpu->proc.may & PROC_SECONDARY ? VIRTUAL_PROC2 : 0;
+    uint64_t exit = VIRTUAL_EXIT & (cpu->pin.may & PIN_PREEMPTION_TIMER ? ~0ull : ~EXITC_SAVE_TIMER);
+
+    *offered = *cpu; /* the fixed bits of CR0 and CR4 and the address widths are the CPU's */
+    offered->basic = (cpu->basic & VIRTUAL_BASIC) | VMCS12_REVISION | PUT(PAGE_SIZE, VMX_BASIC_REGION_SIZE) |
+                     PUT(MEMORY_TYPE_WB, VMX_BASIC_MEMORY_TYPE);
+    offered->misc = cpu->misc & VIRTUAL_MISC;
+    offered->ept_vpid = cpu->ept_vpid & (VIRTUAL_EPT | VIRTUAL_VPID);
+    offered->vmfunc = cpu->vmfunc & VIRTUAL_VMFUNC;
+    offered->pin = offer(cpu->pin, VIRTUAL_PIN);
+    offered->proc = offer(cpu->proc, VIRTUAL_PROC);
+    offered->proc2 = offer(cpu->proc2, proc2);
+    offered->exit = offer(cpu->exit, exit);
+    offered->entry = offer(cpu->entry, VIRTUAL_ENTRY);
+    offered->old_pin = offer(cpu->old_pin, VIRTUAL_PIN);
+    offered->old_proc = offer(cpu->old_proc, VIRTUAL_PROC);
+    offered->old_exit = offer(cpu->old_exit, exit);
+    offered->old_entry = offer(cpu->old_entry, VIRTUAL_ENTRY);
+    drop_dependents(offered);
+    offered->vmcs_enum = highest_index(offered);
+}
+
+static uint64_t controls_value(struct ctl_caps caps)
+{
+    return (uint64_t)caps.may << 32 | caps.must;
+}
+
+/* Whether the CPU that L1 sees has the MSR at all (SDM 3D A.2 to A.11). */
+static bool msr_exists(const struct vmx_caps *offered, uint32_t msr)
+{
+    switch (msr) {
+    case IA32_VMX_PROCBASED_CTLS2:
+        return offered->proc.may & PROC_SECONDARY;
+    case IA32_VMX_EPT_VPID_CAP:
+        return offered->proc2.may & (PROC2_EPT | PROC2_VPID);
+    case IA32_VMX_TRUE_PINBASED_CTLS:
+    case IA32_VMX_TRUE_PROCBASED_CTLS:
+    case IA32_VMX_TRUE_EXIT_CTLS:
+    case IA32_VMX_TRUE_ENTRY_CTLS:
+        return offered->basic & VMX_BASIC_TRUE_CONTROLS;
+    case IA32_VMX_VMFUNC:
+        return offered->proc2.may & PROC2_VMFUNC;
+    default:
+        return msr >= IA32_VMX_BASIC && msr < IA32_VMX_VMFUNC;
+    }
+}
+
+bool caps12_msr(const struct vmx_caps *offered, uint32_t msr, uint64_t *value)
+{
+    const uint64_t values[] = {
+        [IA32_VMX_BASIC - IA32_VMX_BASIC] = offered->basic,
+        [IA32_VMX_PINBASED_CTLS - IA32_VMX_BASIC] = controls_value(offered->old_pin),
+        [IA32_VMX_PROCBASED_CTLS - IA32_VMX_BASIC] = controls_value(offered->old_proc),
+        [IA32_VMX_EXIT_CTLS - IA32_VMX_BASIC] = controls_value(offered->old_exit),
+        [IA32_VMX_ENTRY_CTLS - IA32_VMX_BASIC] = controls_value(offered->old_entry),
+        [IA32_VMX_MISC - IA32_VMX_BASIC] = offered->misc,
+        [IA32_VMX_CR0_FIXED0 - IA32_VMX_BASIC] = offered->cr0_fixed0,
+        [IA32_VMX_CR0_FIXED1 - IA32_VMX_BASIC] = offered->cr0_fixed1,
+        [IA32_VMX_CR4_FIXED0 - IA32_VMX_BASIC] = offered->cr4_fixed0,
+        [IA32_VMX_CR4_FIXED1 - IA32_VMX_BASIC] = offered->cr4_fixed1,
+        [IA32_VMX_VMCS_ENUM - IA32_VMX_BASIC] = offered->vmcs_enum,
+        [IA32_VMX_PROCBASED_CTLS2 - IA32_VMX_BASIC] = controls_value(offered->proc2),
+        [IA32_VMX_EPT_VPID_CAP - IA32_VMX_BASIC] = offered->ept_vpid,
+        [IA32_VMX_TRUE_PINBASED_CTLS - IA32_VMX_BASIC] = controls_value(offered->pin),
+        [IA32_VMX_TRUE_PROCBASED_CTLS - IA32_VMX_BASIC] = controls_value(offered->proc),
+        [IA32_VMX_TRUE_EXIT_CTLS - IA32_VMX_BASIC] = controls_value(offered->exit),
+        [IA32_VMX_TRUE_ENTRY_CTLS - IA32_VMX_BASIC] = controls_value(offered->entry),
+        [IA32_VMX_VMFUNC - IA32_VMX_BASIC] = offered->vmfunc,
+    };
+
+    if (!msr_exists(offered, msr))
+        return false;
+    *value = values[msr - IA32_VMX_BASIC];
+    return true;
+}

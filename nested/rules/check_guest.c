@@ -1,0 +1,142 @@
+#include "kernel/msr.h"
+#include "kernel/x86_bits.h"
+#include "nested/rules/check_rows.h"
+
+/* Unrestricted guests may have paging off, and protection too; and CR0.NW and CR0.CD are not among the fixed bits. */
+static bool cr0_fixed(const struct check *c)
+{
+    uint64_t must = c->caps->cr0_fixed0;
+
+    if (!(c->word[CHECK_MODE] & MODE_RESTRICTED))
+        must &= ~(CR0_PE | CR0_PG);
+    return (c->value & must) == must && (c->value & ~c->caps->cr0_fixed1) == 0;
+}
+
+static bool paging_protected(const struct check *c)
+{
+    return !(c->value & CR0_PG) || c->value & CR0_PE;
+}
+
+static bool cet_with_write_protect(const struct check *c)
+{
+    return !(c->value & CR4_CET) || c->v->GUEST_CR0 & CR0_WP;
+}
+
+/* Reserved on every processor. Bit 2 and the model's own bits are left to the CPU, which judges vmcs02. */
+#define DEBUGCTL_RESERVED (BITS(5, 3) | BITS(63, 16))
+
+static bool debugctl_reserved(const struct check *c)
+{
+    return (c->value & DEBUGCTL_RESERVED) == 0;
+}
+
+static bool has_paging(const struct check *c)
+{
+    return c->value & CR0_PG;
+}
+
+static bool has_pae(const struct check *c)
+{
+    return c->value & CR4_PAE;
+}
+
+static bool long_mode(const struct check *c)
+{
+    return c->word[CHECK_ENTRY] & ENTRY_GUEST_64;
+}
+
+static bool pcide_only_in_long_mode(const struct check *c)
+{
+    return !(c->value & CR4_PCIDE) || long_mode(c);
+}
+
+static bool upper_half_clear(const struct check *c)
+{
+    return c->value >> 32 == 0;
+}
+
+static bool efer_lma(const struct check *c)
+{
+    return !(c->value & EFER_LMA) == !long_mode(c);
+}
+
+static bool efer_lme(const struct check *c)
+{
+    return !(c->v->GUEST_CR0 & CR0_PG) || !(c->value & EFER_LMA) == !(c->value & EFER_LME);
+}
+
+static const struct check_row register_rows[] = {
+    CHECK_ROW("guest CR0: fixed bits", GUEST_CR0, ALWAYS, .holds = cr0_fixed),
+    CHECK_ROW("guest CR0.PG without CR0.PE", GUEST_CR0, ALWAYS, .holds = paging_protected),
+    CHECK_ROW("guest CR4: fixed bits", GUEST_CR4, ALWAYS, .holds = check_cr4_fixed),
+    CHECK_ROW("guest CR4.CET without CR0.WP", GUEST_CR4, ALWAYS, .holds = cet_with_write_protect),
+    CHECK_ROW("guest IA32_DEBUGCTL: reserved bits", GUEST_DEBUGCTL, IF_ENTRY(ENTRY_LOAD_DEBUG),
+              .holds = debugctl_reserved),
+    CHECK_ROW("guest CR0.PG clear in IA-32e mode", GUEST_CR0, IF_ENTRY(ENTRY_GUEST_64), .holds = has_paging),
+    CHECK_ROW("guest CR4.PAE clear in IA-32e mode", GUEST_CR4, IF_ENTRY(ENTRY_GUEST_64), .holds = has_pae),
+    CHECK_ROW("guest CR4.PCIDE outside IA-32e mode", GUEST_CR4, ALWAYS, .holds = pcide_only_in_long_mode),
+    CHECK_ROW("guest CR3: reserved bits", GUEST_CR3, ALWAYS, .holds = check_value_within_width),
+    CHECK_ROW("guest DR7: bits 63:32", GUEST_DR7, IF_ENTRY(ENTRY_LOAD_DEBUG), .holds = upper_half_clear),
+    CHECK_ROW("guest IA32_SYSENTER_ESP not canonical", GUEST_SYSENTER_ESP, ALWAYS, .holds = check_value_canonical),
+    CHECK_ROW("guest IA32_SYSENTER_EIP not canonical", GUEST_SYSENTER_EIP, ALWAYS, .holds = check_value_canonical),
+    CHECK_ROW("guest IA32_PAT", GUEST_PAT, IF_ENTRY(ENTRY_LOAD_PAT), .holds = check_value_is_pat),
+    CHECK_ROW("guest IA32_EFER: reserved bits", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = check_efer_reserved),
+    CHECK_ROW("guest IA32_EFER: LMA", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = efer_lma),
+    CHECK_ROW("guest IA32_EFER: LME", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = efer_lme),
+};
+
+static bool limit_16_bits(const struct check *c)
+{
+    return c->value <= UINT16_MAX;
+}
+
+static const struct check_row table_rows[] = {
+    CHECK_ROW("guest GDTR base not canonical", GUEST_GDTR_BASE, ALWAYS, .holds = check_value_canonical),
+    CHECK_ROW("guest IDTR base not canonical", GUEST_IDTR_BASE, ALWAYS, .holds = check_value_canonical),
+    CHECK_ROW("guest GDTR limit: bits 31:16", GUEST_GDTR_LIMIT, ALWAYS, .holds = limit_16_bits),
+    CHECK_ROW("guest IDTR limit: bits 31:16", GUEST_IDTR_LIMIT, ALWAYS, .holds = limit_16_bits),
+};
+
+/* In 64-bit mode only the bits beyond the linear-address width are looked at, so that an address just above the
+ * canonical ones passes and faults at its first fetch. */
+static bool rip_fits(const struct check *c)
+{
+    uint64_t beyond = c->value >> c->caps->linear_bits;
+
+    if (!long_mode(c) || !(c->v->GUEST_CS_AR_BYTES & AR_L))
+        return c->value >> 32 == 0;
+    return c->caps->linear_bits >= 64 || beyond == 0 || beyond == ~0ull >> c->caps->linear_bits;
+}
+
+#define RFLAGS_RESERVED (BITS(63, 22) | BIT(15) | BIT(5) | BIT(3))
+
+static bool rflags_reserved(const struct check *c)
+{
+    return (c->value & RFLAGS_RESERVED) == 0 && c->value & RFLAGS_FIXED1;
+}
+
+static bool v8086_only_in_legacy_mode(const struct check *c)
+{
+    return !long_mode(c) && c->v->GUEST_CR0 & CR0_PE;
+}
+
+static bool interrupt_needs_if(const struct check *c)
+{
+    return !check_event_is(c, INTR_TYPE_EXTERNAL) || c->value & RFLAGS_IF;
+}
+
+static const struct check_row rip_rows[] = {
+    CHECK_ROW("guest RIP", GUEST_RIP, ALWAYS, .holds = rip_fits),
+    CHECK_ROW("guest RFLAGS: reserved bits", GUEST_RFLAGS, ALWAYS, .holds = rflags_reserved),
+    CHECK_ROW("guest RFLAGS.VM outside legacy protected mode", GUEST_RFLAGS, IF_MODE(MODE_V8086),
+              .holds = v8086_only_in_legacy_mode),
+    CHECK_ROW("external interrupt injected with RFLAGS.IF clear", GUEST_RFLAGS, IF_EVENT, .holds = interrupt_needs_if),
+};
+
+const struct check_table check_guest_registers =
+    CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.1 \"Checks on Guest Control Registers, Debug Registers, and MSRs\"",
+                register_rows);
+const struct check_table check_guest_tables =
+    CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.3 \"Checks on Guest Descriptor-Table Registers\"", table_rows);
+const struct check_table check_guest_rip =
+    CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.4 \"Checks on Guest RIP, RFLAGS, and SSP\"", rip_rows);

@@ -1,0 +1,72 @@
+#include "nested/rules/merge.h"
+
+#include "kernel/msr.h"
+#include "kernel/x86_bits.h"
+
+/* Features that Nestor does for L1 itself, so that vmcs02 has them off. */
+#define PROC2_IN_SOFTWARE (PROC2_PML | PROC2_EPT_VE | PROC2_VMCS_SHADOWING)
+
+#define ENTRY_L0 (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+#define EXIT_L0 (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
+
+/* NMIs always exit to L0. Where L1 leaves them to L2, blocking by NMI must be L2's own, hence virtual. */
+static uint32_t merge_pin(const struct vmcs12 *v)
+{
+    uint64_t pin = v->PIN_CONTROLS | PIN_NMI;
+    if (!(v->PIN_CONTROLS & PIN_NMI))
+        pin |= PIN_VIRTUAL_NMIS;
+    return (uint32_t)pin;
+}
+
+static enum io_mode merge_io(const struct merge_input *in)
+{
+    uint64_t proc = in->v->PROC_CONTROLS;
+    if (proc & PROC_USE_IO_BITMAPS) /* "unconditional I/O exiting" is ignored then */
+        return in->io_bitmaps_merged ? IO_MERGED_BITMAPS : IO_ALL_EXIT;
+    return proc & PROC_UNCOND_IO ? IO_ALL_EXIT : IO_L0_BITMAPS;
+}
+
+static uint32_t merge_proc(const struct merge_input *in, enum io_mode io)
+{
+    uint64_t proc = in->v->PROC_CONTROLS & ~(PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_UNCOND_IO);
+    proc |= PROC_SECONDARY;
+    proc |= io == IO_ALL_EXIT ? PROC_UNCOND_IO : PROC_USE_IO_BITMAPS;
+    if (in->msr_bitmap_merged)
+        proc |= PROC_USE_MSR_BITMAPS;
+    return (uint32_t)proc;
+}
+
+struct merged_controls merge_controls(const struct merge_input *in)
+{
+    const struct vmcs12 *v = in->v;
+    const struct vmx_caps *cpu = in->cpu;
+    struct merged_controls out;
+    uint64_t exit = EXIT_L0 | (v->EXIT_CONTROLS & EXITC_ACK_INTERRUPT);
+    out.pin = merge_pin(v);
+    if (out.pin & PIN_PREEMPTION_TIMER)
+        exit |= EXITC_SAVE_TIMER; /* so that it goes on where it was after an exit that L0 handled */
+    out.io = merge_io(in);
+    out.proc = merge_proc(in, out.io);
+    out.proc2 = caps_settle(cpu->proc2, (vmcs12_proc2(v) & ~PROC2_IN_SOFTWARE) | PROC2_EPT | PROC2_VPID);
+    out.exit = caps_settle(cpu->exit, exit);
+    out.entry = caps_settle(cpu->entry, ENTRY_L0 | (v->ENTRY_CONTROLS & ENTRY_GUEST_64));
+    return out;
+}
+
+uint64_t merge_guest_efer(const struct vmcs12 *v, uint64_t l1_efer)
+{
+    if (v->ENTRY_CONTROLS & ENTRY_LOAD_EFER)
+        return v->GUEST_EFER;
+    uint64_t efer = l1_efer & ~EFER_LMA;
+    bool long_mode = (v->ENTRY_CONTROLS & ENTRY_GUEST_64) != 0;
+    if (v->GUEST_CR0 & CR0_PG)
+        efer = (efer & ~EFER_LME) | (long_mode ? EFER_LME : 0);
+    return efer | (long_mode ? EFER_LMA : 0);
+}
+
+uint64_t merge_host_efer(const struct vmcs12 *v, uint64_t l2_efer)
+{
+    if (v->EXIT_CONTROLS & EXITC_LOAD_EFER)
+        return v->HOST_EFER;
+    return (l2_efer & ~(EFER_LMA | EFER_LME)) | (v->EXIT_CONTROLS & EXITC_HOST_64 ? EFER_LMA | EFER_LME : 0);
+}

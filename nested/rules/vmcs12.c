@@ -1,0 +1,22 @@
+#include "nested/rules/vmcs12.h"
+
+static const uint64_t width_masks[] = {
+    [VMCS_WIDTH_16] = UINT16_MAX,
+    [VMCS_WIDTH_32] = UINT32_MAX,
+    [VMCS_WIDTH_64] = UINT64_MAX,
+    [VMCS_WIDTH_NAT] = UINT64_MAX,
+};
+
+uint8_t vmcs12_rows[VMCS12_ENCODINGS];
+uint64_t vmcs12_write_masks[FIELD_COUNT];
+
+uint64_t vmcs12_width_mask(unsigned index)
+{
+    return width_masks[vmcs_fields[index].width];
+}
+
+void vmcs12_trim(struct vmcs12 *v)
+{
+    for (unsigned i = 0; i < FIELD_COUNT; i++)
+        v->field[i] &= vmcs12_width_mask(i);
+}

@@ -1,0 +1,33 @@
+#include "nested/vpid12.h"
+
+#include "kernel/panic.h"
+#include "vmx/vmx_insn.h"
+#include "vmx/vpid.h"
+
+#define VPID_SETS ARRAY_SIZE(((struct nested *)0)->vpid_owner)
+
+uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
+{
+    unsigned set = vpid12 % VPID_SETS;
+    uint16_t hardware = (uint16_t)(VPID_L2_FIRST + set);
+    if (nested->vpid_owner[set] != vpid12) {
+        nested->vpid_owner[set] = vpid12;
+        vpid_flush(nested->vcpu, hardware);
+    }
+    return hardware;
+}
+
+void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid12, gva_t address)
+{
+    unsigned set = vpid12 % VPID_SETS;
+    if (type == INVVPID_ALL) {
+        for (unsigned i = 0; i < VPID_SETS; i++)
+            if (nested->vpid_owner[i])
+                vpid_flush(nested->vcpu, (uint16_t)(VPID_L2_FIRST + i));
+        return;
+    }
+    if (nested->vpid_owner[set] != vpid12)
+        return; /* never used since it last served another: nothing is cached for it */
+    struct invalidate_descriptor descriptor = {.context = VPID_L2_FIRST + set, .address = address};
+    ASSERT(insn_invvpid(type, descriptor));
+}

@@ -1,0 +1,237 @@
+#include "start/machine.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/layout.h"
+#include "kernel/log.h"
+#include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "kernel/string.h"
+#include "kernel/x86.h"
+#include "l1/l1_bios.h"
+#include "l1/l1_load.h"
+#include "l1/l1_plan.h"
+#include "l1/l1_stash.h"
+#include "mm/hpt.h"
+#include "mm/page.h"
+#include "nested/nested.h"
+#include "vmx/io.h"
+#include "vmx/msr_guest.h"
+#include "vmx/startup.h"
+
+#define CARVEOUT_MIN_MIB 32
+#define CARVEOUT_BASE_MIB 24
+#define CARVEOUT_RAM_SHARE 64 /* and one page in so many, for tables that grow with RAM */
+#define L1_MIN_MIB 16
+#define CARVEOUT_CPU_MIB 2 /* and this much for each processor but one */
+#define FOUR_GIB (4 * GIB)
+/* In the order of the values of the option "startup". */
+enum { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
+
+extern uint8_t image_end[]; /* linker.ld */
+
+struct bootinfo bootinfo;
+struct acpi_info acpi;
+static struct memmap machine_map; /* as the loader reported it */
+static hpa_t bios_page;           /* answers L1's questions to the BIOS about memory; 0: none */
+struct vm l1_vm;
+struct ept12_shared ept12_shared;
+struct l1_plan l1_plan_space;
+
+static void option_line(bool error, const char *text)
+{
+    if (error)
+        log_err("options", "%s", text);
+    else
+        log_warn("options", "%s", text);
+}
+
+void machine_read_boot_information(uint64_t mbi)
+{
+    const uint32_t *block = hpa_to_va(mbi);
+    int error = bootinfo_parse(block, *block, &bootinfo);
+    if (error)
+        machine_end(STATUS_ENVIRONMENT, "boot information: %s", bootinfo_error(error));
+    if (cmdline_parse(bootinfo.command_line, &options, option_line))
+        machine_end(STATUS_ENVIRONMENT, "a bad option value");
+    if (!bootinfo.modules)
+        machine_end(STATUS_ENVIRONMENT, "no L1: give its kernel as the first multiboot2 module");
+}
+
+/* Regions overlap in some firmware's maps: RAM is entered first, so that the less usable type wins. */
+void machine_read_memory_map(void)
+{
+    int error = 0;
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (unsigned i = 0; i < bootinfo.regions; i++) {
+            const struct boot_region *region = &bootinfo.region[i];
+            if ((region->type == REGION_RAM) == (pass == 0))
+                error |= memmap_set(&machine_map, region->base, region->size, region->type);
+        }
+    if (error)
+        machine_end(STATUS_ENVIRONMENT, "the memory map has more than %u regions", MEMMAP_MAX);
+}
+
+void machine_check_cpu(void)
+{
+    if (!(cpuid(1, 0).ecx & BIT(5)))
+        machine_end(STATUS_ENVIRONMENT, "this CPU lacks VMX (or the firmware hides it)");
+    uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
+    if (!(control & FEATURE_CONTROL_LOCK))
+        wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    else if (!(control & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
+        machine_end(STATUS_ENVIRONMENT, "the firmware locked VMX off: enable virtualization in its set-up");
+    caps_read(&l1_vm.caps);
+    const char *missing = caps_missing(&l1_vm.caps);
+    if (missing)
+        machine_end(STATUS_ENVIRONMENT, "this CPU lacks a feature that Nestor needs: %s", missing);
+    caps12_compute(&l1_vm.caps, &l1_vm.caps12);
+    l1_vm.capability_msr = caps12_msr;
+}
+
+void machine_print_cpu(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t bit;
+    } controls[] = {
+        {"VPID", PROC2_VPID},
+        {"INVPCID", PROC2_INVPCID},
+        {"RDTSCP", PROC2_RDTSCP},
+        {"XSAVES", PROC2_XSAVES},
+        {"PML", PROC2_PML},
+        {"APICv", PROC2_VIRTUAL_INTERRUPTS},
+        {"VMCS-shadowing", PROC2_VMCS_SHADOWING},
+        {"TSC-scaling", PROC2_TSC_SCALING},
+    };
+    char line[160] = "EPT unrestricted-guest MSR-bitmaps";
+    for (unsigned i = 0; i < ARRAY_SIZE(controls); i++)
+        if (l1_vm.caps.proc2.may & controls[i].bit) {
+            size_t used = strlen(line), length = strlen(controls[i].name);
+            memcpy(line + used, " ", 1);
+            memcpy(line + used + 1, controls[i].name, length + 1);
+        }
+    log_raw("nestor: CPU features: %s%s%s", line, l1_vm.caps.ept_vpid & EPT_CAP_1G ? " EPT-1G" : "",
+            l1_vm.caps.ept_vpid & EPT_CAP_AD ? " EPT-A/D" : "");
+}
+
+/* Nestor's memory, at the top of RAM below 4 GiB, is cut out of what L1 sees. */
+void machine_choose_carveout(void)
+{
+    uint64_t mib = options.memory;
+    if (!mib)
+        mib = MAX(CARVEOUT_MIN_MIB, CARVEOUT_BASE_MIB + memmap_ram_size(&machine_map) / MIB / CARVEOUT_RAM_SHARE);
+    if (!options.memory)
+        mib += CARVEOUT_CPU_MIB * (MIN(MAX(acpi.cpus, 1u), options.cpus ? options.cpus : MAX_CPUS) - 1);
+    uint64_t size = ALIGN_UP(MAX(mib, 8) * MIB, LARGE_2M);
+    hpa_t base = memmap_find_top(&machine_map, size, LARGE_2M, FOUR_GIB, NULL, 0);
+    l1_vm.map = machine_map;
+    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB ||
+        memmap_set(&l1_vm.map, base, size, REGION_RESERVED))
+        machine_end(STATUS_ENVIRONMENT,
+                    "too little memory: Nestor wants %llu MiB of adjoining RAM below 4 GiB and L1 %u MiB", size / MIB,
+                    L1_MIN_MIB);
+    l1_vm.ept01.carveout_base = base;
+    l1_vm.ept01.carveout_size = size;
+    log_info("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
+             base, size / MIB);
+}
+
+void machine_reserve_bios_page(void)
+{
+    bios_page = l1_bios_reserve(&l1_vm.map);
+    if (!bios_page)
+        log_info("memory", "no BIOS: nobody answers INT 15h for L1");
+}
+
+void machine_stash_modules(void)
+{
+    static struct l1_move moves[BOOTINFO_MAX_MODULES];
+    const struct memmap_region image = {IMAGE_LOAD_BASE, (uint64_t)image_end - IMAGE_LINK_BASE, REGION_RESERVED};
+    const char *error = l1_stash_plan(&l1_vm.map, L1_STASH_LIMIT, bootinfo.module, bootinfo.modules, &image, 1, moves);
+    if (error)
+        machine_end(STATUS_ENVIRONMENT, "modules: %s", error);
+    l1_stash(moves, bootinfo.modules, bootinfo.module);
+}
+
+void machine_move_to_carveout(void)
+{
+    hpa_t base = l1_vm.ept01.carveout_base;
+    uint64_t image_size = ALIGN_UP((uint64_t)image_end - IMAGE_LINK_BASE, PAGE_SIZE);
+    if (image_size >= l1_vm.ept01.carveout_size)
+        machine_end(STATUS_ENVIRONMENT, "the option memory= is too small");
+    page_init(hpa_to_va(base + image_size), hpa_to_va(base + l1_vm.ept01.carveout_size));
+    if (hpt_relocate(base, MAX(FOUR_GIB, ALIGN_UP(memmap_ram_end(&machine_map), LARGE_1G))))
+        machine_end(STATUS_ENVIRONMENT, "the option memory= is too small");
+}
+
+static bool read_physical(void *context, hpa_t address, void *buffer, uint64_t size)
+{
+    (void)context;
+    if (address + size < size || address + size > FOUR_GIB)
+        return false;
+    memcpy(buffer, hpa_to_va(address), size);
+    return true;
+}
+
+void machine_read_acpi(void)
+{
+    int error = acpi_parse(bootinfo.rsdp, bootinfo.rsdp_size, read_physical, NULL, &acpi);
+    if (error)
+        log_warn("acpi", "%s: L1's power-off will not be noticed", acpi_error(error));
+    l1_vm.pm1a_control = acpi.pm1a_control;
+    l1_vm.pm1b_control = acpi.pm1b_control;
+}
+
+void machine_choose_quirks(void)
+{
+    l1_vm.quirks =
+        quirks_choose((enum quirks_option)options.quirks, bootinfo.rsdp_size ? bootinfo.rsdp : NULL, cpuid(1, 0));
+    l1_vm.cpuid.x2apic_broken = l1_vm.quirks.apic_enable_sticks;
+    l1_vm.startup_trapped = percpu_count > 1 && (options.startup == STARTUP_TRAP ||
+                                                 (options.startup == STARTUP_AUTO && l1_vm.quirks.init_exit_sticks));
+    if (l1_vm.quirks.apic_enable_sticks)
+        log_info("quirks", "Bochs: L1's APIC stays enabled, and L1 sees no x2APIC");
+}
+
+void machine_create_vm(void)
+{
+    l1_vm.ept01.features = (struct ept_features){
+        .pages_1g = (l1_vm.caps.ept_vpid & EPT_CAP_1G) != 0,
+        .access_dirty = (l1_vm.caps.ept_vpid & EPT_CAP_AD) != 0,
+        .address_bits = MIN(l1_vm.caps.address_bits, 48),
+    };
+    l1_vm.ept01.map = &l1_vm.map;
+    mtrr_read(&l1_vm.ept01.mtrr);
+    l1_vm.watch.ept01 = &l1_vm.ept01;
+    spinlock_init(&l1_vm.watch.lock, LOCK_WATCH);
+    gmem_init(&l1_vm.gmem, &l1_vm.map, &l1_vm.watch);
+    if (ept_build(&l1_vm.ept01) || (l1_vm.startup_trapped && startup_trap(&l1_vm)) || msr_policy_init(&l1_vm) ||
+        io_policy_init(&l1_vm) || ept12_shared_init(&ept12_shared, &l1_vm.gmem, &l1_vm.ept01, &l1_vm.watch))
+        machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
+    ept12_shared.trace = options.ept12_tracing;
+    if (options.fault == FAULT_SKIP_EPT02)
+        l1_vm.watch.protect_ept02 = NULL;
+    l1_vm.ept01.keep_split = options.fault == FAULT_NEVER_REJOIN;
+    l1_vm.cpuid.max_basic = cpuid(0, 0).eax;
+    l1_vm.cpuid.max_extended = cpuid(0x80000000, 0).eax;
+    cpuid_find_plain(&l1_vm.cpuid);
+}
+
+void machine_load_l1(void)
+{
+    const struct l1_input in = {
+        .map = &l1_vm.map,
+        .module = bootinfo.module,
+        .modules = bootinfo.modules,
+        .image = hpa_to_va(bootinfo.module[0].start),
+        .rsdp = bootinfo.rsdp,
+        .rsdp_size = bootinfo.rsdp_size,
+    };
+    const char *error = l1_plan(&in, &l1_plan_space);
+    if (error)
+        machine_end(STATUS_ENVIRONMENT, "L1: %s", error);
+    l1_load(&l1_plan_space);
+    if (bios_page)
+        l1_bios_install(&l1_vm.map, bios_page);
+}

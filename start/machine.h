@@ -1,0 +1,34 @@
+/* The machine, from what the loader said to a VM with L1's image in it: the steps of the start that one processor does.
+ * start/main.c has their order. Each ends the run by itself, with one line that says why, when it cannot be done.
+ * start/ alone calls them. */
+#ifndef START_MACHINE_H
+#define START_MACHINE_H
+
+#include "boot/bootinfo.h"
+#include "kernel/acpi.h"
+#include "l1/l1_image.h"
+#include "nested/ept02/ept02.h"
+#include "vmx/vcpu.h"
+
+#define STATUS_ENVIRONMENT 1 /* the machine, the options or L1's image are not what Nestor needs */
+
+extern struct bootinfo bootinfo;
+extern struct acpi_info acpi;
+extern struct vm l1_vm;
+extern struct ept12_shared ept12_shared;
+extern struct l1_plan l1_plan_space;
+
+void machine_read_boot_information(uint64_t mbi);
+void machine_read_memory_map(void);
+void machine_check_cpu(void);
+void machine_print_cpu(void);
+void machine_read_acpi(void);
+void machine_choose_carveout(void);
+void machine_reserve_bios_page(void);
+void machine_stash_modules(void);
+void machine_move_to_carveout(void);
+void machine_choose_quirks(void);
+void machine_create_vm(void);
+void machine_load_l1(void);
+
+#endif

@@ -1,0 +1,46 @@
+/* The composition root: reads as a table of contents of what Nestor does from its first instruction to L1's. */
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "kernel/version.h"
+#include "nested/summary.h"
+#include "start/machine.h"
+#include "start/processors.h"
+#include "vmx/run.h"
+
+void kernel_main(uint32_t magic, uint64_t mbi);
+
+static void print_summary(void)
+{
+    if (options.summary && l1_vm.vcpus)
+        summary_print(&l1_vm);
+}
+
+void kernel_main(uint32_t magic, uint64_t mbi)
+{
+    (void)magic; /* checked by boot/entry.asm */
+    if (percpu_init(&percpu_boot_cpu, 0))
+        panic("no processor");
+    desc_load(&percpu_boot_cpu);
+    log_init();
+    log_raw("nestor: Nestor %s, a hypervisor for nested VMX", NESTOR_VERSION);
+    machine_read_boot_information(mbi);
+    machine_read_memory_map();
+    machine_check_cpu();
+    machine_print_cpu();
+    machine_read_acpi();
+    machine_choose_carveout();
+    machine_reserve_bios_page();
+    machine_stash_modules();
+    machine_move_to_carveout();
+    processors_start();
+    machine_choose_quirks();
+    machine_create_vm();
+    machine_load_l1();
+    struct vcpu *boot_vcpu = processors_create_vcpus();
+    machine_on_end(print_summary);
+    log_info("main", "L1 starts");
+    log_l1_starts();
+    vcpu_run(boot_vcpu);
+}

@@ -1,0 +1,125 @@
+#include "start/processors.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/lapic.h"
+#include "kernel/layout.h"
+#include "kernel/log.h"
+#include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "kernel/smp.h"
+#include "kernel/x86.h"
+#include "mm/page.h"
+#include "nested/nested.h"
+#include "start/machine.h"
+#include "vmx/kick.h"
+#include "vmx/run.h"
+#include "vmx/startup.h"
+#include "vmx/vmcs_setup.h"
+
+#define TRAMPOLINE_LIMIT 0xa0000 /* conventional memory: start-up IPIs lead there */
+
+static unsigned turn; /* number of the processor that may make its virtual processor */
+
+static bool is_ours(uint32_t apic_id)
+{
+    for (unsigned i = 0; i < percpu_count; i++)
+        if (percpu_cpus[i]->apic_id == apic_id)
+            return true;
+    return false;
+}
+
+/* L1 shall not start what Nestor does not run on: those are marked unusable in the MADT. */
+static void hide_other_processors(void)
+{
+    unsigned hidden = 0;
+    for (unsigned i = 0; i < acpi.cpus; i++)
+        if (acpi.cpu[i].enabled && !is_ours(acpi.cpu[i].apic_id)) {
+            acpi_disable_cpu(hpa_to_va(acpi.madt), hpa_to_va(acpi.cpu[i].entry));
+            hidden++;
+        }
+    if (hidden)
+        log_warn("acpi", "%u further processors are hidden from L1", hidden);
+}
+
+static struct vcpu *create_vcpu(void)
+{
+    struct cpu *cpu = this_cpu();
+    struct vcpu *vcpu = page_alloc_run((sizeof(*vcpu) + PAGE_SIZE - 1) / PAGE_SIZE);
+    if (!vcpu)
+        machine_end(STATUS_ENVIRONMENT, "no memory for a virtual processor: raise the option memory=");
+    vcpu->vm = &l1_vm;
+    vcpu->cpu = cpu;
+    cpu->stack_word = cpu->stack_top - 16;
+    vcpu->apic_base = rdmsr(IA32_APIC_BASE);
+    vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
+    if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, &l1_plan_space.start) || nested_init(vcpu, &ept12_shared))
+        machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
+    l1_vm.cpuid.proc2 = vmcs_read(PROC2_CONTROLS);
+    cpu->vcpu = vcpu; /* from here on its NMIs are looked at */
+    l1_vm.vcpu[l1_vm.vcpus++] = vcpu;
+    return vcpu;
+}
+
+static void *alloc_stack(void)
+{
+    uint8_t *stack = page_alloc_run(CPU_STACK_SIZE / PAGE_SIZE);
+    return stack ? stack + CPU_STACK_SIZE : NULL;
+}
+
+/* A further processor: waits for its turn, as one after the other makes its virtual processor, then for L1. */
+static NORETURN void run_processor(struct cpu *cpu)
+{
+    desc_load(cpu);
+    cpu->started = true;
+    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id)
+        cpu_pause();
+    uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
+    if (!(control & FEATURE_CONTROL_LOCK))
+        wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    struct vcpu *vcpu = create_vcpu();
+    vcpu->waiting = WAITING_L1;
+    __atomic_store_n(&turn, turn + 1, __ATOMIC_RELEASE);
+    startup_reset(vcpu);
+    vcpu_run(vcpu);
+}
+
+static void start_processor(uint32_t apic_id, hpa_t page)
+{
+    struct cpu *cpu = page_alloc_run((sizeof(*cpu) + PAGE_SIZE - 1) / PAGE_SIZE);
+    void *stack = alloc_stack();
+    if (!cpu || !stack || percpu_init(cpu, apic_id))
+        machine_end(STATUS_ENVIRONMENT, "no memory for processor %u: raise the option memory=", apic_id);
+    cpu->stack_top = stack;
+    if (!smp_start(cpu, stack, run_processor, page))
+        machine_end(STATUS_ENVIRONMENT,
+                    "processor with APIC ID %u does not start: leave it out by the option cpus=", apic_id);
+}
+
+void processors_start(void)
+{
+    struct cpu *self = this_cpu();
+    uint64_t limit = options.cpus ? MIN(options.cpus, MAX_CPUS) : MAX_CPUS;
+    hpa_t page = memmap_find_top(&l1_vm.map, PAGE_SIZE, PAGE_SIZE, TRAMPOLINE_LIMIT, NULL, 0);
+    self->apic_id = lapic_id();
+    self->stack_top = alloc_stack();
+    if (!self->stack_top)
+        machine_end(STATUS_ENVIRONMENT, "the option memory= is too small");
+    kick_init();
+    for (unsigned i = 0; page && i < acpi.cpus && percpu_count < limit; i++)
+        if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != self->apic_id)
+            start_processor(acpi.cpu[i].apic_id, page);
+    hide_other_processors();
+    if (percpu_count > 1)
+        log_info("smp", "%u processors run", percpu_count);
+}
+
+struct vcpu *processors_create_vcpus(void)
+{
+    struct vcpu *boot_vcpu = create_vcpu();
+    for (turn = 1; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count;)
+        cpu_pause();
+    if (l1_vm.vcpus > 1)
+        kick_watch(&l1_vm);
+    return boot_vcpu;
+}

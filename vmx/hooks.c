@@ -1,0 +1,3 @@
+#include "vmx/hooks.h"
+
+struct nested_hooks nested_hooks;

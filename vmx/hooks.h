@@ -1,0 +1,34 @@
+/* What vmx/ asks of nested/, which lies above it: slots that nested_init() fills once.
+ * Each contract says which VMCS is current.
+ * vmx/ calls them, nested/nested.c fills them. */
+#ifndef VMX_HOOKS_H
+#define VMX_HOOKS_H
+
+#include "vmx/vcpu.h"
+
+struct nested_hooks {
+    /* An exit of L2 (vmcs02 current): true when it went to L1 or was dealt with, false when the handler of L1's exits
+     * shall act on L2's state. */
+    bool (*exit_from_l2)(struct vcpu *vcpu);
+    /* An exit of L2 for a reason of vcpu->l2_straight, of which nothing was read: it goes to L1. This and the next are
+     * the whole way of an exit, from vcpu_count_exit() to vcpu_prepare_entry(). */
+    void (*straight_to_l1)(struct vcpu *vcpu, uint32_t reason);
+    /* VMREAD or VMWRITE of L1, of which nothing was read. */
+    void (*field_access)(struct vcpu *vcpu, uint32_t reason);
+    /* Turns an address that L2 takes for physical into L1's, for an access as in vmx/gva.h; `walk`: by L2's page walk,
+     * not the access itself. False: vcpu->exit is now the EPT violation that L1 must see, and vcpu->l2_unmapped set. */
+    bool (*l2_translate)(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk);
+    /* The handler of L1's exits has acted on L2, which goes on. */
+    void (*l0_handled_l2)(struct vcpu *vcpu);
+    /* VMLAUNCH/VMRESUME of the current VMCS failed with this VM-instruction error (vmcs02 current). */
+    void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
+    /* An NMI for the guest is pending while L2 runs: true when it became an exit to L1. */
+    bool (*nmi_to_l1)(struct vcpu *vcpu);
+    /* An INIT came while L2 runs: it becomes an exit to L1. */
+    void (*init_to_l1)(struct vcpu *vcpu);
+    /* The start-up IPI that an L2 waited for, which the CPU never entered, has come: an exit to L1. */
+    void (*sipi_to_l1)(struct vcpu *vcpu, uint8_t vector);
+};
+extern struct nested_hooks nested_hooks;
+
+#endif

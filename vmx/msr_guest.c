@@ -1,0 +1,232 @@
+#include "vmx/msr_guest.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/msr.h"
+#include "kernel/safe.h"
+#include "kernel/x86.h"
+#include "mm/page.h"
+#include "vmx/msr_policy.h"
+#include "vmx/startup.h"
+
+/* MSRs whose value for the guest is in the VMCS. */
+enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
+static const struct {
+    uint32_t msr;
+    uint32_t encoding;
+    enum value_kind kind;
+} vmcs_msrs[] = {
+    {IA32_SYSENTER_CS, 0x482a, VALUE_ANY32},
+    {IA32_SYSENTER_ESP, 0x6824, VALUE_CANONICAL},
+    {IA32_SYSENTER_EIP, 0x6826, VALUE_CANONICAL},
+    {IA32_PAT, 0x2804, VALUE_PAT},
+    {IA32_EFER, 0x2806, VALUE_EFER},
+    {IA32_DEBUGCTL, 0x2802, VALUE_DEBUGCTL},
+    {IA32_FS_BASE, 0x680e, VALUE_CANONICAL},
+    {IA32_GS_BASE, 0x6810, VALUE_CANONICAL},
+};
+
+#define EFER_WRITABLE (EFER_SCE | EFER_LME | EFER_NXE)
+#define DEBUGCTL_DEFINED (BITS(15, 6) | BITS(1, 0))
+#define APIC_BASE_FLAGS (APIC_BASE_BSP | APIC_BASE_EXTD | APIC_BASE_EN)
+
+static bool is_canonical(const struct vcpu *vcpu, uint64_t address)
+{
+    uint64_t sign = BITS(63, vcpu->vm->caps.linear_bits - 1);
+    return (address & sign) == 0 || (address & sign) == sign;
+}
+
+/* Each byte is a memory type: 0, 1, 4 to 7. SDM 3A 12.12.2 "IA32_PAT MSR" */
+static bool pat_valid(uint64_t pat)
+{
+    for (unsigned i = 0; i < 8; i++, pat >>= 8)
+        if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)
+            return false;
+    return true;
+}
+
+/* LMA is read-only, LME changes only while paging is off. SDM 3A 2.2.1 "Extended Feature Enable Register" */
+static bool efer_next(uint64_t value, uint64_t *next)
+{
+    uint64_t old = vmcs_read(GUEST_EFER);
+    if (value & ~(EFER_WRITABLE | EFER_LMA))
+        return false;
+    if (((value ^ old) & EFER_LME) && (vmcs_read(GUEST_CR0) & CR0_PG))
+        return false;
+    *next = (value & ~EFER_LMA) | (old & EFER_LMA);
+    return true;
+}
+
+/* Which of the bits a CPU has is the CPU's to say: an entry with others would fail. Exits leave the register 0. */
+static bool debugctl_accepted(uint64_t value)
+{
+    return !(value & ~DEBUGCTL_DEFINED) && wrmsr_safe(IA32_DEBUGCTL, value) && wrmsr_safe(IA32_DEBUGCTL, 0);
+}
+
+static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value)
+{
+    switch (vmcs_msrs[row].kind) {
+    case VALUE_ANY32:
+        value = (uint32_t)value;
+        break;
+    case VALUE_CANONICAL:
+        if (!is_canonical(vcpu, value))
+            return false;
+        break;
+    case VALUE_PAT:
+        if (!pat_valid(value))
+            return false;
+        break;
+    case VALUE_EFER:
+        if (!efer_next(value, &value))
+            return false;
+        break;
+    case VALUE_DEBUGCTL:
+        if (!debugctl_accepted(value))
+            return false;
+        break;
+    }
+    vmcs_write_encoding(vmcs_msrs[row].encoding, value);
+    return true;
+}
+
+static int vmcs_msr_find(uint32_t msr)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(vmcs_msrs); i++)
+        if (vmcs_msrs[i].msr == msr)
+            return (int)i;
+    return -1;
+}
+
+static bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
+{
+    switch (row->handler) {
+    case MSR_POLICY_FEATURE_CONTROL:
+        *value = vcpu->feature_control;
+        return true;
+    case MSR_POLICY_VMX_CAPABILITY:
+        return vcpu->vm->capability_msr(&vcpu->vm->caps12, msr, value);
+    case MSR_POLICY_ABSENT:
+        return false;
+    default:
+        return rdmsr_safe(msr, value);
+    }
+}
+
+/* The changes of mode that the CPU refuses. SDM 3A 11.12.5 "x2APIC State Transitions" */
+static bool apic_mode_change_valid(uint64_t old, uint64_t next)
+{
+    bool was_x2apic = (old & APIC_BASE_EXTD) != 0, was_on = (old & APIC_BASE_EN) != 0;
+    if (next & APIC_BASE_EXTD)
+        return (next & APIC_BASE_EN) && was_on;
+    return !was_x2apic || !(next & APIC_BASE_EN);
+}
+
+/* Bochs: the APIC stays on in xAPIC mode, whatever L1 reads. */
+static bool apic_base_write_quirk(struct vcpu *vcpu, uint64_t value)
+{
+    uint64_t known = APIC_BASE_BSP | APIC_BASE_EN | BITS(vcpu->vm->caps.address_bits - 1, 12);
+    if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value))
+        return false;
+    vcpu->apic_base = value;
+    return wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN);
+}
+
+/* The base may move anywhere but over Nestor's memory; the CPU judges the rest. */
+static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
+{
+    gpa_t base = value & ~APIC_BASE_FLAGS;
+    if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)))
+        return false;
+    if (vcpu->vm->startup_trapped && ALIGN_DOWN(base, PAGE_SIZE) != vcpu->vm->apic_page)
+        return false;
+    if (vcpu->vm->quirks.apic_enable_sticks)
+        return apic_base_write_quirk(vcpu, value);
+    return wrmsr_safe(IA32_APIC_BASE, value);
+}
+
+static bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t value)
+{
+    switch (row->handler) {
+    case MSR_POLICY_IGNORED:
+        return true;
+    case MSR_POLICY_APIC_BASE:
+        return apic_base_write(vcpu, value);
+    case MSR_POLICY_MTRR:
+        /* EPT01 keeps the types that the firmware set; docs/LIMITS.md says why. */
+        return wrmsr_safe(msr, value);
+    default: /* capability MSRs are read-only, IA32_FEATURE_CONTROL is locked, others do not exist */
+        return false;
+    }
+}
+
+/* The policy's row; each has its bit in L0's bitmap, so most look-ups end there. */
+static const struct msr_policy_row *find_row(const struct vcpu *vcpu, uint32_t msr, enum msr_access access)
+{
+    return msr_bitmap_test(vcpu->vm->msr_bitmap, msr, access) ? msr_policy_find(msr, access) : NULL;
+}
+
+bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+{
+    const struct msr_policy_row *row = find_row(vcpu, msr, MSR_READ);
+    int in_vmcs = vmcs_msr_find(msr);
+    if (row)
+        return policy_read(vcpu, row, msr, value);
+    if (msr == IA32_APIC_BASE && vcpu->vm->quirks.apic_enable_sticks) {
+        *value = vcpu->apic_base;
+        return true;
+    }
+    if (in_vmcs >= 0) {
+        *value = vmcs_read_encoding(vmcs_msrs[in_vmcs].encoding);
+        return true;
+    }
+    return rdmsr_safe(msr, value);
+}
+
+bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+{
+    const struct msr_policy_row *row = find_row(vcpu, msr, MSR_WRITE);
+    int in_vmcs = vmcs_msr_find(msr);
+    if (row)
+        return policy_write(vcpu, row, msr, value);
+    if (msr == X2APIC_ICR && vcpu->vm->startup_trapped)
+        return startup_write_icr(vcpu, value);
+    if (in_vmcs >= 0)
+        return vmcs_msr_write(vcpu, (unsigned)in_vmcs, value);
+    return wrmsr_safe(msr, value);
+}
+
+int msr_policy_init(struct vm *vm)
+{
+    spinlock_init(&vm->msr_policy_lock, LOCK_MSR_POLICY);
+    vm->msr_bitmap = page_alloc();
+    if (!vm->msr_bitmap)
+        return -1;
+    msr_policy_build(vm->msr_bitmap);
+    if (vm->startup_trapped)
+        msr_bitmap_set(vm->msr_bitmap, X2APIC_ICR, MSR_WRITE);
+    if (vm->quirks.apic_enable_sticks)
+        msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
+    vm->msr_policy_generation = 1;
+    return 0;
+}
+
+static void set_kept(uint8_t *bitmap, uint32_t msr, enum msr_access access, bool kept)
+{
+    if (kept || msr_policy_find(msr, access))
+        msr_bitmap_set(bitmap, msr, access);
+    else
+        msr_bitmap_clear(bitmap, msr, access);
+}
+
+/* The page first, its generation after: a merge in between reads the new page and is done once more. */
+void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write)
+{
+    bool quirk = msr == IA32_APIC_BASE && vm->quirks.apic_enable_sticks;
+    spinlock_lock(&vm->msr_policy_lock);
+    set_kept(vm->msr_bitmap, msr, MSR_READ, read || quirk);
+    set_kept(vm->msr_bitmap, msr, MSR_WRITE, write);
+    if (options.fault != FAULT_FORGET_GENERATION)
+        __atomic_add_fetch(&vm->msr_policy_generation, 1, __ATOMIC_RELEASE);
+    spinlock_unlock(&vm->msr_policy_lock);
+    count(COUNT_POLICY_CHANGES);
+}

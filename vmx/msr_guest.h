@@ -1,0 +1,19 @@
+/* RDMSR and WRMSR as the guest of the current VMCS means them.
+ * An MSR that the VMCS switches is read and written there; one that Nestor keeps goes to its handler; every other is
+ * the CPU's own, live while the guest is out.
+ * vmx/exit_msr uses it for exits, nested/msr_area for L1's MSR lists. */
+#ifndef VMX_MSR_GUEST_H
+#define VMX_MSR_GUEST_H
+
+#include "vmx/vcpu.h"
+
+/* Allocates vm->msr_bitmap and fills it from the policy. 0, or -1 when pages run out. */
+MUST_CHECK int msr_policy_init(struct vm *vm);
+/* L0 keeps the accesses of `msr` that are true, beside those of the policy's table, and no longer others that it was told
+ * to keep. L1's next access goes by it, and L2's after the next nested entry. */
+void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write);
+/* False: the guest gets #GP(0). Current: the VMCS of the guest (vmcs01, or vmcs02 for L2). */
+MUST_CHECK bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value);
+MUST_CHECK bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value);
+
+#endif

@@ -1,0 +1,48 @@
+/* The VMX instructions: true is VMsucceed, false VMfailInvalid or VMfailValid (SDM 3C 31.2 "Conventions").
+ * The processor must be in VMX operation (but for vmxon).
+ * vmx/ and nested/ use them; every result is checked. */
+#ifndef VMX_VMX_INSN_H
+#define VMX_VMX_INSN_H
+
+#include "kernel/base.h"
+#include "vmx/count.h"
+
+#define VMX_POINTER_INSN(name, counted)                                                                                \
+    MUST_CHECK static inline bool insn_##name(hpa_t pointer)                                                           \
+    {                                                                                                                  \
+        bool succeeded;                                                                                                \
+        counted;                                                                                                       \
+        __asm__ volatile(#name " %1" : "=@cca"(succeeded) : "m"(pointer) : "memory");                                  \
+        return succeeded;                                                                                              \
+    }
+VMX_POINTER_INSN(vmxon, (void)0)
+VMX_POINTER_INSN(vmclear, COUNT_INSN(VMCLEARS))
+VMX_POINTER_INSN(vmptrld, COUNT_INSN(VMPTRLDS))
+#undef VMX_POINTER_INSN
+
+/* Descriptor of INVEPT and INVVPID. */
+struct invalidate_descriptor {
+    uint64_t context; /* EPTP, or VPID */
+    uint64_t address;
+};
+
+#define INVEPT_SINGLE 1u
+#define INVEPT_ALL 2u
+#define INVVPID_ADDRESS 0u
+#define INVVPID_SINGLE 1u
+#define INVVPID_ALL 2u
+#define INVVPID_SINGLE_NONGLOBAL 3u
+
+#define VMX_INVALIDATE_INSN(name, counted)                                                                             \
+    MUST_CHECK static inline bool insn_##name(uint64_t type, struct invalidate_descriptor descriptor)                  \
+    {                                                                                                                  \
+        bool succeeded;                                                                                                \
+        counted;                                                                                                       \
+        __asm__ volatile(#name " %1, %2" : "=@cca"(succeeded) : "m"(descriptor), "r"(type) : "memory");                \
+        return succeeded;                                                                                              \
+    }
+VMX_INVALIDATE_INSN(invept, COUNT_INSN(INVEPTS))
+VMX_INVALIDATE_INSN(invvpid, COUNT_INSN(INVVPIDS))
+#undef VMX_INVALIDATE_INSN
+
+#endif
