@@ -113,3 +113,8 @@ exit_handler_fn exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_EPT_MISCONFIG] = exit_ept_misconfig,
     [EXIT_XSETBV] = exit_xsetbv,
 };
+
+exit_handler_fn exit_handler_of(uint32_t reason)
+{
+    return reason < EXIT_REASON_COUNT && exit_handlers[reason] ? exit_handlers[reason] : exit_unasked;
+}

@@ -2,7 +2,7 @@
  * what a CPU makes of a control that Nestor never sets. */
 #include "kernel/log.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/exit_names.h"
 
 static const uint8_t causes[EXIT_REASON_COUNT] = {
@@ -36,9 +36,4 @@ void exit_unasked(struct vcpu *vcpu)
     }
     tell_once(vcpu, "the guest gets #UD, as on a CPU without the instruction");
     event_inject_ud(vcpu);
-}
-
-exit_handler_fn exit_handler_of(uint32_t reason)
-{
-    return reason < EXIT_REASON_COUNT && exit_handlers[reason] ? exit_handlers[reason] : exit_unasked;
 }

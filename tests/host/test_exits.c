@@ -1,4 +1,4 @@
-/* sources: vmx/exit.c vmx/exit_unasked.c vmx/exit_names.c vmx/cpuid_policy.c */
+/* sources: vmx/exit_handlers.c vmx/exit_unasked.c vmx/exit_names.c vmx/cpuid_policy.c */
 /* cflags: -include tests/host/fake_vmcs.h */
 /* No exit, known or unknown, is without an answer of L0's: all numbers from 0 to 127, and the largest. For L2's see test_decide.c. */
 #include "tests/host/host.h"
@@ -9,7 +9,7 @@
 #include "kernel/safe.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
-#include "vmx/exit.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/operand.h"
 #include "vmx/startup.h"
 
