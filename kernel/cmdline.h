@@ -15,7 +15,7 @@ struct options {
 /* Indices in the values of the options "bitmap" and "fault". */
 enum bitmap_policy { BITMAP_TRACE, BITMAP_MERGE, BITMAP_ALLOW, BITMAP_EXIT };
 enum injected_fault {
-    FAULT_NONE,
+    NO_INJECTED_FAULT,
     FAULT_DROP_L0_BITS,
     FAULT_SKIP_REMERGE,
     FAULT_SKIP_EPT02,
@@ -23,6 +23,7 @@ enum injected_fault {
     FAULT_NEVER_REJOIN,
     FAULT_SKIP_KICK,
     FAULT_READ_FIRST,
+    FAULT_DROP_NMI_WINDOW,
 };
 
 /* The options in force: the defaults until start/ parsed the command line into it. */

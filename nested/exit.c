@@ -59,7 +59,7 @@ static enum decision decide(struct vcpu *vcpu)
     in.exit = &vcpu->exit;
     in.v = v;
     in.regs = vcpu->regs;
-    in.l0_nmi = !(v->PIN_CONTROLS & PIN_NMI);
+    in.l0_nmi = !(v->PIN_CONTROLS & PIN_NMI) || vcpu->nested->current->nmi_blocked;
     if (register_matters) {
         in.rsp = vmcs_read(GUEST_RSP);
         in.narrow = !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L);
@@ -171,13 +171,24 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     return true;
 }
 
-bool nested_nmi_to_l1(struct vcpu *vcpu)
+/* L1's own window comes before the NMI: the CPU makes that exit by itself. SDM 3C 26.2 "Other Causes of VM Exits" */
+static bool l1_window_is_open(const struct vmcs12 *v)
 {
-    const struct vmcs12 *v = vcpu->nested->current->v;
-    bool blocked = !(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) && (vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
-    /* An event on its way goes first, as it would have before the NMI; the next exit brings us here again. */
-    if (!(v->PIN_CONTROLS & PIN_NMI) || blocked || vcpu->inject_info)
-        return false;
+    const uint32_t blockers = BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS;
+    return (v->PROC_CONTROLS & PROC_NMI_WINDOW) && !(vmcs_read(GUEST_INTERRUPTIBILITY) & blockers);
+}
+
+enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu)
+{
+    const struct vmcs12_slot *slot = vcpu->nested->current;
+    if (!(slot->v->PIN_CONTROLS & PIN_NMI))
+        return NMI_FOR_GUEST;
+    if (slot->nmi_blocked)
+        return NMI_AT_EXIT;
+    if (vcpu->inject_info)
+        return NMI_AFTER_EVENT;
+    if (l1_window_is_open(slot->v))
+        return NMI_AT_EXIT;
     vcpu->cpu->nmi_seen = false;
     count(COUNT_NMIS);
     vcpu->exit = (struct vmexit){
@@ -186,7 +197,7 @@ bool nested_nmi_to_l1(struct vcpu *vcpu)
         .interruption_info = (uint32_t)(INTR_VALID | PUT(INTR_TYPE_NMI, INTR_TYPE) | VECTOR_NMI),
     };
     nested_reflect(vcpu);
-    return true;
+    return NMI_GONE;
 }
 
 /* An event that was about to be injected goes to L1 as one whose delivery was interrupted. */

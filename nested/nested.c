@@ -35,7 +35,7 @@ static void register_handlers(void)
         .exit_from_l2 = nested_exit_from_l2,
         .field_access = insn_field_access,
         .entry_failed = nested_late_failure,
-        .nmi_to_l1 = nested_nmi_to_l1,
+        .nmi_in_l2 = nested_nmi_in_l2,
         .init_to_l1 = nested_init_to_l1,
         .sipi_to_l1 = nested_sipi_to_l1,
         .l2_translate = l2_translate,

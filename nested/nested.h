@@ -51,6 +51,8 @@ struct vmcs12_slot {
     struct host_image host;
     uint64_t straight;          /* for vcpu->l2_straight, as the controls have it */
     bool tpr_shadow;            /* the TPR threshold counts, as the controls have it */
+    bool nmi_unvirtual;         /* NMIs exit, and L2 has no virtual blocking of them: likewise */
+    bool nmi_blocked;           /* with these controls: L2 runs with NMIs blocked, which it cannot end */
     bool keeps_timer;           /* the same: the preemption timer runs, and its field is not L2's to change */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
     check_scope_t scope;        /* of the rows that L1 wrote since the last entry that passed the checks */

@@ -266,6 +266,8 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     slot->keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
+    slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
+    slot->nmi_blocked = false;
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -314,6 +316,15 @@ static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
     bool pae = (v->GUEST_CR0 & CR0_PG) && (v->GUEST_CR4 & CR4_PAE) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
     if (pae && !(vmcs12_proc2(v) & PROC2_EPT))
         (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
+}
+
+/* Where NMIs exit and are not virtual, IRET does not end their blocking: it is so for the whole stay in L2 if it is at its
+ * start, be it by the NMI that L1 injects. SDM 3C 26.3 "Changes to Instruction Behavior" (IRET) */
+static NOINLINE bool is_nmi_blocked(const struct vmcs12 *v)
+{
+    uint64_t info = v->ENTRY_INTERRUPTION_INFO;
+    return (v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI) ||
+           ((info & INTR_VALID) && GET(info, INTR_TYPE) == INTR_TYPE_NMI);
 }
 
 static void queue_event(struct vcpu *vcpu, const struct vmcs12 *v)
@@ -379,6 +390,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
         vpid_flush(vcpu, VPID_L2_NONE);
     queue_event(vcpu, v);
+    if (slot->nmi_unvirtual)
+        slot->nmi_blocked = is_nmi_blocked(v);
     vcpu->l2_straight = slot->straight;
 }
 
@@ -437,6 +450,13 @@ static void save_all(struct vmcs12_slot *slot)
         slot->live[word] = rows_lazy[word];
 }
 
+/* The CPU took it for virtual, and an IRET of L2 has ended it. */
+static NOINLINE void keep_nmi_blocked(struct vmcs12 *v)
+{
+    v->GUEST_INTERRUPTIBILITY |= BLOCKING_BY_NMI;
+    vmcs_write(GUEST_INTERRUPTIBILITY, (uint32_t)v->GUEST_INTERRUPTIBILITY);
+}
+
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit)
 {
     struct vmcs12 *v = slot->v;
@@ -448,6 +468,8 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
     } else {
         save_all(slot);
     }
+    if (slot->nmi_blocked)
+        keep_nmi_blocked(v);
     /* L1 goes on with L2's where no control loads its own. */
     if ((v->EXIT_CONTROLS & EXITC_SAVE_PAT) || !(v->EXIT_CONTROLS & EXITC_LOAD_PAT))
         l2.pat = vmcs_read(GUEST_PAT);

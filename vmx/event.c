@@ -1,9 +1,11 @@
 #include "vmx/event.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/percpu.h"
 #include "kernel/x86.h"
 #include "vmx/hooks.h"
 #include "vmx/run.h"
+#include "vmx/step.h"
 
 bool event_has_error_code(unsigned vector)
 {
@@ -44,7 +46,8 @@ void event_inject(struct vcpu *vcpu, const struct fault *fault)
     event_inject_fault(vcpu, fault->vector, fault->error_code);
 }
 
-/* An NMI that was under way blocks further NMIs already; it is sent again, so blocking must go (SDM 3C 28.2.4). */
+/* What injects an NMI must not block NMIs meanwhile: one that was under way when it was interrupted does already, and
+ * without virtual NMIs of its own L1 may ask for both. SDM 3C 27.3.1.5 "Checks on Guest Non-Register State" */
 static void event_unblock_nmi(void)
 {
     uint32_t state = vmcs_read(GUEST_INTERRUPTIBILITY);
@@ -61,8 +64,6 @@ void event_requeue(struct vcpu *vcpu)
     vcpu->inject_is_fault = false;
     vcpu->inject_error_code = info & INTR_ERROR_CODE ? vcpu->exit.idt_vectoring_error_code : 0;
     vcpu->inject_length = vcpu->exit.instruction_length;
-    if (GET(info, INTR_TYPE) == INTR_TYPE_NMI)
-        event_unblock_nmi();
     /* The CPU model says "error code valid" in real-address mode too; an entry would be refused. */
     if (!(vmcs_read(GUEST_CR0) & CR0_PE))
         vcpu->inject_info &= ~(uint32_t)INTR_ERROR_CODE;
@@ -77,6 +78,8 @@ static void event_write(struct vcpu *vcpu)
         vmcs_write(ENTRY_EXCEPTION_ERROR_CODE, vcpu->inject_error_code);
     if (type >= INTR_TYPE_SOFT_INTERRUPT && type <= INTR_TYPE_SOFT_EXCEPTION)
         vmcs_write(ENTRY_INSTRUCTION_LENGTH, vcpu->inject_length);
+    if (type == INTR_TYPE_NMI)
+        event_unblock_nmi();
     if (vcpu->inject_is_fault && GET(info, INTR_VECTOR) == VECTOR_PF)
         write_cr2(vcpu->inject_address);
     trace(TRACE_INJECT, info, vcpu->inject_error_code);
@@ -96,16 +99,20 @@ void event_recall(struct vcpu *vcpu)
     vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
 }
 
-static void event_set_nmi_window(struct vcpu *vcpu, bool on)
+/* A window that L1 asked for in the same VMCS is L1's: it opens for both, and stays. */
+static void event_open_nmi_window(struct vcpu *vcpu)
 {
     uint32_t controls = vmcs_read(PROC_CONTROLS);
-    vmcs_write(PROC_CONTROLS, (uint32_t)(on ? controls | PROC_NMI_WINDOW : controls & ~PROC_NMI_WINDOW));
-    vcpu->nmi_window = on;
+    if ((controls & PROC_NMI_WINDOW) && options.fault != FAULT_DROP_NMI_WINDOW)
+        return;
+    vmcs_write(PROC_CONTROLS, (uint32_t)(controls | PROC_NMI_WINDOW));
+    vcpu->nmi_window = true;
 }
 
 void event_cancel_nmi_window(struct vcpu *vcpu)
 {
-    event_set_nmi_window(vcpu, false);
+    vmcs_write(PROC_CONTROLS, (uint32_t)(vmcs_read(PROC_CONTROLS) & ~PROC_NMI_WINDOW));
+    vcpu->nmi_window = false;
 }
 
 void event_restore_nmi_blocking(const struct vcpu *vcpu)
@@ -114,22 +121,34 @@ void event_restore_nmi_blocking(const struct vcpu *vcpu)
         vmcs_write(GUEST_INTERRUPTIBILITY, (uint32_t)(vmcs_read(GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI));
 }
 
+/* Looks at the pending NMI again after the event that is about to be injected. Without a timer that is when L2 lets NMIs
+ * in, or at some other exit before. */
+static void event_return_for_nmi(struct vcpu *vcpu)
+{
+    bool returns = options.fault != FAULT_DROP_NMI_WINDOW && step_return_at_once(vcpu);
+    if (!returns && !vcpu->nmi_window)
+        event_open_nmi_window(vcpu);
+}
+
 /* A pending NMI goes in when nothing blocks it, else its window is asked for. */
 static void event_prepare_nmi(struct vcpu *vcpu)
 {
     const uint32_t blockers = BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI;
-    if (vcpu->in_l2 && nested_hooks.nmi_to_l1(vcpu))
+    enum nmi_fate fate = vcpu->in_l2 ? nested_hooks.nmi_in_l2(vcpu) : NMI_FOR_GUEST;
+    if (fate == NMI_AFTER_EVENT)
+        event_return_for_nmi(vcpu);
+    if (fate != NMI_FOR_GUEST)
         return;
     if (vcpu->inject_info || (vmcs_read(GUEST_INTERRUPTIBILITY) & blockers)) {
         if (!vcpu->nmi_window)
-            event_set_nmi_window(vcpu, true);
+            event_open_nmi_window(vcpu);
         return;
     }
     vcpu->cpu->nmi_seen = false;
     count(COUNT_NMIS);
     vcpu->inject_info = (uint32_t)(INTR_VALID | PUT(INTR_TYPE_NMI, INTR_TYPE) | VECTOR_NMI);
     if (vcpu->nmi_window)
-        event_set_nmi_window(vcpu, false);
+        event_cancel_nmi_window(vcpu);
 }
 
 void event_prepare(struct vcpu *vcpu)

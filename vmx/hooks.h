@@ -6,6 +6,14 @@
 
 #include "vmx/vcpu.h"
 
+/* What becomes of an NMI for the guest that is pending while L2 runs. */
+enum nmi_fate {
+    NMI_FOR_GUEST,   /* L2 gets it, once nothing blocks it */
+    NMI_GONE,        /* it became an exit to L1 */
+    NMI_AFTER_EVENT, /* it becomes one as soon as the event is in that the entry injects */
+    NMI_AT_EXIT,     /* it waits for an exit to L1, which comes without Nestor's doing or not at all */
+};
+
 struct nested_hooks {
     /* An exit of L2 (vmcs02 current): true when it went to L1 or was dealt with, false when the handler of L1's exits
      * shall act on L2's state. */
@@ -22,8 +30,8 @@ struct nested_hooks {
     void (*l0_handled_l2)(struct vcpu *vcpu);
     /* VMLAUNCH/VMRESUME of the current VMCS failed with this VM-instruction error (vmcs02 current). */
     void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
-    /* An NMI for the guest is pending while L2 runs: true when it became an exit to L1. */
-    bool (*nmi_to_l1)(struct vcpu *vcpu);
+    /* An NMI for the guest is pending while L2 runs. */
+    enum nmi_fate (*nmi_in_l2)(struct vcpu *vcpu);
     /* An INIT came while L2 runs: it becomes an exit to L1. */
     void (*init_to_l1)(struct vcpu *vcpu);
     /* The start-up IPI that an L2 waited for, which the CPU never entered, has come: an exit to L1. */

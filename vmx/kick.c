@@ -61,9 +61,6 @@ bool kick_exit(struct vcpu *vcpu)
 {
     if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI || !kick_take(vcpu->cpu))
         return false;
-    /* Without virtual NMIs it came because NMIs were not blocked; Bochs says that they are. */
-    if (!(vmcs_read(PIN_CONTROLS) & PIN_VIRTUAL_NMIS))
-        vmcs_write(GUEST_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY) & ~(uint32_t)BLOCKING_BY_NMI);
     vmx_unblock_nmi();
     vcpu->attention = true;
     return true;

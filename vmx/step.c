@@ -11,6 +11,7 @@
 static void start_timer(struct vcpu *vcpu)
 {
     uint32_t pin = vmcs_read(PIN_CONTROLS);
+    vcpu->step.active = true;
     vcpu->step.pin_controls = pin;
     if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
         return;
@@ -42,21 +43,34 @@ static void close_pages(struct vcpu *vcpu)
 void step_begin(struct vcpu *vcpu, uint64_t *entry)
 {
     count(COUNT_CARVEOUT_HITS);
-    if (!vcpu->step.open) {
-        choose_units(vcpu);
+    if (!vcpu->step.active)
         start_timer(vcpu);
-    } else if (vcpu->step.open == STEP_MAX) {
+    if (!vcpu->step.open)
+        choose_units(vcpu);
+    else if (vcpu->step.open == STEP_MAX)
         close_pages(vcpu);
-    }
     __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
     vcpu->step.entry[vcpu->step.open++] = entry;
     if (vmcs_read(PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
         vmcs_write(PREEMPTION_TIMER, vcpu->step.units);
 }
 
+bool step_return_at_once(struct vcpu *vcpu)
+{
+    if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
+        return false;
+    if (!vcpu->step.active) { /* else it comes back soon anyway */
+        start_timer(vcpu);
+        vmcs_write(PREEMPTION_TIMER, 0);
+    }
+    return true;
+}
+
 bool step_end(struct vcpu *vcpu)
 {
-    close_pages(vcpu);
+    if (vcpu->step.open)
+        close_pages(vcpu);
+    vcpu->step.active = false;
     vmcs_write(PIN_CONTROLS, vcpu->step.pin_controls);
     if (vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER)
         vmcs_write(PREEMPTION_TIMER, vcpu->step.timer);

@@ -1,20 +1,23 @@
 /* One instruction with a page of the carve-out opened: how a guest's store to Nestor's memory does nothing.
  * The page that stands for the carve-out (all-ones, read-only) becomes writable, the guest runs one instruction, and
  * the page is filled with ones and closed again at the next exit, which the preemption timer brings about at once.
- * vmx/exit_ept.c and nested/ begin a step; vmx/run.c ends it. */
+ * vmx/exit_ept.c and nested/ begin a step, vmx/event.c asks for one without a page; vmx/run.c ends it. */
 #ifndef VMX_STEP_H
 #define VMX_STEP_H
 
 #include "vmx/vcpu.h"
 
+/* Makes the guest come back before its first instruction, after the event that the entry injects. False: the CPU has no
+ * preemption timer. Current: the VMCS to enter. SDM 3C 27.7.4 "VMX-Preemption Timer" */
+bool step_return_at_once(struct vcpu *vcpu);
 /* Opens `entry`, an EPT leaf (EPT01's or EPT02's) that leads to the page of ones; again for each further page that the
  * instruction stores to. Current: the VMCS of the guest that stored. */
 void step_begin(struct vcpu *vcpu, uint64_t *entry);
 static inline bool step_active(const struct vcpu *vcpu)
 {
-    return vcpu->step.open != 0;
+    return vcpu->step.active;
 }
-/* Closes all. Current: the VMCS that exited. True when the exit is the step's own timer and nobody else's. */
+/* Closes all that is open. Current: the VMCS that exited. True when the exit is the step's own timer and nobody else's. */
 bool step_end(struct vcpu *vcpu);
 
 #endif

@@ -91,7 +91,8 @@ struct vcpu {
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
     struct nested *nested;
     struct {
-        unsigned open; /* leaves whose page is open for one instruction (vmx/step.h); 0: no step under way */
+        bool active;   /* the guest comes back after one instruction, or none (vmx/step.h) */
+        unsigned open; /* leaves whose page is open meanwhile */
         uint64_t *entry[STEP_MAX];
         uint32_t pin_controls, timer; /* as they were before it */
         uint32_t units;               /* that the last one got, and where it began */

@@ -26,6 +26,7 @@ static const struct scenario *const themes[] = {
     exit_io_scenarios,
     exit_msr_scenarios,
     exit_event_scenarios,
+    nmi_scenarios,
     exit_apic_scenarios,
     apicv_scenarios,
     inject_scenarios,

@@ -26,6 +26,7 @@ extern const struct scenario exit_cr_scenarios[];
 extern const struct scenario exit_io_scenarios[];
 extern const struct scenario exit_msr_scenarios[];
 extern const struct scenario exit_event_scenarios[];
+extern const struct scenario nmi_scenarios[];
 extern const struct scenario exit_apic_scenarios[];
 extern const struct scenario apicv_scenarios[];
 extern const struct scenario inject_scenarios[];

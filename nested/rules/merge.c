@@ -9,13 +9,10 @@
 #define ENTRY_L0 (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
 #define EXIT_L0 (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
 
-/* NMIs always exit to L0. Where L1 leaves them to L2, blocking by NMI must be L2's own, hence virtual. */
+/* NMIs always exit to L0, and so does a kick, whatever L2 blocks: the blocking that L2 sees is virtual. */
 static uint32_t merge_pin(const struct vmcs12 *v)
 {
-    uint64_t pin = v->PIN_CONTROLS | PIN_NMI;
-    if (!(v->PIN_CONTROLS & PIN_NMI))
-        pin |= PIN_VIRTUAL_NMIS;
-    return (uint32_t)pin;
+    return (uint32_t)(v->PIN_CONTROLS | PIN_NMI | PIN_VIRTUAL_NMIS);
 }
 
 static enum io_mode merge_io(const struct merge_input *in)
