@@ -30,7 +30,9 @@ void mtrr_read(struct mtrr *mtrr)
     uint64_t cap = rdmsr(IA32_MTRRCAP);
     uint32_t address_bits = 36;
 
-    *mtrr = (struct mtrr){.default_type = rdmsr(IA32_MTRR_DEF_TYPE), .fixed_supported = cap & MTRRCAP_FIX};
+    *mtrr = (struct mtrr){.default_type = rdmsr(IA32_MTRR_DEF_TYPE),
+                          .fixed_supported = cap & MTRRCAP_FIX,
+                          .wc_supported = cap & MTRRCAP_WC};
     mtrr->variable_count = MIN(GET(cap, MTRRCAP_VCNT), MTRR_MAX_VARIABLE);
     for (unsigned i = 0; i < mtrr->variable_count; i++) {
         mtrr->variable[i].base = rdmsr(IA32_MTRR_PHYSBASE0 + 2 * i);
@@ -118,5 +120,69 @@ bool mtrr_uniform(const struct mtrr *mtrr, hpa_t base, uint64_t size, unsigned *
             return false;
         base += block;
     }
+    return true;
+}
+
+#define BASE_RESERVED BITS(11, 8)
+#define MASK_RESERVED BITS(10, 0)
+#define DEF_TYPE_RESERVED (BITS(63, 12) | BITS(9, 8))
+
+static bool type_valid(const struct mtrr *mtrr, unsigned type)
+{
+    return type == MEMTYPE_UC || type == MEMTYPE_WT || type == MEMTYPE_WP || type == MEMTYPE_WB ||
+           (type == MEMTYPE_WC && mtrr->wc_supported);
+}
+
+/* The register, or NULL when this CPU has none by that number. */
+static const uint64_t *msr_register(const struct mtrr *mtrr, uint32_t msr)
+{
+    uint32_t variable = msr - IA32_MTRR_PHYSBASE0;
+
+    if (msr == IA32_MTRR_DEF_TYPE)
+        return &mtrr->default_type;
+    if (variable < 2 * mtrr->variable_count)
+        return variable % 2 ? &mtrr->variable[variable / 2].mask : &mtrr->variable[variable / 2].base;
+    for (unsigned n = 0; mtrr->fixed_supported && n < FIXED_REGISTERS; n++)
+        if (msr == fixed_msr(n))
+            return &mtrr->fixed[n];
+    return NULL;
+}
+
+static bool value_valid(const struct mtrr *mtrr, uint32_t msr, uint64_t value)
+{
+    uint64_t low = value & BITS(11, 0);
+
+    if (msr == IA32_MTRR_DEF_TYPE)
+        return !(value & DEF_TYPE_RESERVED) && type_valid(mtrr, REGISTER_BYTE(value, 0)) &&
+               (mtrr->fixed_supported || !(value & MTRR_DEF_TYPE_FE));
+    if (msr >= IA32_MTRR_FIX64K_00000) {
+        for (unsigned n = 0; n < 8; n++)
+            if (!type_valid(mtrr, REGISTER_BYTE(value, n)))
+                return false;
+        return true;
+    }
+    if ((value ^ low) & ~mtrr->address_mask)
+        return false;
+    if ((msr - IA32_MTRR_PHYSBASE0) % 2)
+        return !(low & MASK_RESERVED);
+    return !(low & BASE_RESERVED) && type_valid(mtrr, REGISTER_BYTE(value, 0));
+}
+
+bool mtrr_msr_read(const struct mtrr *mtrr, uint32_t msr, uint64_t *value)
+{
+    const uint64_t *reg = msr_register(mtrr, msr);
+
+    if (reg)
+        *value = *reg;
+    return reg;
+}
+
+bool mtrr_msr_write(struct mtrr *mtrr, uint32_t msr, uint64_t value)
+{
+    uint64_t *reg = (uint64_t *)(uintptr_t)msr_register(mtrr, msr);
+
+    if (!reg || !value_valid(mtrr, msr, value))
+        return false;
+    *reg = value;
     return true;
 }

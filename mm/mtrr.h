@@ -15,7 +15,7 @@
 
 struct mtrr {
     uint64_t default_type; /* IA32_MTRR_DEF_TYPE */
-    bool fixed_supported;
+    bool fixed_supported, wc_supported;
     unsigned variable_count;
     struct {
         uint64_t base, mask;
@@ -25,6 +25,10 @@ struct mtrr {
 };
 
 void mtrr_read(struct mtrr *mtrr);
+/* An MTRR by its MSR number: RDMSR and WRMSR of a CPU whose registers are *mtrr. False: #GP(0). Pure.
+ * SDM 3A 12.11 "Memory Type Range Registers (MTRRs)" */
+MUST_CHECK bool mtrr_msr_read(const struct mtrr *mtrr, uint32_t msr, uint64_t *value);
+MUST_CHECK bool mtrr_msr_write(struct mtrr *mtrr, uint32_t msr, uint64_t value);
 /* Type of the page at hpa (4 KiB granularity). */
 unsigned mtrr_type(const struct mtrr *mtrr, hpa_t hpa);
 /* Whether [base, base+size) has one type; that type in *type. */

@@ -13,6 +13,7 @@
 #include "nested/nested.h"
 #include "start/machine.h"
 #include "vmx/kick.h"
+#include "vmx/msr_guest.h"
 #include "vmx/run.h"
 #include "vmx/startup.h"
 #include "vmx/vmcs_setup.h"
@@ -52,6 +53,8 @@ static struct vcpu *create_vcpu(void)
     vcpu->cpu = cpu;
     cpu->stack_word = cpu->stack_top - 16;
     vcpu->apic_base = rdmsr(IA32_APIC_BASE);
+    mtrr_read(&vcpu->mtrr);
+    msr_prepare_processor(&l1_vm);
     vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
     if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, &l1_plan_space.start) || nested_init(vcpu, &ept12_shared))
         machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");

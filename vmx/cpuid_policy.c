@@ -26,6 +26,7 @@ static const char no_monitor[] = "MONITOR of this machine does not wake";
 static const char no_x2apic[] = "x2APIC mode of this machine cannot be left";
 static const char no_sgx[] = "no ENCLS exiting is offered, so L1 could not keep its guests from enclaves";
 static const char no_trace[] = "Processor Trace writes to host-physical memory past EPT";
+static const char no_debug_store[] = "BTS and PEBS store by linear address, in root operation as well";
 static const char no_feedback[] = "hardware feedback is written to host-physical memory past EPT";
 static const char no_key_locker[] = "its state follows CR4.KL, and no LOADIWKEY exiting is offered";
 
@@ -33,6 +34,8 @@ static const char no_key_locker[] = "its state follows CR4.KL, and no LOADIWKEY 
 static const struct hidden hidden[] = {
     {0x01, ANY_SUBLEAF, ECX, ALWAYS, 0, BIT(6),
      "SMX: GETSEC leaves always exit, and a measured launch would end Nestor"},
+    {0x01, ANY_SUBLEAF, ECX, ALWAYS, 0, BIT(2) | BIT(4), no_debug_store},
+    {0x01, ANY_SUBLEAF, EDX, ALWAYS, 0, BIT(21), no_debug_store},
     {0x01, ANY_SUBLEAF, ECX, IF_MONITOR_BROKEN, 0, BIT(3), no_monitor},
     {0x01, ANY_SUBLEAF, ECX, IF_X2APIC_BROKEN, 0, BIT(21), no_x2apic},
     {0x05, ANY_SUBLEAF, EAX, IF_MONITOR_BROKEN, 0, ALL, no_monitor},
@@ -48,7 +51,13 @@ static const struct hidden hidden[] = {
     {0x07, 0, ECX, ALWAYS, 0, BIT(30), no_sgx},
     {0x07, 0, EDX, UNLESS_PROC2, PROC2_PCONFIG, BIT(18), no_control},
     {0x07, 1, EAX, ALWAYS, 0, BIT(17), "FRED: events that Nestor injects would lack the injected-event data"},
+    {0x07, 1, EDX, ALWAYS, 0, BIT(15), "URDMSR and UWRMSR exit by the MSR bitmap for reasons that are not offered"},
     {0x0d, 1, EAX, UNLESS_PROC2, PROC2_XSAVES, BIT(3), no_control},
+    {0x0d, 1, ECX, ALWAYS, 0, BIT(8), no_trace},
+    {0x0d, 8, EAX, ALWAYS, 0, ALL, no_trace},
+    {0x0d, 8, EBX, ALWAYS, 0, ALL, no_trace},
+    {0x0d, 8, ECX, ALWAYS, 0, ALL, no_trace},
+    {0x0d, 8, EDX, ALWAYS, 0, ALL, no_trace},
     {0x12, ANY_SUBLEAF, EAX, ALWAYS, 0, ALL, no_sgx},
     {0x12, ANY_SUBLEAF, EBX, ALWAYS, 0, ALL, no_sgx},
     {0x12, ANY_SUBLEAF, ECX, ALWAYS, 0, ALL, no_sgx},
@@ -61,6 +70,15 @@ static const struct hidden hidden[] = {
     {0x19, ANY_SUBLEAF, EBX, ALWAYS, 0, ALL, no_key_locker},
     {0x19, ANY_SUBLEAF, ECX, ALWAYS, 0, ALL, no_key_locker},
     {0x19, ANY_SUBLEAF, EDX, ALWAYS, 0, ALL, no_key_locker},
+    {0x23, 0, EAX, ALWAYS, 0, BITS(5, 4), no_debug_store},
+    {0x23, 4, EAX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 4, EBX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 4, ECX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 4, EDX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 5, EAX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 5, EBX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 5, ECX, ALWAYS, 0, ALL, no_debug_store},
+    {0x23, 5, EDX, ALWAYS, 0, ALL, no_debug_store},
     {0x80000001, ANY_SUBLEAF, EDX, UNLESS_PROC2, PROC2_RDTSCP, BIT(27), no_control},
 };
 

@@ -1,6 +1,7 @@
 #include "vmx/msr_guest.h"
 
 #include "kernel/cmdline.h"
+#include "kernel/log.h"
 #include "kernel/msr.h"
 #include "kernel/safe.h"
 #include "kernel/x86.h"
@@ -25,8 +26,10 @@ static const struct {
     {IA32_GS_BASE, 0x6810, VALUE_CANONICAL},
 };
 
+#define CPUID_EDX_DEBUG_STORE BIT(21)
+#define CPUID_STATE_COMPONENTS 0xd
 #define EFER_WRITABLE (EFER_SCE | EFER_LME | EFER_NXE)
-#define DEBUGCTL_DEFINED (BITS(15, 6) | BITS(1, 0))
+#define DEBUGCTL_DEFINED (BITS(15, 6) | BITS(2, 0)) /* 2: bus-lock detection */
 #define APIC_BASE_FLAGS (APIC_BASE_BSP | APIC_BASE_EXTD | APIC_BASE_EN)
 
 static bool is_canonical(const struct vcpu *vcpu, uint64_t address)
@@ -56,10 +59,15 @@ static bool efer_next(uint64_t value, uint64_t *next)
     return true;
 }
 
-/* Which of the bits a CPU has is the CPU's to say: an entry with others would fail. Exits leave the register 0. */
-static bool debugctl_accepted(uint64_t value)
+/* Which of the bits a CPU has is the CPU's to say: an entry with others would fail. Each alone, before L1 runs: L1's own
+ * values never act in root operation. Exits leave the register 0. */
+static uint64_t debugctl_find_bits(void)
 {
-    return !(value & ~DEBUGCTL_DEFINED) && wrmsr_safe(IA32_DEBUGCTL, value) && wrmsr_safe(IA32_DEBUGCTL, 0);
+    uint64_t bits = 0;
+    for (unsigned bit = 0; bit < 16; bit++)
+        if ((DEBUGCTL_DEFINED & BIT(bit)) && wrmsr_safe(IA32_DEBUGCTL, BIT(bit)))
+            bits |= BIT(bit);
+    return wrmsr_safe(IA32_DEBUGCTL, 0) ? bits : 0;
 }
 
 static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value)
@@ -81,7 +89,7 @@ static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value
             return false;
         break;
     case VALUE_DEBUGCTL:
-        if (!debugctl_accepted(value))
+        if (value & ~vcpu->vm->debugctl)
             return false;
         break;
     }
@@ -97,6 +105,34 @@ static int vmcs_msr_find(uint32_t msr)
     return -1;
 }
 
+/* A CPU without the debug store says so here. SDM 4, table "IA-32 Architectural MSRs" */
+#define MISC_ENABLE_NO_DEBUG_STORE (MISC_ENABLE_BTS_UNAVAILABLE | MISC_ENABLE_PEBS_UNAVAILABLE)
+
+static bool misc_enable_read(const struct vm *vm, uint64_t *value)
+{
+    if (!rdmsr_safe(IA32_MISC_ENABLE, value))
+        return false;
+    if (vm->debug_store_hidden)
+        *value |= MISC_ENABLE_NO_DEBUG_STORE;
+    return true;
+}
+
+/* The two bits are read-only. XD disable would make the next exit fail, which loads IA32_EFER with NXE. */
+static bool misc_enable_write(const struct vcpu *vcpu, uint64_t value)
+{
+    uint64_t now;
+    if (!rdmsr_safe(IA32_MISC_ENABLE, &now))
+        return false;
+    if (value & MISC_ENABLE_XD_DISABLE) {
+        log_warn("msr",
+                 "L1 wants the execute-disable bit off (IA32_MISC_ENABLE bit 34): Nestor needs it on, L1 gets #GP");
+        return false;
+    }
+    if (vcpu->vm->debug_store_hidden)
+        value = (value & ~MISC_ENABLE_NO_DEBUG_STORE) | (now & MISC_ENABLE_NO_DEBUG_STORE);
+    return wrmsr_safe(IA32_MISC_ENABLE, value);
+}
+
 static bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
 {
     switch (row->handler) {
@@ -107,6 +143,15 @@ static bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uin
         return vcpu->vm->capability_msr(&vcpu->vm->caps12, msr, value);
     case MSR_POLICY_ABSENT:
         return false;
+    case MSR_POLICY_MTRR:
+        return mtrr_msr_read(&vcpu->mtrr, msr, value);
+    case MSR_POLICY_MISC_ENABLE:
+        return misc_enable_read(vcpu->vm, value);
+    case MSR_POLICY_PERF_CAPABILITIES:
+        if (!rdmsr_safe(msr, value))
+            return false;
+        *value &= ~PERF_CAPABILITIES_PEBS;
+        return true;
     default:
         return rdmsr_safe(msr, value);
     }
@@ -151,9 +196,12 @@ static bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, ui
         return true;
     case MSR_POLICY_APIC_BASE:
         return apic_base_write(vcpu, value);
-    case MSR_POLICY_MTRR:
-        /* EPT01 keeps the types that the firmware set; docs/LIMITS.md says why. */
-        return wrmsr_safe(msr, value);
+    case MSR_POLICY_MISC_ENABLE:
+        return misc_enable_write(vcpu, value);
+    case MSR_POLICY_MTRR: /* EPT01 keeps the types that the firmware set; docs/LIMITS.md says why. */
+        return mtrr_msr_write(&vcpu->mtrr, msr, value);
+    case MSR_POLICY_XSS: /* the CPU judges the rest */
+        return !(value & XSS_PROCESSOR_TRACE) && wrmsr_safe(msr, value);
     default: /* capability MSRs are read-only, IA32_FEATURE_CONTROL is locked, others do not exist */
         return false;
     }
@@ -195,6 +243,24 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     return wrmsr_safe(msr, value);
 }
 
+/* What the firmware left on, if it did; nothing to undo where the CPU has no such MSR. */
+static void turn_off(uint32_t msr)
+{
+    uint64_t value;
+    if (rdmsr_safe(msr, &value) && value && !wrmsr_safe(msr, 0))
+        log_warn("msr", "MSR %x cannot be cleared", msr);
+}
+
+void msr_prepare_processor(const struct vm *vm)
+{
+    if (vm->debug_store_hidden) {
+        turn_off(IA32_PEBS_ENABLE);
+        turn_off(IA32_DS_AREA);
+    }
+    if (cpuid(CPUID_STATE_COMPONENTS, 1).ecx & XSS_PROCESSOR_TRACE)
+        turn_off(IA32_XSS);
+}
+
 int msr_policy_init(struct vm *vm)
 {
     spinlock_init(&vm->msr_policy_lock, LOCK_MSR_POLICY);
@@ -202,6 +268,8 @@ int msr_policy_init(struct vm *vm)
     if (!vm->msr_bitmap)
         return -1;
     msr_policy_build(vm->msr_bitmap);
+    vm->debugctl = debugctl_find_bits();
+    vm->debug_store_hidden = cpuid(1, 0).edx & CPUID_EDX_DEBUG_STORE;
     if (vm->startup_trapped)
         msr_bitmap_set(vm->msr_bitmap, X2APIC_ICR, MSR_WRITE);
     if (vm->quirks.apic_enable_sticks)

@@ -9,6 +9,8 @@
 
 /* Allocates vm->msr_bitmap and fills it from the policy. 0, or -1 when pages run out. */
 MUST_CHECK int msr_policy_init(struct vm *vm);
+/* On each processor before L1 runs there: what writes memory past Nestor's rules is off. After msr_policy_init(). */
+void msr_prepare_processor(const struct vm *vm);
 /* L0 keeps the accesses of `msr` that are true, beside those of the policy's table, and no longer others that it was told
  * to keep. L1's next access goes by it, and L2's after the next nested entry. */
 void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write);

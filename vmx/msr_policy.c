@@ -5,21 +5,38 @@
 enum { ACCESS_READ = 1, ACCESS_WRITE = 2, ACCESS_BOTH = ACCESS_READ | ACCESS_WRITE };
 
 static const struct msr_policy_row rows[] = {
-#define MSR_POLICY(first, last, access, handler, reason)                                                               \
-    {first, last, (ACCESS_##access & ACCESS_READ) != 0, (ACCESS_##access & ACCESS_WRITE) != 0, MSR_POLICY_##handler,   \
+#define MSR_POLICY(first, last, access, handler, root, reason)                                                         \
+    {first,                                                                                                            \
+     last,                                                                                                             \
+     (ACCESS_##access & ACCESS_READ) != 0,                                                                             \
+     (ACCESS_##access & ACCESS_WRITE) != 0,                                                                            \
+     MSR_POLICY_##handler,                                                                                             \
+     MSR_ROOT_##root,                                                                                                  \
      reason},
+#define MSR_PASSED(first, last, root, reason)
 #include "vmx/msr_policy.def"
 #undef MSR_POLICY
+#undef MSR_PASSED
+};
+
+static const struct msr_passed_row passed_rows[] = {
+#define MSR_POLICY(first, last, access, handler, root, reason)
+#define MSR_PASSED(first, last, root, reason) {first, last, MSR_ROOT_##root, reason},
+#include "vmx/msr_policy.def"
+#undef MSR_POLICY
+#undef MSR_PASSED
 };
 
 /* A row outside the bitmap's ranges, or across the end of one, would not be kept. */
-#define MSR_POLICY(first, last, access, handler, reason)                                                               \
+#define MSR_PASSED(first, last, root, reason)
+#define MSR_POLICY(first, last, access, handler, root, reason)                                                         \
     _Static_assert(                                                                                                    \
         (first) <= (last) && (first) / MSR_BITMAP_RANGE == (last) / MSR_BITMAP_RANGE &&                                \
             ((first) < MSR_BITMAP_RANGE || (first) / MSR_BITMAP_RANGE == MSR_BITMAP_HIGH_BASE / MSR_BITMAP_RANGE),     \
         "MSR policy row lies in neither range");
 #include "vmx/msr_policy.def"
 #undef MSR_POLICY
+#undef MSR_PASSED
 
 void msr_policy_build(uint8_t *bitmap)
 {
@@ -47,4 +64,10 @@ const struct msr_policy_row *msr_policy_rows(unsigned *count)
 {
     *count = ARRAY_SIZE(rows);
     return rows;
+}
+
+const struct msr_passed_row *msr_passed_rows(unsigned *count)
+{
+    *count = ARRAY_SIZE(passed_rows);
+    return passed_rows;
 }

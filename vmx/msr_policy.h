@@ -11,14 +11,26 @@ enum msr_policy_handler {
     MSR_POLICY_IGNORED,
     MSR_POLICY_APIC_BASE,
     MSR_POLICY_FEATURE_CONTROL,
+    MSR_POLICY_MISC_ENABLE,
     MSR_POLICY_MTRR,
+    MSR_POLICY_PERF_CAPABILITIES,
     MSR_POLICY_VMX_CAPABILITY,
+    MSR_POLICY_XSS,
 };
+/* What an MSR does to root operation; see msr_policy.def. */
+enum msr_root { MSR_ROOT_NONE, MSR_ROOT_KEPT, MSR_ROOT_SWITCHED, MSR_ROOT_HARMLESS };
 
 struct msr_policy_row {
     uint32_t first, last;
     bool read, write; /* what exits */
     enum msr_policy_handler handler;
+    enum msr_root root;
+    const char *reason;
+};
+
+struct msr_passed_row {
+    uint32_t first, last;
+    enum msr_root root;
     const char *reason;
 };
 
@@ -26,7 +38,8 @@ struct msr_policy_row {
 void msr_policy_build(uint8_t *bitmap);
 /* The row that keeps this access, or NULL: L0 does not care, the access is the CPU's. */
 const struct msr_policy_row *msr_policy_find(uint32_t msr, enum msr_access access);
-/* All rows, for tests and listings. */
+/* All rows, for tests and listings; and those of MSRs that are passed. */
 const struct msr_policy_row *msr_policy_rows(unsigned *count);
+const struct msr_passed_row *msr_passed_rows(unsigned *count);
 
 #endif

@@ -33,8 +33,10 @@ struct vm {
     /* Value of a capability MSR of caps12, false for #GP: nested/rules/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
     struct quirks quirks;
-    bool startup_trapped; /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
-    gpa_t apic_page;      /* whose stores exit then */
+    bool debug_store_hidden; /* the CPU has a debug store (BTS, PEBS), which L1 is not shown */
+    uint64_t debugctl;       /* bits of IA32_DEBUGCTL that the CPU takes */
+    bool startup_trapped;    /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
+    gpa_t apic_page;         /* whose stores exit then */
     struct vcpu *vcpu[MAX_CPUS];
     unsigned vcpus;
     struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
@@ -84,6 +86,7 @@ struct vcpu {
     uint64_t inject_address;          /* CR2 of such a #PF */
     uint64_t ept01_generation;        /* of ept01 when this processor last passed INVEPT */
     uint64_t feature_control;         /* IA32_FEATURE_CONTROL as L1 reads it */
+    struct mtrr mtrr;                 /* L1's MTRRs; the CPU's stay as the firmware set them */
     uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
     uint32_t requests;                /* VCPU_*, atomic: set by any processor, which kicks this one then */
     volatile uint8_t sipi_vector;     /* of VCPU_SIPI */

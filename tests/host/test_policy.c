@@ -49,6 +49,110 @@ static void test_msr_bitmap_and_rows_agree(void **state)
     assert_null(msr_policy_find(0xc0002000, MSR_WRITE));
 }
 
+/* What acts in root operation, by the SDM's descriptions, volume 4: each such MSR must have said what it does there. */
+static const struct {
+    uint32_t first, last;
+} acts_in_root[] = {
+    {0x10, 0x10},
+    {0x1b, 0x1b},
+    {0x3b, 0x3b},
+    {0x48, 0x49},
+    {0x79, 0x79},
+    {0xc1, 0xc8},
+    {0xe1, 0xe1},
+    {0x10b, 0x10b},
+    {0x174, 0x176},
+    {0x17b, 0x17b},
+    {0x186, 0x18d},
+    {0x1a0, 0x1a0},
+    {0x1a4, 0x1a4},
+    {0x1c4, 0x1c5},
+    {0x1d9, 0x1d9},
+    {0x200, 0x213},
+    {0x250, 0x250},
+    {0x258, 0x259},
+    {0x268, 0x26f},
+    {0x277, 0x277},
+    {0x280, 0x29f},
+    {0x2ff, 0x2ff},
+    {0x309, 0x30c},
+    {0x38d, 0x391},
+    {0x3f1, 0x3f2},
+    {0x3f4, 0x3f5},
+    {0x400, 0x47f},
+    {0x560, 0x561},
+    {0x570, 0x572},
+    {0x580, 0x587},
+    {0x600, 0x600},
+    {0x6a0, 0x6a0},
+    {0x6a2, 0x6a2},
+    {0x6a4, 0x6a8},
+    {0x6e0, 0x6e1},
+    {0x770, 0x774},
+    {0x800, 0x8ff},
+    {0x982, 0x982},
+    {0xd90, 0xd90},
+    {0xd93, 0xd93},
+    {0xda0, 0xda0},
+    {0x14ce, 0x14ce},
+    {0x17d0, 0x17d1},
+    {0xc0000080, 0xc0000084},
+    {0xc0000100, 0xc0000103},
+};
+/* Of these, what would write or read memory by an address of L1's, or make Nestor's own accesses other than they are. */
+static const uint32_t harms_root[] = {0x79,  0x1a0, 0x200, 0x213, 0x250, 0x259, 0x26f, 0x2ff, 0x3f1,
+                                      0x3f4, 0x560, 0x570, 0x580, 0x600, 0x982, 0xda0, 0x17d0};
+
+/* What the row for the MSR says of root operation; of one that is kept for writing, or passed. */
+static enum msr_root root_of(uint32_t msr)
+{
+    const struct msr_policy_row *kept = msr_policy_find(msr, MSR_WRITE);
+    unsigned count;
+    const struct msr_passed_row *passed = msr_passed_rows(&count);
+
+    if (kept)
+        return kept->root;
+    for (unsigned i = 0; i < count; i++)
+        if (msr >= passed[i].first && msr <= passed[i].last)
+            return passed[i].root;
+    return MSR_ROOT_NONE;
+}
+
+static void test_msr_that_acts_in_root_has_said_what(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(acts_in_root); i++)
+        for (uint32_t msr = acts_in_root[i].first; msr <= acts_in_root[i].last; msr++)
+            if (root_of(msr) == MSR_ROOT_NONE)
+                fail_msg("MSR %#x: no row says what it does in root operation", msr);
+    for (unsigned i = 0; i < ARRAY_SIZE(harms_root); i++)
+        if (root_of(harms_root[i]) != MSR_ROOT_KEPT || !msr_bitmap_test(bitmap, harms_root[i], MSR_WRITE))
+            fail_msg("MSR %#x reaches the CPU", harms_root[i]);
+}
+
+/* A row that passes an MSR is not one that keeps it, and says that the CPU switches it only where the VMCS does. */
+static void test_msr_passed_rows(void **state)
+{
+    static const uint32_t switched[] = {IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP, IA32_DEBUGCTL,
+                                        IA32_PAT,         IA32_EFER,         IA32_FS_BASE,      IA32_GS_BASE};
+    unsigned count, found = 0;
+    const struct msr_passed_row *rows = msr_passed_rows(&count);
+
+    (void)state;
+    for (unsigned i = 0; i < count; i++) {
+        assert_true(rows[i].first <= rows[i].last && (i == 0 || rows[i].first > rows[i - 1].last));
+        assert_true(strlen(rows[i].reason) > 10);
+        assert_true(rows[i].root == MSR_ROOT_SWITCHED || rows[i].root == MSR_ROOT_HARMLESS);
+        for (uint32_t msr = rows[i].first; msr <= rows[i].last; msr++)
+            assert_null(msr_policy_find(msr, MSR_WRITE));
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(switched); i++)
+        assert_int_equal(root_of(switched[i]), MSR_ROOT_SWITCHED);
+    for (unsigned i = 0; i < count; i++)
+        found += rows[i].root == MSR_ROOT_SWITCHED ? rows[i].last - rows[i].first + 1 : 0;
+    assert_int_equal(found, ARRAY_SIZE(switched));
+}
+
 static void test_msr_list_is_short(void **state)
 {
     unsigned kept = 0;
@@ -74,7 +178,6 @@ static void test_msr_hot_ones_are_free(void **state)
         IA32_SYSENTER_CS,
         IA32_SYSENTER_ESP,
         IA32_SYSENTER_EIP,
-        IA32_MISC_ENABLE,
         IA32_DEBUGCTL,
         IA32_PAT,
         IA32_PERF_GLOBAL_CTRL,
@@ -83,7 +186,6 @@ static void test_msr_hot_ones_are_free(void **state)
         X2APIC_EOI,
         X2APIC_ICR,
         X2APIC_SELF_IPI,
-        IA32_XSS,
         IA32_EFER,
         IA32_STAR,
         IA32_LSTAR,
@@ -101,7 +203,7 @@ static void test_msr_hot_ones_are_free(void **state)
             fail_msg("MSR %#x exits", free_msrs[i]);
     }
     assert_false(msr_bitmap_test(bitmap, IA32_APIC_BASE, MSR_READ));
-    assert_false(msr_bitmap_test(bitmap, IA32_MTRR_DEF_TYPE, MSR_READ));
+    assert_false(msr_bitmap_test(bitmap, IA32_XSS, MSR_READ));
 }
 
 static void test_msr_handlers(void **state)
@@ -152,18 +254,25 @@ static void test_cpuid_hides_only_what_has_a_reason(void **state)
     (void)state;
     c.cr4 = CR4_OSXSAVE | CR4_PKE;
     expect(filtered(0, 0, c), ~0u, ~0u, ~0u, ~0u);
-    expect(filtered(1, 0, c), ~0u, ~0u, ~BIT(6), ~0u); /* VMX (5), MONITOR (3) and OSXSAVE (27) stay */
+    /* VMX (5), MONITOR (3) and OSXSAVE (27) stay; SMX (6) and the debug store (2, 4; 21) do not. */
+    expect(filtered(1, 0, c), ~0u, ~0u, ~(BIT(6) | BIT(4) | BIT(2)), ~BIT(21));
     expect(filtered(5, 0, c), ~0u, ~0u, ~0u, ~0u);
     expect(filtered(6, 0, c), ~(BIT(19) | BIT(23)), ~0u, ~0u, ~0u);
     expect(filtered(7, 0, c), ~0u, ~(BIT(2) | BIT(25)), ~(BIT(23) | BIT(30)), ~0u);
-    expect(filtered(7, 1, c), ~BIT(17), ~0u, ~0u, ~0u);
+    expect(filtered(7, 1, c), ~BIT(17), ~0u, ~0u, ~BIT(15));
     expect(filtered(7, 2, c), ~0u, ~0u, ~0u, ~0u);
     for (uint32_t subleaf = 0; subleaf < 3; subleaf++) {
-        expect(filtered(0xd, subleaf, c), ~0u, ~0u, ~0u, ~0u);
+        expect(filtered(0xd, subleaf, c), ~0u, ~0u, subleaf == 1 ? ~BIT(8) : ~0u, ~0u);
         expect(filtered(0x12, subleaf, c), 0, 0, 0, 0);
         expect(filtered(0x14, subleaf, c), 0, 0, 0, 0);
     }
     expect(filtered(0x19, 0, c), 0, 0, 0, 0);
+    expect(filtered(0xd, 8, c), 0, 0, 0, 0);
+    expect(filtered(0xd, 9, c), ~0u, ~0u, ~0u, ~0u);
+    c.max_basic = 0x23;
+    expect(filtered(0x23, 0, c), ~BITS(5, 4), ~0u, ~0u, ~0u);
+    expect(filtered(0x23, 4, c), 0, 0, 0, 0);
+    expect(filtered(0x23, 5, c), 0, 0, 0, 0);
     expect(filtered(0x80000000, 0, c), ~0u, ~0u, ~0u, ~0u);
     expect(filtered(0x80000001, 0, c), ~0u, ~0u, ~0u, ~0u);
     expect(filtered(0x80000008, 0, c), ~0u, ~0u, ~0u, ~0u);
@@ -273,6 +382,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_msr_rows_are_sorted_and_reasoned),
         cmocka_unit_test(test_msr_bitmap_and_rows_agree),
+        cmocka_unit_test(test_msr_that_acts_in_root_has_said_what),
+        cmocka_unit_test(test_msr_passed_rows),
         cmocka_unit_test(test_msr_list_is_short),
         cmocka_unit_test(test_msr_hot_ones_are_free),
         cmocka_unit_test(test_msr_handlers),
