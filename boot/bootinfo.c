@@ -11,8 +11,11 @@ enum tag_type {
     TAG_COMMAND_LINE = 1,
     TAG_MODULE = 3,
     TAG_MEMORY_MAP = 6,
+    TAG_FRAMEBUFFER = 8,
+    TAG_EFI64 = 12,
     TAG_RSDP_V1 = 14,
     TAG_RSDP_V2 = 15,
+    TAG_EFI_MAP = 17,
 };
 
 #define MODULE_START 0 /* offsets in a tag's body */
@@ -24,6 +27,14 @@ enum tag_type {
 #define ENTRY_LENGTH 8
 #define ENTRY_TYPE 16
 #define ENTRY_MIN_SIZE 24
+#define SCREEN_BASE 0 /* offsets in the body of a framebuffer tag */
+#define SCREEN_PITCH 8
+#define SCREEN_WIDTH 12
+#define SCREEN_HEIGHT 16
+#define SCREEN_BITS 20
+#define SCREEN_TYPE 21
+#define SCREEN_COLOURS 24 /* red, green, blue: position and size each */
+#define SCREEN_RGB_SIZE 30
 
 #define ERRORS(ERROR)                                                                                                  \
     ERROR(NONE, "no error")                                                                                            \
@@ -37,6 +48,7 @@ enum tag_type {
     ERROR(MODULE_RANGE, "a boot module ends before it starts")                                                         \
     ERROR(MAP_ENTRY_SIZE, "the memory map's entries have an impossible size")                                          \
     ERROR(REGIONS_FULL, "the memory map has too many entries")                                                         \
+    ERROR(EFI_MAP, "UEFI's memory map contradicts itself or has too many entries")                                     \
     ERROR(REGION_RANGE, "a memory region reaches beyond the address space")                                            \
     ERROR(NO_MAP, "the boot loader gave no memory map")
 
@@ -112,14 +124,19 @@ static enum error parse_module(const struct tag *tag, struct bootinfo *info)
     return error;
 }
 
-static enum error add_region(const uint8_t *entry, struct bootinfo *info)
+/* A neighbour of the same type becomes one with the region before it: UEFI names each piece that it once gave out. */
+static enum error add_region(struct boot_region region, struct bootinfo *info)
 {
-    struct boot_region region = {get64(entry + ENTRY_BASE), get64(entry + ENTRY_LENGTH), get32(entry + ENTRY_TYPE)};
+    struct boot_region *last = info->regions ? &info->region[info->regions - 1] : NULL;
 
     if (region.size == 0)
         return ERROR_NONE;
     if (region.base + region.size < region.base && region.base + region.size != 0)
         return ERROR_REGION_RANGE;
+    if (last && last->type == region.type && last->base + last->size == region.base) {
+        last->size += region.size;
+        return ERROR_NONE;
+    }
     if (info->regions == BOOTINFO_MAX_REGIONS)
         return ERROR_REGIONS_FULL;
     info->region[info->regions++] = region;
@@ -134,7 +151,9 @@ static enum error parse_memory_map(const struct tag *tag, struct bootinfo *info)
     if (entry_size < ENTRY_MIN_SIZE)
         return ERROR_MAP_ENTRY_SIZE;
     for (uint32_t at = MAP_ENTRIES; tag->size - at >= entry_size; at += entry_size) {
-        enum error error = add_region(tag->body + at, info);
+        const uint8_t *entry = tag->body + at;
+        struct boot_region region = {get64(entry + ENTRY_BASE), get64(entry + ENTRY_LENGTH), get32(entry + ENTRY_TYPE)};
+        enum error error = add_region(region, info);
         if (error)
             return error;
     }
@@ -153,6 +172,43 @@ static enum error parse_rsdp(const struct tag *tag, struct bootinfo *info)
     return ERROR_NONE;
 }
 
+static enum error parse_screen(const struct tag *tag, struct bootinfo *info)
+{
+    if (tag->size < SCREEN_TYPE + 1)
+        return ERROR_TAG_SHORT;
+    const uint8_t *body = tag->body, *colours = body + SCREEN_COLOURS;
+    uint8_t type = body[SCREEN_TYPE];
+    if (type > SCREEN_TEXT || (type == SCREEN_RGB && tag->size < SCREEN_RGB_SIZE))
+        return ERROR_NONE; /* a screen that nobody knows how to draw on */
+    info->screen = (struct boot_framebuffer){
+        .type = (enum boot_screen)type,
+        .base = get64(body + SCREEN_BASE),
+        .pitch = get32(body + SCREEN_PITCH),
+        .width = get32(body + SCREEN_WIDTH),
+        .height = get32(body + SCREEN_HEIGHT),
+        .bits = body[SCREEN_BITS],
+    };
+    if (type == SCREEN_RGB) {
+        info->screen.red = (struct boot_colour){colours[0], colours[1]};
+        info->screen.green = (struct boot_colour){colours[2], colours[3]};
+        info->screen.blue = (struct boot_colour){colours[4], colours[5]};
+    }
+    return ERROR_NONE;
+}
+
+static enum error parse_efi64(const struct tag *tag, struct bootinfo *info)
+{
+    if (tag->size < sizeof info->efi_system_table)
+        return ERROR_TAG_SHORT;
+    info->efi_system_table = get64(tag->body);
+    return ERROR_NONE;
+}
+
+static enum error parse_efi_map(const struct tag *tag, struct bootinfo *info)
+{
+    return efi_map_set(&info->efi_map, tag->body, tag->size) ? ERROR_NONE : ERROR_EFI_MAP;
+}
+
 static enum error parse_tag(const struct tag *tag, struct bootinfo *info)
 {
     switch (tag->type) {
@@ -165,9 +221,42 @@ static enum error parse_tag(const struct tag *tag, struct bootinfo *info)
     case TAG_RSDP_V1:
     case TAG_RSDP_V2:
         return parse_rsdp(tag, info);
+    case TAG_FRAMEBUFFER:
+        return parse_screen(tag, info);
+    case TAG_EFI64:
+        return parse_efi64(tag, info);
+    case TAG_EFI_MAP:
+        return parse_efi_map(tag, info);
     default:
         return ERROR_NONE;
     }
+}
+
+/* The regions again, from UEFI's own map: the loader's has forgotten what the firmware's memory was for. */
+static enum error use_efi_map(struct bootinfo *info)
+{
+    unsigned count = efi_map_count(&info->efi_map);
+
+    if (!count)
+        return ERROR_NONE;
+    info->regions = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct efi_descriptor d = efi_map_get(&info->efi_map, i);
+        uint32_t type = efi_region_type(d.type);
+        enum error error = add_region((struct boot_region){d.base, d.size, type}, info);
+        if (error)
+            return error;
+    }
+    return ERROR_NONE;
+}
+
+static enum error finish(struct bootinfo *info)
+{
+    enum error error = use_efi_map(info);
+
+    if (!error && !info->regions)
+        error = ERROR_NO_MAP;
+    return error;
 }
 
 static enum error parse_tags(const uint8_t *block, uint64_t size, struct bootinfo *info)
@@ -180,7 +269,7 @@ static enum error parse_tags(const uint8_t *block, uint64_t size, struct bootinf
             return ERROR_TAG_SIZE;
         struct tag tag = {get32(block + at), tag_size - HEADER_SIZE, block + at + HEADER_SIZE};
         if (tag.type == TAG_END)
-            return info->regions ? ERROR_NONE : ERROR_NO_MAP;
+            return finish(info);
         enum error error = parse_tag(&tag, info);
         if (error)
             return error;
@@ -193,6 +282,7 @@ int bootinfo_parse(const void *mbi, uint64_t size, struct bootinfo *info)
 {
     memset(info, 0, sizeof *info);
     info->command_line = "";
+    info->screen.type = SCREEN_NONE;
     if (size < HEADER_SIZE)
         return -ERROR_BLOCK_SHORT;
     uint32_t total = get32(mbi);

@@ -1,5 +1,5 @@
 ; The last words on a machine where C code cannot run: to COM1, COM2 and the VGA text screen, then the end of the run.
-; 32-bit, no paging, no interrupt table.
+; 32-bit, no paging, no interrupt table; ebp as in boot/entry.asm.
 %include "boot/multiboot2.inc"
 bits 32
 
@@ -23,7 +23,7 @@ extern boot_info
 ; Without a multiboot2 loader there is no command line to look into.
 refuse_no_loader:
         call set_up_ports
-        mov esi, text_no_loader
+        lea esi, [AT(text_no_loader)]
         call print
         jmp halt
 
@@ -31,19 +31,19 @@ refuse_no_loader:
 refuse_missing_feature:
         push eax
         call set_up_ports
-        mov esi, text_lacks
+        lea esi, [AT(text_lacks)]
         call print
         mov esi, [esp]
         call print
-        mov esi, text_status
+        lea esi, [AT(text_status)]
         call print
         pop esi
         call print
-        mov esi, text_status_end
+        lea esi, [AT(text_status_end)]
         call print
         call is_bochs_run
         jne halt
-        mov esi, text_shutdown
+        lea esi, [AT(text_shutdown)]
         mov ecx, text_shutdown_end - text_shutdown
         mov dx, BOCHS_SHUTDOWN
         rep outsb
@@ -51,7 +51,7 @@ halt:   hlt
         jmp halt
 
 set_up_ports:
-        mov dword [vga_at], VGA_TEXT
+        mov dword [AT(vga_at)], VGA_TEXT
         mov edx, COM1
         call .port
         mov edx, COM2
@@ -102,14 +102,14 @@ send:
 
 ; al to the screen.
 show:
-        mov edi, [vga_at]
+        mov edi, [AT(vga_at)]
         cmp edi, VGA_TEXT + VGA_BYTES
         jae .done
         cmp al, 10
         je .newline
         mov ah, VGA_COLOUR
         mov [edi], ax
-        add dword [vga_at], 2
+        add dword [AT(vga_at)], 2
 .done:  ret
 .newline:
         push eax
@@ -120,13 +120,13 @@ show:
         inc eax
         mul ecx
         add eax, VGA_TEXT
-        mov [vga_at], eax
+        mov [AT(vga_at)], eax
         pop eax
         ret
 
 ; ZF is set when the command line holds the option that says so.
 is_bochs_run:
-        mov ebx, [boot_info]
+        mov ebx, [AT(boot_info)]
         lea edx, [ebx + 8]
         add ebx, [ebx]                  ; the end of the block
 .tag:   cmp edx, ebx
@@ -147,7 +147,7 @@ is_bochs_run:
         sub ebx, option_bochs_end - option_bochs - 1
 .at:    cmp edx, ebx
         jae .no
-        mov esi, option_bochs
+        lea esi, [AT(option_bochs)]
         mov edi, edx
         mov ecx, option_bochs_end - option_bochs
         repe cmpsb

@@ -76,13 +76,30 @@ static bool parse_in_range(const char *values, const struct word *word, uint64_t
            *value <= max;
 }
 
-/* `values` is "a|b|c"; *value becomes the index. */
+#define PORT_PART "PORT"
+#define PORT_MIN 0x100u /* above any index of a choice, and below it no card has its ports */
+#define PORT_MAX 0xfff8u
+
+/* Whether the choice at `values` ends in "PORT", and the word is the same with a number in its place. */
+static bool parse_port(const char *values, size_t length, const struct word *word, uint64_t *value)
+{
+    size_t part = strlen(PORT_PART), head = length - part;
+
+    if (length < part || memcmp(values + head, PORT_PART, part) != 0 || word->length <= head ||
+        memcmp(word->text, values, head) != 0)
+        return false;
+    struct word number = {word->text + head, word->length - head};
+    return parse_number(&number, value) && *value >= PORT_MIN && *value <= PORT_MAX;
+}
+
+/* `values` is "a|b|c"; *value becomes the index, or the number that stands for PORT. */
 static bool parse_choice(const char *values, const struct word *word, uint64_t *value)
 {
-    for (*value = 0;; ++*value) {
+    for (unsigned index = 0;; index++) {
         const char *bar = strchr(values, '|');
         size_t length = bar ? (size_t)(bar - values) : strlen(values);
-        if (word_is(word, values, length))
+        *value = index;
+        if (word_is(word, values, length) || parse_port(values, length, word, value))
             return true;
         if (!bar)
             return false;

@@ -7,8 +7,9 @@
 #include "kernel/base.h"
 
 #define IMAGE_LINK_BASE 0xffffffff80000000ull /* where linker.ld links everything but the 32-bit entry */
-#define IMAGE_LOAD_BASE 0x200000ull           /* where the boot loader puts it; it then moves to the carve-out */
+#define IMAGE_LOAD_BASE 0x200000ull /* where the boot loader puts it, or elsewhere; it moves to the carve-out */
 #define DIRECT_MAP_BASE 0xffff800000000000ull /* physical address 0 */
+#define DIRECT_MAP_SIZE (1ull << 46)
 
 #ifdef __STDC_HOSTED__
 #if __STDC_HOSTED__
@@ -28,8 +29,14 @@ static inline hpa_t va_to_hpa(const void *va)
     return (hpa_t)((const uint8_t *)va - layout_host_memory);
 }
 #else
-/* Physical base of the image; IMAGE_LOAD_BASE until mm/hpt moved it. */
-extern hpa_t layout_image_hpa;
+/* Physical base of the image: where the loader put it until mm/hpt moved it; and the former for ever. */
+extern hpa_t layout_image_hpa, layout_load_base;
+
+/* Of what boot/entry.asm has in its sections .low_*, which stay where the loader put them. */
+static inline hpa_t low_to_hpa(const void *label)
+{
+    return (hpa_t)label - IMAGE_LOAD_BASE + layout_load_base;
+}
 
 static inline void *hpa_to_va(hpa_t hpa)
 {

@@ -4,6 +4,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/format.h"
+#include "kernel/screen.h"
 #include "kernel/serial.h"
 #include "kernel/spinlock.h"
 #include "kernel/vga.h"
@@ -13,15 +14,19 @@
 
 #define CONSOLE_COM1 BIT(0)
 #define CONSOLE_COM2 BIT(1)
-#define CONSOLE_VGA BIT(2)
+#define CONSOLE_PORT BIT(2) /* a port that the option names by its address */
+#define CONSOLE_TEXT BIT(3) /* VGA's text screen */
+#define CONSOLE_PIXELS BIT(4)
+#define CONSOLE_SCREEN (CONSOLE_TEXT | CONSOLE_PIXELS)
 
 /* In the order of the values of the option "console". */
-static const uint64_t console_choices[] = {CONSOLE_COM1, CONSOLE_COM2, CONSOLE_VGA, 0};
+static const uint64_t console_choices[] = {CONSOLE_COM1, CONSOLE_COM2, CONSOLE_SCREEN, 0};
 
 /* Guards all below. */
 static struct spinlock lock = SPINLOCK(LOCK_LOG);
 static bool machine_ends;
 static uint64_t consoles;
+static uint64_t own_screen; /* what the machine has of CONSOLE_SCREEN */
 static struct {
     uint64_t written; /* bytes ever; the next one goes to written % RING_SIZE. A debugger or a memory dump reads it. */
     char text[RING_SIZE];
@@ -40,14 +45,38 @@ static void write_serial(uint16_t port, const char *text, size_t size)
         serial_flush(port);
 }
 
-static void write_consoles(const char *text, size_t size)
+static void write_to(uint64_t where, const char *text, size_t size)
 {
-    if (consoles & CONSOLE_COM1)
+    if (where & CONSOLE_COM1)
         write_serial(SERIAL_COM1, text, size);
-    if (consoles & CONSOLE_COM2)
+    if (where & CONSOLE_COM2)
         write_serial(SERIAL_COM2, text, size);
-    if (consoles & CONSOLE_VGA)
+    if (where & CONSOLE_PORT)
+        write_serial((uint16_t)options.console, text, size);
+    if (where & CONSOLE_TEXT)
         vga_write(text, size);
+    if (where & CONSOLE_PIXELS)
+        screen_write(text, size);
+}
+
+/* Writes the newest `lines` lines of the ring to a console that joins later. */
+static void replay(uint64_t where, unsigned lines)
+{
+    uint64_t oldest = ring.written > RING_SIZE ? ring.written - RING_SIZE : 0, at = ring.written;
+
+    while (at > oldest && (ring.text[(at - 1) % RING_SIZE] != '\n' || lines-- > 0))
+        at--;
+    for (; at < ring.written; at++)
+        write_to(where, &ring.text[at % RING_SIZE], 1);
+}
+
+/* All that was said before the console was known. */
+static void add_console(uint64_t which)
+{
+    spinlock_lock(&lock);
+    consoles |= which;
+    replay(which, UINT32_MAX);
+    spinlock_unlock(&lock);
 }
 
 /* `line` has room for one character more than its `length`. */
@@ -60,7 +89,7 @@ static void write_line(char *line, size_t length, bool visible)
         spinlock_lock(&lock);
     write_ring(line, length);
     if (visible)
-        write_consoles(line, length);
+        write_to(consoles, line, length);
     if (locked)
         spinlock_unlock(&lock);
 }
@@ -90,22 +119,54 @@ void log_raw(const char *fmt, ...)
 
 void log_init(void)
 {
-    vga_init();
-    consoles = CONSOLE_VGA;
     if (serial_init(SERIAL_COM1))
         consoles |= CONSOLE_COM1;
     if (serial_init(SERIAL_COM2))
         consoles |= CONSOLE_COM2;
 }
 
+void log_screen(const struct boot_framebuffer *screen, void *pixels)
+{
+    if (screen->type == SCREEN_RGB) {
+        own_screen = screen_init(screen, pixels) ? CONSOLE_PIXELS : 0;
+    } else {
+        vga_init();
+        own_screen = CONSOLE_TEXT;
+    }
+    add_console(own_screen);
+}
+
+void log_options(void)
+{
+    if (options.console >= ARRAY_SIZE(console_choices) && serial_init((uint16_t)options.console))
+        add_console(CONSOLE_PORT);
+}
+
 void log_l1_starts(void)
 {
+    uint64_t wanted = options.console < ARRAY_SIZE(console_choices) ? console_choices[options.console] : CONSOLE_PORT;
+
     spinlock_lock(&lock);
-    consoles &= console_choices[options.console];
+    consoles &= wanted;
     spinlock_unlock(&lock);
+}
+
+/* L1 has drawn on the screen meanwhile. What was said last goes there again, in half of it. */
+static void take_screen_back(void)
+{
+    unsigned rows = own_screen & CONSOLE_PIXELS ? screen_rows() : VGA_ROWS;
+
+    consoles |= own_screen;
+    if (own_screen & CONSOLE_PIXELS)
+        screen_clear();
+    if (own_screen & CONSOLE_TEXT)
+        vga_init();
+    replay(own_screen, rows / 2);
 }
 
 void log_machine_ends(void)
 {
     machine_ends = true;
+    if (own_screen & ~consoles)
+        take_screen_back();
 }

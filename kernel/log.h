@@ -4,6 +4,7 @@
 #ifndef KERNEL_LOG_H
 #define KERNEL_LOG_H
 
+#include "boot/bootinfo.h"
 #include "kernel/base.h"
 
 /* In the order of the values of the option "log". */
@@ -29,12 +30,17 @@ static inline PRINTF_LIKE(1, 2) void log_raw(const char *fmt, ...)
 void log_line(enum log_level level, const char *subsys, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Prints the text alone as one line, at every level: banner and tables. */
 void log_raw(const char *fmt, ...) PRINTF_LIKE(1, 2);
-/* Finds the consoles that the machine has. */
+/* Finds the serial ports at the usual addresses. */
 void log_init(void);
+/* The screen that the loader named, whose pixels lie at `pixels`; VGA's text screen where it is none of pixels. What was
+ * said before goes there, too. */
+void log_screen(const struct boot_framebuffer *screen, void *pixels);
+/* The options are known: the same for the serial port that they name. */
+void log_options(void);
 /* L1 takes its devices over: from here on only the console of the option "console" is written. */
 void log_l1_starts(void);
 /* From here on without the lock, and with all text on the line when a call returns: this processor may have died while
- * it held the lock, and the machine is about to end. */
+ * it held the lock, and the machine is about to end. The screen is Nestor's again. */
 void log_machine_ends(void);
 #endif
 

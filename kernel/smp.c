@@ -26,7 +26,7 @@ struct ap_start {
 };
 
 extern const uint8_t ap_trampoline[], ap_trampoline_data[], ap_trampoline_end[];
-extern const uint8_t boot_pml4[]; /* boot/entry.asm; its address is physical */
+extern const uint8_t boot_pml4[]; /* boot/entry.asm */
 
 static void delay_us(unsigned us)
 {
@@ -49,7 +49,7 @@ static bool wait_for(const struct cpu *cpu, unsigned ms)
 static void write_trampoline(uint8_t *to, const struct cpu *cpu, const void *stack_top, void (*main)(struct cpu *cpu))
 {
     const struct ap_start start = {
-        .boot_cr3 = (uint64_t)boot_pml4,
+        .boot_cr3 = low_to_hpa(boot_pml4),
         .final_cr3 = read_cr3(),
         .stack = (uint64_t)stack_top,
         .cpu = (uint64_t)cpu,

@@ -5,7 +5,7 @@
 
 #define VGA_TEXT 0xb8000ull
 #define COLUMNS 80u
-#define ROWS 25u
+#define ROWS VGA_ROWS
 #define COLOUR 0x0700u /* grey on black */
 
 static unsigned row, column;

@@ -6,6 +6,8 @@
 
 #include "kernel/base.h"
 
+#define VGA_ROWS 25u
+
 /* Clears the screen. */
 void vga_init(void);
 void vga_write(const char *text, size_t size);

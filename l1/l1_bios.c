@@ -22,13 +22,9 @@ static uint32_t read_vector(void)
     return vector;
 }
 
-hpa_t l1_bios_reserve(struct memmap *map)
+hpa_t l1_bios_find(const struct memmap *map)
 {
-    hpa_t page = memmap_find_top(map, PAGE_SIZE, PAGE_SIZE, CONVENTIONAL_END, NULL, 0);
-
-    if (!page || !read_vector() || memmap_set(map, page, PAGE_SIZE, REGION_RESERVED))
-        return 0;
-    return page;
+    return read_vector() ? memmap_find_top(map, PAGE_SIZE, PAGE_SIZE, CONVENTIONAL_END, NULL, 0) : 0;
 }
 
 /* Bytes of RAM without a gap from `base` on. */
@@ -48,12 +44,12 @@ void l1_bios_fill(const struct memmap *map, uint32_t bios_vector, struct l1_bios
 
     *table = (struct l1_bios_table){
         .bios_vector = bios_vector,
-        .count = map->count,
+        .count = MIN(map->count, L1_BIOS_REGIONS),
         .kib_from_1m = (uint16_t)MIN(kib, 15 * KIB),
         .blocks_from_16m = (uint16_t)MIN(ram_from(map, 16 * MIB) / BLOCK, UINT16_MAX),
         .kib_from_1m_all = (uint16_t)MIN(kib, UINT16_MAX),
     };
-    for (unsigned i = 0; i < map->count; i++) {
+    for (unsigned i = 0; i < table->count; i++) {
         table->region[i].base = map->region[i].base;
         table->region[i].size = map->region[i].size;
         table->region[i].type = map->region[i].type;

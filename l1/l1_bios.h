@@ -7,6 +7,7 @@
 #include "kernel/base.h"
 #include "mm/memmap.h"
 
+#define L1_BIOS_REGIONS 190      /* as many as the page has room for; further ones are left out */
 #define L1_BIOS_TABLE_OFFSET 256 /* of the table in the page: TABLE in l1/bios15.asm */
 
 /* Only an installed page has one. As l1/bios15.asm reads it. */
@@ -17,11 +18,11 @@ struct PACKED l1_bios_table {
     struct PACKED {
         uint64_t base, size;
         uint32_t type;
-    } region[MEMMAP_MAX];
+    } region[L1_BIOS_REGIONS];
 };
 
-/* Takes the highest page below 640 KiB out of L1's RAM. 0: there is none, or no BIOS. */
-hpa_t l1_bios_reserve(struct memmap *map);
+/* The highest free page below 640 KiB, which the caller takes from L1. 0: there is none, or no BIOS. */
+hpa_t l1_bios_find(const struct memmap *map);
 void l1_bios_fill(const struct memmap *map, uint32_t bios_vector, struct l1_bios_table *table);
 /* Writes the page, the interrupt vector, and the BIOS's word for the size of conventional memory. */
 void l1_bios_install(const struct memmap *map, hpa_t page);

@@ -20,9 +20,9 @@ bool l1_take(const struct l1_input *in, uint64_t offset, void *to, uint64_t size
     return true;
 }
 
-bool l1_is_usable(const struct l1_input *in, const struct l1_plan *plan, hpa_t base, uint64_t size)
+bool l1_is_usable(const struct memmap *map, const struct l1_plan *plan, hpa_t base, uint64_t size)
 {
-    if (base >= REACH_32 || size > REACH_32 - base || !memmap_is(in->map, base, size, REGION_RAM))
+    if (base >= REACH_32 || size > REACH_32 - base || !memmap_is(map, base, size, REGION_RAM))
         return false;
     for (unsigned i = 0; i < plan->busy_count; i++)
         if (base < plan->busy[i].base + plan->busy[i].size && plan->busy[i].base < base + size)
@@ -42,7 +42,7 @@ const char *l1_add_copy(const struct l1_input *in, struct l1_plan *plan, struct 
         return "the kernel has too many segments";
     if (copy.length + copy.zeros < copy.length)
         return "a segment of the kernel is larger than the address space";
-    if (!l1_is_usable(in, plan, copy.to, copy.length + copy.zeros))
+    if (!l1_is_usable(in->map, plan, copy.to, copy.length + copy.zeros))
         return "the kernel does not fit into RAM at the address that it asks for";
     l1_reserve(plan, copy.to, copy.length + copy.zeros);
     plan->copy[plan->copies++] = copy;
@@ -61,9 +61,11 @@ void *l1_blob(struct l1_plan *plan, uint64_t size)
 
 const char *l1_place_low(const struct l1_input *in, struct l1_plan *plan, const void *blob, uint64_t size, hpa_t *where)
 {
-    *where = memmap_find_top(in->map, size, PAGE_SIZE, LOW_END, plan->busy, plan->busy_count);
+    *where = memmap_find_top(in->free, size, PAGE_SIZE, LOW_END, plan->busy, plan->busy_count);
     if (*where == 0)
-        return "too little memory below 640 KiB for the boot information";
+        *where = memmap_find_top(in->free, size, PAGE_SIZE, REACH_32, plan->busy, plan->busy_count);
+    if (*where == 0)
+        return "too little memory below 4 GiB for the boot information";
     return l1_add_copy(in, plan, (struct l1_copy){.to = *where, .from = blob, .length = size});
 }
 

@@ -14,17 +14,22 @@
 enum l1_kind { L1_UNKNOWN, L1_LINUX, L1_MULTIBOOT1, L1_MULTIBOOT2 };
 
 struct l1_input {
-    const struct memmap *map; /* L1's view: the carve-out is reserved in it */
+    const struct memmap *map;  /* L1's view: the carve-out is reserved in it */
+    const struct memmap *free; /* the same, but RAM in which the firmware left tables for L1 is reserved, too */
     /* [0] is L1's kernel, its string the command line; the others are L1's own modules. All stashed. */
     const struct boot_module *module;
     unsigned modules;
     const uint8_t *image; /* the bytes of module[0] */
     const uint8_t *rsdp;  /* the loader's copy of the ACPI root pointer; rsdp_size 0 when it gave none */
     uint32_t rsdp_size;
+    hpa_t rsdp_place; /* where the firmware itself has it, if that is known; else 0 */
+    const struct boot_framebuffer *screen;
+    hpa_t efi_system_table; /* 0: no UEFI */
+    const struct efi_map *efi_map;
 };
 
 #define L1_COPIES_MAX 64
-#define L1_BLOB_SIZE 32768
+#define L1_BLOB_SIZE (256 * KIB)
 
 struct l1_copy {
     hpa_t to;
@@ -47,6 +52,8 @@ struct l1_plan {
     unsigned copies;
     struct l1_copy copy[L1_COPIES_MAX]; /* none overlaps another one's source or destination */
     struct l1_start start;
+    /* L1's memory map, where it differs from the input's. */
+    struct memmap map;
     /* What must not be used for other things: sources and destinations so far. */
     unsigned busy_count;
     struct memmap_region busy[L1_COPIES_MAX + BOOTINFO_MAX_MODULES + 2];
@@ -58,15 +65,16 @@ struct l1_plan {
 
 /* Copies `size` bytes at `offset` of the image to `to`; false when the image is shorter. */
 MUST_CHECK bool l1_take(const struct l1_input *in, uint64_t offset, void *to, uint64_t size);
-/* Whether [base, base+size) is RAM that nothing else uses, below 4 GiB and not the first page. */
-bool l1_is_usable(const struct l1_input *in, const struct l1_plan *plan, hpa_t base, uint64_t size);
+/* Whether [base, base+size) is RAM of `map` that nothing else uses, below 4 GiB and not the first page. */
+bool l1_is_usable(const struct memmap *map, const struct l1_plan *plan, hpa_t base, uint64_t size);
 /* Keeps later plans off [base, base+size). */
 void l1_reserve(struct l1_plan *plan, hpa_t base, uint64_t size);
 /* Adds a copy; its destination is busy from now on. NULL, or the error. */
 MUST_CHECK const char *l1_add_copy(const struct l1_input *in, struct l1_plan *plan, struct l1_copy copy);
 /* `size` zeroed bytes in plan->blob, 8-aligned; NULL when it is full. */
 void *l1_blob(struct l1_plan *plan, uint64_t size);
-/* Plans a blob into low memory, where every kernel expects what its loader tells it: page-aligned. */
+/* Plans a blob into low memory, where every kernel expects what its loader tells it, or, where the firmware uses that,
+ * to the top of what a 32-bit entry reaches: page-aligned. */
 MUST_CHECK const char *l1_place_low(const struct l1_input *in, struct l1_plan *plan, const void *blob, uint64_t size,
                                     hpa_t *where);
 /* The flat GDT of the start state. */

@@ -50,11 +50,46 @@ struct PACKED e820_entry {
     uint32_t type;
 };
 
+#define SCREEN_VGA_TEXT 0x01
+#define SCREEN_VESA 0x23
+#define SCREEN_EFI 0x70
+#define SCREEN_BASE_64 BIT(1) /* of capabilities: ext_lfb_base counts */
+
+/* Of what a Linux of today reads in it. */
+struct PACKED screen_info {
+    uint8_t x, y;
+    uint16_t ext_mem_k, page;
+    uint8_t mode, columns, flags, unused;
+    uint16_t ega_bx, unused2;
+    uint8_t lines, type; /* "orig_video_isVGA" */
+    uint16_t points, width, height, depth;
+    uint32_t base, size;
+    uint16_t cl_magic, cl_offset, line_length;
+    struct boot_colour_pair {
+        uint8_t size, position;
+    } red, green, blue, alpha;
+    uint16_t pm_segment, pm_offset, pages, attributes;
+    uint32_t capabilities, base_high;
+    uint16_t reserved;
+};
+_Static_assert(offsetof(struct screen_info, type) == 0x0f && offsetof(struct screen_info, base) == 0x18 &&
+                   offsetof(struct screen_info, red) == 0x26 && offsetof(struct screen_info, base_high) == 0x3a &&
+                   sizeof(struct screen_info) == 0x40,
+               "zero-page.rst");
+
+struct PACKED efi_info {
+    char signature[4];
+    uint32_t system_table, descriptor_size, version, map, map_size, system_table_high, map_high;
+};
+
 /* The "zero page"; what is not named is not used here and left 0. */
 struct PACKED boot_params {
-    uint8_t before_rsdp[0x70];
+    struct screen_info screen;
+    uint8_t before_rsdp[0x70 - 0x40];
     uint64_t acpi_rsdp_addr;
-    uint8_t before_e820_entries[0x1e8 - 0x78];
+    uint8_t before_efi[0x1c0 - 0x78];
+    struct efi_info efi;
+    uint8_t before_e820_entries[0x1e8 - 0x1e0];
     uint8_t e820_entries;
     uint8_t before_header[HEADER_START - 0x1e9];
     struct linux_header header;
@@ -64,7 +99,14 @@ struct PACKED boot_params {
 };
 _Static_assert(sizeof(struct boot_params) == PAGE_SIZE, "the zero page is a page");
 _Static_assert(offsetof(struct boot_params, e820) == 0x2d0, "zero-page.rst");
-_Static_assert(MEMMAP_MAX <= E820_MAX, "every region has its entry");
+
+/* What the zero page has no room for: struct setup_data of type SETUP_E820_EXT. */
+#define SETUP_E820_EXT 1u
+struct PACKED e820_rest {
+    uint64_t next;
+    uint32_t type, length;
+    struct e820_entry entry[];
+};
 
 bool l1_linux_detect(const uint8_t *image, uint64_t size)
 {
@@ -106,7 +148,7 @@ static hpa_t find_load_address(const struct l1_input *in, const struct l1_plan *
     uint64_t step = MAX(ALIGN_UP(header->kernel_alignment, PAGE_SIZE), PAGE_SIZE);
 
     for (hpa_t base = header->pref_address; base < 4 * GIB; base += step) {
-        if (l1_is_usable(in, plan, base, room))
+        if (l1_is_usable(header->relocatable_kernel ? in->free : in->map, plan, base, room))
             return base;
         if (!header->relocatable_kernel)
             break;
@@ -150,7 +192,7 @@ static const char *plan_initrd(const struct l1_input *in, struct l1_plan *plan, 
     if (size == 0)
         return NULL;
     if (in->modules > 2 || !IS_ALIGNED(base, PAGE_SIZE) || base + size > limit) {
-        base = memmap_find_top(in->map, size, PAGE_SIZE, limit, plan->busy, plan->busy_count);
+        base = memmap_find_top(in->free, size, PAGE_SIZE, limit, plan->busy, plan->busy_count);
         if (base == 0)
             return "too little memory for the initrd";
         for (unsigned i = 1; i < in->modules && !error; i++) {
@@ -175,28 +217,114 @@ static const char *plan_command_line(const struct l1_input *in, struct l1_plan *
     return error;
 }
 
-/* L1's memory map. The page of the RSDP copy is ACPI data for L1, so that it does not use it for other things. */
-static const char *fill_e820(const struct l1_input *in, struct boot_params *params)
+static void put_entries(struct e820_entry *to, const struct memmap_region *region, unsigned count)
 {
-    struct memmap map = *in->map;
+    for (unsigned i = 0; i < count; i++)
+        to[i] = (struct e820_entry){region[i].base, region[i].size, region[i].type};
+}
 
-    if (params->acpi_rsdp_addr && memmap_set(&map, params->acpi_rsdp_addr, PAGE_SIZE, REGION_ACPI))
+/* The regions from number E820_MAX on. */
+static const char *place_e820_rest(const struct l1_input *in, struct l1_plan *plan, struct boot_params *params)
+{
+    unsigned count = plan->map.count - E820_MAX;
+    uint64_t size = count * sizeof(struct e820_entry);
+    struct e820_rest *rest = l1_blob(plan, sizeof *rest + size);
+    hpa_t where = 0;
+
+    if (!rest)
         return "the memory map has too many regions";
-    for (unsigned i = 0; i < map.count; i++)
-        params->e820[i] = (struct e820_entry){map.region[i].base, map.region[i].size, map.region[i].type};
-    params->e820_entries = (uint8_t)map.count;
-    return NULL;
+    rest->type = SETUP_E820_EXT;
+    rest->length = (uint32_t)size;
+    put_entries(rest->entry, &plan->map.region[E820_MAX], count);
+    const char *error = l1_place_low(in, plan, rest, sizeof *rest + size, &where);
+    params->header.setup_data = where;
+    return error;
+}
+
+/* L1's memory map. The page of the RSDP copy is ACPI data for L1, so that it does not use it for other things. */
+static const char *fill_e820(const struct l1_input *in, struct l1_plan *plan, struct boot_params *params)
+{
+    plan->map = *in->map;
+    if (params->acpi_rsdp_addr && !in->rsdp_place &&
+        memmap_set(&plan->map, params->acpi_rsdp_addr, PAGE_SIZE, REGION_ACPI))
+        return "the memory map has too many regions";
+    params->e820_entries = (uint8_t)MIN(plan->map.count, E820_MAX);
+    put_entries(params->e820, plan->map.region, params->e820_entries);
+    return plan->map.count > E820_MAX ? place_e820_rest(in, plan, params) : NULL;
 }
 
 static const char *plan_rsdp(const struct l1_input *in, struct l1_plan *plan, struct boot_params *params)
 {
-    hpa_t where = 0;
+    hpa_t where = in->rsdp_place;
     const char *error = NULL;
 
     if (in->rsdp_size == 0 || params->header.version < PROTOCOL_RSDP)
         return NULL;
-    error = l1_place_low(in, plan, in->rsdp, in->rsdp_size, &where);
+    if (!where)
+        error = l1_place_low(in, plan, in->rsdp, in->rsdp_size, &where);
     params->acpi_rsdp_addr = where;
+    return error;
+}
+
+static struct boot_colour_pair colour_pair(struct boot_colour colour)
+{
+    return (struct boot_colour_pair){colour.size, colour.position};
+}
+
+static void fill_pixels(const struct boot_framebuffer *from, struct screen_info *to)
+{
+    to->width = (uint16_t)from->width;
+    to->height = (uint16_t)from->height;
+    to->depth = from->bits;
+    to->base = (uint32_t)from->base;
+    to->base_high = (uint32_t)(from->base >> 32);
+    to->size = from->pitch * from->height;
+    to->line_length = (uint16_t)from->pitch;
+    to->pages = 1;
+    to->red = colour_pair(from->red);
+    to->green = colour_pair(from->green);
+    to->blue = colour_pair(from->blue);
+    if (to->base_high)
+        to->capabilities = SCREEN_BASE_64;
+}
+
+static void fill_screen(const struct l1_input *in, struct screen_info *to)
+{
+    if (!in->screen)
+        return;
+    if (in->screen->type == SCREEN_TEXT) {
+        to->type = SCREEN_VGA_TEXT;
+        to->mode = 3;   /* 80 columns, in colour */
+        to->ega_bx = 3; /* 256 KiB */
+        to->columns = (uint8_t)in->screen->width;
+        to->lines = (uint8_t)in->screen->height;
+        to->points = 16;
+    } else if (in->screen->type == SCREEN_RGB) {
+        to->type = in->efi_system_table ? SCREEN_EFI : SCREEN_VESA;
+        fill_pixels(in->screen, to);
+        /* The size is in units of 64 KiB for the one driver, in bytes for the other. */
+        if (!in->efi_system_table)
+            to->size = (to->size + 0xffff) >> 16;
+    }
+}
+
+static const char *plan_efi(const struct l1_input *in, struct l1_plan *plan, struct efi_info *to)
+{
+    hpa_t where = 0;
+
+    if (!in->efi_system_table || !in->efi_map || !in->efi_map->size)
+        return NULL;
+    const char *error = l1_place_low(in, plan, in->efi_map->bytes, in->efi_map->size, &where);
+    *to = (struct efi_info){
+        .signature = {'E', 'L', '6', '4'},
+        .system_table = (uint32_t)in->efi_system_table,
+        .system_table_high = (uint32_t)(in->efi_system_table >> 32),
+        .descriptor_size = in->efi_map->descriptor_size,
+        .version = in->efi_map->version,
+        .map = (uint32_t)where,
+        .map_size = in->efi_map->size,
+        .map_high = (uint32_t)(where >> 32),
+    };
     return error;
 }
 
@@ -219,6 +347,7 @@ const char *l1_linux_plan(const struct l1_input *in, struct l1_plan *plan)
     const char *error = start_header(in, params);
     hpa_t where = 0;
 
+    fill_screen(in, &params->screen);
     if (!error)
         error = plan_code(in, plan, &params->header);
     if (!error)
@@ -228,7 +357,9 @@ const char *l1_linux_plan(const struct l1_input *in, struct l1_plan *plan)
     if (!error)
         error = plan_rsdp(in, plan, params);
     if (!error)
-        error = fill_e820(in, params);
+        error = plan_efi(in, plan, &params->efi);
+    if (!error)
+        error = fill_e820(in, plan, params);
     if (!error)
         error = l1_place_low(in, plan, params, sizeof *params, &where);
     if (!error)

@@ -10,11 +10,21 @@
 #define MB1_HAS_MODULES BIT(3)
 #define MB1_HAS_MMAP BIT(6)
 #define MB1_HAS_LOADER_NAME BIT(9)
+#define MB1_HAS_FRAMEBUFFER BIT(12)
+
+/* The same in both versions: 3.3 of the older, 3.6.12 of the newer specification. */
+struct PACKED mb_framebuffer {
+    uint64_t base;
+    uint32_t pitch, width, height;
+    uint8_t bits, type;
+    uint8_t colours[6]; /* in the newer, two bytes further on */
+};
 
 struct mb1_info {
     uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4];
     uint32_t mmap_length, mmap_addr, drives_length, drives_addr, config_table, boot_loader_name, apm_table;
-    uint32_t vbe[4], framebuffer[7]; /* not given */
+    uint32_t vbe[4]; /* not given */
+    struct mb_framebuffer framebuffer;
 };
 _Static_assert(offsetof(struct mb1_info, boot_loader_name) == 64, "specification 3.3");
 struct mb1_module {
@@ -42,8 +52,11 @@ enum {
     MB2_MODULE = 3,
     MB2_MEMORY = 4,
     MB2_MMAP = 6,
+    MB2_FRAMEBUFFER = 8,
+    MB2_EFI64 = 12,
     MB2_RSDP_OLD = 14,
-    MB2_RSDP_NEW = 15
+    MB2_RSDP_NEW = 15,
+    MB2_EFI_MAP = 17
 };
 #define RSDP_OLD_SIZE 20u
 
@@ -102,6 +115,42 @@ static bool add_modules(const struct l1_input *in, struct mb1_block *block, hpa_
     return true;
 }
 
+static const struct boot_framebuffer *screen_of(const struct l1_input *in)
+{
+    return in->screen && (in->screen->type == SCREEN_RGB || in->screen->type == SCREEN_TEXT) ? in->screen : NULL;
+}
+
+static struct mb_framebuffer framebuffer_of(const struct boot_framebuffer *screen)
+{
+    return (struct mb_framebuffer){.base = screen->base,
+                                   .pitch = screen->pitch,
+                                   .width = screen->width,
+                                   .height = screen->height,
+                                   .bits = screen->bits,
+                                   .type = (uint8_t)screen->type};
+}
+
+static void put_colours(const struct boot_framebuffer *screen, uint8_t *to)
+{
+    const struct boot_colour colours[3] = {screen->red, screen->green, screen->blue};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(colours); i++) {
+        to[2 * i] = colours[i].position;
+        to[2 * i + 1] = colours[i].size;
+    }
+}
+
+static void add_framebuffer(const struct l1_input *in, struct mb1_info *info)
+{
+    const struct boot_framebuffer *screen = screen_of(in);
+
+    if (!screen)
+        return;
+    info->framebuffer = framebuffer_of(screen);
+    put_colours(screen, info->framebuffer.colours);
+    info->flags |= MB1_HAS_FRAMEBUFFER;
+}
+
 static void add_regions(const struct memmap *map, struct mb1_block *block)
 {
     for (unsigned i = 0; i < map->count; i++) {
@@ -137,6 +186,7 @@ const char *l1_multiboot1_info(const struct l1_input *in, struct l1_plan *plan, 
         .mmap_addr = (uint32_t)(base + offsetof(struct mb1_block, region)),
         .boot_loader_name = (uint32_t)(base + offsetof(struct mb1_block, loader_name)),
     };
+    add_framebuffer(in, &block->info);
     *where = (uint32_t)base;
     return NULL;
 }
@@ -195,13 +245,44 @@ static bool add_mmap_tag(struct mb2_block *block, const struct memmap *map)
     return true;
 }
 
+static bool add_screen_tag(const struct l1_input *in, struct mb2_block *block)
+{
+    const struct boot_framebuffer *screen = screen_of(in);
+    uint8_t body[sizeof(struct mb_framebuffer) + 2] = {0};
+
+    if (!screen)
+        return true;
+    struct mb_framebuffer head = framebuffer_of(screen);
+    memcpy(body, &head, offsetof(struct mb_framebuffer, colours));
+    put_colours(screen, body + offsetof(struct mb_framebuffer, colours) + 2);
+    return add_bytes(block, MB2_FRAMEBUFFER, body, sizeof body);
+}
+
+static bool add_efi_tags(const struct l1_input *in, struct mb2_block *block)
+{
+    const struct efi_map *map = in->efi_map;
+
+    if (in->efi_system_table && !add_bytes(block, MB2_EFI64, &in->efi_system_table, sizeof in->efi_system_table))
+        return false;
+    if (!map || !map->size)
+        return true;
+    uint32_t head[2] = {map->descriptor_size, map->version};
+    uint8_t *to = add_tag(block, MB2_EFI_MAP, sizeof head + map->size);
+    if (!to)
+        return false;
+    memcpy(to, head, sizeof head);
+    memcpy(to + sizeof head, map->bytes, map->size);
+    return true;
+}
+
 static bool add_all_tags(const struct l1_input *in, struct mb2_block *block)
 {
     uint32_t memory[2] = {lower_memory(in->map), upper_memory(in->map)};
     uint32_t rsdp_tag = in->rsdp_size > RSDP_OLD_SIZE ? MB2_RSDP_NEW : MB2_RSDP_OLD;
     bool fits = add_bytes(block, MB2_COMMAND_LINE, in->module[0].string, strlen(in->module[0].string) + 1) &&
                 add_bytes(block, MB2_LOADER_NAME, LOADER_NAME, sizeof LOADER_NAME) &&
-                add_bytes(block, MB2_MEMORY, memory, sizeof memory) && add_mmap_tag(block, in->map);
+                add_bytes(block, MB2_MEMORY, memory, sizeof memory) && add_mmap_tag(block, in->map) &&
+                add_screen_tag(in, block) && add_efi_tags(in, block);
 
     for (unsigned i = 1; fits && i < in->modules; i++)
         fits = add_module_tag(block, &in->module[i]);
@@ -219,7 +300,7 @@ const char *l1_multiboot2_info(const struct l1_input *in, struct l1_plan *plan, 
 
     ASSERT(block.bytes);
     if (!add_all_tags(in, &block))
-        return "the command lines of L1 and its modules are too long";
+        return "the command lines of L1 and its modules, or the memory map, are too long";
     head[0] = block.used; /* total size; the second word is reserved */
     memcpy(block.bytes, head, sizeof head);
     error = l1_place_low(in, plan, block.bytes, block.used, &base);

@@ -7,7 +7,7 @@
 #include "l1/l1_image.h"
 
 enum l1_kind l1_detect(const uint8_t *image, uint64_t size);
-/* NULL, or what is wrong with the image or the memory in one line. The plan is about 40 KiB: no local variable. */
+/* NULL, or what is wrong with the image or the memory in one line. The plan is about 300 KiB: no local variable. */
 MUST_CHECK const char *l1_plan(const struct l1_input *in, struct l1_plan *plan);
 
 #endif

@@ -12,6 +12,9 @@
 #define RIGHTS_RODATA (PTE_P | PTE_NX)
 #define RIGHTS_DATA (PTE_P | PTE_W | PTE_NX)
 
+#define REACHED_MAX 16
+#define EARLY_TABLES 16 /* before there is a page pool: a table for each GiB, and for each 512 GiB */
+
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_EDX_1G_PAGES BIT(26)
 
@@ -19,10 +22,19 @@
 extern uint8_t image_text_start[], image_text_end[];
 extern uint8_t image_rodata_start[], image_rodata_end[];
 extern uint8_t image_data_start[], image_stack_guard[], image_end[];
+/* boot/entry.asm */
+extern uint8_t boot_pml4[];
 
-hpa_t layout_image_hpa = IMAGE_LOAD_BASE;
+hpa_t layout_image_hpa = IMAGE_LOAD_BASE, layout_load_base = IMAGE_LOAD_BASE;
 
-static uint64_t *root;
+static uint64_t *root; /* NULL: the tables of boot/entry.asm are in use */
+/* What was asked for beyond the direct map's end; the final tables have it, too. */
+static struct {
+    unsigned count;
+    struct reached {
+        hpa_t start, end;
+    } range[REACHED_MAX];
+} reached;
 
 /* What one run of adjoining pages becomes. */
 struct mapping {
@@ -53,22 +65,37 @@ static unsigned leaf_level(const struct mapping *m, unsigned largest)
     return level;
 }
 
+static uint64_t *alloc_table(void)
+{
+    static uint64_t tables[EARLY_TABLES][TABLE_ENTRIES] __attribute__((aligned(PAGE_SIZE)));
+    static unsigned used;
+
+    if (root)
+        return page_alloc();
+    return used < EARLY_TABLES ? tables[used++] : NULL;
+}
+
 /* The table that the entry leads to, made when there is none. NULL when pages run out. */
 static uint64_t *next_table(uint64_t *entry)
 {
     if (*entry & PTE_P)
         return hpa_to_va(*entry & PTE_ADDRESS);
-    uint64_t *table = page_alloc();
+    uint64_t *table = alloc_table();
     if (table)
         *entry = va_to_hpa(table) | PTE_P | PTE_W;
     return table;
+}
+
+static uint64_t *top_table(void)
+{
+    return root ? root : hpa_to_va(low_to_hpa(boot_pml4));
 }
 
 static int map(struct mapping m, unsigned largest)
 {
     while (m.size) {
         unsigned leaf = leaf_level(&m, largest);
-        uint64_t *table = root;
+        uint64_t *table = top_table();
         for (unsigned level = LEVELS; level > leaf && table; level--)
             table = next_table(level_entry(table, level, m.va));
         if (!table)
@@ -120,6 +147,49 @@ static int map_physical(hpa_t image_hpa, hpa_t end)
     return map_direct(0, hole_start) || map_direct(hole_end, end) ? -1 : 0;
 }
 
+/* Whether the direct map has the GiB at `start`: its entry of level 3 is there. */
+static bool is_mapped(hpa_t start)
+{
+    uint64_t va = DIRECT_MAP_BASE + start, entry = *level_entry(top_table(), LEVELS, va);
+
+    return (entry & PTE_P) && (*level_entry(hpa_to_va(entry & PTE_ADDRESS), 3, va) & PTE_P);
+}
+
+static int map_gigabytes(hpa_t start, hpa_t end)
+{
+    for (hpa_t at = start; at < end; at += LARGE_1G)
+        if (!is_mapped(at) && map_direct(at, at + LARGE_1G))
+            return -1;
+    return 0;
+}
+
+int hpt_reach(hpa_t start, uint64_t size)
+{
+    hpa_t first = ALIGN_DOWN(start, LARGE_1G), end = ALIGN_UP(start + size, LARGE_1G);
+
+    if (start + size < start || end > DIRECT_MAP_SIZE || end <= first)
+        return -1;
+    for (unsigned i = 0; i < reached.count; i++)
+        if (first >= reached.range[i].start && end <= reached.range[i].end)
+            return 0;
+    if (map_gigabytes(first, end))
+        return -1;
+    if (end > 4 * GIB && !root) {
+        if (reached.count == REACHED_MAX)
+            return -1;
+        reached.range[reached.count++] = (struct reached){first, end};
+    }
+    return 0;
+}
+
+static int map_reached(void)
+{
+    for (unsigned i = 0; i < reached.count; i++)
+        if (map_gigabytes(reached.range[i].start, reached.range[i].end))
+            return -1;
+    return 0;
+}
+
 /* Copies the image and switches to the tables under which the copy is what runs. The stack is part of what is copied:
  * between the first byte copied and the load of CR3 nothing may be written to memory. */
 static void copy_and_switch(hpa_t image_hpa, uint64_t cr3)
@@ -135,10 +205,15 @@ static void copy_and_switch(hpa_t image_hpa, uint64_t cr3)
                      : "memory");
 }
 
+void hpt_start(hpa_t load_base)
+{
+    layout_image_hpa = layout_load_base = load_base;
+}
+
 int hpt_relocate(hpa_t image_hpa, hpa_t direct_end)
 {
     root = page_alloc();
-    if (!root || map_sections(image_hpa) || map_physical(image_hpa, ALIGN_UP(direct_end, LARGE_2M)))
+    if (!root || map_sections(image_hpa) || map_physical(image_hpa, ALIGN_UP(direct_end, LARGE_1G)) || map_reached())
         return -1;
     copy_and_switch(image_hpa, va_to_hpa(root));
     layout_image_hpa = image_hpa;

@@ -23,47 +23,56 @@ static unsigned find_at_or_above(const struct memmap *map, hpa_t address)
     return low;
 }
 
-/* Appends to a list made in rising order, joined with its last region when that touches and has the same type. */
-static bool append(struct memmap *map, hpa_t base, hpa_t end, uint32_t type)
+#define PIECES_MAX 5
+
+/* Adds a piece to a short list made in rising order, joined with its last one when that touches and has the same type. */
+static void add_piece(struct memmap_region *piece, unsigned *count, hpa_t base, hpa_t end, uint32_t type)
 {
     if (base >= end)
-        return true;
-    if (map->count > 0) {
-        struct memmap_region *last = &map->region[map->count - 1];
-        if (region_end(last) == base && last->type == type) {
-            last->size += end - base;
-            return true;
-        }
-    }
-    if (map->count == MEMMAP_MAX)
-        return false;
-    map->region[map->count++] = (struct memmap_region){base, end - base, type};
-    return true;
+        return;
+    if (*count && region_end(&piece[*count - 1]) == base && piece[*count - 1].type == type)
+        piece[*count - 1].size += end - base;
+    else
+        piece[(*count)++] = (struct memmap_region){base, end - base, type};
 }
 
-/* The list is written anew: what lies below, the new region, what lies above. */
+/* Puts the pieces in the place of the regions [first, behind). */
+static int replace(struct memmap *map, unsigned first, unsigned behind, const struct memmap_region *piece,
+                   unsigned count)
+{
+    struct memmap_region *at = &map->region[first];
+
+    if (map->count - (behind - first) + count > MEMMAP_MAX)
+        return -1;
+    memmove(at + count, at + (behind - first), (map->count - behind) * sizeof *at);
+    memcpy(at, piece, count * sizeof *at);
+    map->count += count - (behind - first);
+    return 0;
+}
+
+/* The regions in the way, and a neighbour on each side, become: neighbour, rest, new region, rest, neighbour. */
 int memmap_set(struct memmap *map, hpa_t base, uint64_t size, uint32_t type)
 {
-    struct memmap result = {0};
-    hpa_t end = base + size;
-    unsigned i = 0;
-    bool fits = true;
+    struct memmap_region piece[PIECES_MAX], *region = map->region;
+    unsigned first = find_at_or_above(map, base), behind = first, count = 0;
+    /* A region that ends at or beyond 2^64 is cut: nothing can be there. */
+    hpa_t end = base + size < base ? ~0ull : base + size;
 
     if (size == 0)
         return 0;
-    /* A region that ends at or beyond 2^64 is cut: nothing can be there. */
-    if (end < base)
-        end = ~0ull;
-    for (; i < map->count && map->region[i].base < base; i++)
-        fits &= append(&result, map->region[i].base, MIN(region_end(&map->region[i]), base), map->region[i].type);
-    fits &= append(&result, base, end, type);
-    /* The last one looked at may reach over the whole new region. */
-    for (i -= i > 0; i < map->count; i++)
-        fits &= append(&result, MAX(map->region[i].base, end), region_end(&map->region[i]), map->region[i].type);
-    if (!fits)
-        return -1;
-    *map = result;
-    return 0;
+    while (behind < map->count && region[behind].base < end)
+        behind++;
+    bool in_the_way = behind > first;
+    if (first > 0)
+        add_piece(piece, &count, region[first - 1].base, region_end(&region[first - 1]), region[first - 1].type);
+    if (in_the_way)
+        add_piece(piece, &count, region[first].base, base, region[first].type);
+    add_piece(piece, &count, base, end, type);
+    if (in_the_way)
+        add_piece(piece, &count, end, region_end(&region[behind - 1]), region[behind - 1].type);
+    if (behind < map->count)
+        add_piece(piece, &count, region[behind].base, region_end(&region[behind]), region[behind].type);
+    return replace(map, first - (first > 0), behind + (behind < map->count), piece, count);
 }
 
 uint32_t memmap_type(const struct memmap *map, hpa_t address)

@@ -6,7 +6,7 @@
 
 #include "kernel/base.h"
 
-#define MEMMAP_MAX 128
+#define MEMMAP_MAX 512
 
 struct memmap_region {
     hpa_t base;

@@ -1,5 +1,6 @@
 #include "start/machine.h"
 
+#include "boot/efi_table.h"
 #include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/log.h"
@@ -22,6 +23,7 @@
 #define CARVEOUT_MIN_MIB 32
 #define CARVEOUT_BASE_MIB 24
 #define CARVEOUT_RAM_SHARE 64 /* and one page in so many, for tables that grow with RAM */
+#define CARVEOUT_RAM_MIB 256  /* but no more for those: when tables run short, L1 sees no difference but time */
 #define L1_MIN_MIB 16
 #define CARVEOUT_CPU_MIB 2 /* and this much for each processor but one */
 #define FOUR_GIB (4 * GIB)
@@ -33,6 +35,7 @@ extern uint8_t image_end[]; /* linker.ld */
 struct bootinfo bootinfo;
 struct acpi_info acpi;
 static struct memmap machine_map; /* as the loader reported it */
+static struct memmap free_map;    /* the same, where RAM with firmware's tables in it is no RAM */
 static hpa_t bios_page;           /* answers L1's questions to the BIOS about memory; 0: none */
 struct vm l1_vm;
 struct ept12_shared ept12_shared;
@@ -50,10 +53,15 @@ void machine_read_boot_information(uint64_t mbi)
 {
     const uint32_t *block = hpa_to_va(mbi);
     int error = bootinfo_parse(block, *block, &bootinfo);
+    const struct boot_framebuffer *screen = &bootinfo.screen;
+    if (hpt_reach(screen->base, (uint64_t)screen->pitch * screen->height))
+        bootinfo.screen.type = SCREEN_INDEXED; /* L1 may still have it */
+    log_screen(screen, hpa_to_va(screen->base));
     if (error)
         machine_end(STATUS_ENVIRONMENT, "boot information: %s", bootinfo_error(error));
     if (cmdline_parse(bootinfo.command_line, &options, option_line))
         machine_end(STATUS_ENVIRONMENT, "a bad option value");
+    log_options();
     if (!bootinfo.modules)
         machine_end(STATUS_ENVIRONMENT, "no L1: give its kernel as the first multiboot2 module");
 }
@@ -68,8 +76,22 @@ void machine_read_memory_map(void)
             if ((region->type == REGION_RAM) == (pass == 0))
                 error |= memmap_set(&machine_map, region->base, region->size, region->type);
         }
+    free_map = machine_map;
+    for (unsigned i = 0; i < efi_map_count(&bootinfo.efi_map); i++) {
+        struct efi_descriptor d = efi_map_get(&bootinfo.efi_map, i);
+        if (!efi_is_free(d.type))
+            error |= memmap_set(&free_map, d.base, d.size, REGION_RESERVED);
+    }
     if (error)
         machine_end(STATUS_ENVIRONMENT, "the memory map has more than %u regions", MEMMAP_MAX);
+}
+
+/* Takes it from L1. */
+static void reserve(hpa_t base, uint64_t size)
+{
+    if (memmap_set(&l1_vm.map, base, size, REGION_RESERVED) || memmap_set(&free_map, base, size, REGION_RESERVED) ||
+        (bootinfo.efi_map.size && !efi_map_reserve(&bootinfo.efi_map, base, size)))
+        machine_end(STATUS_ENVIRONMENT, "the memory map has no room for Nestor's own entry");
 }
 
 void machine_check_cpu(void)
@@ -115,22 +137,46 @@ void machine_print_cpu(void)
             l1_vm.caps.ept_vpid & EPT_CAP_AD ? " EPT-A/D" : "");
 }
 
-/* Nestor's memory, at the top of RAM below 4 GiB, is cut out of what L1 sees. */
+static struct memmap_region own_image(void)
+{
+    return (struct memmap_region){layout_load_base, (uint64_t)image_end - IMAGE_LINK_BASE, REGION_RESERVED};
+}
+
+static uint64_t usable_cpus(void)
+{
+    uint64_t cpus = 0;
+
+    for (unsigned i = 0; i < acpi.cpus; i++)
+        cpus += acpi.cpu[i].enabled;
+    return MIN(MAX(cpus, 1), options.cpus ? options.cpus : MAX_CPUS);
+}
+
+/* A multiple of 2 MiB. */
+static uint64_t carveout_size(void)
+{
+    uint64_t share = MIN(memmap_ram_size(&machine_map) / MIB / CARVEOUT_RAM_SHARE, CARVEOUT_RAM_MIB);
+    uint64_t mib = MAX(CARVEOUT_MIN_MIB, CARVEOUT_BASE_MIB + share) + CARVEOUT_CPU_MIB * (usable_cpus() - 1);
+
+    return ALIGN_UP(MAX(options.memory ? options.memory : mib, 8) * MIB, LARGE_2M);
+}
+
+/* Nestor's memory, at the top of RAM below 4 GiB, or, where that has no such piece, at the top of all: it is cut out of
+ * what L1 sees. The image that runs until then must not lie in it. */
 void machine_choose_carveout(void)
 {
-    uint64_t mib = options.memory;
-    if (!mib)
-        mib = MAX(CARVEOUT_MIN_MIB, CARVEOUT_BASE_MIB + memmap_ram_size(&machine_map) / MIB / CARVEOUT_RAM_SHARE);
-    if (!options.memory)
-        mib += CARVEOUT_CPU_MIB * (MIN(MAX(acpi.cpus, 1u), options.cpus ? options.cpus : MAX_CPUS) - 1);
-    uint64_t size = ALIGN_UP(MAX(mib, 8) * MIB, LARGE_2M);
-    hpa_t base = memmap_find_top(&machine_map, size, LARGE_2M, FOUR_GIB, NULL, 0);
+    const struct memmap_region image = own_image();
+    uint64_t size = carveout_size();
+    hpa_t base = memmap_find_top(&free_map, size, LARGE_2M, FOUR_GIB, &image, 1);
+
+    if (!base)
+        base = memmap_find_top(&free_map, size, LARGE_2M, ~0ull, &image, 1);
     l1_vm.map = machine_map;
-    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB ||
-        memmap_set(&l1_vm.map, base, size, REGION_RESERVED))
+    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB || hpt_reach(base, size))
         machine_end(STATUS_ENVIRONMENT,
-                    "too little memory: Nestor wants %llu MiB of adjoining RAM below 4 GiB and L1 %u MiB", size / MIB,
-                    L1_MIN_MIB);
+                    "too little memory: Nestor wants %llu MiB of adjoining RAM (the option memory= changes that), L1 "
+                    "%u MiB",
+                    size / MIB, L1_MIN_MIB);
+    reserve(base, size);
     l1_vm.ept01.carveout_base = base;
     l1_vm.ept01.carveout_size = size;
     log_info("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
@@ -139,16 +185,19 @@ void machine_choose_carveout(void)
 
 void machine_reserve_bios_page(void)
 {
-    bios_page = l1_bios_reserve(&l1_vm.map);
-    if (!bios_page)
+    if (!bootinfo.efi_system_table)
+        bios_page = l1_bios_find(&free_map);
+    if (bios_page)
+        reserve(bios_page, PAGE_SIZE);
+    else
         log_info("memory", "no BIOS: nobody answers INT 15h for L1");
 }
 
 void machine_stash_modules(void)
 {
     static struct l1_move moves[BOOTINFO_MAX_MODULES];
-    const struct memmap_region image = {IMAGE_LOAD_BASE, (uint64_t)image_end - IMAGE_LINK_BASE, REGION_RESERVED};
-    const char *error = l1_stash_plan(&l1_vm.map, L1_STASH_LIMIT, bootinfo.module, bootinfo.modules, &image, 1, moves);
+    const struct memmap_region image = own_image();
+    const char *error = l1_stash_plan(&free_map, L1_STASH_LIMIT, bootinfo.module, bootinfo.modules, &image, 1, moves);
     if (error)
         machine_end(STATUS_ENVIRONMENT, "modules: %s", error);
     l1_stash(moves, bootinfo.modules, bootinfo.module);
@@ -168,7 +217,7 @@ void machine_move_to_carveout(void)
 static bool read_physical(void *context, hpa_t address, void *buffer, uint64_t size)
 {
     (void)context;
-    if (address + size < size || address + size > FOUR_GIB)
+    if (address + size < size || hpt_reach(address, size))
         return false;
     memcpy(buffer, hpa_to_va(address), size);
     return true;
@@ -222,11 +271,16 @@ void machine_load_l1(void)
 {
     const struct l1_input in = {
         .map = &l1_vm.map,
+        .free = &free_map,
         .module = bootinfo.module,
         .modules = bootinfo.modules,
         .image = hpa_to_va(bootinfo.module[0].start),
         .rsdp = bootinfo.rsdp,
         .rsdp_size = bootinfo.rsdp_size,
+        .rsdp_place = efi_find_rsdp(bootinfo.efi_system_table, read_physical, NULL),
+        .screen = &bootinfo.screen,
+        .efi_system_table = bootinfo.efi_system_table,
+        .efi_map = &bootinfo.efi_map,
     };
     const char *error = l1_plan(&in, &l1_plan_space);
     if (error)

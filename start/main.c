@@ -4,12 +4,13 @@
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/version.h"
+#include "mm/hpt.h"
 #include "nested/summary.h"
 #include "start/machine.h"
 #include "start/processors.h"
 #include "vmx/run.h"
 
-void kernel_main(uint32_t magic, uint64_t mbi);
+void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base);
 
 static void print_summary(void)
 {
@@ -17,9 +18,10 @@ static void print_summary(void)
         summary_print(&l1_vm);
 }
 
-void kernel_main(uint32_t magic, uint64_t mbi)
+void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
 {
     (void)magic; /* checked by boot/entry.asm */
+    hpt_start(load_base);
     if (percpu_init(&percpu_boot_cpu, 0))
         panic("no processor");
     desc_load(&percpu_boot_cpu);

@@ -12,8 +12,9 @@
 #define RESET_CONTROL 0xcf9
 #define RESET_CONTROL_RESET BIT(2)
 #define PM1_CONTROL_SLP_EN BIT(13)
-#define CONSOLE_COM2 1 /* index in the values of the option "console" */
-#define ON_EXIT_HALT 0 /* index in the values of the option "on-exit" */
+#define CONSOLE_COM2 1         /* index in the values of the option "console" */
+#define CONSOLE_PORT_MIN 0x100 /* from here on its value is a port's number */
+#define ON_EXIT_HALT 0         /* index in the values of the option "on-exit" */
 #define MAX_PORTS 8
 
 static struct io_port ports[MAX_PORTS];
@@ -130,6 +131,9 @@ int io_policy_init(struct vm *vm)
     port_add(vm, RESET_CONTROL, RESET_CONTROL, (struct io_port){.write = reset_write, .read = pass_read});
     if (options.console == CONSOLE_COM2)
         port_add(vm, COM2_FIRST, COM2_LAST, (struct io_port){.write = hidden_write, .read = hidden_read});
+    if (options.console >= CONSOLE_PORT_MIN)
+        port_add(vm, (uint16_t)options.console, (uint16_t)(options.console + 7),
+                 (struct io_port){.write = hidden_write, .read = hidden_read});
     if (options.debug_exit)
         port_add(vm, (uint16_t)options.debug_exit, (uint16_t)options.debug_exit,
                  (struct io_port){.write = debug_exit_write, .read = pass_read});

@@ -1,4 +1,4 @@
-/* sources: boot/bootinfo.c */
+/* sources: boot/bootinfo.c boot/efi_map.c */
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>

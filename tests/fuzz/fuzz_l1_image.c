@@ -84,7 +84,7 @@ static void machine_take(struct fuzz_input *in, struct l1_input *input)
     FUZZ_CHECK(memmap_set(&map, 0, 0x9fc00, REGION_RAM) == 0);
     FUZZ_CHECK(memmap_set(&map, MIB, MEMORY - MIB, REGION_RAM) == 0);
     FUZZ_CHECK(memmap_set(&map, CARVEOUT, MEMORY - CARVEOUT, REGION_RESERVED) == 0);
-    *input = (struct l1_input){.map = &map, .module = module, .modules = 1 + fuzz_take_8(in) % 4};
+    *input = (struct l1_input){.map = &map, .free = &map, .module = module, .modules = 1 + fuzz_take_8(in) % 4};
     module[0] = (struct boot_module){50 * MIB, 0, "kernel option"};
     for (unsigned i = 1; i < input->modules; i++)
         module[i] = (struct boot_module){(50 - 2 * i) * MIB, fuzz_take_32(in) % (2 * MIB), "module"};

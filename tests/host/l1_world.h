@@ -70,7 +70,7 @@ static inline int setup(void **state)
     assert_int_equal(memmap_set(&map, CARVEOUT, MEMORY - CARVEOUT, REGION_RESERVED), 0);
     memset(image, 0, sizeof image);
     memset(module, 0, sizeof module);
-    in = (struct l1_input){.map = &map, .module = module, .modules = 1, .image = image};
+    in = (struct l1_input){.map = &map, .free = &map, .module = module, .modules = 1, .image = image};
     module[0] = (struct boot_module){50 * MIB, 0, "l1 first=1 second"};
     return 0;
 }

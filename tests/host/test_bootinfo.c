@@ -1,4 +1,4 @@
-/* sources: boot/bootinfo.c */
+/* sources: boot/bootinfo.c boot/efi_map.c */
 #include "tests/host/host.h"
 
 #include <stdlib.h>
@@ -333,6 +333,77 @@ static void test_too_many_regions(void **state)
     assert_fails("the memory map has too many entries");
 }
 
+static void put_descriptor(uint32_t at, uint32_t type, uint64_t base, uint64_t pages)
+{
+    put32(at, type);
+    put64(at + 8, base);
+    put64(at + 24, pages);
+}
+
+static void test_screen(void **state)
+{
+    uint32_t body = add_tag(8, 30);
+
+    (void)state;
+    add_map();
+    add_end();
+    put64(body, 0x4000000000);
+    put32(body + 8, 4096);
+    put32(body + 12, 1024);
+    put32(body + 16, 768);
+    block[body + 20] = 32;
+    block[body + 21] = 1;
+    memcpy(block + body + 24, "\x10\x08\x08\x07\x01\x06", 6);
+    assert_int_equal(parse(), 0);
+    assert_int_equal(info.screen.type, SCREEN_RGB);
+    assert_true(info.screen.base == 0x4000000000 && info.screen.pitch == 4096 && info.screen.bits == 32);
+    assert_true(info.screen.width == 1024 && info.screen.height == 768);
+    assert_true(info.screen.red.position == 16 && info.screen.green.size == 7 && info.screen.blue.position == 1);
+    block[body + 21] = 2;
+    assert_int_equal(parse(), 0);
+    assert_int_equal(info.screen.type, SCREEN_TEXT);
+    block[body + 21] = 3; /* unknown */
+    assert_int_equal(parse(), 0);
+    assert_int_equal(info.screen.type, SCREEN_NONE);
+}
+
+static void test_short_screen(void **state)
+{
+    (void)state;
+    add_tag(8, 21);
+    add_map();
+    add_end();
+    assert_fails("a tag of the boot information is too short for its type");
+}
+
+/* UEFI's map is the one that counts. */
+static void test_efi(void **state)
+{
+    uint32_t table = add_tag(12, 8), body;
+
+    (void)state;
+    put64(table, 0x123456789a);
+    add_map();
+    body = add_tag(17, 8 + 5 * 48);
+    put32(body, 48);
+    put32(body + 4, 1);
+    put_descriptor(body + 8, EFI_CONVENTIONAL, 0, 0x80);
+    put_descriptor(body + 8 + 48, EFI_BOOT_SERVICES_DATA, 0x80000, 0x20); /* L1's RAM, too */
+    put_descriptor(body + 8 + 96, EFI_RUNTIME_SERVICES_CODE, 0xa0000, 0x10);
+    put_descriptor(body + 8 + 144, EFI_ACPI_RECLAIM, 0xb0000, 0x10);
+    put_descriptor(body + 8 + 192, 0x80000000, 0x100000, 0x10);
+    add_end();
+    assert_int_equal(parse(), 0);
+    assert_true(info.efi_system_table == 0x123456789a);
+    assert_int_equal(efi_map_count(&info.efi_map), 5);
+    assert_int_equal(info.regions, 4);
+    assert_true(info.region[0].size == 0xa0000 && info.region[0].type == REGION_RAM);
+    assert_true(info.region[1].type == REGION_RESERVED && info.region[2].type == REGION_ACPI);
+    assert_true(info.region[3].base == 0x100000 && info.region[3].type == REGION_RESERVED);
+    put32(body, 39);
+    assert_fails("UEFI's memory map contradicts itself or has too many entries");
+}
+
 static void test_no_end_tag(void **state)
 {
     (void)state;
@@ -386,6 +457,9 @@ int main(void)
         TEST(test_module_backwards),
         TEST(test_map_entry_sizes),
         TEST(test_too_many_regions),
+        TEST(test_screen),
+        TEST(test_short_screen),
+        TEST(test_efi),
         TEST(test_no_end_tag),
         TEST(test_error_texts),
         TEST(test_random_damage),

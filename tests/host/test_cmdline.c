@@ -118,10 +118,14 @@ static void test_bad_values_are_errors(void **state)
     assert_bad("memory", "option memory needs a value, one of 0..65536");
     assert_bad("memory=0x", "option memory: \"0x\" is not one of 0..65536");
     assert_bad("memory=99999999999999999999999", "option memory: \"99999999999999999999999\" is not one of 0..65536");
-    assert_bad("console=com3", "option console: \"com3\" is not one of com1|com2|vga|none");
-    assert_bad("console=com", "option console: \"com\" is not one of com1|com2|vga|none");
-    assert_bad("console=", "option console: \"\" is not one of com1|com2|vga|none");
-    assert_bad("console", "option console needs a value, one of com1|com2|vga|none");
+    assert_bad("console=com:", "option console: \"com:\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console=com:0xff", "option console: \"com:0xff\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console=com:0xfff9", "option console: \"com:0xfff9\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console=PORT", "option console: \"PORT\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console=com3", "option console: \"com3\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console=com", "option console: \"com\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console=", "option console: \"\" is not one of com1|com2|vga|none|com:PORT");
+    assert_bad("console", "option console needs a value, one of com1|com2|vga|none|com:PORT");
     assert_bad("summary=yes", "option summary: \"yes\" is not one of 0|1");
     assert_bad("log=err|warn", "option log: \"err|warn\" is not one of err|warn|info|dbg");
 }

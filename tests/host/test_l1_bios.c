@@ -33,34 +33,36 @@ static int set_up(void **state)
     return 0;
 }
 
-static void test_reserves_the_top_of_low_memory(void **state)
+static void test_finds_the_top_of_low_memory(void **state)
 {
     (void)state;
-    assert_int_equal(l1_bios_reserve(&map), 0x9e000);
-    assert_true(memmap_is(&map, 0x9e000, 0x2000, REGION_RESERVED));
-    assert_true(memmap_is(&map, 0, 0x9e000, REGION_RAM));
+    assert_int_equal(l1_bios_find(&map), 0x9e000);
 }
 
 static void test_no_bios(void **state)
 {
     (void)state;
     put_vector(0);
-    assert_int_equal(l1_bios_reserve(&map), 0);
-    assert_true(memmap_is(&map, 0, 0x9f000, REGION_RAM));
+    assert_int_equal(l1_bios_find(&map), 0);
     put_vector(BIOS_VECTOR);
     assert_int_equal(memmap_set(&map, 0, 0xa0000, REGION_RESERVED), 0);
-    assert_int_equal(l1_bios_reserve(&map), 0);
+    assert_int_equal(l1_bios_find(&map), 0);
 }
 
-static void test_full_map(void **state)
+static void test_more_regions_than_the_page_has_room_for(void **state)
 {
+    static struct {
+        struct l1_bios_table table;
+        uint8_t behind;
+    } page = {.behind = 0x5a};
+
     (void)state;
     for (uint64_t i = 0; map.count < MEMMAP_MAX; i++)
         assert_int_equal(memmap_set(&map, GIB + i * 2 * PAGE_SIZE, PAGE_SIZE, REGION_RESERVED), 0);
-    assert_int_equal(memmap_set(&map, 0x9f000, PAGE_SIZE, REGION_RAM), 0); /* so that one more is one too many */
-    assert_int_equal(memmap_set(&map, 2 * GIB, PAGE_SIZE, REGION_RESERVED), 0);
-    assert_int_equal(memmap_set(&map, 0x9f000, PAGE_SIZE, REGION_BAD), -1);
-    assert_int_equal(l1_bios_reserve(&map), 0);
+    l1_bios_fill(&map, BIOS_VECTOR, &page.table);
+    assert_int_equal(page.table.count, L1_BIOS_REGIONS);
+    assert_int_equal(page.table.region[L1_BIOS_REGIONS - 1].base, map.region[L1_BIOS_REGIONS - 1].base);
+    assert_int_equal(page.behind, 0x5a);
 }
 
 static void test_table(void **state)
@@ -100,7 +102,7 @@ static void test_sizes_stop_at_a_hole(void **state)
 static void test_install(void **state)
 {
     struct l1_bios_table *table = (struct l1_bios_table *)(memory + 0x9e000 + L1_BIOS_TABLE_OFFSET);
-    hpa_t page = l1_bios_reserve(&map);
+    hpa_t page = l1_bios_find(&map);
     uint32_t vector;
 
     (void)state;
@@ -116,9 +118,9 @@ static void test_install(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_reserves_the_top_of_low_memory, set_up),
+        cmocka_unit_test_setup(test_finds_the_top_of_low_memory, set_up),
         cmocka_unit_test_setup(test_no_bios, set_up),
-        cmocka_unit_test_setup(test_full_map, set_up),
+        cmocka_unit_test_setup(test_more_regions_than_the_page_has_room_for, set_up),
         cmocka_unit_test_setup(test_table, set_up),
         cmocka_unit_test_setup(test_sizes_stop_at_a_hole, set_up),
         cmocka_unit_test_setup(test_install, set_up),

@@ -29,14 +29,35 @@ static void test_detect(void **state)
     expect_error("no module");
 }
 
-static void test_too_little_low_memory(void **state)
+/* As on a machine whose firmware uses all of it: what L1 is told goes elsewhere. */
+static void test_no_low_memory(void **state)
 {
     (void)state;
-    make_elf32();
-    assert_int_equal(memmap_set(&map, 0x3000, MIB - 0x3000, REGION_RESERVED), 0);
-    expect_error("below 640 KiB");
+    assert_int_equal(memmap_set(&map, PAGE_SIZE, MIB - PAGE_SIZE, REGION_RESERVED), 0);
     make_linux();
-    expect_error("below 640 KiB");
+    plan_and_load(L1_LINUX);
+    assert_true(plan.start.esi > MIB);
+    assert_int_equal(memmap_set(&map, MIB, CARVEOUT - MIB, REGION_RESERVED), 0);
+    assert_int_equal(memmap_set(&map, 16 * MIB, 4 * MIB, REGION_RAM), 0); /* the kernel's own */
+    expect_error("too little memory below 4 GiB for the boot information");
+}
+
+/* RAM with the firmware's tables in it is RAM for L1, but nothing is put there by choice. */
+static void test_firmware_memory_is_left_alone(void **state)
+{
+    static struct memmap all;
+
+    (void)state;
+    all = map;
+    assert_int_equal(memmap_set(&map, 16 * MIB, 8 * MIB, REGION_RESERVED), 0);
+    assert_int_equal(memmap_set(&map, 0x80000, 0x1f000, REGION_RESERVED), 0);
+    in.map = &all;
+    in.free = &map;
+    make_linux();
+    plan_and_load(L1_LINUX); /* check_plan(): every copy is in `map` */
+    assert_int_equal(plan.start.rip, 24 * MIB);
+    assert_int_equal(word_at(plan.start.esi + 0x2d0 + 20 * 2), 0xf0000);
+    assert_true(memory[plan.start.esi + 0x1e8] == all.count);
 }
 
 /* Damaged images must give an error or a sound plan, never a wild access. */
@@ -74,7 +95,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_detect),
-        TEST(test_too_little_low_memory),
+        TEST(test_no_low_memory),
+        TEST(test_firmware_memory_is_left_alone),
         TEST(test_damaged_images),
     };
 

@@ -121,6 +121,101 @@ static void test_linux_rsdp(void **state)
     assert_int_equal(quad_at(plan.start.esi + 0x70), 0);
 }
 
+static void test_linux_firmware_rsdp(void **state)
+{
+    static const uint8_t rsdp[36] = "RSD PTR ";
+
+    (void)state;
+    make_linux();
+    in.rsdp = rsdp;
+    in.rsdp_size = sizeof rsdp;
+    in.rsdp_place = 0x3f00123;
+    plan_and_load(L1_LINUX);
+    assert_int_equal(quad_at(plan.start.esi + 0x70), 0x3f00123);
+    assert_int_equal(memory[plan.start.esi + 0x1e8], map.count); /* no page of our own for it */
+}
+
+/* 128 regions in the zero page, the others behind setup_data. */
+static void test_linux_many_regions(void **state)
+{
+    hpa_t params, data;
+
+    (void)state;
+    make_linux();
+    for (unsigned i = 0; map.count < 200; i++)
+        assert_int_equal(memmap_set(&map, 4 * GIB + i * 2 * PAGE_SIZE, PAGE_SIZE, REGION_RESERVED), 0);
+    plan_and_load(L1_LINUX);
+    params = plan.start.esi;
+    assert_int_equal(memory[params + 0x1e8], 128);
+    assert_int_equal(quad_at(params + 0x2d0 + 127 * 20), map.region[127].base);
+    data = quad_at(params + 0x250);
+    assert_true(data != 0);
+    assert_int_equal(quad_at(data), 0);
+    assert_int_equal(word_at(data + 8), 1);
+    assert_int_equal(word_at(data + 12), 72 * 20);
+    for (unsigned i = 0; i < 72; i++) {
+        assert_int_equal(quad_at(data + 16 + i * 20), map.region[128 + i].base);
+        assert_int_equal(quad_at(data + 24 + i * 20), map.region[128 + i].size);
+        assert_int_equal(word_at(data + 32 + i * 20), map.region[128 + i].type);
+    }
+}
+
+static void test_linux_efi(void **state)
+{
+    static struct efi_map efi = {.size = 96, .descriptor_size = 48, .version = 1};
+    static const struct boot_framebuffer screen = {SCREEN_RGB, 0x40c0000000, 3200,   800,   600,
+                                                   32,         {16, 8},      {8, 8}, {0, 8}};
+    hpa_t params, where;
+
+    (void)state;
+    host_random_fill(efi.bytes, efi.size);
+    make_linux();
+    in.screen = &screen;
+    in.efi_map = &efi;
+    in.efi_system_table = 0x13f0a1018;
+    plan_and_load(L1_LINUX);
+    params = plan.start.esi;
+    assert_memory_equal(memory + params + 0x1c0, "EL64", 4);
+    assert_int_equal(word_at(params + 0x1c4), 0x3f0a1018);
+    assert_int_equal(word_at(params + 0x1c8), 48);
+    assert_int_equal(word_at(params + 0x1cc), 1);
+    where = word_at(params + 0x1d0);
+    assert_memory_equal(memory + where, efi.bytes, 96);
+    assert_int_equal(word_at(params + 0x1d4), 96);
+    assert_int_equal(word_at(params + 0x1d8), 1);
+    assert_int_equal(word_at(params + 0x1dc), 0);
+    assert_int_equal(memory[params + 0x0f], 0x70);
+    assert_int_equal(word_at(params + 0x12), 600 << 16 | 800);
+    assert_int_equal(word_at(params + 0x16) & 0xffff, 32);
+    assert_int_equal(word_at(params + 0x18), 0xc0000000);
+    assert_int_equal(word_at(params + 0x1c), 3200 * 600);
+    assert_int_equal(word_at(params + 0x24) & 0xffff, 3200);
+    assert_memory_equal(memory + params + 0x26, "\x08\x10\x08\x08\x08\x00", 6);
+    assert_int_equal(word_at(params + 0x36), 2);
+    assert_int_equal(word_at(params + 0x3a), 0x40);
+}
+
+static void test_linux_screens_of_a_bios(void **state)
+{
+    static const struct boot_framebuffer text = {.type = SCREEN_TEXT, .base = 0xb8000, .width = 80, .height = 25};
+    static const struct boot_framebuffer vesa = {SCREEN_RGB, 0xe0000000, 4096, 1024, 768, 32, {16, 8}, {8, 8}, {0, 8}};
+
+    (void)state;
+    make_linux();
+    in.screen = &text;
+    plan_and_load(L1_LINUX);
+    assert_int_equal(memory[plan.start.esi + 0x0f], 1);
+    assert_int_equal(memory[plan.start.esi + 6], 3);
+    assert_int_equal(memory[plan.start.esi + 7], 80);
+    assert_int_equal(memory[plan.start.esi + 0x0e], 25);
+    assert_int_equal(word_at(plan.start.esi + 0x1c0), 0); /* no UEFI */
+    in.screen = &vesa;
+    plan_and_load(L1_LINUX);
+    assert_int_equal(memory[plan.start.esi + 0x0f], 0x23);
+    assert_int_equal(word_at(plan.start.esi + 0x1c), 4096 * 768 / 65536);
+    assert_int_equal(word_at(plan.start.esi + 0x36), 0);
+}
+
 static void test_linux_fixed_address(void **state)
 {
     (void)state;
@@ -185,6 +280,10 @@ int main(void)
         TEST(test_linux_several_initrds_become_one),
         TEST(test_linux_avoids_the_stash),
         TEST(test_linux_rsdp),
+        TEST(test_linux_firmware_rsdp),
+        TEST(test_linux_many_regions),
+        TEST(test_linux_efi),
+        TEST(test_linux_screens_of_a_bios),
         TEST(test_linux_fixed_address),
         TEST(test_linux_errors),
     };

@@ -294,14 +294,61 @@ static void test_multiboot2_errors(void **state)
     expect_error("truncated");
 }
 
+static const struct boot_framebuffer a_screen = {SCREEN_RGB, 0x40c0000000, 3200, 800, 600, 32, {16, 8}, {8, 7}, {0, 6}};
+
+static void test_framebuffer_of_the_older(void **state)
+{
+    hpa_t info;
+
+    (void)state;
+    make_elf32();
+    in.screen = &a_screen;
+    plan_and_load(L1_MULTIBOOT1);
+    info = plan.start.ebx;
+    assert_true(word_at(info) & BIT(12));
+    assert_int_equal(quad_at(info + 88), 0x40c0000000);
+    assert_int_equal(word_at(info + 96), 3200);
+    assert_int_equal(word_at(info + 100), 800);
+    assert_int_equal(word_at(info + 104), 600);
+    assert_memory_equal(memory + info + 108, "\x20\x01\x10\x08\x08\x07\x00\x06", 8);
+    in.screen = NULL;
+    plan_and_load(L1_MULTIBOOT1);
+    assert_false(word_at(plan.start.ebx) & BIT(12));
+}
+
+static void test_uefi_of_the_newer(void **state)
+{
+    static struct efi_map efi = {.size = 96, .descriptor_size = 48, .version = 1};
+    hpa_t tag;
+
+    (void)state;
+    host_random_fill(efi.bytes, efi.size);
+    make_multiboot2();
+    in.screen = &a_screen;
+    in.efi_map = &efi;
+    in.efi_system_table = 0x13f0a1018;
+    plan_and_load(L1_MULTIBOOT2);
+    tag = find_tag(8, 0);
+    assert_int_equal(word_at(tag + 4), 38);
+    assert_int_equal(quad_at(tag + 8), 0x40c0000000);
+    assert_memory_equal(memory + tag + 28, "\x20\x01\x00\x00\x10\x08\x08\x07\x00\x06", 10);
+    assert_int_equal(quad_at(find_tag(12, 0) + 8), 0x13f0a1018);
+    tag = find_tag(17, 0);
+    assert_int_equal(word_at(tag + 4), 16 + 96);
+    assert_int_equal(word_at(tag + 8), 48);
+    assert_int_equal(word_at(tag + 12), 1);
+    assert_memory_equal(memory + tag + 16, efi.bytes, 96);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_multiboot1_elf32),        TEST(test_multiboot1_mmap),
-        TEST(test_multiboot1_modules),      TEST(test_multiboot1_elf64),
-        TEST(test_multiboot1_by_addresses), TEST(test_elf_errors),
-        TEST(test_too_many_segments),       TEST(test_multiboot2),
-        TEST(test_multiboot2_by_addresses), TEST(test_multiboot2_errors),
+        TEST(test_multiboot1_elf32),         TEST(test_multiboot1_mmap),
+        TEST(test_multiboot1_modules),       TEST(test_multiboot1_elf64),
+        TEST(test_multiboot1_by_addresses),  TEST(test_elf_errors),
+        TEST(test_too_many_segments),        TEST(test_multiboot2),
+        TEST(test_multiboot2_by_addresses),  TEST(test_multiboot2_errors),
+        TEST(test_framebuffer_of_the_older), TEST(test_uefi_of_the_newer),
     };
 
     return cmocka_run_group_tests_name("l1_multiboot", tests, NULL, NULL);

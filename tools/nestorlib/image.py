@@ -143,7 +143,8 @@ def plan_nestor(opts, kind, modules):
 def grub_config(plan):
     """Boot. If a command fails, try again with GRUB's complaint on a serial port (opening the
     port first would put control characters before L1's text), and tell the runner."""
-    chain = "if " + "; then if ".join(plan.commands) + "; then boot; " + "fi; " * len(plan.commands)
+    # Behind the last command: multiboot2 sets the video mode that the image wishes.
+    chain = "if " + "; then if ".join(plan.commands) + "; then set gfxpayload=text; boot; " + "fi; " * len(plan.commands)
     chain = chain.rstrip("; ")
     console = f"serial_com{plan.com_unit}"
     return "\n".join((
