@@ -9,7 +9,6 @@
 #include "kernel/spinlock.h"
 #include "kernel/vga.h"
 
-#define RING_SIZE (64 * KIB)
 #define LINE_SIZE 512 /* longer lines are cut */
 
 #define CONSOLE_COM1 BIT(0)
@@ -27,15 +26,12 @@ static struct spinlock lock = SPINLOCK(LOCK_LOG);
 static bool machine_ends;
 static uint64_t consoles;
 static uint64_t own_screen; /* what the machine has of CONSOLE_SCREEN */
-static struct {
-    uint64_t written; /* bytes ever; the next one goes to written % RING_SIZE. A debugger or a memory dump reads it. */
-    char text[RING_SIZE];
-} ring;
+struct log_ring log_ring;
 
 static void write_ring(const char *text, size_t size)
 {
     for (size_t i = 0; i < size; i++)
-        ring.text[ring.written++ % RING_SIZE] = text[i];
+        log_ring.text[log_ring.written++ % LOG_RING_SIZE] = text[i];
 }
 
 static void write_serial(uint16_t port, const char *text, size_t size)

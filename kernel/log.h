@@ -15,6 +15,13 @@ enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DBG };
 #define log_info(subsys, ...) log_line(LOG_INFO, subsys, __VA_ARGS__)
 #define log_dbg(subsys, ...) log_line(LOG_DBG, subsys, __VA_ARGS__)
 
+/* All lines, also those that no console shows; vmx/inspect lets L1 read it, a debugger or a memory dump can. */
+#define LOG_RING_SIZE (64 * KIB)
+extern struct log_ring {
+    uint64_t written; /* bytes ever; the next one goes to written % LOG_RING_SIZE */
+    char text[LOG_RING_SIZE];
+} log_ring;
+
 #if __STDC_HOSTED__
 /* Unit tests look at results, not at the log. */
 static inline PRINTF_LIKE(3, 4) void log_line(enum log_level level, const char *subsys, const char *fmt, ...)

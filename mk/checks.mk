@@ -1,5 +1,5 @@
 # Checks of the sources, and the compile commands for editors.
-CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz
+CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz tools/nestorctl
 CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 
 .PHONY: model check-headers check-layers check-format format compile_commands.json

@@ -8,6 +8,7 @@
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/string.h"
+#include "kernel/version.h"
 #include "kernel/x86.h"
 #include "l1/l1_bios.h"
 #include "l1/l1_load.h"
@@ -16,6 +17,7 @@
 #include "mm/hpt.h"
 #include "mm/page.h"
 #include "nested/nested.h"
+#include "vmx/inspect.h"
 #include "vmx/io.h"
 #include "vmx/msr_guest.h"
 #include "vmx/startup.h"
@@ -62,6 +64,8 @@ void machine_read_boot_information(uint64_t mbi)
     if (cmdline_parse(bootinfo.command_line, &options, option_line))
         machine_end(STATUS_ENVIRONMENT, "a bad option value");
     log_options();
+    inspect_say("version", "Nestor %s", NESTOR_VERSION);
+    inspect_say("options", "%s", bootinfo.command_line);
     if (!bootinfo.modules)
         machine_end(STATUS_ENVIRONMENT, "no L1: give its kernel as the first multiboot2 module");
 }
@@ -133,8 +137,10 @@ void machine_print_cpu(void)
             memcpy(line + used, " ", 1);
             memcpy(line + used + 1, controls[i].name, length + 1);
         }
-    log_raw("nestor: CPU features: %s%s%s", line, l1_vm.caps.ept_vpid & EPT_CAP_1G ? " EPT-1G" : "",
-            l1_vm.caps.ept_vpid & EPT_CAP_AD ? " EPT-A/D" : "");
+    const char *huge = l1_vm.caps.ept_vpid & EPT_CAP_1G ? " EPT-1G" : "";
+    const char *ad = l1_vm.caps.ept_vpid & EPT_CAP_AD ? " EPT-A/D" : "";
+    log_raw("nestor: CPU features: %s%s%s", line, huge, ad);
+    inspect_say("cpu", "%s%s%s", line, huge, ad);
 }
 
 static struct memmap_region own_image(void)
@@ -181,6 +187,8 @@ void machine_choose_carveout(void)
     l1_vm.ept01.carveout_size = size;
     log_info("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
              base, size / MIB);
+    inspect_say("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
+                base, size / MIB);
 }
 
 void machine_reserve_bios_page(void)
@@ -241,6 +249,8 @@ void machine_choose_quirks(void)
                                                  (options.startup == STARTUP_AUTO && l1_vm.quirks.init_exit_sticks));
     if (l1_vm.quirks.apic_enable_sticks)
         log_info("quirks", "Bochs: L1's APIC stays enabled, and L1 sees no x2APIC");
+    inspect_say("quirks", "%s",
+                l1_vm.quirks.apic_enable_sticks ? "L1's APIC stays enabled, and L1 sees no x2APIC" : "none");
 }
 
 void machine_create_vm(void)

@@ -12,6 +12,7 @@
 #include "mm/page.h"
 #include "nested/nested.h"
 #include "start/machine.h"
+#include "vmx/inspect.h"
 #include "vmx/kick.h"
 #include "vmx/msr_guest.h"
 #include "vmx/run.h"
@@ -124,5 +125,6 @@ struct vcpu *processors_create_vcpus(void)
         cpu_pause();
     if (l1_vm.vcpus > 1)
         kick_watch(&l1_vm);
+    inspect_start(&l1_vm);
     return boot_vcpu;
 }

@@ -1,5 +1,7 @@
 #include "vmx/cpuid_policy.h"
 
+#include "kernel/inspect_abi.h"
+#include "kernel/string.h"
 #include "vmx/vmx_bits.h"
 
 #define LEAF_EXTENDED 0x80000000u
@@ -112,8 +114,25 @@ static void mirror(uint32_t *reg, uint64_t bit, bool on)
     *reg = (uint32_t)(on ? *reg | bit : *reg & ~bit);
 }
 
+/* The leaves that tell a program in L1 that Nestor runs, and where it can be read. */
+static bool tell_of_nestor(uint32_t leaf, const struct cpuid_context *context, struct cpuid_result *result)
+{
+    if (!context->inspect_port || (leaf != INSPECT_LEAF && leaf != INSPECT_LEAF_PORT))
+        return false;
+    if (leaf == INSPECT_LEAF) {
+        uint32_t name[3];
+        memcpy(name, INSPECT_SIGNATURE, sizeof name);
+        *result = (struct cpuid_result){INSPECT_LEAF_PORT, name[0], name[1], name[2]};
+    } else {
+        *result = (struct cpuid_result){INSPECT_VERSION, context->inspect_port, context->processors, 0};
+    }
+    return true;
+}
+
 void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *context, struct cpuid_result *result)
 {
+    if (tell_of_nestor(leaf, context, result))
+        return;
     leaf = leaf_answered(leaf, context);
     for (unsigned i = 0; i < ARRAY_SIZE(hidden); i++) {
         const struct hidden *row = &hidden[i];

@@ -5,6 +5,7 @@
 #include "kernel/panic.h"
 #include "kernel/x86.h"
 #include "mm/page.h"
+#include "vmx/inspect.h"
 #include "vmx/msr_guest.h"
 
 #define COM2_FIRST 0x2f8
@@ -140,6 +141,9 @@ int io_policy_init(struct vm *vm)
     if (options.stats)
         port_add(vm, (uint16_t)options.stats, (uint16_t)(options.stats + 3),
                  (struct io_port){.write = stats_write, .read = stats_read});
+    if (options.inspect)
+        port_add(vm, (uint16_t)options.inspect, (uint16_t)(options.inspect + 3),
+                 (struct io_port){.write = inspect_write, .read = inspect_read});
     if (options.msr_policy)
         port_add(vm, (uint16_t)options.msr_policy, (uint16_t)(options.msr_policy + 7),
                  (struct io_port){.write = policy_write, .read = policy_read});

@@ -91,6 +91,7 @@ struct vcpu {
     uint32_t requests;                /* VCPU_*, atomic: set by any processor, which kicks this one then */
     volatile uint8_t sipi_vector;     /* of VCPU_SIPI */
     volatile uint8_t waiting;         /* enum waiting; it passes an INVEPT before it runs, no kick need reach it */
+    uint32_t inspect_offset;          /* of the word that the port of the option inspect= gives next */
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
     struct nested *nested;
     struct {

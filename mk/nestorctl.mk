@@ -1,0 +1,19 @@
+# nestorctl: the program that L1 looks at Nestor with. Static: the same file runs in any Linux, and in an initramfs.
+NESTORCTL := build/nestorctl/nestorctl
+NESTORCTL_CC ?= gcc
+NESTORCTL_CFLAGS := -std=gnu11 -O2 -g -static -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wundef -ffile-prefix-map=$(CURDIR)=. -I.
+NESTORCTL_OBJECTS := $(patsubst %.c,build/%.o,$(wildcard tools/nestorctl/*.c))
+
+.PHONY: nestorctl
+nestorctl: $(NESTORCTL) ## build nestorctl, with which L1's Linux looks at the Nestor below it
+
+$(NESTORCTL): $(NESTORCTL_OBJECTS)
+	@mkdir -p $(@D)
+	$(NESTORCTL_CC) $(NESTORCTL_CFLAGS) -o $@ $^
+
+build/tools/nestorctl/%.o: tools/nestorctl/%.c mk/nestorctl.mk
+	@mkdir -p $(@D)
+	$(NESTORCTL_CC) $(NESTORCTL_CFLAGS) -MMD -MP -c $< -o $@
+
+-include $(NESTORCTL_OBJECTS:.o=.d)

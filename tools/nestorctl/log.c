@@ -1,0 +1,62 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/nestorctl/commands.h"
+#include "tools/nestorctl/window.h"
+
+#define POLL_US 200000
+
+/* What is in the ring now. Text that Nestor overwrote while it was read is cut off at the front. */
+static uint64_t read_ring(const struct inspect_header *header, char *ring, uint64_t *first)
+{
+    uint32_t size = header->log_bytes;
+    uint64_t before = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0));
+    window_read(INSPECT_OFFSET(INSPECT_LOG, sizeof(struct inspect_log_position)), ring, size);
+    uint64_t after = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0));
+    *first = after > size ? after - size : 0;
+    return before;
+}
+
+/* The bytes from `from` to `end`; from the first whole line on when some are lost. */
+static void print(const struct inspect_header *header, const char *ring, uint64_t from, uint64_t end, bool lost)
+{
+    for (uint64_t at = from; at < end; at++) {
+        char c = ring[at % header->log_bytes];
+        if (!lost)
+            putchar(c);
+        else
+            lost = c != '\n';
+    }
+    fflush(stdout);
+}
+
+int command_log(int argc, char **argv)
+{
+    bool follow = argc == 2 && !strcmp(argv[1], "-f");
+    struct inspect_header header;
+    uint64_t next = 0;
+
+    if (argc > 1 && !follow) {
+        fprintf(stderr, "nestorctl: log [-f]\n");
+        return STATUS_USAGE;
+    }
+    if (window_open(&header))
+        return STATUS_FAILED;
+    char *ring = malloc(header.log_bytes);
+    if (!ring)
+        return STATUS_FAILED;
+    do {
+        uint64_t written = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0)), first;
+        if (written == next) {
+            usleep(POLL_US);
+            continue;
+        }
+        uint64_t end = read_ring(&header, ring, &first);
+        print(&header, ring, first > next ? first : next, end, first > next);
+        next = end;
+    } while (follow && !ferror(stdout));
+    free(ring);
+    return STATUS_OK;
+}

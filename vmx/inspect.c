@@ -1,0 +1,122 @@
+#include "vmx/inspect.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/counters.h"
+#include "kernel/format.h"
+#include "kernel/log.h"
+#include "kernel/string.h"
+
+#define AREA BITS(31, 28)
+#define BYTE BITS(27, 0)
+#define TEXT_BYTES 4096u
+
+_Static_assert(INSPECT_MAGIC == COUNTER_MAGIC_VALUE, "one magic number");
+_Static_assert(offsetof(struct log_ring, text) == sizeof(struct inspect_log_position), "the ring follows its position");
+_Static_assert(sizeof(struct trace_ring) % 8 == 0, "strides are whole words");
+
+/* The exits of both levels follow the counters. */
+#define COUNTERS_BYTES (COUNTER_COUNT * 8u)
+#define EXITS_BYTES (2u * EXIT_REASON_COUNT * 8u)
+#define COUNTERS_STRIDE (COUNTERS_BYTES + EXITS_BYTES)
+#define TRACE_STRIDE ((uint32_t)sizeof(struct trace_ring))
+
+static char text[TEXT_BYTES];
+static size_t text_used;
+
+void inspect_say(const char *key, const char *fmt, ...)
+{
+    va_list args;
+
+    if (text_used + 1 >= TEXT_BYTES)
+        return;
+    text_used += format_text(text + text_used, TEXT_BYTES - text_used, "%s: ", key);
+    va_start(args, fmt);
+    text_used += format_list(text + text_used, TEXT_BYTES - text_used, fmt, args);
+    va_end(args);
+    text_used += format_text(text + text_used, TEXT_BYTES - text_used, "\n");
+}
+
+void inspect_start(struct vm *vm)
+{
+    vm->cpuid.inspect_port = (uint16_t)options.inspect;
+    vm->cpuid.processors = vm->vcpus;
+}
+
+static struct inspect_header header_now(const struct vm *vm)
+{
+    return (struct inspect_header){
+        .magic = INSPECT_MAGIC,
+        .version = INSPECT_VERSION,
+        .text_bytes = TEXT_BYTES,
+        .log_bytes = LOG_RING_SIZE,
+        .cpus = vm->vcpus,
+        .counters = COUNTER_COUNT,
+        .reasons = EXIT_REASON_COUNT,
+        .counters_stride = COUNTERS_STRIDE,
+        .trace_records = TRACE_RECORDS,
+        .trace_stride = TRACE_STRIDE,
+    };
+}
+
+/* The word at `at` of a block of `size` bytes. */
+static uint32_t word_of(const void *block, size_t size, size_t at)
+{
+    uint32_t word = ~0u;
+    if (at + sizeof word <= size)
+        memcpy(&word, (const uint8_t *)block + at, sizeof word);
+    return word;
+}
+
+static uint32_t counters_word(const struct vm *vm, size_t at)
+{
+    size_t cpu = at / COUNTERS_STRIDE, byte = at % COUNTERS_STRIDE;
+    if (cpu >= vm->vcpus)
+        return ~0u;
+    const struct vcpu *vcpu = vm->vcpu[cpu];
+    if (byte < COUNTERS_BYTES)
+        return word_of(vcpu->cpu->counters, COUNTERS_BYTES, byte);
+    return word_of(vcpu->exits, EXITS_BYTES, byte - COUNTERS_BYTES);
+}
+
+static uint32_t trace_word(const struct vm *vm, size_t at)
+{
+    size_t cpu = at / TRACE_STRIDE;
+    return cpu < vm->vcpus ? word_of(&vm->vcpu[cpu]->cpu->trace, TRACE_STRIDE, at % TRACE_STRIDE) : ~0u;
+}
+
+uint32_t inspect_word(const struct vm *vm, uint32_t offset)
+{
+    size_t at = (size_t)GET(offset, BYTE);
+    struct inspect_header header;
+
+    switch ((enum inspect_area)GET(offset, AREA)) {
+    case INSPECT_HEADER:
+        header = header_now(vm);
+        return word_of(&header, sizeof header, at);
+    case INSPECT_TEXT:
+        return word_of(text, TEXT_BYTES, at);
+    case INSPECT_LOG:
+        return word_of(&log_ring, sizeof log_ring, at);
+    case INSPECT_COUNTERS:
+        return counters_word(vm, at);
+    case INSPECT_TRACE:
+        return trace_word(vm, at);
+    case INSPECT_POLICY:
+        return word_of(vm->msr_bitmap, PAGE_SIZE, at);
+    }
+    return ~0u;
+}
+
+void inspect_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
+{
+    (void)port, (void)size;
+    vcpu->inspect_offset = ALIGN_DOWN(value, 4u);
+}
+
+uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+    (void)port, (void)size;
+    uint32_t word = inspect_word(vcpu->vm, vcpu->inspect_offset);
+    vcpu->inspect_offset += sizeof word;
+    return word;
+}
