@@ -91,7 +91,7 @@ bench-record: setup ## record what bench-quick measures on Nestor, for tests/vm/
 	tools/nestor-bench --record
 
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
-	$(MAKE) all linux-assets check-headers check-layers check-format
+	$(MAKE) all linux-assets shell-assets check-headers check-layers check-format
 	$(MAKE) nestor CHECKED=1
 	$(MAKE) nestor COUNT_VMX=1
 	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))

@@ -11,3 +11,15 @@ $(L1_KERNEL):
 # The kernel's file keeps the date it has in the package: any initramfs is newer.
 $(L1_INITRD): $(L1_KERNEL) tools/mkinitramfs $(wildcard tools/initramfs/*) tools/nestorlib/linux.py tools/nestorlib/initramfs.py
 	tools/mkinitramfs --kernel-dir $(dir $(L1_KERNEL)) --output $@
+
+SHELL_INITRD := build/initramfs-shell.cpio
+
+$(SHELL_INITRD): $(L1_INITRD) $(NESTORCTL) tools/mkshell $(wildcard tools/initramfs/*shell*)
+	tools/mkshell
+
+.PHONY: shell shell-assets
+shell-assets: $(SHELL_INITRD)
+
+shell: setup ## a shell in L1 with KVM, and by the command l2 one in L2; exit ends it, Ctrl-A x leaves; CPUS=2
+	$(MAKE) nestor nestorctl shell-assets
+	@tools/run-shell $(if $(CPUS),--cpus $(CPUS))

@@ -27,7 +27,7 @@ romimage: file={share}/BIOS-bochs-latest, options=fastboot
 vgaromimage: file={share}/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path="{iso}", status=inserted
 boot: cdrom
-com1: enabled=1, mode=file, dev="{com1}"
+com1: enabled=1, mode={com1_mode}, dev="{com1}"
 com2: enabled=1, mode=file, dev="{com2}"
 log: "{log}"
 port_e9_hack: enabled=1
@@ -67,7 +67,7 @@ class Bochs:
         text = CONFIG.format(
             cpu=self.opts.cpu or "corei7_skylake_x", cpus=cpus, ips=self.opts.ips,
             memory=self.opts.memory, host=min(self.opts.memory, MAX_HOST_MEMORY), share=self.emulator.share,
-            iso=iso, com1=com1, com2=com2, log=log,
+            iso=iso, com1=com1, com1_mode="term" if self.opts.interactive else "file", com2=com2, log=log,
             ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
         with open(self.path("bochsrc"), "w", encoding="utf-8") as config:
             config.write(text)

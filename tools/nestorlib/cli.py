@@ -64,6 +64,8 @@ def parse_args(argv):
     add("--l1", required=True, metavar="FILE", help="L1's kernel image, or none")
     add("--l1-args", default="", metavar="STR", help="L1's command line, without argv[0]")
     add("--module", action="append", default=[], metavar="FILE[=ARGS]", help="a module for L1; may be repeated")
+    add("--interactive", action="store_true",
+        help="L1's console is this terminal, typed into (Ctrl-A x leaves); Nestor's log goes to --l0-log or nowhere")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
     add("--l1-log", metavar="FILE", help="write L1's console there instead of to stdout")
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
@@ -74,6 +76,10 @@ def parse_args(argv):
     opts = parser.parse_args(argv)
     if opts.cpus < 1 or opts.memory < 1 or opts.timeout <= 0 or opts.ips < 1:
         parser.error("--cpus, --memory, --timeout and --ips must be positive")
+    if opts.interactive and opts.l1_log:
+        parser.error("--interactive shows L1's console: it takes no --l1-log")
+    if opts.interactive and not opts.l0_log:
+        opts.l0_log = os.devnull
     return opts
 
 

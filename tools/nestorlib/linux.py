@@ -36,6 +36,11 @@ def l1_args(machine, ips, ept=1, stop=None, cpus=1):
     return " ".join(words)
 
 
+def shell_args(machine, ips, cpus=1):
+    """L1's command line for `make shell`: the same, with a kernel that keeps quiet once it runs."""
+    return l1_args(machine, ips, cpus=cpus).replace("loglevel=6", "loglevel=4")
+
+
 def l2_args():
     """L2's command line. cmos_init would wait a second for a clock that L2 does not have."""
     return COMMON_ARGS + ",cmos_init"

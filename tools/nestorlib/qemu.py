@@ -36,8 +36,9 @@ class Qemu:
                    "-smp", str(self.opts.cpus), "-m", str(self.opts.memory), "-nodefaults",
                    "-display", "none", "-vga", "std", "-no-reboot", "-boot", "d", "-cdrom", iso,
                    "-d", f"trace:{POWER_OFF_TRACE}", "-D", log]
-        for name, path in (("com1", com1), ("com2", com2)):
-            command += ["-chardev", f"file,id={name},path={path}", "-serial", f"chardev:{name}"]
+        console = "serial" if self.opts.interactive else "file"
+        for name, path, kind in (("com1", com1, console), ("com2", com2, "file")):
+            command += ["-chardev", f"{kind},id={name},path={path}", "-serial", f"chardev:{name}"]
         if self.opts.bare:
             command += ["-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=4"]
         return command

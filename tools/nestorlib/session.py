@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 
 from nestorlib import process
-from nestorlib.errors import STATUS_DIED, STATUS_TIMEOUT
+from nestorlib.errors import STATUS_DIED, STATUS_INTERRUPTED, STATUS_TIMEOUT
+from nestorlib.terminal import Terminal
 
 NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
 GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
@@ -115,6 +116,8 @@ class Session:
         self.output = collections.deque(maxlen=KEPT_LINES)
         self.l0_lines = collections.deque(maxlen=10)
         self.streams = []
+        self.fifos = []
+        self.terminal = None        # with --interactive: L1's console
         self.process = None
 
     def settle(self, outcome, grace):
@@ -152,10 +155,23 @@ class Session:
         os.mkfifo(path)
         copy = open(os.path.join(self.rundir, name + ".log"), "wb") if self.opts.keep else None
         self.streams.append(LineStream(os.open(path, os.O_RDWR | os.O_NONBLOCK), handler, copy))
+        self.fifos.append(path)
         return path
 
+    def leave(self):
+        """The person has had enough."""
+        self.outcome = (STATUS_INTERRUPTED, "left by Ctrl-A x")
+        self.deadline = 0
+
+    def open_console(self):
+        if not self.opts.interactive:
+            return self.open_fifo("com1", self.sinks.write_l1)
+        self.terminal = Terminal(self.leave)
+        self.terminal.start()
+        return self.terminal.path
+
     def start(self, iso):
-        fifos = [self.open_fifo("com1", self.sinks.write_l1), self.open_fifo("com2", self.on_l0),
+        fifos = [self.open_console(), self.open_fifo("com2", self.on_l0),
                  self.open_fifo("machine", self.on_log)]
         command = self.machine.command(iso, *fifos)
         self.process = process.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -166,14 +182,20 @@ class Session:
         """Until the machine closes its output (it ended) or the deadline passes."""
         selector = selectors.DefaultSelector()
         for stream in self.streams:
-            selector.register(stream.fd, selectors.EVENT_READ, stream)
+            selector.register(stream.fd, selectors.EVENT_READ, stream.pump)
+        if self.terminal:
+            selector.register(self.terminal.master, selectors.EVENT_READ, self.terminal.pump_machine)
+            selector.register(self.terminal.stdin, selectors.EVENT_READ, self.terminal.pump_person)
         while True:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 return False
             for key, _ in selector.select(left):
-                if not key.data.pump():
+                if key.data():
+                    continue
+                if not self.terminal or key.fd != self.terminal.stdin:
                     return True
+                selector.unregister(key.fd)     # nothing more is typed; the machine goes on
 
     def stop_machine(self):
         """SIGINT first: Bochs then still tells the ticks. Reads on, lest it block."""
@@ -204,12 +226,12 @@ class Session:
         if self.process:
             process.stop(self.process, (signal.SIGTERM, 1), (signal.SIGKILL, 5))
             self.process.stdout.close()
-        for stream in self.streams[:3]:
+        for stream, path in zip(self.streams, self.fifos):
             os.close(stream.fd)
-        for name in ("com1", "com2", "machine"):
-            path = os.path.join(self.rundir, name + ".fifo")
             if os.path.exists(path):
                 os.unlink(path)
+        if self.terminal:
+            self.terminal.close()
 
     def judge(self, seconds):
         outcome = self.outcome or self.machine.status_of_exit(self.process.returncode)

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""`make shell`, typed into: a command in L1, nestorctl in L1, a shell in L2 and back, and the end.
+Usage: tests/vm/shell.t [-v]     (-v: show the consoles)
+"""
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_tap import ROOT, Tap, heed_sigint  # noqa: E402  (the path must be set first)
+
+TIMEOUT_S = 900
+ASKS_CURSOR = r"(?:\x1b\[6n)?$"      # of the terminal, which a person's answers
+PROMPT_L1, PROMPT_L2 = "L1# " + ASKS_CURSOR, "L2# " + ASKS_CURSOR
+
+
+class Console:
+    """What is typed and what is seen, on a pseudo-terminal as a person has it."""
+
+    def __init__(self, command):
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=heed_sigint)
+        os.close(slave)
+        self.seen = ""
+        self.deadline = time.monotonic() + TIMEOUT_S
+
+    def read(self, wait):
+        if not select.select([self.master], [], [], wait)[0]:
+            return True
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:
+            return False
+        if "-v" in sys.argv:
+            sys.stderr.write(data.decode(errors="replace"))
+        self.seen += data.decode(errors="replace").replace("\r", "")
+        return bool(data)
+
+    def expect(self, pattern):
+        """Everything up to the pattern at the end of what is seen, or None when it does not come."""
+        while time.monotonic() < self.deadline:
+            if re.search(pattern, self.seen):
+                text, self.seen = self.seen, ""
+                return text
+            if not self.read(1) or "Kernel panic" in self.seen:
+                return None
+        return None
+
+    def type(self, line, prompt=PROMPT_L1):
+        os.write(self.master, line.encode() + b"\n")
+        return self.expect(prompt) or ""
+
+    def wait(self):
+        while time.monotonic() < self.deadline and self.read(1):
+            pass
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            return None
+
+
+def check_l1(tap, console):
+    text = console.expect(PROMPT_L1)
+    tap.ok(text and "This is L1" in text, "L1's shell has a prompt", (text or console.seen)[-2000:])
+    tap.ok(text and re.search(r"^under Nestor: CPUID leaf 40000000H says NestorNestor, port 0xea4", text, re.M),
+           "nestorctl knows that it runs under Nestor")
+    tap.ok("L1's kernel is" in console.type("echo \"L1's kernel is $(uname -r)\""), "a command in L1 answers")
+    tap.ok(re.search(r"^nestor: main: L1 starts$", console.type("nestorctl log"), re.M), "nestorctl log has Nestor's log")
+
+
+def count_of(text, name):
+    found = re.search(rf"^{re.escape(name)} +(\d+)", text, re.M)
+    return int(found.group(1)) if found else -1
+
+
+def check_stat(tap, console):
+    name = "nested entries (VMLAUNCH and VMRESUME of L1)"
+    before = console.type("nestorctl stat")
+    tap.ok(re.search(r"^CPUID +\d+ +\d+$", before, re.M), "nestorctl stat lists exits by reason", before)
+    os.write(console.master, b"l2\n")
+    text = console.expect(PROMPT_L2)
+    tap.ok(text and "This is L2" in text, "l2 leads to a shell in L2", (text or console.seen)[-2000:])
+    tap.ok("2+2 is 4" in console.type("echo 2+2 is $((2 + 2))", PROMPT_L2), "a command in L2 answers")
+    text = console.type("exit")
+    tap.ok("L1#" in text, "exit leads back to L1", text[-1000:])
+    after = console.type("nestorctl stat")
+    tap.ok(count_of(after, name) > max(count_of(before, name), 0) + 1000, "and stat has counted L2's entries",
+           count_of(before, name), count_of(after, name))
+    top = console.type("nestorctl top -n 2 -i 0.5")
+    tap.ok("\033[2J" in top and "L1/s" in top, "top draws its table", top)
+    tap.ok("nestorctl: no command nonsense" in console.type("nestorctl nonsense"), "a wrong command is refused in words")
+
+
+def main():
+    tap = Tap()
+    console = Console([os.path.join(ROOT, "tools", "run-shell")])
+    try:
+        check_l1(tap, console)
+        check_stat(tap, console)
+        os.write(console.master, b"exit\n")
+        tap.equal(console.wait(), 0, "exit in L1 powers off with status 0", console.seen[-1500:])
+    finally:
+        if console.process.poll() is None:
+            console.process.terminate()
+            console.process.wait()
+    return tap.done()
+
+
+sys.exit(main())
