@@ -24,6 +24,9 @@ enum injected_fault {
     FAULT_SKIP_KICK,
     FAULT_READ_FIRST,
     FAULT_DROP_NMI_WINDOW,
+    FAULT_HOST_WITHOUT_MCE,
+    FAULT_MACHINE_CHECK,
+    FAULT_DROP_REPEAT_TRAP,
 };
 
 /* The options in force: the defaults until start/ parsed the command line into it. */

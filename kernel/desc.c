@@ -29,6 +29,8 @@ struct gate {
 _Static_assert(sizeof(struct gate) == 16, "64-bit gate");
 #define GATE_INTERRUPT 0x8e /* present, DPL 0 */
 
+#define CPUID_EDX_MCE BIT(7)
+
 static struct gate idt[IDT_ENTRIES];
 
 static const uint8_t ist_of_vector[IDT_ENTRIES] = {
@@ -92,6 +94,14 @@ static void load_tables(const struct cpu *cpu)
     __asm__ volatile("lidt %0" : : "m"(idtr));
 }
 
+/* With CR4.MCE clear a machine check is a shutdown, which tells nobody anything. SDM 3A 6.15 "Exception and Interrupt
+ * Reference" */
+static void enable_machine_checks(void)
+{
+    if (cpuid(1, 0).edx & CPUID_EDX_MCE)
+        write_cr4(read_cr4() | CR4_MCE);
+}
+
 void desc_load(struct cpu *cpu)
 {
     fill_idt(); /* the same each time: a processor that is served by it meanwhile notices nothing */
@@ -99,6 +109,7 @@ void desc_load(struct cpu *cpu)
     fill_gdt(cpu);
     load_tables(cpu);
     wrmsr(IA32_GS_BASE, (uint64_t)cpu);
+    enable_machine_checks();
 }
 
 uint64_t desc_idt_base(void)

@@ -1,6 +1,7 @@
 #include "kernel/trap.h"
 
 #include "kernel/log.h"
+#include "kernel/machine_check.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/x86.h"
@@ -36,6 +37,8 @@ static NORETURN void die(const struct trap_frame *f)
     const char *name = names[f->vector] ? names[f->vector] : "exception";
 
     log_machine_ends();
+    if (f->vector == VECTOR_MC)
+        machine_check_report();
     log_err("trap", "%s (vector %lu) error code %#lx cr2=%#lx cr3=%#lx", name, f->vector, f->error_code, read_cr2(),
             read_cr3());
     log_err("trap", "rip=%#lx cs=%#lx rflags=%#lx rsp=%#lx ss=%#lx", f->rip, f->cs, f->rflags, f->rsp, f->ss);

@@ -1,5 +1,7 @@
 #include "vmx/run.h"
 
+#include "kernel/cmdline.h"
+#include "kernel/machine_check.h"
 #include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
@@ -98,6 +100,10 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
 static void vcpu_handle_at_l0(struct vcpu *vcpu)
 {
     bool from_l2 = vcpu->in_l2;
+    if (vcpu->exit.entry_failure && vcpu->exit.reason == EXIT_MACHINE_CHECK) {
+        machine_check_report();
+        dump_and_end(vcpu, "a machine check during a VM entry of L1");
+    }
     if (vcpu->exit.entry_failure)
         dump_and_end(vcpu, "a VM entry of L1 failed: its state is one that the CPU refuses");
     event_requeue(vcpu);
@@ -181,12 +187,22 @@ static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
         handle_any(vcpu, reason);
 }
 
+/* What each exit must have made of the processor. In the CHECKED build alone. */
+static inline void expect_root_state(void)
+{
+#ifdef CHECKED
+    if (!(read_cr4() & CR4_MCE))
+        panic("vmx: CR4.MCE is clear in root operation: a machine check would be a shutdown");
+#endif
+}
+
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
 void vcpu_handle_exit(struct vcpu *vcpu)
 {
     uint32_t reason = vmcs_read(EXIT_REASON);
     vcpu->launched = true;
     spinlock_expect_none();
+    expect_root_state();
     if (__builtin_expect(step_active(vcpu), 0))
         handle_any(vcpu, reason);
     else if (vcpu->in_l2)
@@ -214,6 +230,8 @@ void vcpu_enter_again(struct vcpu *vcpu)
 
 void vcpu_run(struct vcpu *vcpu)
 {
+    if (options.fault == FAULT_MACHINE_CHECK)
+        __asm__ volatile("int %0" : : "i"(VECTOR_MC));
     vcpu_prepare_entry(vcpu);
     vmx_run(vcpu, vcpu->cpu->stack_word);
 }

@@ -1,5 +1,6 @@
 #include "vmx/vmcs_setup.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/log.h"
 #include "kernel/msr.h"
@@ -96,7 +97,7 @@ static void write_host_area(const struct vcpu *vcpu)
     vmcs_write(HOST_EFER, rdmsr(IA32_EFER));
     vmcs_write(HOST_CR0, read_cr0());
     vmcs_write(HOST_CR3, read_cr3());
-    vmcs_write(HOST_CR4, read_cr4());
+    vmcs_write(HOST_CR4, options.fault == FAULT_HOST_WITHOUT_MCE ? read_cr4() & ~CR4_MCE : read_cr4());
     vmcs_write(HOST_FS_BASE, 0);
     vmcs_write(HOST_GS_BASE, (uint64_t)vcpu->cpu);
     vmcs_write(HOST_TR_BASE, (uint64_t)&vcpu->cpu->tss);

@@ -20,6 +20,7 @@
 #define CR4_DE BIT(3)
 #define CR4_PSE BIT(4)
 #define CR4_PAE BIT(5)
+#define CR4_MCE BIT(6)
 #define CR4_PCE BIT(8)
 #define CR4_VMXE BIT(13)
 #define CR4_PCIDE BIT(17)

@@ -389,7 +389,41 @@ static void registers_tsc(void)
     cpu_wrmsr(IA32_TIME_STAMP_COUNTER, before);
 }
 
+static volatile uint64_t l2_cr4;
+
+static void l2_read_cr4(void)
+{
+    (void)cpu_cpuid(0, 0);
+    l2_cr4 = cpu_read_cr4();
+}
+
+/* CR4.MCE is each level's own, whatever it is below. */
+static void registers_mce(void)
+{
+    uint64_t before = cpu_read_cr4();
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_read_cr4, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t l1 = i & 1 ? CR4_MCE : 0, l2 = i & 2 ? CR4_MCE : 0;
+        cpu_write_cr4((cpu_read_cr4() & ~CR4_MCE) | l1);
+        CHECK_EQ(cpu_read_cr4() & CR4_MCE, l1);
+        vm_set_code(&vm, l2_read_cr4);
+        vmx_set(HOST_CR4, cpu_read_cr4());
+        vmx_set(GUEST_CR4, (cpu_read_cr4() & ~CR4_MCE) | l2);
+        EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+        CHECK_EQ(cpu_read_cr4() & CR4_MCE, l1);
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_cr4 & CR4_MCE, l2);
+        CHECK_EQ(cpu_read_cr4() & CR4_MCE, l1);
+    }
+    vmx_stop();
+    cpu_write_cr4(before);
+}
+
 const struct scenario l1_register_scenarios[] = {
+    {"l1-registers-mce", registers_mce, NULL},
     {"l1-registers-fixed-bits", registers_fixed_bits, NULL},
     {"l1-registers-lmsw", registers_lmsw, NULL},
     {"l1-registers-cr0", registers_cr0, NULL},

@@ -14,6 +14,13 @@ L1 = os.path.join(ROOT, "build", "guests", "scenarios.elf")
 FAULTS = {
     "drop-nmi-window": ("L1's own NMI window goes with Nestor's", "nmi-at-every-step"),
 }
+# fault: (what it does, whether the CHECKED build is what notices, what the last lines must say)
+ENDS = {
+    "host-without-mce": ("a VM exit clears CR4.MCE", True, r"CR4\.MCE is clear in root operation"),
+    "machine-check": ("#MC comes in root operation", False,
+                      r"machine check: MCG_STATUS=\w+, \d+ of \d+ banks hold an error(?s:.*)#MC in Nestor at rip="),
+}
+CHECKED = ["--nestor-elf", os.path.join(ROOT, "build", "checked", "nestor.elf")]
 
 
 def run_scenario(fault, name):
@@ -31,6 +38,11 @@ def main():
             wanted = ([], [name]) if injected == "none" else ([name], [])
             tap.equal((failed, passed), wanted, f"{name} with fault={injected}" + (f": {meaning}" if failed else ""),
                       run.out[-2000:], run.err[-2000:])
+    for fault, (meaning, checked, line) in ENDS.items():
+        run = Run(*(CHECKED if checked else []), "--timeout", "240", "--memory", "256", "--nestor", f"stats=0xf8 fault={fault}",
+                  "--l1", L1, "--l1-args", "l1-registers-mce").wait()
+        tap.ok(run.status == 125 and re.search(line, run.err), f"fault={fault}: {meaning}, and Nestor says so",
+               run.status, run.out[-2000:], run.err[-2000:])
     return tap.done()
 
 
