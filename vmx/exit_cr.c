@@ -11,6 +11,7 @@
 #include "vmx/vpid.h"
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define TYPE_TSS16_BUSY 3u
 #define PDPTE_RESERVED_LOW (BITS(8, 5) | BITS(2, 1))
 
 uint64_t cr_read_cr0(void)
@@ -56,13 +57,19 @@ static bool cr_uses_pae(uint64_t cr0, uint64_t cr4, uint64_t efer)
     return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
 }
 
+/* Busy, of 16 bits: IA-32e mode has no such TSS, and no VM entry takes one into it. */
+static bool cr_tss_is_16bit(void)
+{
+    return GET(vmcs_read(GUEST_TR_AR_BYTES), AR_TYPE) == TYPE_TSS16_BUSY;
+}
+
 /* Paging goes on or off: IA-32e mode follows (SDM 3A 10.8.5 "Initializing IA-32e Mode"). False: #GP. */
 static bool cr_switch_paging(bool on)
 {
     uint64_t efer = vmcs_read(GUEST_EFER);
     bool code64 = (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) != 0;
     if (on && (efer & EFER_LME)) {
-        if (!(cr_read_cr4() & CR4_PAE) || code64)
+        if (!(cr_read_cr4() & CR4_PAE) || code64 || cr_tss_is_16bit())
             return false;
         efer |= EFER_LMA;
     } else if (!on && (efer & EFER_LMA)) {

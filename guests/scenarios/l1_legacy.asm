@@ -7,7 +7,7 @@ CR0_PG equ 1 << 31
 LAPIC_EOI equ 0xfee000b0
 EFLAGS_INITIAL equ 2
 
-extern legacy_control, legacy_trap, legacy_trap_counts, legacy_trap_counted, legacy_gdtr, legacy_idtr
+extern legacy_gdt, legacy_control, legacy_trap, legacy_trap_counts, legacy_trap_counted, legacy_gdtr, legacy_idtr
 
 section .text
 bits 64
@@ -87,7 +87,13 @@ legacy_return:
         mov esp, legacy_main_stack
         push dword EFLAGS_INITIAL       ; no NT, no TF
         popfd
-        xor eax, eax
+        str ax
+        cmp ax, L_TASK16
+        jne .tss
+        mov ax, L_MAIN_TSS              ; one that IA-32e mode takes
+        and byte [legacy_gdt + L_MAIN_TSS + 5], 0xfd
+        ltr ax
+.tss:   xor eax, eax
         mov dr7, eax
         mov eax, cr0
         and eax, ~CR0_PG

@@ -195,6 +195,18 @@ modes_cr4_write_at:
         mov cr4, eax
         ret
 
+; To IA-32e mode with a 16-bit TSS in TR; bits of CR0 in modes_value change with PG.
+global modes_long_tss16, modes_long_tss16_at
+modes_long_tss16:
+        mov ax, L_TASK16
+        ltr ax
+        mov eax, cr0
+        or eax, CR0_PG
+        xor eax, [modes_value]
+modes_long_tss16_at:
+        mov cr0, eax
+        ret
+
 ; To virtual-8086 mode, with the code at MODES_BASE.
 global modes_to_v86
 modes_to_v86:

@@ -7,6 +7,7 @@
 #include "guests/lib/paging.h"
 #include "guests/scenarios/l1_legacy.h"
 #include "guests/scenarios/scenario.h"
+#include "kernel/msr.h"
 
 /* As in l1_modes.asm. */
 #define MODES_BASE 0x8000ull
@@ -47,6 +48,8 @@ void modes_to_real(void);
 void modes_to_16bit(void);
 void modes_paged(void);
 void modes_paging_on(void);
+void modes_long_tss16(void);
+extern const uint8_t modes_long_tss16_at[];
 void modes_to_v86(void);
 void modes_vmx(void);
 void modes_compatibility(void);
@@ -229,6 +232,26 @@ static void modes_pdptes(void)
     }
 }
 
+/* A 16-bit TSS keeps L1 out of IA-32e mode, whoever makes the switch. SDM 2B "MOV—Move to/from Control Registers" */
+static void modes_tss16(void)
+{
+    static const uint32_t flips[] = {0, CR0_NE};
+    static struct tss16 tss;
+
+    for (unsigned i = 0; i < 2; i++) {
+        legacy_reset();
+        legacy_set_descriptor(L_TASK16, (uint32_t)(uint64_t)&tss, sizeof(tss) - 1, 0x81, 0);
+        legacy_control.cr3 = (uint32_t)cpu_read_cr3();
+        legacy_control.cr4 = (uint32_t)CR4_PAE;
+        legacy_control.efer = (uint32_t)EFER_LME;
+        modes_value[0] = flips[i];
+        legacy_run(modes_long_tss16);
+        CHECK_EQ(legacy_trap.vector, VECTOR_GP);
+        CHECK_EQ(legacy_trap.error, 0);
+        CHECK_EQ(legacy_trap.eip, (uint64_t)modes_long_tss16_at);
+    }
+}
+
 static void modes_v8086(void)
 {
     static const uint32_t flags[] = {EFLAGS_VM | 2, EFLAGS_VM | EFLAGS_IOPL3 | 2};
@@ -290,6 +313,7 @@ const struct scenario l1_mode_scenarios[] = {
     {"l1-modes-32bit-paging", modes_32bit_paging, NULL},
     {"l1-modes-pae-paging", modes_pae_paging, NULL},
     {"l1-modes-pdptes", modes_pdptes, NULL},
+    {"l1-modes-tss16", modes_tss16, NULL},
     {"l1-modes-v8086", modes_v8086, NULL},
     {"l1-modes-vmx-32bit", modes_vmx_32bit, NULL},
     {"l1-modes-compatibility", modes_compatibility_mode, NULL},
