@@ -58,12 +58,12 @@ static void write_to(uint64_t where, const char *text, size_t size)
 /* Writes the newest `lines` lines of the ring to a console that joins later. */
 static void replay(uint64_t where, unsigned lines)
 {
-    uint64_t oldest = ring.written > RING_SIZE ? ring.written - RING_SIZE : 0, at = ring.written;
+    uint64_t oldest = log_ring.written > LOG_RING_SIZE ? log_ring.written - LOG_RING_SIZE : 0, at = log_ring.written;
 
-    while (at > oldest && (ring.text[(at - 1) % RING_SIZE] != '\n' || lines-- > 0))
+    while (at > oldest && (log_ring.text[(at - 1) % LOG_RING_SIZE] != '\n' || lines-- > 0))
         at--;
-    for (; at < ring.written; at++)
-        write_to(where, &ring.text[at % RING_SIZE], 1);
+    for (; at < log_ring.written; at++)
+        write_to(where, &log_ring.text[at % LOG_RING_SIZE], 1);
 }
 
 /* All that was said before the console was known. */
