@@ -27,6 +27,10 @@ enum injected_fault {
     FAULT_HOST_WITHOUT_MCE,
     FAULT_MACHINE_CHECK,
     FAULT_DROP_REPEAT_TRAP,
+    FAULT_EARLY_GENERATION,
+    FAULT_SKIP_INVEPT,
+    FAULT_INVEPT_AT_ONCE,
+    FAULT_KEEP_VPID,
 };
 
 /* The options in force: the defaults until start/ parsed the command line into it. */

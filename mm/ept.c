@@ -174,9 +174,9 @@ static int split(uint64_t *entry, unsigned level)
     return 0;
 }
 
-static uint64_t next_generation(struct ept *ept)
+uint64_t ept_next_generation(struct ept *ept)
 {
-    return __atomic_add_fetch(&ept->generation, 1, __ATOMIC_RELEASE);
+    return __atomic_add_fetch(&ept->generation, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Makes `*entry` at `level`, which leads to a table, the leaf that it was before the split, if all parts are alike.
@@ -193,7 +193,7 @@ static bool join(struct ept *ept, uint64_t *entry, unsigned level)
         if (table[i] != table[0] + i * step)
             return false;
     set_entry(entry, table[0] | EPT_LARGE);
-    ept->retired[ept->retired_count++] = (struct ept_retired){table, next_generation(ept)};
+    ept->retired[ept->retired_count++] = (struct ept_retired){table, ept_next_generation(ept)};
     count(COUNT_EPT01_JOINS);
     return true;
 }
@@ -231,34 +231,26 @@ static uint64_t *split_to_page(struct ept *ept, gpa_t gpa)
     return entry;
 }
 
-int ept_write_protect(struct ept *ept, gpa_t gpa)
+static int take_write(struct ept *ept, gpa_t gpa)
 {
     uint64_t *entry;
 
-    if (!is_traceable(ept, gpa))
-        return -1;
     spinlock_lock(&ept->lock);
     entry = split_to_page(ept, gpa);
-    if (entry && (*entry & EPT_W)) {
+    if (entry)
         set_entry(entry, *entry & ~EPT_W);
-        (void)next_generation(ept);
-    }
     spinlock_unlock(&ept->lock);
     return entry ? 0 : -1;
 }
 
+int ept_write_protect(struct ept *ept, gpa_t gpa)
+{
+    return is_traceable(ept, gpa) ? take_write(ept, gpa) : -1;
+}
+
 int ept_trap_writes(struct ept *ept, gpa_t gpa)
 {
-    uint64_t *entry;
-
-    spinlock_lock(&ept->lock);
-    entry = split_to_page(ept, gpa);
-    if (entry) {
-        set_entry(entry, *entry & ~EPT_W);
-        (void)next_generation(ept);
-    }
-    spinlock_unlock(&ept->lock);
-    return entry ? 0 : -1;
+    return take_write(ept, gpa);
 }
 
 /* More is allowed than before: a processor that still knows the old entry faults once more, so no INVEPT for that. */

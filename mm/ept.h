@@ -66,10 +66,10 @@ struct ept {
     uint64_t *root;           /* PML4 table */
     uint64_t *carveout_table; /* the one page table behind all 2 MiB pieces of the carve-out */
     gpa_t mapped_end;         /* mapped at the start; what is above comes on demand */
-    /* Moves when a permission was taken away or a table was replaced: each processor that runs on this EPT passes an
-     * INVEPT before its next entry (vmx/run.c compares). Read without the lock. */
+    /* Moves after a permission was taken away or a table was replaced: each processor that runs on this EPT passes an
+     * INVEPT before its next entry (vmx/run.c compares). Atomic. */
     uint64_t generation;
-    struct spinlock lock; /* guards the tables, generation and what follows */
+    struct spinlock lock; /* guards the tables and what follows */
     unsigned retired_count;
     struct ept_retired retired[EPT_RETIRED_MAX];
 };
@@ -97,14 +97,16 @@ MUST_CHECK int ept_build(struct ept *ept);
 uint64_t ept_pointer(const struct ept *ept);
 /* What gpa translates to now. */
 struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
-/* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and moves the
- * generation; the second joins the large page again when all its parts are alike. 0, or -1 when the pool is empty
- * (protect) or the page is no RAM of L1's. */
+/* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and tells nobody: only
+ * mm/ept_watch:ept_revoke() does. The second joins the large page again when all its parts are alike. 0, or -1 when the
+ * pool is empty (protect) or the page is no RAM of L1's. */
 MUST_CHECK int ept_write_protect(struct ept *ept, gpa_t gpa);
 void ept_write_allow(struct ept *ept, gpa_t gpa);
-/* Takes W from the 4 KiB page of gpa, which may be MMIO, for good: vmx/ answers the violations. 0, or -1 when the pool is
- * empty. */
+/* Takes W from the 4 KiB page of gpa, which may be MMIO, for good and before any processor runs on this EPT: vmx/ answers
+ * the violations. 0, or -1 when the pool is empty. */
 MUST_CHECK int ept_trap_writes(struct ept *ept, gpa_t gpa);
+/* The generation moves; what it is now. For mm/ept_watch:ept_revoke(). */
+uint64_t ept_next_generation(struct ept *ept);
 /* All processors passed an INVEPT for `generation`: tables retired up to then go back to the allocator. Until then a
  * join keeps its table aside; when EPT_RETIRED_MAX of them wait, pages stay split until a later ept_write_allow. */
 void ept_retire_done(struct ept *ept, uint64_t generation);

@@ -1,5 +1,6 @@
 #include "mm/ept_watch.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 
@@ -43,43 +44,64 @@ static void unlink_watcher(struct watcher **link)
     w->armed = false;
 }
 
-static void link_watcher(struct ept_watch *watch, gpa_t page, struct watcher *w)
+static void link_watcher(struct ept_watch *watch, struct watcher *w)
 {
-    struct watcher **bucket = bucket_of(watch, page);
+    struct watcher **bucket = bucket_of(watch, w->page);
 
-    w->page = page;
     w->armed = true;
     w->next = *bucket;
     *bucket = w;
 }
 
+/* A processor that passes its INVEPT too early may cache again what a table still allows, and would count as one that
+ * has forgotten it: the generation moves after the last table. */
+int ept_revoke(struct ept_watch *watch, int (*take)(struct ept_watch *watch, void *what), void *what)
+{
+    bool too_early = options.fault == FAULT_EARLY_GENERATION;
+    int taken;
+
+    spinlock_lock(&watch->lock);
+    if (too_early)
+        (void)ept_next_generation(watch->ept01);
+    taken = take(watch, what);
+    if (taken > 0 && !too_early)
+        (void)ept_next_generation(watch->ept01);
+    spinlock_unlock(&watch->lock);
+    /* Also when another processor had taken it: its kick may be under way. */
+    if (taken >= 0 && watch->synchronize)
+        watch->synchronize(watch->ept01);
+    return taken;
+}
+
 /* The lock is held throughout: a store of another processor that faults meanwhile waits for it in ept_watch_hit and
  * then finds the watcher. */
+static int protect_and_link(struct ept_watch *watch, void *what)
+{
+    struct watcher *w = what;
+    int taken = 0;
+
+    if (!has_watcher(watch, w->page)) {
+        if (is_bypassed(watch, w->page) || ept_write_protect(watch->ept01, w->page))
+            return -1;
+        /* After EPT01: an EPT02 fill looks there, so none can bring W back behind the hook's back. */
+        if (watch->protect_ept02)
+            watch->protect_ept02(watch->context, w->page);
+        set_pages(watch, watch->pages + 1);
+        count(COUNT_PAGES_TRACED);
+        taken = 1;
+    }
+    link_watcher(watch, w);
+    return taken;
+}
+
 int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
 {
-    int error = 0;
-
     ASSERT(IS_ALIGNED(page, PAGE_SIZE) && !w->armed);
-    spinlock_lock(&watch->lock);
-    if (!has_watcher(watch, page)) {
-        error = is_bypassed(watch, page) ? -1 : ept_write_protect(watch->ept01, page);
-        /* After EPT01: an EPT02 fill looks there, so none can bring W back behind the hook's back. */
-        if (!error && watch->protect_ept02)
-            watch->protect_ept02(watch->context, page);
-        if (!error) {
-            set_pages(watch, watch->pages + 1);
-            count(COUNT_PAGES_TRACED);
-        }
-    }
-    if (!error)
-        link_watcher(watch, page, w);
-    spinlock_unlock(&watch->lock);
-    /* Also when another processor had protected the page: its kick may be under way. */
-    if (!error && watch->synchronize)
-        watch->synchronize(watch->ept01);
-    if (!error)
-        count(COUNT_WATCH_ARMED);
-    return error;
+    w->page = page;
+    if (ept_revoke(watch, protect_and_link, w) < 0)
+        return -1;
+    count(COUNT_WATCH_ARMED);
+    return 0;
 }
 
 static void allow_page(struct ept_watch *watch, gpa_t page)

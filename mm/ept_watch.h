@@ -41,8 +41,14 @@ struct ept_watch {
     void (*synchronize)(struct ept *ept01);
 };
 
-/* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit:
- * the others have passed the INVEPT that the generation asks for; the caller's own comes before its next entry. 0, or -1 when it cannot be traced. */
+/* The one way to take a right away that processors may have cached. take(context, what) takes it from the tables, from
+ * EPT01 first and from all EPT02s then; it runs under the watch lock and says 1 when something went, 0 when there was
+ * nothing, -1 on an error. Then, and not before, the generation moves, and the other processors pass an INVEPT. On return
+ * none of them can use the right; the caller's own INVEPT comes before its next entry. What take() said. No lock is held
+ * by the caller. */
+int ept_revoke(struct ept_watch *watch, int (*take)(struct ept_watch *watch, void *what), void *what);
+/* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit, as
+ * ept_revoke() says. 0, or -1 when it cannot be traced. */
 MUST_CHECK int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w);
 /* Disarms; the last watcher of a page gives W back and the large page is joined. Nothing if not armed. */
 void ept_watch_remove(struct ept_watch *watch, struct watcher *w);

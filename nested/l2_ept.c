@@ -134,7 +134,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
         case EPT12_WATCH:
             if (startup_is_trapped(vcpu->vm, out.gpa1)) {
                 startup_store(vcpu, out.gpa1);
-                prepare_sync_ept02(nested->current);
+                prepare_sync_ept02(nested, nested->current);
                 return true;
             }
             if (ept_watch_hit(&vcpu->vm->watch, out.gpa1))
@@ -175,6 +175,9 @@ void l2_ept_prefill(struct vcpu *vcpu)
     slot->revisit = 0;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return;
+    /* What is filled here would go at the look before the entry: that comes first. */
+    if (slot->root && slot->eptp12 == v->EPT_POINTER && slot->roots_seen == vcpu->nested->ept12.roots_changed)
+        ept12_look(&vcpu->nested->ept12, slot->root);
     if (revisit & REVISIT_LOGGED)
         forget_cleared(&vcpu->nested->ept12, slot);
     if (revisit & REVISIT_VIOLATION)

@@ -285,13 +285,13 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
     }
     slot->eptp12 = v->EPT_POINTER;
     slot->roots_seen = nested->ept12.roots_changed;
-    prepare_sync_ept02(slot);
+    prepare_sync_ept02(nested, slot);
 }
 
-void prepare_sync_ept02(const struct vmcs12_slot *slot)
+void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
-    if (slot->root && ept12_take_invept(slot->root))
+    if (slot->root && ept12_settle(&nested->ept12, slot->root))
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor));
 }
 
@@ -381,7 +381,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         prepare_eptp(nested, slot);
     } else if (slot->root) {
         ept12_touch(&nested->ept12, slot->root);
-        prepare_sync_ept02(slot);
+        prepare_sync_ept02(nested, slot);
     }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
     if (slot->keeps_timer)

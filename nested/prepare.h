@@ -35,7 +35,8 @@ void prepare_fetch_checked(struct vmcs12_slot *slot, check_scope_t scope);
 void prepare_init(struct nested *nested);
 /* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
-/* Executes the INVEPT that changes of EPT02 asked for. Current: vmcs02. */
-void prepare_sync_ept02(const struct vmcs12_slot *slot);
+/* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1's. Current: the
+ * slot's vmcs02. */
+void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot);
 
 #endif

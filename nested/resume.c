@@ -8,7 +8,7 @@ bool nested_resume_l2(struct vcpu *vcpu)
 {
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
-    prepare_sync_ept02(vcpu->nested->current);
+    prepare_sync_ept02(vcpu->nested, vcpu->nested->current);
     prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
     return true;
 }

@@ -1,5 +1,6 @@
 #include "nested/vpid12.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/panic.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
@@ -12,7 +13,8 @@ uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
     uint16_t hardware = (uint16_t)(VPID_L2_FIRST + set);
     if (nested->vpid_owner[set] != vpid12) {
         nested->vpid_owner[set] = vpid12;
-        vpid_flush(nested->vcpu, hardware);
+        if (options.fault != FAULT_KEEP_VPID)
+            vpid_flush(nested->vcpu, hardware);
     }
     return hardware;
 }

@@ -96,9 +96,11 @@ static bool has_passed(const struct vcpu *vcpu, uint64_t generation)
            __atomic_load_n(&vcpu->ept01_generation, __ATOMIC_ACQUIRE) >= generation;
 }
 
-static void wait_for(const struct vcpu *vcpu, uint64_t generation)
+/* `self` answers meanwhile: after an exit due to an NMI it may have NMIs blocked still, and the other may wait for it. */
+static void wait_for(const struct vcpu *vcpu, uint64_t generation, struct vcpu *self)
 {
     for (unsigned i = 1; !has_passed(vcpu, generation); i++) {
+        kick_answer(self);
         if (i == PATIENCE)
             log_warn("kick",
                      "processor %u does not answer: generation %lu of %lu, in L2: %u, requests %x, NMI under way: %u",
@@ -110,7 +112,7 @@ static void wait_for(const struct vcpu *vcpu, uint64_t generation)
 
 static void synchronize(struct ept *ept01)
 {
-    const struct vcpu *self = this_cpu()->vcpu;
+    struct vcpu *self = this_cpu()->vcpu;
     const struct vm *vm = self->vm;
     uint64_t generation = __atomic_load_n(&ept01->generation, __ATOMIC_SEQ_CST);
     if (options.fault == FAULT_SKIP_KICK)
@@ -122,7 +124,7 @@ static void synchronize(struct ept *ept01)
         }
     for (unsigned i = 0; i < vm->vcpus; i++)
         if (vm->vcpu[i] != self)
-            wait_for(vm->vcpu[i], generation);
+            wait_for(vm->vcpu[i], generation, self);
 }
 
 uint64_t kick_oldest_generation(const struct vm *vm)

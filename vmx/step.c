@@ -30,14 +30,21 @@ static void choose_units(struct vcpu *vcpu)
     vcpu->step.units = stuck ? MIN(vcpu->step.units + vcpu->step.units / 4 + 1, STEP_TIMER_MAX) : STEP_TIMER;
 }
 
-static void close_pages(struct vcpu *vcpu)
+static int take_write(struct ept_watch *watch, void *what)
 {
-    struct ept *ept = &vcpu->vm->ept01;
+    struct vcpu *vcpu = what;
+    (void)watch;
     for (unsigned i = 0; i < vcpu->step.open; i++)
         __atomic_store_n(vcpu->step.entry[i], *vcpu->step.entry[i] & ~EPT_W, __ATOMIC_RELEASE);
     vcpu->step.open = 0;
-    ept_fill_ones(ept);
-    __atomic_fetch_add(&ept->generation, 1, __ATOMIC_RELEASE);
+    return 1;
+}
+
+/* The leaves of EPT01 are every processor's: another one may have cached W. The ones come back when none can store. */
+static void close_pages(struct vcpu *vcpu)
+{
+    (void)ept_revoke(&vcpu->vm->watch, take_write, vcpu);
+    ept_fill_ones(&vcpu->vm->ept01);
 }
 
 void step_begin(struct vcpu *vcpu, uint64_t *entry)

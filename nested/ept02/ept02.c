@@ -1,5 +1,6 @@
 #include "nested/ept02/ept02.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
@@ -103,6 +104,7 @@ static void drop_root(struct ept12 *e, struct ept12_root *root)
     flush_root(e, root);
     ept12_give_page(e, root->table);
     root->table = NULL;
+    e->settled &= ~(uint32_t)BIT(root - e->root);
     e->roots_changed++;
 }
 
@@ -159,8 +161,9 @@ static struct ept12_root *make_root(struct ept12 *e, uint64_t eptp12)
     root->filled = false;
     /* Untraced until its first INVEPT: L1 builds its tables now, and an earlier root may have left trackers here. */
     root->overflow = true;
-    ept12_set_dirty(e, root);
+    ept12_set_dirty(root, true);
     e->covered.size = 0;
+    e->settled |= (uint32_t)BIT(root - e->root);
     e->roots_changed++;
     ept12_want_invept(root);
     return root;
@@ -205,40 +208,53 @@ static void flush_tree(struct ept12 *e, struct ept12_root *root)
     spinlock_unlock(&e->lock);
 }
 
-static NOINLINE void flush_dirty(struct ept12 *e, uint64_t eptp12, uint64_t mask, uint32_t dirty)
+void ept12_look(struct ept12 *e, struct ept12_root *root)
 {
+    if (!(__atomic_load_n(&root->owes, __ATOMIC_RELAXED) & EPT12_OWES_LOOK))
+        return;
+    (void)__atomic_fetch_and(&root->owes, (uint8_t)~EPT12_OWES_LOOK, __ATOMIC_SEQ_CST);
+    e->settled |= (uint32_t)BIT(root - e->root);
+    e->looks++;
+    if (!__atomic_load_n(&root->dirty, __ATOMIC_SEQ_CST))
+        return;
     e->covered.size = 0;
-    for (; dirty; dirty &= dirty - 1) {
-        struct ept12_root *root = &e->root[__builtin_ctz(dirty)];
-        if (!root->table)
-            ept12_set_clean(e, root); /* it went, and its trackers may have stayed */
-        else if ((root->key ^ eptp12) & mask)
-            continue;
-        else if (e->trace)
-            ept12_trace_invept(e, root);
-        else
-            flush_tree(e, root); /* and it stays dirty */
-    }
+    if (e->trace)
+        ept12_trace_look(e, root);
+    else
+        flush_tree(e, root); /* and it stays dirty */
 }
 
-static inline void flush_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+/* What another processor takes away from here on is told of by EPT01's generation. */
+void ept12_settle_debt(struct ept12 *e, struct ept12_root *root)
 {
-    uint32_t dirty = __atomic_load_n(&e->dirty, __ATOMIC_SEQ_CST);
+    ept12_look(e, root);
+    __atomic_store_n(&root->owes, 0, __ATOMIC_SEQ_CST);
+}
 
-    e->invepts++;
-    if (dirty)
-        flush_dirty(e, eptp12, mask, dirty);
+/* Root operation caches nothing for an EPT02, and L1's next entry may be far: nothing is due before that. One that owes a
+ * look already cannot owe more. */
+static inline void owe_matching(struct ept12 *e, uint64_t eptp12, uint64_t mask)
+{
+    for (uint32_t settled = e->settled; settled; settled &= settled - 1) {
+        struct ept12_root *root = &e->root[__builtin_ctz(settled)];
+        if (((root->key ^ eptp12) & mask) || options.fault == FAULT_SKIP_INVEPT)
+            continue;
+        e->settled &= ~(settled & -settled);
+        __atomic_fetch_or(&root->owes, EPT12_OWES_LOOK | EPT12_OWES_INVEPT, __ATOMIC_SEQ_CST);
+        if (options.fault == FAULT_INVEPT_AT_ONCE)
+            ept12_look(e, root);
+    }
 }
 
 /* SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings": bits 51:12 of the EPTP tell which. */
 void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12)
 {
-    flush_matching(ept12, eptp12, EP4TA);
+    owe_matching(ept12, eptp12, EP4TA);
 }
 
 void ept12_invept_all(struct ept12 *ept12)
 {
-    flush_matching(ept12, 0, 0);
+    owe_matching(ept12, 0, 0);
 }
 
 void ept12_forget_all(struct ept12 *ept12)

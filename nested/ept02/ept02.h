@@ -1,7 +1,7 @@
 /* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on violation.
  * ept12_shared_init() once per VM, ept12_init() once per virtual processor. A struct ept12 is used by its own processor
- * only, but for ept12_protect(), which any processor may call. Nothing here executes INVEPT: vmx/ asks
- * ept12_take_invept() before each entry.
+ * only, but for ept12_protect(), which any processor may call. Nothing here executes INVEPT: nested/prepare asks
+ * ept12_settle() before each entry.
  * nested/ calls it. */
 #ifndef NESTED_EPT02_EPT02_H
 #define NESTED_EPT02_EPT02_H
@@ -31,6 +31,10 @@ struct ept12_shared {
     struct ept12 *list;
 };
 
+/* What a root owes before the next entry with it. */
+#define EPT12_OWES_INVEPT 1u /* the CPU's: a mapping was taken away, or L1 executed INVEPT since the last entry */
+#define EPT12_OWES_LOOK 2u   /* L1 did: what it has stored to EPT12 by the entry counts, before or after the INVEPT */
+
 /* One EPT02: for one EP4TA, with or without A/D flags. */
 struct ept12_root {
     uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
@@ -38,7 +42,8 @@ struct ept12_root {
     uint64_t last_used; /* for the choice of the one to evict */
     bool overflow;      /* it was made of tables that nobody knows */
     bool filled;        /* something was mapped since it was empty */
-    bool needs_invept;  /* atomic: a mapping was taken away since the last INVEPT with this root's EPTP */
+    bool dirty;         /* atomic: a table that it was made of was stored to, or is not traced */
+    uint8_t owes;       /* atomic: EPT12_OWES_ */
 };
 
 /* The EPT02s of one virtual processor. */
@@ -55,11 +60,11 @@ struct ept12 {
     } covered;                 /* the table and place for which is_covered() found a tracker last; until INVEPT */
     struct ept12_trace *trace; /* nested/ept02/ept12_trace; NULL: shared->trace is off */
     struct ept12_root *latest; /* asked for last */
-    uint32_t dirty;   /* atomic: a bit for each root that was made of a table that was stored to, or is not traced */
-    uint64_t invepts; /* that L1 executed */
-    uint64_t clock;   /* counts uses, for last_used */
-    uint64_t roots_changed; /* moves when a root comes or goes; never 0 once there is one */
-    unsigned pages_used;    /* pages in the trees and in the reserve */
+    uint32_t settled;          /* a bit for each root with a table that owes no look */
+    uint64_t looks;            /* entries at which L1 had executed INVEPT for the root since its last */
+    uint64_t clock;            /* counts uses, for last_used */
+    uint64_t roots_changed;    /* moves when a root comes or goes; never 0 once there is one */
+    unsigned pages_used;       /* pages in the trees and in the reserve */
     unsigned page_limit;
     void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
     unsigned reserved;
@@ -108,12 +113,19 @@ static inline void ept12_touch(struct ept12 *ept12, struct ept12_root *root)
 {
     root->last_used = ++ept12->clock;
 }
-/* Whether an INVEPT (single-context, that EPTP) must be executed before the next entry; the question takes the mark
- * away. */
-static inline bool ept12_take_invept(struct ept12_root *root)
+/* L1 executed INVEPT for the root since its last entry: what it has stored to EPT12 by now goes from EPT02. For an entry
+ * that fills EPT02 before ept12_settle(). */
+void ept12_look(struct ept12 *ept12, struct ept12_root *root);
+/* What the root owes is paid but for the CPU's INVEPT. */
+void ept12_settle_debt(struct ept12 *ept12, struct ept12_root *root);
+/* Before each entry with the root: whether an INVEPT (single-context, its EPTP) must be executed. Between the question
+ * and the entry L1 runs no more. */
+static inline bool ept12_settle(struct ept12 *ept12, struct ept12_root *root)
 {
-    return __atomic_load_n(&root->needs_invept, __ATOMIC_ACQUIRE) &&
-           __atomic_exchange_n(&root->needs_invept, false, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&root->owes, __ATOMIC_ACQUIRE))
+        return false;
+    ept12_settle_debt(ept12, root);
+    return true;
 }
 
 /* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
@@ -124,7 +136,8 @@ enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, u
 /* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that caused
  * it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
 void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
-/* INVEPT as executed by L1. Single context: all EPT02s with the EP4TA of eptp12, whatever its other bits. */
+/* INVEPT as executed by L1: the next entry with each EPT02 that it names looks and executes one. Single context: all EPT02s
+ * with the EP4TA of eptp12, whatever its other bits. */
 void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);
 void ept12_invept_all(struct ept12 *ept12);
 /* L1 left VMX operation: all goes, watches too. */

@@ -187,7 +187,7 @@ static NOINLINE struct ept12_walk walk_traced(struct ept12 *e, uint64_t eptp12, 
     walk = ept12_walk(e->shared->gmem, &e->rules, eptp12, gpa2, access, log_full);
     if (walk.kind == EPT12_WALK_OK && !ept12_trace_covers(e, root, gpa2, &walk)) {
         root->overflow = true;
-        ept12_set_dirty(e, root);
+        ept12_set_dirty(root, true);
     }
     return walk;
 }

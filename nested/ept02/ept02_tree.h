@@ -33,16 +33,12 @@ static inline void ept12_set_entry(uint64_t *entry, uint64_t value)
 /* The root's next use must pass an INVEPT. No lock is needed. */
 static inline void ept12_want_invept(struct ept12_root *root)
 {
-    __atomic_store_n(&root->needs_invept, true, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(&root->owes, EPT12_OWES_INVEPT, __ATOMIC_SEQ_CST);
 }
-/* INVEPT has work with the root. No lock is needed. */
-static inline void ept12_set_dirty(struct ept12 *e, const struct ept12_root *root)
+/* A look has work with the root. No lock is needed. */
+static inline void ept12_set_dirty(struct ept12_root *root, bool dirty)
 {
-    __atomic_fetch_or(&e->dirty, (uint32_t)BIT(root - e->root), __ATOMIC_SEQ_CST);
-}
-static inline void ept12_set_clean(struct ept12 *e, const struct ept12_root *root)
-{
-    __atomic_fetch_and(&e->dirty, ~(uint32_t)BIT(root - e->root), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&root->dirty, dirty, __ATOMIC_SEQ_CST);
 }
 
 #endif

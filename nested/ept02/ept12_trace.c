@@ -47,7 +47,7 @@ static void tracker_stale(struct watcher *watcher)
     _Static_assert(offsetof(struct ept12_tracker, watcher) == 0, "tracker_stale() converts the pointer");
 
     __atomic_store_n(&t->dirty, true, __ATOMIC_SEQ_CST);
-    ept12_set_dirty(t->ept12, t->root); /* last: INVEPT takes it first */
+    ept12_set_dirty(t->root, true); /* last: a look takes it first */
 }
 
 static gpa_t base_of(gpa_t gpa2, unsigned level)
@@ -97,7 +97,6 @@ static struct ept12_tracker *make_tracker(struct ept12 *e, struct ept12_root *ro
     if (trace->rest > 0 || trace->used == EPT12_TRACKERS)
         return NULL;
     *t = (struct ept12_tracker){.watcher = {.page = NO_PAGE, .stale = tracker_stale, .flags_are_nothing = true},
-                                .ept12 = e,
                                 .root = root,
                                 .level = level,
                                 .base = base,
@@ -109,7 +108,7 @@ static struct ept12_tracker *make_tracker(struct ept12 *e, struct ept12_root *ro
 static void set_dirty(struct ept12_tracker *t)
 {
     t->dirty = true;
-    ept12_set_dirty(t->ept12, t->root);
+    ept12_set_dirty(t->root, true);
 }
 
 /* The table at the tracker's place is now the one at `page`. */
@@ -118,7 +117,7 @@ static void arm(struct ept12 *e, struct ept12_tracker *t, gpa_t page)
     ept_watch_remove(e->shared->gmem->watch, &t->watcher);
     t->watcher.page = page;
     t->dirty = t->untraceable = false;
-    t->armed_at = e->invepts;
+    t->armed_at = e->looks;
     if (t->rest == 0 && ept_watch_add(e->shared->gmem->watch, page, &t->watcher) == 0)
         return;
     t->untraceable = t->rest == 0;
@@ -135,7 +134,7 @@ void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12,
         uint64_t entry;
         if (!t && !(t = make_tracker(e, root, level, base))) {
             root->overflow = true;
-            ept12_set_dirty(e, root);
+            ept12_set_dirty(root, true);
             return;
         }
         if (t->watcher.page != table)
@@ -171,7 +170,7 @@ static void settle(const struct ept12 *e, struct ept12_tracker *t)
     if (t->rest > 0) {
         t->rest--;
     } else {
-        bool at_once = t->level == 1 && t->armed_at + 1 == e->invepts;
+        bool at_once = t->level == 1 && t->armed_at + 1 == e->looks;
         t->heat = (uint8_t)(at_once ? MIN(t->heat + 1u, HEAT_MAX) : 0);
         t->rest = (uint8_t)(BIT(t->heat) - 1);
     }
@@ -200,11 +199,11 @@ static void start_anew(struct ept12 *e, struct ept12_root *root)
     }
 }
 
-void ept12_trace_invept(struct ept12 *e, struct ept12_root *root)
+void ept12_trace_look(struct ept12 *e, struct ept12_root *root)
 {
     struct ept12_trace *trace = e->trace;
 
-    ept12_set_clean(e, root);
+    ept12_set_dirty(root, false);
     if (root->overflow)
         start_anew(e, root);
     for (unsigned i = 0; i < trace->used; i++) {

@@ -14,7 +14,6 @@
 /* A table of EPT12 at its place below a root. */
 struct ept12_tracker {
     struct watcher watcher; /* its page is the table; ~0: none yet */
-    struct ept12 *ept12;
     struct ept12_root *root;
     gpa_t base;     /* gpa2 of what entry 0 maps */
     unsigned level; /* of the table */
@@ -22,7 +21,7 @@ struct ept12_tracker {
     bool untraceable;
     uint8_t heat, rest; /* how often it was stored to at once; INVEPTs until it is traced again */
     uint16_t next;      /* of its bucket: number + 1, 0 at the end */
-    uint64_t armed_at;  /* e->invepts when it was traced */
+    uint64_t armed_at;  /* e->looks when it was traced */
 };
 
 #define EPT12_TRACKER_BUCKETS 256u
@@ -45,8 +44,8 @@ void ept12_trace_release(struct ept12 *e);
 bool ept12_trace_covers(struct ept12 *e, const struct ept12_root *root, gpa_t gpa2, const struct ept12_walk *walk);
 /* Traces the tables on the way of gpa2 from the top, each before its entry is read; the walk is to be repeated then. */
 void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12, gpa_t gpa2);
-/* INVEPT for a root that is dirty: what is below a table that was stored to goes. */
-void ept12_trace_invept(struct ept12 *e, struct ept12_root *root);
+/* The look at a root that is dirty: what is below a table that was stored to goes. */
+void ept12_trace_look(struct ept12 *e, struct ept12_root *root);
 
 /* In ept12.c: all that is mapped below the table of EPT02 at `level` whose entry 0 maps `base`; asks for an INVEPT. */
 void ept12_drop(struct ept12 *e, struct ept12_root *root, unsigned level, gpa_t base);

@@ -146,14 +146,22 @@ static inline uint64_t eptp02_of(uint64_t eptp)
     return ept12_eptp(ept12_root(&e, eptp));
 }
 
-static inline bool take_invept_of(uint64_t eptp)
+/* What comes before an entry with the EPT02 of eptp: whether an INVEPT is executed. */
+static inline bool settle_of(uint64_t eptp)
 {
-    return ept12_take_invept(ept12_root(&e, eptp));
+    return ept12_settle(&e, ept12_root(&e, eptp));
 }
 
-static inline bool take_invept(void)
+static inline bool settle(void)
 {
-    return take_invept_of(eptp12);
+    return settle_of(eptp12);
+}
+
+/* L1 executes INVEPT, and enters L2. */
+static inline void invept_and_entry(void)
+{
+    ept12_invept_single(&e, eptp12);
+    assert_true(settle());
 }
 
 /* What a walk must give, told once more in other words; and trees at random. */

@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/panic.h"
 
 #define WEAK __attribute__((weak))
+
+WEAK struct options options;
 
 /* Results must be out before a crash: unit.t names the test that did not come back. */
 __attribute__((constructor)) static void host_start(void)

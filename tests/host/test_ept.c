@@ -163,7 +163,7 @@ static void test_protect_touches_one_page(void **state)
 
     (void)state;
     assert_int_equal(ept_write_protect(&ept, page + 8), 0);
-    assert_true(ept.generation > generation);
+    assert_int_equal(ept.generation, generation); /* that is ept_revoke()'s */
     check_translation(page, EPT_R | EPT_X);
     check_translation(page + PAGE_MASK, EPT_R | EPT_X);
     check_translation(page - 1, EPT_RWX);

@@ -103,19 +103,19 @@ static void test_invept_is_asked_for_when_something_goes(void **state)
 
     (void)state;
     (void)eptp02_of(eptp12);
-    assert_true(take_invept());
-    assert_false(take_invept());
+    assert_true(settle());
+    assert_false(settle());
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
     *entry |= EPT_W;
     assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
-    assert_false(take_invept()); /* more is allowed: the violation itself made the processor forget */
+    assert_false(settle()); /* more is allowed: the violation itself made the processor forget */
     *entry = 0x6000 | EPT_R | PUT(6, EPT_MEMTYPE);
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    assert_true(take_invept());
+    assert_true(settle());
     assert_int_equal(leaf02(0x1000).hpa, 0x6000);
-    ept12_invept_single(&e, eptp12);
-    assert_true(take_invept());
+    invept_and_entry();
     assert_int_equal(leaf02(0x1000).level, 0);
+    assert_false(settle());
 }
 
 /* L1 makes a table of a large page and a large page of a table, without INVEPT, while L2 runs on. */
@@ -133,9 +133,10 @@ static void test_large_page_toggles(void **state)
         assert_int_equal(fill(gpa2, WRITE), EPT12_FILLED);
         assert_int_equal(leaf02(gpa2).level, round % 2 ? 1 : 2);
         assert_int_equal(leaf02(gpa2).hpa, (round % 2 ? 0x400000 : 0x200000) + (gpa2 - GIB));
-        assert_true(take_invept());
+        assert_true(settle());
     }
     ept12_invept_all(&e);
+    assert_true(settle());
     assert_int_equal(e.pages_used - e.reserved, 1); /* the root alone */
 }
 
@@ -157,9 +158,16 @@ static void test_roots_by_ep4ta_and_ad(void **state)
     /* INVEPT goes by EP4TA alone. */
     eptp12 = a | EPTP_AD;
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    (void)settle_of(a);
+    (void)settle_of(b);
+    (void)settle_of(a | EPTP_AD);
     ept12_invept_single(&e, b);
+    assert_false(settle_of(a) || settle_of(a | EPTP_AD));
+    assert_true(settle_of(b));
     assert_int_equal(ept12_translate(&e, a, 0x1000).level, 1);
     ept12_invept_single(&e, a | 0x41);
+    assert_true(settle_of(a) && settle_of(a | EPTP_AD));
+    assert_false(settle_of(b));
     assert_int_equal(ept12_translate(&e, a, 0x1000).level, 0);
     assert_int_equal(ept12_translate(&e, a | EPTP_AD, 0x1000).level, 0);
     assert_int_equal(this_cpu()->counters[COUNT_EPT02_FLUSHES], 2); /* that of b was empty */
@@ -202,7 +210,7 @@ static void test_recycling_keeps_the_root(void **state)
         assert_int_equal(eptp02_of(eptp12), eptp02);
     }
     assert_true(this_cpu()->counters[COUNT_EPT02_RECYCLED] > 2);
-    assert_true(take_invept());
+    assert_true(settle());
 }
 
 static void test_nobody_else_leaves_pages(void **state)

@@ -35,12 +35,12 @@ static void test_tracing_takes_w_from_all_leaves(void **state)
     eptp12 = other;
     map12(0x3000, 0x5000, RWX_WB);
     assert_int_equal(fill(0x3000, WRITE), EPT12_FILLED);
-    (void)take_invept_of(first);
-    (void)take_invept_of(other);
+    (void)settle_of(first);
+    (void)settle_of(other);
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
     assert_int_equal(leaf02(0x3000).permissions, EPT_R | EPT_X);
-    assert_true(take_invept_of(first));
-    assert_true(take_invept_of(other));
+    assert_true(settle_of(first));
+    assert_true(settle_of(other));
     eptp12 = first;
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
     assert_int_equal(leaf02(0x7000000).permissions, EPT_R | EPT_X);
@@ -58,17 +58,17 @@ static void test_filter_saves_the_scan(void **state)
     (void)state;
     map12(0x1000, 0x5000, EPT_R | PUT(6, EPT_MEMTYPE));
     assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    (void)take_invept();
+    (void)settle();
     assert_int_equal(shared.writable[0], 0);
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
-    assert_false(take_invept());
+    assert_false(settle());
     ept_watch_remove(&watch, &watcher);
     map12(0x2000, 0x5000, RWX_WB);
     assert_int_equal(fill(0x2000, WRITE), EPT12_FILLED);
     assert_int_equal(shared.writable[0], BIT(5));
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
     assert_int_equal(shared.writable[0], 0);
-    assert_true(take_invept());
+    assert_true(settle());
     ept_watch_remove(&watch, &watcher);
     /* A large leaf marks all its pages. */
     map12_at(GIB, 2, 0x200000 | RWX_WB | EPT_LARGE, EPT_RWX);
@@ -144,7 +144,7 @@ static void test_random_life(void **state)
         next_table = (eptp12 & EP4TA) + PAGE_SIZE;
         eptp12 ^= round % 2 ? EPTP_AD : 0;
         random_tree(8);
-        ept12_invept_single(&e, eptp12);
+        invept_and_entry();
         for (unsigned step = 0; step < 400; step++) {
             gpa_t gpa2 = random_gpa2();
             unsigned access = accesses[host_random() % 4];
