@@ -221,6 +221,8 @@ static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
         v->GUEST_LINEAR_ADDRESS = exit->guest_linear_address;
         v->GUEST_PHYSICAL_ADDRESS = exit->guest_physical_address;
     }
+    if (exit->reason == EXIT_RDMSRLIST || exit->reason == EXIT_WRMSRLIST)
+        v->MSR_DATA = exit->msr_data;
     if (exit->interruption_info & INTR_ERROR_CODE)
         v->EXIT_INTERRUPTION_ERROR_CODE = exit->interruption_error_code;
     if (exit->idt_vectoring_info & INTR_ERROR_CODE)

@@ -10,6 +10,7 @@
 #include "nested/rules/decide.h"
 #include "nested/rules/merge.h"
 #include "vmx/event.h"
+#include "vmx/exit_handlers.h"
 #include "vmx/io.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
@@ -34,6 +35,10 @@ static void add_bitmaps(const struct nested *nested, struct decide_input *in)
     switch (in->exit->reason) {
     case EXIT_RDMSR:
     case EXIT_WRMSR:
+    case EXIT_RDMSRLIST:
+    case EXIT_WRMSRLIST:
+    case EXIT_RDMSR_IMMEDIATE:
+    case EXIT_WRMSRNS_IMMEDIATE:
         in->msr_bitmap = bitmap_page(nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP);
         break;
     case EXIT_IO:
@@ -107,15 +112,10 @@ void nested_l0_handled_l2(struct vcpu *vcpu)
 /* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction again. */
 static bool only_suspended(struct vcpu *vcpu)
 {
-    const struct vm *vm = vcpu->vm;
-    switch (vcpu->exit.reason) {
-    case EXIT_RDMSR:
-        return !msr_bitmap_test(vm->msr_bitmap, (uint32_t)vcpu->regs[RCX], MSR_READ);
-    case EXIT_WRMSR:
-        return !msr_bitmap_test(vm->msr_bitmap, (uint32_t)vcpu->regs[RCX], MSR_WRITE);
-    default:
+    uint32_t reason = vcpu->exit.reason;
+    if (!decide_is_msr_access(reason))
         return !io_access_is_l0s(vcpu->exit.qualification);
-    }
+    return !msr_bitmap_test(vcpu->vm->msr_bitmap, decide_msr(&vcpu->exit, vcpu->regs), decide_msr_direction(reason));
 }
 
 /* An exit that a page of ones in the place of a bitmap may have caused: makes the bitmaps fresh first. True when L2 goes
@@ -124,7 +124,7 @@ static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->exit.reason;
     bool suspended = vcpu->nested->current->bitmaps_suspended;
-    if (reason != EXIT_RDMSR && reason != EXIT_WRMSR && !(reason == EXIT_IO && suspended))
+    if (!decide_is_msr_access(reason) && !(reason == EXIT_IO && suspended))
         return false;
     prepare_restore_bitmaps(vcpu->nested, vcpu->nested->current, reason != EXIT_IO);
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
@@ -132,8 +132,21 @@ static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
 
 static void count_msr_exit(const struct vcpu *vcpu, enum decision decision)
 {
-    if (vcpu->exit.reason == EXIT_RDMSR || vcpu->exit.reason == EXIT_WRMSR)
+    if (decide_is_msr_access(vcpu->exit.reason))
         count(decision == TO_L1 ? COUNT_L2_MSR_EXITS_L1 : COUNT_L2_MSR_EXITS_L0);
+}
+
+/* Of a list that exits for one of its MSRs: which one that is. Without a bitmap of L1's the whole list is its. False: the
+ * list could not be read, and L2 or L1 is told. */
+static bool find_list_entry(struct vcpu *vcpu)
+{
+    uint32_t reason = vcpu->exit.reason;
+    if (reason != EXIT_RDMSRLIST && reason != EXIT_WRMSRLIST)
+        return true;
+    if (!(vcpu->nested->current->v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) || exit_list_find(vcpu))
+        return true;
+    nested_l0_handled_l2(vcpu);
+    return false;
 }
 
 bool nested_exit_from_l2(struct vcpu *vcpu)
@@ -155,6 +168,8 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
         return true;
     if (reason == EXIT_SIPI)
         startup_wait_no_more(vcpu);
+    if (__builtin_expect(reason >= EXIT_RDMSRLIST, 0) && !find_list_entry(vcpu))
+        return true;
     const struct vmcs12_slot *slot = vcpu->nested->current;
     if ((slot->bitmaps_suspended || slot->msr_waits) && retry_with_fresh_bitmaps(vcpu))
         return true;

@@ -256,6 +256,8 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(PIN_CONTROLS, controls.pin);
     vmcs_write(PROC_CONTROLS, controls.proc);
     vmcs_write(PROC2_CONTROLS, controls.proc2);
+    if (controls.proc & PROC_TERTIARY)
+        vmcs_write(PROC3_CONTROLS, controls.proc3);
     if (controls.proc2 & PROC2_VMFUNC)
         vmcs_write(VM_FUNCTION_CONTROLS, 0); /* each VMFUNC exits: nested/l2_ept does it */
     vmcs_write(EXIT_CONTROLS, controls.exit);

@@ -60,6 +60,7 @@ static struct vcpu *create_vcpu(void)
     if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, &l1_plan_space.start) || nested_init(vcpu, &ept12_shared))
         machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
     l1_vm.cpuid.proc2 = vmcs_read(PROC2_CONTROLS);
+    l1_vm.cpuid.proc3 = l1_vm.caps.proc.may & PROC_TERTIARY ? vmcs_read(PROC3_CONTROLS) : 0;
     cpu->vcpu = vcpu; /* from here on its NMIs are looked at */
     l1_vm.vcpu[l1_vm.vcpus++] = vcpu;
     return vcpu;

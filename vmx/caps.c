@@ -35,6 +35,8 @@ static void read_optional_msrs(struct vmx_caps *caps)
 {
     if (caps->proc.may & PROC_SECONDARY)
         caps->proc2 = read_controls(IA32_VMX_PROCBASED_CTLS2);
+    if (caps->proc.may & PROC_TERTIARY)
+        caps->proc3 = rdmsr(IA32_VMX_PROCBASED_CTLS3);
     if (caps->proc2.may & (PROC2_EPT | PROC2_VPID))
         caps->ept_vpid = rdmsr(IA32_VMX_EPT_VPID_CAP);
     if ((caps->proc2.may & PROC2_VPID) && (caps->ept_vpid & VPID_CAP_INVVPID))

@@ -12,13 +12,13 @@
 
 enum reg { EAX, EBX, ECX, EDX };
 /* When a row hides its bits. */
-enum condition { ALWAYS, UNLESS_PROC2, IF_MONITOR_BROKEN, IF_X2APIC_BROKEN };
+enum condition { ALWAYS, UNLESS_PROC2, UNLESS_PROC3, IF_MONITOR_BROKEN, IF_X2APIC_BROKEN };
 
 struct hidden {
     uint32_t leaf, subleaf;
     enum reg reg;
     enum condition condition;
-    uint32_t control; /* of UNLESS_PROC2: the instruction is #UD in a guest without this control */
+    uint32_t control; /* of UNLESS_PROC2 and UNLESS_PROC3: the instruction is #UD in a guest without this control */
     uint32_t bits;
     const char *reason;
 };
@@ -53,6 +53,7 @@ static const struct hidden hidden[] = {
     {0x07, 0, ECX, ALWAYS, 0, BIT(30), no_sgx},
     {0x07, 0, EDX, UNLESS_PROC2, PROC2_PCONFIG, BIT(18), no_control},
     {0x07, 1, EAX, ALWAYS, 0, BIT(17), "FRED: events that Nestor injects would lack the injected-event data"},
+    {0x07, 1, EAX, UNLESS_PROC3, PROC3_MSR_LIST, BIT(27), no_control},
     {0x07, 1, EDX, ALWAYS, 0, BIT(15), "URDMSR and UWRMSR exit by the MSR bitmap for reasons that are not offered"},
     {0x0d, 1, EAX, UNLESS_PROC2, PROC2_XSAVES, BIT(3), no_control},
     {0x0d, 1, ECX, ALWAYS, 0, BIT(8), no_trace},
@@ -96,6 +97,8 @@ static bool applies(const struct hidden *row, const struct cpuid_context *contex
 {
     if (row->condition == UNLESS_PROC2)
         return !(context->proc2 & row->control);
+    if (row->condition == UNLESS_PROC3)
+        return !(context->proc3 & row->control);
     if (row->condition == IF_MONITOR_BROKEN)
         return context->monitor_broken;
     return row->condition == ALWAYS || context->x2apic_broken;

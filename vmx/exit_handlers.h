@@ -15,9 +15,19 @@ void exit_cr_access(struct vcpu *vcpu);      /* exit_cr.c */
 void exit_io(struct vcpu *vcpu);             /* exit_io.c */
 void exit_rdmsr(struct vcpu *vcpu);          /* exit_msr.c */
 void exit_wrmsr(struct vcpu *vcpu);          /* exit_msr.c */
-void exit_ept_violation(struct vcpu *vcpu);  /* exit_ept.c; of EPT01 */
-void exit_ept_misconfig(struct vcpu *vcpu);  /* exit_ept.c */
-void exit_task_switch(struct vcpu *vcpu);    /* task_switch_exit.c */
+void exit_rdmsr_immediate(struct vcpu *vcpu);
+void exit_wrmsrns_immediate(struct vcpu *vcpu);
+void exit_rdmsrlist(struct vcpu *vcpu); /* one entry */
+void exit_wrmsrlist(struct vcpu *vcpu);
+void exit_ept_violation(struct vcpu *vcpu); /* exit_ept.c; of EPT01 */
+void exit_ept_misconfig(struct vcpu *vcpu); /* exit_ept.c */
+void exit_task_switch(struct vcpu *vcpu);   /* task_switch_exit.c */
+
+/* After an exit was read: of an immediate form vcpu->exit says what the SDM prescribes, whatever the CPU did. */
+void exit_settle_msr(struct vcpu *vcpu);
+/* Reads the next entry of the list of RDMSRLIST or WRMSRLIST into vcpu->exit.msr and msr_data, once an exit: who decides and
+ * who acts see the same. False: the guest gets the fault that is queued, or vcpu->l2_unmapped is set. */
+MUST_CHECK bool exit_list_find(struct vcpu *vcpu);
 
 /* Whether an exit came of an instruction, which did nothing yet, or of something else; of a reason that the list does not
  * have, an instruction is assumed. Pure. */

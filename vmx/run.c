@@ -117,6 +117,8 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
     bool from_l2 = vcpu->in_l2;
     read_common(&vcpu->exit, reason);
     read_whole_exit(&vcpu->exit, vcpu->exit.reason < EXIT_REASON_COUNT ? exit_parts[vcpu->exit.reason] : 0);
+    if (__builtin_expect(vcpu->exit.reason >= EXIT_RDMSRLIST, 0))
+        exit_settle_msr(vcpu);
     /* An EPT violation may be the same instruction's next store. */
     bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
     vcpu_count_exit(vcpu, vcpu->exit.reason, vcpu->exit.rip, from_l2);

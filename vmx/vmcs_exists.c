@@ -3,7 +3,7 @@
 
 /* Fields that exist only on processors that support the 1-setting of a control (SDM 3D B, the notes under each table).
  * Runs of rows of vmcs_fields.def; bits: any of them brings the field. */
-enum control_word { WORD_PIN, WORD_PROC, WORD_PROC2, WORD_EXIT, WORD_ENTRY };
+enum control_word { WORD_PIN, WORD_PROC, WORD_PROC2, WORD_PROC3, WORD_EXIT, WORD_ENTRY };
 static const struct field_need {
     uint16_t first, last;
     uint8_t word;
@@ -33,7 +33,9 @@ static const struct field_need {
     ONE(VE_INFO_ADDRESS, PROC2, PROC2_EPT_VE),
     ONE(XSS_EXITING_BITMAP, PROC2, PROC2_XSAVES),
     ONE(TSC_MULTIPLIER, PROC2, PROC2_TSC_SCALING),
+    ONE(PROC3_CONTROLS, PROC, PROC_TERTIARY),
     ONE(GUEST_PHYSICAL_ADDRESS, PROC2, PROC2_EPT),
+    ONE(MSR_DATA, PROC3, PROC3_MSR_LIST),
     ONE(GUEST_PAT, ENTRY, ENTRY_LOAD_PAT),
     ONE(GUEST_EFER, ENTRY, ENTRY_LOAD_EFER),
     ONE(GUEST_PERF_GLOBAL_CTRL, ENTRY, ENTRY_LOAD_PERF_GLOBAL),
@@ -52,8 +54,8 @@ static const struct field_need {
 bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row)
 {
     const uint32_t may[] = {
-        [WORD_PIN] = caps->pin.may,   [WORD_PROC] = caps->proc.may,   [WORD_PROC2] = caps->proc2.may,
-        [WORD_EXIT] = caps->exit.may, [WORD_ENTRY] = caps->entry.may,
+        [WORD_PIN] = caps->pin.may,           [WORD_PROC] = caps->proc.may, [WORD_PROC2] = caps->proc2.may,
+        [WORD_PROC3] = (uint32_t)caps->proc3, [WORD_EXIT] = caps->exit.may, [WORD_ENTRY] = caps->entry.may,
     };
 
     if (row >= FIELD_COUNT)

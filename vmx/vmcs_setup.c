@@ -20,6 +20,7 @@
 #define VMCS01_PIN (PIN_NMI | PIN_VIRTUAL_NMIS)
 #define VMCS01_PROC (PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_SECONDARY)
 #define VMCS01_PROC2 (PROC2_EPT | PROC2_UNRESTRICTED | PROC2_VPID | PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES)
+#define VMCS01_PROC3 PROC3_MSR_LIST
 #define VMCS01_EXIT                                                                                                    \
     (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
 #define VMCS01_ENTRY (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
@@ -131,7 +132,10 @@ void vmcs_write_common(const struct vcpu *vcpu)
 static void write_controls(const struct vmx_caps *caps)
 {
     vmcs_write(PIN_CONTROLS, caps_settle(caps->pin, VMCS01_PIN));
-    vmcs_write(PROC_CONTROLS, caps_settle(caps->proc, VMCS01_PROC));
+    uint64_t proc3 = caps->proc3 & VMCS01_PROC3;
+    vmcs_write(PROC_CONTROLS, caps_settle(caps->proc, VMCS01_PROC | (proc3 ? PROC_TERTIARY : 0)));
+    if (caps->proc.may & PROC_TERTIARY)
+        vmcs_write(PROC3_CONTROLS, proc3);
     vmcs_write(PROC2_CONTROLS, caps_settle(caps->proc2, VMCS01_PROC2));
     vmcs_write(EXIT_CONTROLS, caps_settle(caps->exit, VMCS01_EXIT));
     vmcs_write(ENTRY_CONTROLS, caps_settle(caps->entry, VMCS01_ENTRY));

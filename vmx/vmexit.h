@@ -21,6 +21,11 @@ struct vmexit {
     uint32_t instruction_length, instruction_info;
     uint64_t qualification, guest_linear_address;
     gpa_t guest_physical_address; /* gpa1 of an exit of L1, gpa2 of one of L2 */
+    /* Of the newer accesses to MSRs: which, and what WRMSRLIST would write. Of a list they are the next entry's, once
+     * exit_list_find() has read it. */
+    uint32_t msr;
+    bool list_known;
+    uint64_t msr_data;
 };
 
 #endif

@@ -112,6 +112,9 @@
 #define PROC2_BUS_LOCK BIT(30)
 #define PROC2_NOTIFY BIT(31)
 
+/* PROC3_CONTROLS. SDM 3C 25.6.2 "Processor-Based VM-Execution Controls" */
+#define PROC3_MSR_LIST BIT(6)
+
 /* EXIT_CONTROLS. SDM 3C 25.7.1 "VM-Exit Controls" */
 #define EXITC_SAVE_DEBUG BIT(2)
 #define EXITC_HOST_64 BIT(9)

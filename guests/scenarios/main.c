@@ -25,6 +25,7 @@ static const struct scenario *const themes[] = {
     exit_cr_scenarios,
     exit_io_scenarios,
     exit_msr_scenarios,
+    exit_msr_form_scenarios,
     exit_event_scenarios,
     nmi_scenarios,
     exit_apic_scenarios,

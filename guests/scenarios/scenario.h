@@ -25,6 +25,7 @@ extern const struct scenario exit_insn_scenarios[];
 extern const struct scenario exit_cr_scenarios[];
 extern const struct scenario exit_io_scenarios[];
 extern const struct scenario exit_msr_scenarios[];
+extern const struct scenario exit_msr_form_scenarios[];
 extern const struct scenario exit_event_scenarios[];
 extern const struct scenario nmi_scenarios[];
 extern const struct scenario exit_apic_scenarios[];

@@ -11,12 +11,13 @@
     (PROC_INTERRUPT_WINDOW | PROC_TSC_OFFSETTING | PROC_HLT | PROC_INVLPG | PROC_MWAIT | PROC_RDPMC | PROC_RDTSC |     \
      PROC_CR3_LOAD | PROC_CR3_STORE | PROC_CR8_LOAD | PROC_CR8_STORE | PROC_TPR_SHADOW | PROC_NMI_WINDOW |             \
      PROC_MOV_DR | PROC_UNCOND_IO | PROC_USE_IO_BITMAPS | PROC_MONITOR_TRAP | PROC_USE_MSR_BITMAPS | PROC_MONITOR |    \
-     PROC_PAUSE | PROC_SECONDARY)
+     PROC_PAUSE | PROC_SECONDARY | PROC_TERTIARY)
 #define VIRTUAL_PROC2                                                                                                  \
     (PROC2_APIC_ACCESS | PROC2_EPT | PROC2_DESC_TABLE | PROC2_RDTSCP | PROC2_X2APIC | PROC2_VPID | PROC2_WBINVD |      \
      PROC2_UNRESTRICTED | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS | PROC2_PAUSE_LOOP | PROC2_RDRAND |           \
      PROC2_INVPCID | PROC2_RDSEED | PROC2_XSAVES | PROC2_TSC_SCALING | PROC2_PML | PROC2_VMFUNC | PROC2_EPT_VE |       \
      PROC2_VMCS_SHADOWING)
+#define VIRTUAL_PROC3 PROC3_MSR_LIST
 #define VIRTUAL_EXIT                                                                                                   \
     (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTERRUPT | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER |      \
      EXITC_LOAD_EFER | EXITC_SAVE_TIMER)
@@ -68,6 +69,9 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     uint64_t proc2 = cpu->proc.may & PROC_SECONDARY ? VIRTUAL_PROC2 : 0;
     uint64_t exit = VIRTUAL_EXIT & (cpu->pin.may & PIN_PREEMPTION_TIMER ? ~0ull : ~EXITC_SAVE_TIMER);
 
+    uint64_t proc3 = cpu->proc.may & PROC_TERTIARY ? cpu->proc3 & VIRTUAL_PROC3 : 0;
+    uint64_t proc = proc3 ? VIRTUAL_PROC : VIRTUAL_PROC & ~PROC_TERTIARY;
+
     *offered = *cpu; /* the fixed bits of CR0 and CR4 and the address widths are the CPU's */
     offered->basic = (cpu->basic & VIRTUAL_BASIC) | VMCS12_REVISION | PUT(PAGE_SIZE, VMX_BASIC_REGION_SIZE) |
                      PUT(MEMORY_TYPE_WB, VMX_BASIC_MEMORY_TYPE);
@@ -75,12 +79,13 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     offered->ept_vpid = cpu->ept_vpid & (VIRTUAL_EPT | VIRTUAL_VPID);
     offered->vmfunc = cpu->vmfunc & VIRTUAL_VMFUNC;
     offered->pin = offer(cpu->pin, VIRTUAL_PIN);
-    offered->proc = offer(cpu->proc, VIRTUAL_PROC);
+    offered->proc = offer(cpu->proc, proc);
+    offered->proc3 = proc3;
     offered->proc2 = offer(cpu->proc2, proc2);
     offered->exit = offer(cpu->exit, exit);
     offered->entry = offer(cpu->entry, VIRTUAL_ENTRY);
     offered->old_pin = offer(cpu->old_pin, VIRTUAL_PIN);
-    offered->old_proc = offer(cpu->old_proc, VIRTUAL_PROC);
+    offered->old_proc = offer(cpu->old_proc, proc);
     offered->old_exit = offer(cpu->old_exit, exit);
     offered->old_entry = offer(cpu->old_entry, VIRTUAL_ENTRY);
     drop_dependents(offered);
@@ -107,6 +112,8 @@ static bool msr_exists(const struct vmx_caps *offered, uint32_t msr)
         return offered->basic & VMX_BASIC_TRUE_CONTROLS;
     case IA32_VMX_VMFUNC:
         return offered->proc2.may & PROC2_VMFUNC;
+    case IA32_VMX_PROCBASED_CTLS3:
+        return offered->proc.may & PROC_TERTIARY;
     default:
         return msr >= IA32_VMX_BASIC && msr < IA32_VMX_VMFUNC;
     }
@@ -133,6 +140,7 @@ bool caps12_msr(const struct vmx_caps *offered, uint32_t msr, uint64_t *value)
         [IA32_VMX_TRUE_EXIT_CTLS - IA32_VMX_BASIC] = controls_value(offered->exit),
         [IA32_VMX_TRUE_ENTRY_CTLS - IA32_VMX_BASIC] = controls_value(offered->entry),
         [IA32_VMX_VMFUNC - IA32_VMX_BASIC] = offered->vmfunc,
+        [IA32_VMX_PROCBASED_CTLS3 - IA32_VMX_BASIC] = offered->proc3,
     };
 
     if (!msr_exists(offered, msr))

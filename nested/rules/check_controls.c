@@ -16,6 +16,11 @@ static bool proc2_accepted(const struct check *c)
     return caps_accepts(c->caps->proc2, c->value);
 }
 
+static bool proc3_accepted(const struct check *c)
+{
+    return (c->value & ~c->caps->proc3) == 0;
+}
+
 static bool cr3_target_count(const struct check *c)
 {
     return c->value <= GET(c->caps->misc, VMX_MISC_CR3_TARGETS);
@@ -161,6 +166,7 @@ static const struct check_row execution_rows[] = {
     CHECK_ROW("pin-based controls: reserved bits", PIN_CONTROLS, ALWAYS, .holds = pin_accepted),
     CHECK_ROW("primary controls: reserved bits", PROC_CONTROLS, ALWAYS, .holds = proc_accepted),
     CHECK_ROW("secondary controls: reserved bits", PROC2_CONTROLS, IF_PROC(PROC_SECONDARY), .holds = proc2_accepted),
+    CHECK_ROW("tertiary controls: reserved bits", PROC3_CONTROLS, IF_PROC(PROC_TERTIARY), .holds = proc3_accepted),
     CHECK_ROW("CR3-target count", CR3_TARGET_COUNT, ALWAYS, .holds = cr3_target_count),
     CHECK_ROW("I/O-bitmap A address", IO_BITMAP_A, IF_PROC(PROC_USE_IO_BITMAPS), .holds = page_address),
     CHECK_ROW("I/O-bitmap B address", IO_BITMAP_B, IF_PROC(PROC_USE_IO_BITMAPS), .holds = page_address),

@@ -132,7 +132,7 @@ static bool wants_msr(const struct decide_input *in, enum msr_access access)
 {
     if (!has_proc(in, PROC_USE_MSR_BITMAPS) || !in->msr_bitmap)
         return true;
-    return msr_bitmap_test(in->msr_bitmap, (uint32_t)in->regs[RCX], access);
+    return msr_bitmap_test(in->msr_bitmap, decide_msr(in->exit, in->regs), access);
 }
 
 static bool wants_rdmsr(const struct decide_input *in)
@@ -233,6 +233,10 @@ static const struct rule {
     [EXIT_PML_FULL] = {.when = IF_PROC2, .bits = PROC2_PML},
     [EXIT_XSAVES] = {.when = ASK, .l1_wants = wants_xsaves},
     [EXIT_XRSTORS] = {.when = ASK, .l1_wants = wants_xsaves},
+    [EXIT_RDMSRLIST] = {.when = ASK, .l1_wants = wants_rdmsr},
+    [EXIT_WRMSRLIST] = {.when = ASK, .l1_wants = wants_wrmsr},
+    [EXIT_RDMSR_IMMEDIATE] = {.when = ASK, .l1_wants = wants_rdmsr},
+    [EXIT_WRMSRNS_IMMEDIATE] = {.when = ASK, .l1_wants = wants_wrmsr},
     [EXIT_SPP] = {.when = IF_PROC2, .bits = PROC2_SPP},
     [EXIT_UMWAIT] = {.when = ASK, .l1_wants = wants_user_wait},
     [EXIT_TPAUSE] = {.when = ASK, .l1_wants = wants_user_wait},

@@ -5,6 +5,7 @@
 #define NESTED_RULES_DECIDE_H
 
 #include "nested/rules/vmcs12.h"
+#include "vmx/msr_bitmap.h"
 #include "vmx/vmexit.h"
 
 enum decision { TO_L0, TO_L1 };
@@ -21,6 +22,22 @@ struct decide_input {
     bool l0_nmi; /* the NMI is Nestor's own */
     bool narrow; /* L2 is outside 64-bit mode: the upper halves of its registers do not count */
 };
+
+/* Whether an exit is an access to an MSR that the MSR bitmap governs, and which MSR it is: of a list the next entry's, which
+ * the caller has read into the exit. */
+static inline bool decide_is_msr_access(uint32_t reason)
+{
+    return reason == EXIT_RDMSR || reason == EXIT_WRMSR || reason == EXIT_RDMSRLIST || reason == EXIT_WRMSRLIST ||
+           reason == EXIT_RDMSR_IMMEDIATE || reason == EXIT_WRMSRNS_IMMEDIATE;
+}
+static inline uint32_t decide_msr(const struct vmexit *exit, const uint64_t *regs)
+{
+    return exit->reason >= EXIT_RDMSRLIST ? exit->msr : (uint32_t)regs[RCX];
+}
+static inline enum msr_access decide_msr_direction(uint32_t reason)
+{
+    return reason == EXIT_RDMSR || reason == EXIT_RDMSRLIST || reason == EXIT_RDMSR_IMMEDIATE ? MSR_READ : MSR_WRITE;
+}
 
 enum decision decide_exit(const struct decide_input *in);
 /* The reasons, as bits 0 to 63, for which the controls alone say TO_L1. */

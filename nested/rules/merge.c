@@ -45,6 +45,7 @@ struct merged_controls merge_controls(const struct merge_input *in)
     out.io = merge_io(in);
     out.proc = merge_proc(in, out.io);
     out.proc2 = caps_settle(cpu->proc2, (vmcs12_proc2(v) & ~PROC2_IN_SOFTWARE) | PROC2_EPT | PROC2_VPID);
+    out.proc3 = cpu->proc3 & v->PROC3_CONTROLS;
     out.exit = caps_settle(cpu->exit, exit);
     out.entry = caps_settle(cpu->entry, ENTRY_L0 | (v->ENTRY_CONTROLS & ENTRY_GUEST_64));
     return out;

@@ -19,6 +19,7 @@ struct merge_input {
 
 struct merged_controls {
     uint32_t pin, proc, proc2, exit, entry;
+    uint64_t proc3; /* counts with PROC_TERTIARY */
     enum io_mode io;
 };
 

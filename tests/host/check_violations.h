@@ -77,6 +77,8 @@ static const struct violation violations[] = {
     CONTROL("primary controls: reserved bits", GOOD_64, ON(v.PROC_CONTROLS, PROC_TERTIARY)),
     CONTROL("primary controls: reserved bits", GOOD_64, OFF(v.PROC_CONTROLS, BIT(8))),
     CONTROL("secondary controls: reserved bits", GOOD_64, ON(v.PROC2_CONTROLS, PROC2_ENCLS)),
+    CONTROL("tertiary controls: reserved bits", GOOD_64, ON(caps.proc, PROC_TERTIARY << 32),
+            ON(v.PROC_CONTROLS, PROC_TERTIARY), SET(v.PROC3_CONTROLS, PROC3_MSR_LIST)),
     CONTROL("CR3-target count", GOOD_64, SET(v.CR3_TARGET_COUNT, 5)),
     CONTROL("CR3-target count", GOOD_64, SET(v.CR3_TARGET_COUNT, UINT32_MAX)),
     CONTROL("I/O-bitmap A address", GOOD_64, ON(v.IO_BITMAP_A, 1)),

@@ -103,7 +103,7 @@ static void test_not_virtualised_is_not_offered(void **state)
         all.ept_vpid = all.misc = all.vmfunc = UINT64_MAX;
         offered = offered_on(&all);
         assert_lacks(offered.pin.may, PIN_POSTED_INTERRUPTS);
-        assert_lacks(offered.proc.may, PROC_TERTIARY);
+        assert_lacks(offered.proc.may, PROC_TERTIARY); /* though the CPU has it: none of them is virtualised */
         assert_lacks(offered.proc2.may, PROC2_ENCLS | PROC2_SPP | BIT(22) | BIT(26));
         assert_lacks(offered.exit.may, EXITC_LOAD_PERF_GLOBAL | BIT(23) | BIT(31));
         assert_lacks(offered.entry.may, ENTRY_LOAD_PERF_GLOBAL | ENTRY_TO_SMM | ENTRY_NO_DUAL_MONITOR | BIT(16));
@@ -111,6 +111,35 @@ static void test_not_virtualised_is_not_offered(void **state)
         assert_lacks(offered.misc, VMX_MISC_ACTIVITY_SHUTDOWN | VMX_MISC_PT | VMX_MISC_SMM_BLOCK_CTL |
                                        VMX_MISC_SMBASE_IN_SMM | VMX_MISC_MSEG_REVISION);
     }
+}
+
+/* The tertiary controls: a list of 64 bits, of which MSR lists are virtualised. */
+static void test_tertiary_controls(void **state)
+{
+    struct vmx_caps cpu = model_skylake_x, offered;
+    uint64_t value;
+
+    (void)state;
+    cpu.proc.may |= PROC_TERTIARY;
+    cpu.old_proc.may |= PROC_TERTIARY;
+    cpu.proc3 = ~PROC3_MSR_LIST; /* HLAT, IPI virtualization, SPEC_CTRL virtualization ... */
+    offered = offered_on(&cpu);
+    assert_int_equal(offered.proc3, 0);
+    assert_lacks(offered.proc.may | offered.old_proc.may, PROC_TERTIARY);
+    assert_false(caps12_msr(&offered, IA32_VMX_PROCBASED_CTLS3, &value));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_PROC3_CONTROLS));
+    assert_false(vmcs_field_exists(&offered, FIELD_INDEX_MSR_DATA));
+    cpu.proc3 = UINT64_MAX;
+    offered = offered_on(&cpu);
+    assert_int_equal(offered.proc3, PROC3_MSR_LIST);
+    assert_has(offered.proc.may, PROC_TERTIARY);
+    assert_has(offered.old_proc.may, PROC_TERTIARY);
+    assert_true(caps12_msr(&offered, IA32_VMX_PROCBASED_CTLS3, &value));
+    assert_int_equal(value, PROC3_MSR_LIST);
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_PROC3_CONTROLS));
+    assert_true(vmcs_field_exists(&offered, FIELD_INDEX_MSR_DATA));
+    cpu.proc.may &= ~(uint32_t)PROC_TERTIARY;
+    assert_int_equal(offered_on(&cpu).proc3, 0);
 }
 
 static void assert_within(struct ctl_caps offered, struct ctl_caps cpu)
@@ -456,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_all_that_is_virtualised),
         cmocka_unit_test(test_entry_exit_pairs),
         cmocka_unit_test(test_not_virtualised_is_not_offered),
+        cmocka_unit_test(test_tertiary_controls),
         cmocka_unit_test(test_never_more_than_the_cpu),
         cmocka_unit_test(test_offering_is_stable),
         cmocka_unit_test(test_default1_bits_stay),

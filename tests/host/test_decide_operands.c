@@ -127,6 +127,38 @@ static void test_msr_every_bit(void **state)
     }
 }
 
+/* The newer forms are judged by the MSR that the exit names, not by ECX; WRMSRNS exits as WRMSR. */
+static void test_msr_every_bit_of_the_newer_forms(void **state)
+{
+    static const uint32_t reasons[2][2] = {{EXIT_RDMSRLIST, EXIT_RDMSR_IMMEDIATE},
+                                           {EXIT_WRMSRLIST, EXIT_WRMSRNS_IMMEDIATE}};
+
+    (void)state;
+    v.PROC_CONTROLS = PROC_USE_MSR_BITMAPS;
+    in.msr_bitmap = page_a;
+    for (unsigned bit = 0; bit < 8 * PAGE_SIZE; bit++) {
+        unsigned write = bit >= 4 * PAGE_SIZE;
+
+        the_exit.msr = (bit & 0x2000 ? 0xc0000000 : 0) + bit % 0x2000;
+        regs[RCX] = ~(uint64_t)the_exit.msr;
+        for (unsigned i = 0; i < 2; i++) {
+            page_a[bit / 8] = 0;
+            assert_int_equal(decide(reasons[write][i]), TO_L0);
+            page_a[bit / 8] = (uint8_t)(1u << bit % 8);
+            assert_int_equal(decide(reasons[write][i]), TO_L1);
+            assert_int_equal(decide(reasons[!write][i]), TO_L0);
+        }
+        page_a[bit / 8] = 0;
+    }
+    the_exit.msr = 0x2000; /* in neither range */
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(decide(reasons[i / 2][i % 2]), TO_L1);
+    the_exit.msr = 0x174;
+    v.PROC_CONTROLS = 0;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(decide(reasons[i / 2][i % 2]), TO_L1);
+}
+
 static void test_msr_without_bitmap_is_l1s(void **state)
 {
     (void)state;
@@ -266,6 +298,7 @@ int main(void)
         TEST(test_io_bitmap_not_ram),
         TEST(test_io_random_against_reference),
         TEST(test_msr_every_bit),
+        TEST(test_msr_every_bit_of_the_newer_forms),
         TEST(test_msr_without_bitmap_is_l1s),
         TEST(test_msr_out_of_range_is_l1s),
         TEST(test_vmread_and_vmwrite),

@@ -228,7 +228,7 @@ static void test_msr_handlers(void **state)
 
 static struct cpuid_context context(void)
 {
-    return (struct cpuid_context){.proc2 = ~0u, .max_basic = 0x20, .max_extended = 0x80000008};
+    return (struct cpuid_context){.proc2 = ~0u, .proc3 = ~0ull, .max_basic = 0x20, .max_extended = 0x80000008};
 }
 
 static struct cpuid_result filtered(uint32_t leaf, uint32_t subleaf, struct cpuid_context c)
@@ -347,6 +347,8 @@ static void test_cpuid_follows_controls(void **state)
     c.proc2 = (uint32_t)~PROC2_XSAVES;
     assert_int_equal(filtered(0xd, 1, c).eax, (uint32_t)~BIT(3));
     assert_int_equal(filtered(0xd, 0, c).eax, ~0u);
+    c.proc3 = ~PROC3_MSR_LIST;
+    assert_int_equal(filtered(7, 1, c).eax, (uint32_t) ~(BIT(17) | BIT(27)));
     c.proc2 = (uint32_t)~PROC2_RDTSCP;
     assert_int_equal(filtered(0x80000001, 0, c).edx, (uint32_t)~BIT(27));
 }

@@ -21,7 +21,7 @@ POWER_OFF = "ACPI control: soft power off"
 CONFIG = """\
 config_interface: textconfig
 display_library: rfb, options="timeout=0"
-cpu: model={cpu}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
+cpu: model={cpu}{features}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={memory}, host={host}
 romimage: file={share}/BIOS-bochs-latest, options=fastboot
 vgaromimage: file={share}/VGABIOS-lgpl-latest
@@ -56,16 +56,23 @@ class Bochs:
 
     def check(self):
         """The CPU model exists. A lock left by a killed run is of no use."""
-        if self.opts.cpu and self.opts.cpu not in self.emulator.cpu_models():
-            raise RunnerError(f"Bochs {self.emulator.version()} has no CPU model {self.opts.cpu}; see --list-cpus")
+        model = self.cpu()[0]
+        if self.opts.cpu and model not in self.emulator.cpu_models():
+            raise RunnerError(f"Bochs {self.emulator.version()} has no CPU model {model}; see --list-cpus")
         for name in os.listdir(self.rundir):
             if name.endswith(".lock"):
                 os.unlink(self.path(name))
 
+    def cpu(self):
+        """The model, and the features to be added to it."""
+        model, *features = (self.opts.cpu or "corei7_skylake_x").split("+")
+        return model, features
+
     def command(self, iso, com1, com2, log):
         cpus = self.opts.cpus
+        model, features = self.cpu()
         text = CONFIG.format(
-            cpu=self.opts.cpu or "corei7_skylake_x", cpus=cpus, ips=self.opts.ips,
+            cpu=model, features=f', add_features="{" ".join(features)}"' if features else "", cpus=cpus, ips=self.opts.ips,
             memory=self.opts.memory, host=min(self.opts.memory, MAX_HOST_MEMORY), share=self.emulator.share,
             iso=iso, com1=com1, com1_mode="term" if self.opts.interactive else "file", com2=com2, log=log,
             ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
