@@ -28,7 +28,7 @@ struct ap_start {
 extern const uint8_t ap_trampoline[], ap_trampoline_data[], ap_trampoline_end[];
 extern const uint8_t boot_pml4[]; /* boot/entry.asm */
 
-static void delay_us(unsigned us)
+void smp_delay_us(unsigned us)
 {
     uint32_t count = MIN(us * (uint64_t)PIT_HZ / 1000000 + 1, 0xffff);
     out8(PORT_B, (uint8_t)((in8(PORT_B) & ~(unsigned)PORT_B_SPEAKER) | PORT_B_GATE));
@@ -42,7 +42,7 @@ static void delay_us(unsigned us)
 static bool wait_for(const struct cpu *cpu, unsigned ms)
 {
     for (unsigned i = 0; i < 10 * ms && !cpu->started; i++)
-        delay_us(100);
+        smp_delay_us(100);
     return cpu->started;
 }
 
@@ -67,10 +67,10 @@ bool smp_start(struct cpu *cpu, void *stack_top, void (*main)(struct cpu *cpu), 
     memcpy(saved, to, PAGE_SIZE);
     write_trampoline(to, cpu, stack_top, main);
     lapic_send(cpu->apic_id, (uint32_t)COMMAND_INIT);
-    delay_us(10000);
+    smp_delay_us(10000);
     for (unsigned i = 0; i < 2 && !cpu->started; i++) {
         lapic_send(cpu->apic_id, (uint32_t)COMMAND_STARTUP(page));
-        delay_us(200);
+        smp_delay_us(200);
     }
     bool started = wait_for(cpu, 1000);
     memcpy(to, saved, PAGE_SIZE);

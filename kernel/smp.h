@@ -10,4 +10,7 @@
  * below 1 MiB that is borrowed meanwhile. False: it did not come within a second. */
 MUST_CHECK bool smp_start(struct cpu *cpu, void *stack_top, void (*main)(struct cpu *cpu), hpa_t page);
 
+/* Waits at least so long, by the PIT: one processor at a time. */
+void smp_delay_us(unsigned us);
+
 #endif

@@ -30,7 +30,6 @@
 #define CARVEOUT_CPU_MIB 2 /* and this much for each processor but one */
 #define FOUR_GIB (4 * GIB)
 /* In the order of the values of the option "startup". */
-enum { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 
 extern uint8_t image_end[]; /* linker.ld */
 
@@ -111,8 +110,6 @@ void machine_check_cpu(void)
     const char *missing = caps_missing(&l1_vm.caps);
     if (missing)
         machine_end(STATUS_ENVIRONMENT, "this CPU lacks a feature that Nestor needs: %s", missing);
-    caps12_compute(&l1_vm.caps, &l1_vm.caps12);
-    l1_vm.capability_msr = caps12_msr;
 }
 
 void machine_print_cpu(void)
@@ -240,21 +237,10 @@ void machine_read_acpi(void)
     l1_vm.pm1b_control = acpi.pm1b_control;
 }
 
-void machine_choose_quirks(void)
-{
-    l1_vm.quirks =
-        quirks_choose((enum quirks_option)options.quirks, bootinfo.rsdp_size ? bootinfo.rsdp : NULL, cpuid(1, 0));
-    l1_vm.cpuid.x2apic_broken = l1_vm.quirks.apic_enable_sticks;
-    l1_vm.startup_trapped = percpu_count > 1 && (options.startup == STARTUP_TRAP ||
-                                                 (options.startup == STARTUP_AUTO && l1_vm.quirks.init_exit_sticks));
-    if (l1_vm.quirks.apic_enable_sticks)
-        log_info("quirks", "Bochs: L1's APIC stays enabled, and L1 sees no x2APIC");
-    inspect_say("quirks", "%s",
-                l1_vm.quirks.apic_enable_sticks ? "L1's APIC stays enabled, and L1 sees no x2APIC" : "none");
-}
-
 void machine_create_vm(void)
 {
+    caps12_compute(&l1_vm.caps, &l1_vm.caps12);
+    l1_vm.capability_msr = caps12_msr;
     l1_vm.ept01.features = (struct ept_features){
         .pages_1g = (l1_vm.caps.ept_vpid & EPT_CAP_1G) != 0,
         .access_dirty = (l1_vm.caps.ept_vpid & EPT_CAP_AD) != 0,

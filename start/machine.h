@@ -27,7 +27,6 @@ void machine_choose_carveout(void);
 void machine_reserve_bios_page(void);
 void machine_stash_modules(void);
 void machine_move_to_carveout(void);
-void machine_choose_quirks(void);
 void machine_create_vm(void);
 void machine_load_l1(void);
 

@@ -8,6 +8,7 @@
 #include "nested/summary.h"
 #include "start/machine.h"
 #include "start/processors.h"
+#include "start/quirks.h"
 #include "vmx/run.h"
 
 void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base);
@@ -36,8 +37,8 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     machine_reserve_bios_page();
     machine_stash_modules();
     machine_move_to_carveout();
+    quirks_find();
     processors_start();
-    machine_choose_quirks();
     machine_create_vm();
     machine_load_l1();
     struct vcpu *boot_vcpu = processors_create_vcpus();

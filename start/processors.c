@@ -15,11 +15,15 @@
 #include "vmx/inspect.h"
 #include "vmx/kick.h"
 #include "vmx/msr_guest.h"
+#include "vmx/probe.h"
 #include "vmx/run.h"
 #include "vmx/startup.h"
 #include "vmx/vmcs_setup.h"
 
 #define TRAMPOLINE_LIMIT 0xa0000 /* conventional memory: start-up IPIs lead there */
+
+/* In the order of the values of the option "startup". */
+enum { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 
 static unsigned turn; /* number of the processor that may make its virtual processor */
 
@@ -77,16 +81,26 @@ static NORETURN void run_processor(struct cpu *cpu)
 {
     desc_load(cpu);
     cpu->started = true;
-    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id)
-        cpu_pause();
     uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
     if (!(control & FEATURE_CONTROL_LOCK))
         wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id) {
+        probe_serve(&l1_vm.caps);
+        cpu_pause();
+    }
     struct vcpu *vcpu = create_vcpu();
     vcpu->waiting = WAITING_L1;
     __atomic_store_n(&turn, turn + 1, __ATOMIC_RELEASE);
     startup_reset(vcpu);
     vcpu_run(vcpu);
+}
+
+static void bring_up(struct cpu *cpu, hpa_t page)
+{
+    cpu->started = false;
+    if (!smp_start(cpu, cpu->stack_top, run_processor, page))
+        machine_end(STATUS_ENVIRONMENT,
+                    "processor with APIC ID %u does not start: leave it out by the option cpus=", cpu->apic_id);
 }
 
 static void start_processor(uint32_t apic_id, hpa_t page)
@@ -96,9 +110,18 @@ static void start_processor(uint32_t apic_id, hpa_t page)
     if (!cpu || !stack || percpu_init(cpu, apic_id))
         machine_end(STATUS_ENVIRONMENT, "no memory for processor %u: raise the option memory=", apic_id);
     cpu->stack_top = stack;
-    if (!smp_start(cpu, stack, run_processor, page))
-        machine_end(STATUS_ENVIRONMENT,
-                    "processor with APIC ID %u does not start: leave it out by the option cpus=", apic_id);
+    bring_up(cpu, page);
+}
+
+/* How Nestor learns of L1's INIT and start-up IPIs. */
+static void choose_startup(hpa_t page)
+{
+    l1_vm.startup_trapped = options.startup == STARTUP_TRAP;
+    if (options.startup != STARTUP_AUTO || probe_startup(percpu_cpus[1]))
+        return;
+    log_info("quirks", "INIT and start-up IPIs are no proper VM exits here: Nestor does those of L1 itself");
+    l1_vm.startup_trapped = true;
+    bring_up(percpu_cpus[1], page);
 }
 
 void processors_start(void)
@@ -115,8 +138,10 @@ void processors_start(void)
         if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != self->apic_id)
             start_processor(acpi.cpu[i].apic_id, page);
     hide_other_processors();
-    if (percpu_count > 1)
-        log_info("smp", "%u processors run", percpu_count);
+    if (percpu_count == 1)
+        return;
+    choose_startup(page);
+    log_info("smp", "%u processors run", percpu_count);
 }
 
 struct vcpu *processors_create_vcpus(void)

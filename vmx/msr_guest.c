@@ -166,10 +166,12 @@ static bool apic_mode_change_valid(uint64_t old, uint64_t next)
     return !was_x2apic || !(next & APIC_BASE_EN);
 }
 
-/* Bochs: the APIC stays on in xAPIC mode, whatever L1 reads. */
-static bool apic_base_write_quirk(struct vcpu *vcpu, uint64_t value)
+/* The APIC stays on, whatever L1 reads. */
+static bool apic_base_write_kept(struct vcpu *vcpu, uint64_t value)
 {
     uint64_t known = APIC_BASE_BSP | APIC_BASE_EN | BITS(vcpu->vm->caps.address_bits - 1, 12);
+    if (!vcpu->vm->cpuid.x2apic_broken)
+        known |= APIC_BASE_EXTD;
     if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value))
         return false;
     vcpu->apic_base = value;
@@ -184,8 +186,8 @@ static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
         return false;
     if (vcpu->vm->startup_trapped && ALIGN_DOWN(base, PAGE_SIZE) != vcpu->vm->apic_page)
         return false;
-    if (vcpu->vm->quirks.apic_enable_sticks)
-        return apic_base_write_quirk(vcpu, value);
+    if (vcpu->vm->apic_stays_on)
+        return apic_base_write_kept(vcpu, value);
     return wrmsr_safe(IA32_APIC_BASE, value);
 }
 
@@ -219,7 +221,7 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_read(vcpu, row, msr, value);
-    if (msr == IA32_APIC_BASE && vcpu->vm->quirks.apic_enable_sticks) {
+    if (msr == IA32_APIC_BASE && vcpu->vm->apic_stays_on) {
         *value = vcpu->apic_base;
         return true;
     }
@@ -272,7 +274,7 @@ int msr_policy_init(struct vm *vm)
     vm->debug_store_hidden = cpuid(1, 0).edx & CPUID_EDX_DEBUG_STORE;
     if (vm->startup_trapped)
         msr_bitmap_set(vm->msr_bitmap, X2APIC_ICR, MSR_WRITE);
-    if (vm->quirks.apic_enable_sticks)
+    if (vm->apic_stays_on)
         msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
     vm->msr_policy_generation = 1;
     return 0;
@@ -289,9 +291,9 @@ static void set_kept(uint8_t *bitmap, uint32_t msr, enum msr_access access, bool
 /* The page first, its generation after: a merge in between reads the new page and is done once more. */
 void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write)
 {
-    bool quirk = msr == IA32_APIC_BASE && vm->quirks.apic_enable_sticks;
+    bool shown = msr == IA32_APIC_BASE && vm->apic_stays_on;
     spinlock_lock(&vm->msr_policy_lock);
-    set_kept(vm->msr_bitmap, msr, MSR_READ, read || quirk);
+    set_kept(vm->msr_bitmap, msr, MSR_READ, read || shown);
     set_kept(vm->msr_bitmap, msr, MSR_WRITE, write);
     if (options.fault != FAULT_FORGET_GENERATION)
         __atomic_add_fetch(&vm->msr_policy_generation, 1, __ATOMIC_RELEASE);

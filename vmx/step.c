@@ -7,7 +7,32 @@
 #define STEP_TIMER 2u
 #define STEP_TIMER_MAX (1u << 20)
 
-/* The timer makes the guest come back after the instruction. Without one it does at the next exit, whenever that is. */
+static bool has_trap_flag(const struct vcpu *vcpu)
+{
+    return vcpu->vm->caps.proc.may & PROC_MONITOR_TRAP;
+}
+
+/* The monitor trap flag makes the guest come back after the instruction. */
+static void set_trap_flag(struct vcpu *vcpu)
+{
+    uint32_t proc = vmcs_read(PROC_CONTROLS);
+    vcpu->step.active = true;
+    vcpu->step.by_trap = true;
+    vcpu->step.guest_traps = proc & PROC_MONITOR_TRAP;
+    vmcs_write(PROC_CONTROLS, (uint32_t)(proc | PROC_MONITOR_TRAP));
+}
+
+/* True when the exit is the flag's and the guest did not want it. */
+static bool clear_trap_flag(struct vcpu *vcpu)
+{
+    vcpu->step.by_trap = false;
+    if (vcpu->step.guest_traps)
+        return false;
+    vmcs_write(PROC_CONTROLS, vmcs_read(PROC_CONTROLS) & ~(uint32_t)PROC_MONITOR_TRAP);
+    return vcpu->exit.reason == EXIT_MONITOR_TRAP;
+}
+
+/* Where there is no such flag the timer does. Without one the guest comes back at the next exit, whenever that is. */
 static void start_timer(struct vcpu *vcpu)
 {
     uint32_t pin = vmcs_read(PIN_CONTROLS);
@@ -50,7 +75,9 @@ static void close_pages(struct vcpu *vcpu)
 void step_begin(struct vcpu *vcpu, uint64_t *entry)
 {
     count(COUNT_CARVEOUT_HITS);
-    if (!vcpu->step.active)
+    if (!vcpu->step.active && has_trap_flag(vcpu))
+        set_trap_flag(vcpu);
+    else if (!vcpu->step.active)
         start_timer(vcpu);
     if (!vcpu->step.open)
         choose_units(vcpu);
@@ -58,7 +85,7 @@ void step_begin(struct vcpu *vcpu, uint64_t *entry)
         close_pages(vcpu);
     __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
     vcpu->step.entry[vcpu->step.open++] = entry;
-    if (vmcs_read(PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
+    if (!vcpu->step.by_trap && (vmcs_read(PIN_CONTROLS) & PIN_PREEMPTION_TIMER))
         vmcs_write(PREEMPTION_TIMER, vcpu->step.units);
 }
 
@@ -78,6 +105,8 @@ bool step_end(struct vcpu *vcpu)
     if (vcpu->step.open)
         close_pages(vcpu);
     vcpu->step.active = false;
+    if (vcpu->step.by_trap)
+        return clear_trap_flag(vcpu);
     vmcs_write(PIN_CONTROLS, vcpu->step.pin_controls);
     if (vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER)
         vmcs_write(PREEMPTION_TIMER, vcpu->step.timer);

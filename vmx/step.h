@@ -1,6 +1,7 @@
 /* One instruction with a page of the carve-out opened: how a guest's store to Nestor's memory does nothing.
  * The page that stands for the carve-out (all-ones, read-only) becomes writable, the guest runs one instruction, and
- * the page is filled with ones and closed again at the next exit, which the preemption timer brings about at once.
+ * the page is filled with ones and closed again at the next exit, which the monitor trap flag or the preemption timer
+ * brings about at once.
  * vmx/exit_ept.c and nested/ begin a step, vmx/event.c asks for one without a page; vmx/run.c ends it. */
 #ifndef VMX_STEP_H
 #define VMX_STEP_H
@@ -17,7 +18,7 @@ static inline bool step_active(const struct vcpu *vcpu)
 {
     return vcpu->step.active;
 }
-/* Closes all that is open. Current: the VMCS that exited. True when the exit is the step's own timer and nobody else's. */
+/* Closes all that is open. Current: the VMCS that exited. True when the exit is the step's own and nobody else's. */
 bool step_end(struct vcpu *vcpu);
 
 #endif

@@ -13,7 +13,6 @@
 #include "mm/memmap.h"
 #include "vmx/caps.h"
 #include "vmx/cpuid_policy.h"
-#include "vmx/quirks.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmexit.h"
 
@@ -32,7 +31,7 @@ struct vm {
     struct vmx_caps caps12;              /* what is offered to L1 (nested/rules/caps12) */
     /* Value of a capability MSR of caps12, false for #GP: nested/rules/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
-    struct quirks quirks;
+    bool apic_stays_on;      /* option apic-disable=0: L1's disabling of its APIC is remembered and not done */
     bool debug_store_hidden; /* the CPU has a debug store (BTS, PEBS), which L1 is not shown */
     uint64_t debugctl;       /* bits of IA32_DEBUGCTL that the CPU takes */
     bool startup_trapped;    /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
@@ -87,7 +86,7 @@ struct vcpu {
     uint64_t ept01_generation;        /* of ept01 when this processor last passed INVEPT */
     uint64_t feature_control;         /* IA32_FEATURE_CONTROL as L1 reads it */
     struct mtrr mtrr;                 /* L1's MTRRs; the CPU's stay as the firmware set them */
-    uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with the quirk apic_enable_sticks only */
+    uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with apic_stays_on only */
     uint32_t requests;                /* VCPU_*, atomic: set by any processor, which kicks this one then */
     volatile uint8_t sipi_vector;     /* of VCPU_SIPI */
     volatile uint8_t waiting;         /* enum waiting; it passes an INVEPT before it runs, no kick need reach it */
@@ -95,8 +94,10 @@ struct vcpu {
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
     struct nested *nested;
     struct {
-        bool active;   /* the guest comes back after one instruction, or none (vmx/step.h) */
-        unsigned open; /* leaves whose page is open meanwhile */
+        bool active;      /* the guest comes back after one instruction, or none (vmx/step.h) */
+        bool by_trap;     /* by the monitor trap flag, which ... */
+        bool guest_traps; /* ... the guest has on itself */
+        unsigned open;    /* leaves whose page is open meanwhile */
         uint64_t *entry[STEP_MAX];
         uint32_t pin_controls, timer; /* as they were before it */
         uint32_t units;               /* that the last one got, and where it began */

@@ -13,8 +13,6 @@
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
-#define LINK_POINTER_NONE (~0ull)
-
 /* What Nestor asks of vmcs01; bits that the CPU lacks are dropped, caps_missing() has refused CPUs that lack a needed
  * one. L1's interrupts, HLT, I/O, CR3, paging and TSC are its own. */
 #define VMCS01_PIN (PIN_NMI | PIN_VIRTUAL_NMIS)
@@ -43,11 +41,19 @@ int vmx_enable(const struct vmx_caps *caps)
         cr4 |= CR4_OSXSAVE;
     write_cr0((read_cr0() | caps->cr0_fixed0) & caps->cr0_fixed1);
     write_cr4((cr4 | caps->cr4_fixed0) & caps->cr4_fixed1);
-    if (insn_vmxon(va_to_hpa(region)))
+    if (insn_vmxon(va_to_hpa(region))) {
+        this_cpu()->vmxon_region = region;
         return 0;
+    }
     log_err("vmx", "VMXON failed: another hypervisor or the firmware holds VMX");
     page_free(region);
     return -1;
+}
+
+void vmx_disable(void)
+{
+    ASSERT(insn_vmxoff());
+    page_free(this_cpu()->vmxon_region);
 }
 
 hpa_t vmcs_alloc(const struct vmx_caps *caps)
@@ -57,6 +63,12 @@ hpa_t vmcs_alloc(const struct vmx_caps *caps)
         return 0;
     ASSERT(insn_vmclear(va_to_hpa(region)));
     return va_to_hpa(region);
+}
+
+void vmcs_free(hpa_t vmcs)
+{
+    ASSERT(insn_vmclear(vmcs));
+    page_free(hpa_to_va(vmcs));
 }
 
 void vmcs_load(hpa_t vmcs)
@@ -85,7 +97,7 @@ static int require_fields(const struct vmx_caps *caps)
     return 0;
 }
 
-static void write_host_area(const struct vcpu *vcpu)
+void vmcs_write_host_area(const struct cpu *cpu)
 {
     vmcs_write(HOST_ES_SELECTOR, SELECTOR_DATA);
     vmcs_write(HOST_CS_SELECTOR, SELECTOR_CODE);
@@ -100,9 +112,9 @@ static void write_host_area(const struct vcpu *vcpu)
     vmcs_write(HOST_CR3, read_cr3());
     vmcs_write(HOST_CR4, options.fault == FAULT_HOST_WITHOUT_MCE ? read_cr4() & ~CR4_MCE : read_cr4());
     vmcs_write(HOST_FS_BASE, 0);
-    vmcs_write(HOST_GS_BASE, (uint64_t)vcpu->cpu);
-    vmcs_write(HOST_TR_BASE, (uint64_t)&vcpu->cpu->tss);
-    vmcs_write(HOST_GDTR_BASE, (uint64_t)vcpu->cpu->gdt);
+    vmcs_write(HOST_GS_BASE, (uint64_t)cpu);
+    vmcs_write(HOST_TR_BASE, (uint64_t)&cpu->tss);
+    vmcs_write(HOST_GDTR_BASE, (uint64_t)cpu->gdt);
     vmcs_write(HOST_IDTR_BASE, desc_idt_base());
     vmcs_write(HOST_SYSENTER_CS, 0);
     vmcs_write(HOST_SYSENTER_ESP, 0);
@@ -113,7 +125,7 @@ static void write_host_area(const struct vcpu *vcpu)
 
 void vmcs_write_common(const struct vcpu *vcpu)
 {
-    write_host_area(vcpu);
+    vmcs_write_host_area(vcpu->cpu);
     vmcs_write(EPT_POINTER, ept_pointer(&vcpu->vm->ept01));
     vmcs_write(IO_BITMAP_A, va_to_hpa(vcpu->vm->io_bitmap_a));
     vmcs_write(IO_BITMAP_B, va_to_hpa(vcpu->vm->io_bitmap_b));
@@ -145,10 +157,7 @@ static void write_controls(const struct vmx_caps *caps)
     vmcs_write(CR3_TARGET_COUNT, 0);
 }
 
-/* The eight segment registers' fields lie 2 apart in each group, ES first. */
-enum { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR, SEGMENTS };
-
-static void write_segment(unsigned segment, uint16_t selector, uint32_t limit, uint32_t access)
+void vmcs_write_segment(unsigned segment, uint16_t selector, uint32_t limit, uint32_t access)
 {
     vmcs_write_encoding(GUEST_ES_SELECTOR.encoding + 2 * segment, selector);
     vmcs_write_encoding(GUEST_ES_BASE.encoding + 2 * segment, 0);
@@ -162,12 +171,12 @@ static void write_segment(unsigned segment, uint16_t selector, uint32_t limit, u
 
 static void write_segments(const struct l1_start *entry)
 {
-    write_segment(SEGMENT_CS, entry->cs, 0xffffffff, ACCESS_CODE32);
+    vmcs_write_segment(SEGMENT_CS, entry->cs, 0xffffffff, ACCESS_CODE32);
     for (unsigned segment = 0; segment < SEGMENT_LDTR; segment++)
         if (segment != SEGMENT_CS)
-            write_segment(segment, entry->ds, 0xffffffff, ACCESS_DATA32);
-    write_segment(SEGMENT_LDTR, 0, 0, AR_UNUSABLE);
-    write_segment(SEGMENT_TR, 0, 0xffff, ACCESS_BUSY_TSS32);
+            vmcs_write_segment(segment, entry->ds, 0xffffffff, ACCESS_DATA32);
+    vmcs_write_segment(SEGMENT_LDTR, 0, 0, AR_UNUSABLE);
+    vmcs_write_segment(SEGMENT_TR, 0, 0xffff, ACCESS_BUSY_TSS32);
     vmcs_write(GUEST_GDTR_BASE, entry->gdt);
     vmcs_write(GUEST_GDTR_LIMIT, entry->gdt_limit);
     vmcs_write(GUEST_IDTR_BASE, 0);
@@ -217,9 +226,9 @@ void vmcs01_reset(struct vcpu *vcpu)
     vmcs_write(ENTRY_CONTROLS, vmcs_read(ENTRY_CONTROLS) & ~(uint32_t)ENTRY_GUEST_64);
     write_guest_registers(vcpu, CR0_ET | (read_cr0() & (CR0_CD | CR0_NW)), RESET_RIP);
     for (unsigned segment = 0; segment < SEGMENT_LDTR; segment++)
-        write_segment(segment, 0, 0xffff, segment == SEGMENT_CS ? ACCESS_CODE16 : ACCESS_DATA16);
-    write_segment(SEGMENT_LDTR, 0, 0xffff, ACCESS_LDT);
-    write_segment(SEGMENT_TR, 0, 0xffff, ACCESS_BUSY_TSS32);
+        vmcs_write_segment(segment, 0, 0xffff, segment == SEGMENT_CS ? ACCESS_CODE16 : ACCESS_DATA16);
+    vmcs_write_segment(SEGMENT_LDTR, 0, 0xffff, ACCESS_LDT);
+    vmcs_write_segment(SEGMENT_TR, 0, 0xffff, ACCESS_BUSY_TSS32);
     vmcs_write(GUEST_CS_SELECTOR, RESET_CS);
     vmcs_write(GUEST_CS_BASE, RESET_CS_BASE);
     vmcs_write(GUEST_GDTR_BASE, 0);

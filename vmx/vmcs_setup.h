@@ -10,10 +10,22 @@
 
 /* Puts this processor into VMX operation. 0; -1 when a page is missing or VMXON fails, logged. */
 MUST_CHECK int vmx_enable(const struct vmx_caps *caps);
+/* Leaves it again. No VMCS of this processor is active. */
+void vmx_disable(void);
 /* A VMCS region with the CPU's revision, VMCLEARed; 0 when there is no page. */
 hpa_t vmcs_alloc(const struct vmx_caps *caps);
+/* VMCLEARs and frees it. */
+void vmcs_free(hpa_t vmcs);
 /* Makes it current; asserts success. */
 void vmcs_load(hpa_t vmcs);
+#define LINK_POINTER_NONE (~0ull)
+
+/* The fields of the eight segment registers lie 2 apart in each group, ES first. */
+enum { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR, SEGMENTS };
+/* A guest's segment register, with base 0. Current: its VMCS. */
+void vmcs_write_segment(unsigned segment, uint16_t selector, uint32_t limit, uint32_t access);
+/* The host state of a processor of Nestor's: an exit goes to vmx/entry.asm. Current: the new VMCS. */
+void vmcs_write_host_area(const struct cpu *cpu);
 /* Host area, EPT and the other fields that have one value in every VMCS that `vcpu` runs. Current: the new VMCS. */
 void vmcs_write_common(const struct vcpu *vcpu);
 /* Makes vmcs01 of `vcpu`, current afterwards, ready to start L1. 0, or -1 when pages run out. */

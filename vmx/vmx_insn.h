@@ -20,6 +20,13 @@ VMX_POINTER_INSN(vmclear, COUNT_INSN(VMCLEARS))
 VMX_POINTER_INSN(vmptrld, COUNT_INSN(VMPTRLDS))
 #undef VMX_POINTER_INSN
 
+MUST_CHECK static inline bool insn_vmxoff(void)
+{
+    bool succeeded;
+    __asm__ volatile("vmxoff" : "=@cca"(succeeded) : : "memory");
+    return succeeded;
+}
+
 /* Descriptor of INVEPT and INVVPID. */
 struct invalidate_descriptor {
     uint64_t context; /* EPTP, or VPID */

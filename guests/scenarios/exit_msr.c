@@ -1,4 +1,5 @@
 /* RDMSR and WRMSR of L2: with the bitmap, without it, and outside its two ranges. */
+#include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
@@ -220,6 +221,8 @@ static void faults_of_passed_msrs(void)
     l2_value = 0;
     EXPECT_DONE(&vm);
     CHECK_EQ(l2_value, VECTOR_GP);
+    if (!counters_present()) /* bare: Bochs 3.1 ends when a read-only MSR is written */
+        return;
     vm_set_code(&vm, l2_write_capability_caught);
     l2_value = 0;
     EXPECT_DONE(&vm);

@@ -53,8 +53,9 @@ def parse_args(argv):
         help=f"Bochs: {', '.join(emulators.KNOWN)} (tools/fetch-emulators fetches it), or a program's path; default: "
         f"{emulators.VARIABLE} of the environment, or the best that is here")
     add("--list-cpus", action=ListCpus, help="name the CPU models of each Bochs that is here, and end")
-    add("--cpu", metavar="MODEL", help="CPU model; default: corei7_skylake_x on Bochs, host on QEMU. Bochs: features may be "
-        "added, as wildcat_lake+msr_imm")
+    add("--cpu", metavar="MODEL", default=os.environ.get("NESTOR_CPU"),
+        help="CPU model; default: NESTOR_CPU of the environment, or corei7_skylake_x on Bochs, host on QEMU. Bochs: "
+        "features may be added, as wildcat_lake+msr_imm")
     add("--cpus", type=int, default=1, metavar="N", help="number of processors (default 1)")
     add("--memory", type=int, default=1024, metavar="MB", help="guest memory (default 1024)")
     add("--timeout", type=float, default=300, metavar="S", help="seconds before the run is ended (default 300)")

@@ -28,15 +28,19 @@ class Known:
     trap_flag: str      # the monitor trap flag works
     uefi: str           # it has the fw_cfg device that OVMF asks for
     arithmetic: str     # what Debian's build computes
+    nestor: str         # options that Nestor needs there, as no trial could tell
 
 
 FACTS = (("suite", "Debian"), ("models", "newest models"), ("x2apic", "x2APIC"), ("init_exits", "INIT and SIPI exits"),
          ("trap_flag", "monitor trap flag"), ("uefi", "UEFI"), ("arithmetic", "64-bit IDIV"))
 
 KNOWN = {
-    "2.7": Known("bookworm", "up to tigerlake", "no", "no", "no", "no", "right"),
-    "3.0": Known("trixie", "up to tigerlake", "yes", "no", "yes", "no", "right"),
-    "3.1": Known("forky", "sapphire_rapids, arrow_lake, wildcat_lake", "yes", "yes", "yes", "yes", "mended"),
+    "2.7": Known("bookworm", "up to tigerlake", "no", "no", "no", "no", "right",
+                 "apic-disable=0 x2apic=0"),
+    "3.0": Known("trixie", "up to tigerlake", "yes", "no", "yes", "no", "right",
+                 "apic-disable=0"),
+    "3.1": Known("forky", "sapphire_rapids, arrow_lake, wildcat_lake", "yes", "yes", "yes", "yes", "mended",
+                 "apic-disable=0"),
 }
 PREFERRED = ("2.7", "3.1", "3.0")
 
@@ -160,6 +164,11 @@ def choose(name):
         return found[name]
     advice = f"run tools/fetch-emulators {name}" if name in KNOWN else f"known are {', '.join(KNOWN)}, or give a path"
     raise RunnerError(f"no Bochs {name} here: {advice}")
+
+
+def nestor_options(emulator):
+    """What Nestor must be told of it; an unknown version is taken for the newest."""
+    return KNOWN.get(version_of(emulator), KNOWN[max(KNOWN)]).nestor
 
 
 def list_cpus():

@@ -4,6 +4,7 @@ import shutil
 import struct
 from dataclasses import dataclass, field
 
+from nestorlib import emulators
 from nestorlib.errors import RunnerError
 from nestorlib.process import run_quietly
 
@@ -130,6 +131,8 @@ def plan_bare(opts, kind, modules):
 def plan_nestor(opts, kind, modules):
     plan = BootPlan(com_unit=1)
     protocol = f"console=com2 on-exit={opts.machine} debug-exit=0xf4"
+    if opts.machine == "bochs":
+        protocol += " " + emulators.nestor_options(emulators.choose(opts.emulator))
     plan.load("multiboot2", "nestor.elf", require_file(opts.nestor_elf),
               f"{protocol} {opts.nestor}".rstrip())
     if opts.l1 == "none":

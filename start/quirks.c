@@ -1,0 +1,23 @@
+#include "start/quirks.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+#include "start/machine.h"
+#include "vmx/inspect.h"
+#include "vmx/probe.h"
+#include "vmx/vmx_bits.h"
+
+void quirks_find(void)
+{
+    bool trap_broken = (l1_vm.caps.proc.may & PROC_MONITOR_TRAP) && !probe_monitor_trap(&l1_vm.caps);
+    l1_vm.apic_stays_on = !options.apic_disable;
+    l1_vm.cpuid.x2apic_broken = !options.x2apic;
+    if (trap_broken) {
+        log_info("quirks", "the monitor trap flag does nothing here: it is not used, and not offered to L1");
+        l1_vm.caps.proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
+        l1_vm.caps.old_proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
+    }
+    inspect_say("quirks", "%s%s%s%s", l1_vm.apic_stays_on ? "L1's APIC stays on; " : "",
+                options.x2apic ? "" : "L1 sees no x2APIC; ", trap_broken ? "no monitor trap flag; " : "",
+                "see also the log");
+}
