@@ -61,9 +61,9 @@ setup: ## install what Debian packages the tests and runs need
 	tools/setup
 
 # These run on a machine that has only git, make and gcc: what builds comes after setup, also under -j.
-run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2 or 4 for so many processors each
-	$(MAKE) nestor linux-assets
-	tools/run-stack $(if $(CPUS),--cpus $(CPUS))
+run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2 or 4 for so many processors each; TRACE=FILE
+	$(MAKE) nestor linux-assets $(if $(TRACE),nestorctl)
+	tools/run-stack $(if $(CPUS),--cpus $(CPUS)) $(if $(TRACE),--trace $(TRACE))
 
 demo: setup ## the story of the merged MSR bitmap, in seconds
 	$(MAKE) all

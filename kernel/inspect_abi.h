@@ -23,7 +23,7 @@ enum inspect_area {
     INSPECT_TEXT,     /* lines "key: value", 0 at the end */
     INSPECT_LOG,      /* struct inspect_log_position, then the ring */
     INSPECT_COUNTERS, /* for each processor: its counters, exits of L1, exits of L2, by reason; 64 bits each */
-    INSPECT_TRACE,    /* for each processor: records ever, then its ring of struct trace_record */
+    INSPECT_TRACE,    /* for each processor: records ever (64 bits), then its ring of struct inspect_record */
     INSPECT_POLICY,   /* the MSR bitmap that says what L0 keeps: 4 KiB */
 };
 
@@ -33,13 +33,20 @@ struct inspect_header {
     uint32_t log_bytes;  /* of the log's ring */
     uint32_t cpus, counters, reasons;
     uint32_t counters_stride; /* bytes */
-    uint32_t trace_records;   /* of each processor's ring */
+    uint32_t trace_records;   /* of each processor's ring: of the option trace=, or 0 */
     uint32_t trace_stride;    /* bytes */
 };
 
 /* Precedes the text in INSPECT_LOG: bytes ever written; the next one goes to written % log_bytes. */
 struct inspect_log_position {
     uint64_t written;
+};
+
+/* What happened at a time: kernel/trace.h has the types, and what a and b are. */
+struct inspect_record {
+    uint64_t tsc;
+    uint32_t a, type;
+    uint64_t b;
 };
 
 #endif

@@ -17,9 +17,6 @@
 #define RESET_HARD 0x6
 #define TRACE_SHOWN 32
 
-/* In the order of the values of the option "on-exit". */
-enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET, ON_EXIT_PORT };
-
 static void (*print_at_end)(void);
 static void (*stop_others_at_end)(void);
 /* How often the end began: a failure inside it must not start over for ever. */

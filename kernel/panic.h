@@ -6,6 +6,9 @@
 
 #include "kernel/base.h"
 
+/* In the order of the values of the option "on-exit". */
+enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET, ON_EXIT_PORT };
+
 #define STATUS_PANIC 125
 
 /* Prints "nestor: exit status N (reason)" and ends the run as the option "on-exit" says. */

@@ -17,8 +17,9 @@ struct cpu {
     void *stack_word; /* where an exit finds its stack: vmx/entry.asm */
     unsigned id;      /* index in percpu_cpus */
     uint32_t apic_id;
-    volatile bool nmi_seen; /* an NMI came while Nestor ran; vmx/ hands it on and clears this */
-    volatile bool started;  /* its first C code runs */
+    struct timed_ring timed; /* its exit_tsc is written by vmx/entry.asm */
+    volatile bool nmi_seen;  /* an NMI came while Nestor ran; vmx/ hands it on and clears this */
+    volatile bool started;   /* its first C code runs */
     /* Another processor has sent it an NMI that is Nestor's own (vmx/kick): 0 or 1, atomic. */
     uint32_t kick_pending;
     uint32_t locks_held;   /* bits: ranks of the locks that it holds; CHECKED=1 only */

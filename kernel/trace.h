@@ -1,6 +1,7 @@
-/* What happened last on this processor: a binary ring, cheap enough for every exit, printed after a panic.
+/* What happened last on this processor: a binary ring, cheap enough for every exit, printed after a panic; and with the
+ * option trace= a longer one whose records have the time.
  * Needs the per-CPU block. No lock: a ring belongs to its processor.
- * Anyone may trace: trace() is in kernel/percpu.h, which knows where the ring is. */
+ * Anyone may trace: trace() is in kernel/percpu.h, which knows where the rings are. */
 #ifndef KERNEL_TRACE_H
 #define KERNEL_TRACE_H
 
@@ -11,7 +12,11 @@
     TRACE(EXIT_L1, "reason, rip")                                                                                      \
     TRACE(EXIT_L2, "reason, rip")                                                                                      \
     TRACE(INJECT, "interruption information, error code")                                                              \
-    TRACE(WATCH, "page, watchers")
+    TRACE(WATCH, "0: stored by L1, 1: by L2; gpa1")                                                                    \
+    TRACE(ENTER_L1, "0, 0")                                                                                            \
+    TRACE(ENTER_L2, "0, 0")                                                                                            \
+    TRACE(MERGE, "0, gpa1 of the page of MSR bitmap")                                                                  \
+    TRACE(KICK, "processor, generation")
 
 enum trace_type {
 #define TRACE(name, text) TRACE_##name,
@@ -34,6 +39,26 @@ struct trace_ring {
     struct trace_record record[TRACE_RECORDS];
 };
 
+/* The ring of the option trace=: each record has the time-stamp counter before it. */
+struct timed_record {
+    uint64_t tsc;
+    struct trace_record what;
+};
+
+struct timed_ring {
+    uint64_t exit_tsc; /* at the last exit */
+    uint64_t copied;   /* records of the other ring that are in this one */
+    uint64_t written;  /* records ever; the next one goes to written % records */
+    uint64_t records;  /* a power of two; 0: the option is off, and record is NULL */
+    struct timed_record *record;
+};
+
+struct cpu;
+/* With the option trace=: what the processor's ring has got since the last call comes into its timed ring, with the time of
+ * its last exit. */
+void trace_copy(struct cpu *cpu);
+/* The same on this processor before an entry, and then the record that the guest is entered, L2 or L1, with the time now. */
+void trace_entry(bool l2);
 /* Prints the last `count` records of this processor, oldest first. */
 void trace_dump(unsigned count);
 

@@ -137,8 +137,10 @@ bool l2_ept_exit(struct vcpu *vcpu)
                 prepare_sync_ept02(nested, nested->current);
                 return true;
             }
-            if (ept_watch_hit(&vcpu->vm->watch, out.gpa1))
+            if (ept_watch_hit(&vcpu->vm->watch, out.gpa1)) {
                 count(COUNT_WATCH_FAULTS);
+                trace(TRACE_WATCH, 1, out.gpa1);
+            }
             break;
         case EPT12_CARVEOUT:
             step_begin(vcpu, out.entry);

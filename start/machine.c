@@ -159,6 +159,7 @@ static uint64_t carveout_size(void)
 {
     uint64_t share = MIN(memmap_ram_size(&machine_map) / MIB / CARVEOUT_RAM_SHARE, CARVEOUT_RAM_MIB);
     uint64_t mib = MAX(CARVEOUT_MIN_MIB, CARVEOUT_BASE_MIB + share) + CARVEOUT_CPU_MIB * (usable_cpus() - 1);
+    mib += usable_cpus() * ALIGN_UP(options.trace * sizeof(struct timed_record), MIB) / MIB;
 
     return ALIGN_UP(MAX(options.memory ? options.memory : mib, 8) * MIB, LARGE_2M);
 }

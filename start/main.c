@@ -9,6 +9,7 @@
 #include "start/machine.h"
 #include "start/processors.h"
 #include "start/quirks.h"
+#include "vmx/inspect.h"
 #include "vmx/run.h"
 
 void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base);
@@ -17,6 +18,8 @@ static void print_summary(void)
 {
     if (options.summary && l1_vm.vcpus)
         summary_print(&l1_vm);
+    if (l1_vm.vcpus)
+        inspect_export(&l1_vm);
 }
 
 void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)

@@ -48,6 +48,21 @@ static void hide_other_processors(void)
         log_warn("acpi", "%u further processors are hidden from L1", hidden);
 }
 
+/* The option trace= in whole powers of two. */
+static void start_timed_trace(struct timed_ring *ring)
+{
+    uint64_t records = 1;
+
+    if (!options.trace)
+        return;
+    while (records * 2 <= options.trace)
+        records *= 2;
+    ring->record = page_alloc_run((unsigned)(ALIGN_UP(records * sizeof(struct timed_record), PAGE_SIZE) / PAGE_SIZE));
+    if (!ring->record)
+        machine_end(STATUS_ENVIRONMENT, "no memory for the records of the option trace=: raise the option memory=");
+    ring->records = records; /* from here on it is written */
+}
+
 static struct vcpu *create_vcpu(void)
 {
     struct cpu *cpu = this_cpu();
@@ -56,6 +71,7 @@ static struct vcpu *create_vcpu(void)
         machine_end(STATUS_ENVIRONMENT, "no memory for a virtual processor: raise the option memory=");
     vcpu->vm = &l1_vm;
     vcpu->cpu = cpu;
+    start_timed_trace(&cpu->timed);
     cpu->stack_word = cpu->stack_top - 16;
     vcpu->apic_base = rdmsr(IA32_APIC_BASE);
     mtrr_read(&vcpu->mtrr);

@@ -13,15 +13,28 @@ extern vcpu_entry_failed        ; void vcpu_entry_failed(struct vcpu *)
 extern vcpu_enter_again         ; void vcpu_enter_again(struct vcpu *)
 global vmx_run
 global vmx_enter_first, vmx_enter_launch, vmx_enter_resume, vmx_enter_again
-global vmx_exit
+global vmx_exit, vmx_exit_timed
 global vmx_unblock_nmi
 
 %define REG(n) (8 * n)          ; enum gpr order, vcpu.h
 %define VCPU_LAUNCHED 128       ; asserted in run.c
 %define VCPU_ATTENTION 129
 %define CPU_STACK_WORD 8
+%define CPU_EXIT_TSC 24
 
 section .text
+
+vmx_exit_timed:                 ; HOST_RIP with the option trace=
+        mov     rsp, [gs:abs CPU_STACK_WORD]
+        push    rax
+        push    rdx
+        rdtsc
+        mov     [gs:abs CPU_EXIT_TSC], eax
+        mov     [gs:abs CPU_EXIT_TSC + 4], edx
+        mov     rdx, [rsp + 16]
+        mov     byte [rdx + VCPU_ATTENTION], 1
+        pop     rdx
+        pop     rax
 
 vmx_exit:                       ; HOST_RIP
         mov     rsp, [gs:abs CPU_STACK_WORD]

@@ -31,6 +31,7 @@ void exit_ept_violation(struct vcpu *vcpu)
     }
     if ((qualification & EPT_QUAL_WRITE) && ept_watch_hit(&vcpu->vm->watch, gpa)) {
         count(COUNT_WATCH_FAULTS);
+        trace(TRACE_WATCH, 0, gpa);
         return;
     }
     /* Another processor's store dropped the trace first, and it may be armed anew already: the store meets it then. */

@@ -4,7 +4,9 @@
 #include "kernel/counters.h"
 #include "kernel/format.h"
 #include "kernel/log.h"
+#include "kernel/panic.h"
 #include "kernel/string.h"
+#include "kernel/x86.h"
 
 #define AREA BITS(31, 28)
 #define BYTE BITS(27, 0)
@@ -12,13 +14,12 @@
 
 _Static_assert(INSPECT_MAGIC == COUNTER_MAGIC_VALUE, "one magic number");
 _Static_assert(offsetof(struct log_ring, text) == sizeof(struct inspect_log_position), "the ring follows its position");
-_Static_assert(sizeof(struct trace_ring) % 8 == 0, "strides are whole words");
+_Static_assert(sizeof(struct timed_record) == sizeof(struct inspect_record), "one format");
 
 /* The exits of both levels follow the counters. */
 #define COUNTERS_BYTES (COUNTER_COUNT * 8u)
 #define EXITS_BYTES (2u * EXIT_REASON_COUNT * 8u)
 #define COUNTERS_STRIDE (COUNTERS_BYTES + EXITS_BYTES)
-#define TRACE_STRIDE ((uint32_t)sizeof(struct trace_ring))
 
 static char text[TEXT_BYTES];
 static size_t text_used;
@@ -42,6 +43,12 @@ void inspect_start(struct vm *vm)
     vm->cpuid.processors = vm->vcpus;
 }
 
+/* The count of records ever, and the ring. */
+static uint32_t trace_stride(const struct vm *vm)
+{
+    return (uint32_t)(8 + vm->vcpu[0]->cpu->timed.records * sizeof(struct timed_record));
+}
+
 static struct inspect_header header_now(const struct vm *vm)
 {
     return (struct inspect_header){
@@ -53,8 +60,8 @@ static struct inspect_header header_now(const struct vm *vm)
         .counters = COUNTER_COUNT,
         .reasons = EXIT_REASON_COUNT,
         .counters_stride = COUNTERS_STRIDE,
-        .trace_records = TRACE_RECORDS,
-        .trace_stride = TRACE_STRIDE,
+        .trace_records = (uint32_t)vm->vcpu[0]->cpu->timed.records,
+        .trace_stride = trace_stride(vm),
     };
 }
 
@@ -80,8 +87,13 @@ static uint32_t counters_word(const struct vm *vm, size_t at)
 
 static uint32_t trace_word(const struct vm *vm, size_t at)
 {
-    size_t cpu = at / TRACE_STRIDE;
-    return cpu < vm->vcpus ? word_of(&vm->vcpu[cpu]->cpu->trace, TRACE_STRIDE, at % TRACE_STRIDE) : ~0u;
+    size_t stride = trace_stride(vm), cpu = at / stride, byte = at % stride;
+    if (cpu >= vm->vcpus)
+        return ~0u;
+    const struct timed_ring *ring = &vm->vcpu[cpu]->cpu->timed;
+    if (byte < sizeof ring->written)
+        return word_of(&ring->written, sizeof ring->written, byte);
+    return word_of(ring->record, ring->records * sizeof(struct timed_record), byte - sizeof ring->written);
 }
 
 uint32_t inspect_word(const struct vm *vm, uint32_t offset)
@@ -119,4 +131,41 @@ uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size)
     uint32_t word = inspect_word(vcpu->vm, vcpu->inspect_offset);
     vcpu->inspect_offset += sizeof word;
     return word;
+}
+
+/* A port that emulators print: Bochs's port_e9_hack, QEMU's isa-debugcon. */
+#define DEBUG_CONSOLE 0xe9
+#define WORDS_PER_LINE 64u
+
+static void export_text(const char *line)
+{
+    while (*line)
+        out8(DEBUG_CONSOLE, (uint8_t)*line++);
+}
+
+static void export_words(const struct vm *vm, uint32_t offset, uint32_t bytes)
+{
+    char word[16];
+    for (uint32_t at = 0; at < bytes; at += 4) {
+        if (at / 4 % WORDS_PER_LINE == 0)
+            export_text(at ? "\nnestor-inspect: " : "nestor-inspect: ");
+        format_text(word, sizeof word, "%08x", inspect_word(vm, offset + at));
+        export_text(word);
+    }
+    export_text("\n");
+}
+
+void inspect_export(const struct vm *vm)
+{
+    if (!options.trace || (options.on_exit != ON_EXIT_BOCHS && options.on_exit != ON_EXIT_QEMU))
+        return;
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        trace_copy(vm->vcpu[i]->cpu); /* the exit that ended the run, too */
+    export_words(vm, INSPECT_OFFSET(INSPECT_HEADER, 0), sizeof(struct inspect_header));
+    for (unsigned i = 0; i < vm->vcpus && (i + 1ull) * trace_stride(vm) <= BYTE; i++) {
+        const struct timed_ring *ring = &vm->vcpu[i]->cpu->timed;
+        uint64_t used = MIN(ring->written, ring->records);
+        export_words(vm, INSPECT_OFFSET(INSPECT_TRACE, i * trace_stride(vm)),
+                     (uint32_t)(sizeof ring->written + used * sizeof(struct timed_record)));
+    }
 }

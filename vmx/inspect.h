@@ -14,6 +14,10 @@ void inspect_start(struct vm *vm);
 /* The word at `offset`, all-ones where there is none. */
 uint32_t inspect_word(const struct vm *vm, uint32_t offset);
 
+/* At the end of a run in an emulator: the header and the records of the option trace=, in hexadecimal lines on the
+ * emulator's debug console. nestor-run --trace makes a trace of them. */
+void inspect_export(const struct vm *vm);
+
 /* Of the port; rows as in vmx/io.h. */
 void inspect_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value);
 uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size);

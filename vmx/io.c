@@ -15,7 +15,6 @@
 #define PM1_CONTROL_SLP_EN BIT(13)
 #define CONSOLE_COM2 1         /* index in the values of the option "console" */
 #define CONSOLE_PORT_MIN 0x100 /* from here on its value is a port's number */
-#define ON_EXIT_HALT 0         /* index in the values of the option "on-exit" */
 #define MAX_PORTS 8
 
 static struct io_port ports[MAX_PORTS];

@@ -120,6 +120,7 @@ static void synchronize(struct ept *ept01)
     for (unsigned i = 0; i < vm->vcpus; i++)
         if (vm->vcpu[i] != self && !has_passed(vm->vcpu[i], generation)) {
             count(COUNT_KICKS);
+            trace(TRACE_KICK, vm->vcpu[i]->cpu->id, generation);
             send(vm->vcpu[i]->cpu);
         }
     for (unsigned i = 0; i < vm->vcpus; i++)

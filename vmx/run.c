@@ -20,6 +20,7 @@ _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
 _Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
 _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
 _Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
+_Static_assert(offsetof(struct cpu, timed.exit_tsc) == 24, "entry.asm: CPU_EXIT_TSC");
 
 /* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
  * executed nothing else is looked at. L2's exits are recorded whole. */
@@ -87,6 +88,7 @@ static inline void read_common(struct vmexit *exit, uint32_t reason)
 
 void vcpu_prepare_entry_anew(struct vcpu *vcpu)
 {
+    bool timed = vcpu->attention && vcpu->cpu->timed.records; /* vmx_exit_timed asked for it */
     if (vcpu->attention)
         startup_attend(vcpu);
     if (vcpu->inject_info | vcpu->cpu->nmi_seen)
@@ -95,6 +97,8 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
         kick_answer(vcpu);
         ept_retire_done(&vcpu->vm->ept01, kick_oldest_generation(vcpu->vm));
     }
+    if (timed)
+        trace_entry(vcpu->in_l2);
 }
 
 static void vcpu_handle_at_l0(struct vcpu *vcpu)

@@ -44,6 +44,8 @@ void vcpu_entry_failed(struct vcpu *vcpu);
 /* In entry.asm: enters the guest for the first time; where each exit arrives (HOST_RIP). */
 NORETURN void vmx_run(struct vcpu *vcpu, void *stack_word);
 void vmx_exit(void);
+/* The same with the option trace=: notes the time, and asks for another look before entry, which makes the records. */
+void vmx_exit_timed(void);
 /* Ends the blocking of NMIs that an NMI exit began, by an IRET to the next instruction. */
 void vmx_unblock_nmi(void);
 

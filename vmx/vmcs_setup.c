@@ -120,7 +120,7 @@ void vmcs_write_host_area(const struct cpu *cpu)
     vmcs_write(HOST_SYSENTER_ESP, 0);
     vmcs_write(HOST_SYSENTER_EIP, 0);
     vmcs_write(HOST_RSP, 0); /* entry.asm has its own way to a stack */
-    vmcs_write(HOST_RIP, (uint64_t)vmx_exit);
+    vmcs_write(HOST_RIP, (uint64_t)(options.trace ? vmx_exit_timed : vmx_exit));
 }
 
 void vmcs_write_common(const struct vcpu *vcpu)

@@ -12,6 +12,7 @@ int command_id(int argc, char **argv);
 int command_log(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_trace(int argc, char **argv);
 
 /* One reading of what Nestor counts, the sum over its processors or one of them. */
 struct sample {

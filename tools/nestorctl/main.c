@@ -15,6 +15,8 @@ static const struct {
     {"stat", command_stat, "[-i SECONDS] [-n TIMES] [-c CPU]",
      "print exits by reason and level, and what Nestor counts"},
     {"top", command_top, "[-i SECONDS] [-n TIMES]", "the same live, on the whole terminal, busiest first"},
+    {"trace", command_trace, "-o FILE [-j] [-f RAW -k KHZ]",
+     "write Nestor's last records as a Perfetto trace (-j: Chrome's JSON); -f: of a finished run's raw records"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

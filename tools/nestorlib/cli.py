@@ -1,6 +1,7 @@
 """Command line of nestor-run, and the life of one run from directory to status."""
 import argparse
 import os
+import re
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ from nestorlib import emulators, image
 from nestorlib.bochs import Bochs
 from nestorlib.errors import RunnerError, STATUS_INTERRUPTED, STATUS_USAGE
 from nestorlib.paths import BUILD
+from nestorlib.process import run_quietly
 from nestorlib.qemu import Qemu
 from nestorlib.session import Session, Sinks
 
@@ -73,6 +75,8 @@ def parse_args(argv):
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
     add("--ips", type=int, default=20000000, metavar="N",
         help="Bochs: instructions per emulated second (default 20000000)")
+    add("--trace", metavar="FILE",
+        help="write what each processor did when as a Perfetto trace there (ui.perfetto.dev opens it)")
     add("--stats", metavar="FILE", help="write 'ticks=N seconds=S status=N' there")
     add("--verbose", action="store_true", help="say what is started and how it ended")
     opts = parser.parse_args(argv)
@@ -80,6 +84,8 @@ def parse_args(argv):
         parser.error("--cpus, --memory, --timeout and --ips must be positive")
     if opts.interactive and opts.l1_log:
         parser.error("--interactive shows L1's console: it takes no --l1-log")
+    if opts.trace and not re.search(r"\btrace=", opts.nestor):
+        opts.nestor = f"{opts.nestor} trace={TRACE_RECORDS}".strip()
     if opts.interactive and not opts.l0_log:
         opts.l0_log = os.devnull
     return opts
@@ -105,11 +111,28 @@ def raise_interrupt(signum, _frame):
 
 
 START_TRIES = 5
+TRACE_RECORDS = 131072      # of each processor, for --trace
+NESTORCTL = os.path.join(BUILD, "nestorctl", "nestorctl")
 
 
 def write_stats(path, result):
     with open(path, "w", encoding="ascii") as out:
         out.write(f"ticks={result.ticks} seconds={result.seconds:.2f} status={result.status}\n")
+
+
+def write_trace(opts, raw, rundir):
+    """nestorctl makes the trace of the raw records; Bochs's time-stamp counter counts instructions."""
+    if not raw:
+        say("no trace: Nestor told no records, as its run did not end by itself")
+        return
+    path = os.path.join(rundir, "records.raw")
+    with open(path, "wb") as out:
+        out.write(raw)
+    if not os.path.exists(NESTORCTL):
+        raise RunnerError(f"{NESTORCTL} is missing: run make nestorctl")
+    told = run_quietly([NESTORCTL, "trace", "-f", path, "-k", str(opts.ips // 1000), "-o", os.path.abspath(opts.trace)])
+    for line in told.splitlines():
+        say(line)
 
 
 def run_in(opts, rundir):
@@ -119,9 +142,12 @@ def run_in(opts, rundir):
     iso = image.make_iso(boot, rundir)
     for _ in range(START_TRIES):
         with Sinks(opts) as sinks:
-            result = Session(opts, machine(opts, rundir), rundir, sinks).run(iso)
+            session = Session(opts, machine(opts, rundir), rundir, sinks)
+            result = session.run(iso)
         if not machine.lost_its_port(result.reason):
             break
+    if opts.trace:
+        write_trace(opts, session.raw_records(), rundir)
     if opts.stats:
         write_stats(opts.stats, result)
     if result.reason and (opts.verbose or result.is_failure):

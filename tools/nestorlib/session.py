@@ -15,6 +15,7 @@ from nestorlib.terminal import Terminal
 
 NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
 GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
+EXPORTED = re.compile(r"nestor-inspect: ((?:[0-9a-f]{8})+)")
 KEPT_LINES = 400
 
 
@@ -117,6 +118,7 @@ class Session:
         self.l0_lines = collections.deque(maxlen=10)
         self.streams = []
         self.fifos = []
+        self.exported = []          # words in hexadecimal, of Nestor's records
         self.terminal = None        # with --interactive: L1's console
         self.process = None
 
@@ -145,6 +147,9 @@ class Session:
         text = line.decode(errors="replace")
         self.output.append(text)
         self.settle(self.machine.read_output(text), "guest")
+        found = EXPORTED.search(text)
+        if found and self.opts.trace:
+            self.exported.append(found.group(1))
 
     def open_fifo(self, name, handler):
         """A FIFO in the place of a log file: no polling, no growth on disk. Opened for
@@ -221,6 +226,11 @@ class Session:
         finally:
             self.close()
         return self.judge(time.monotonic() - begin)
+
+    def raw_records(self):
+        """The words are numbers: the first hexadecimal digit is the highest."""
+        words = "".join(self.exported)
+        return b"".join(bytes.fromhex(words[i:i + 8])[::-1] for i in range(0, len(words), 8))
 
     def close(self):
         if self.process:
