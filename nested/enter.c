@@ -114,7 +114,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
         l2_ept_prefill(vcpu);
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
         prepare_fetch_rows(vcpu->nested, slot);
-    prepare_bitmaps(vcpu->nested, slot);
+    slot_bitmaps_refresh(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v);
     prepare_vmcs02(vcpu->nested, slot, l1);
 
     uint32_t failed = msr_area_load(vcpu, v->ENTRY_MSR_LOAD_ADDR, (uint32_t)v->ENTRY_MSR_LOAD_COUNT);
@@ -163,7 +163,7 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
     struct nested *nested = vcpu->nested;
     struct vmcs12_slot *slot = nested->current;
     if (scope & SLOT_SCOPE_BITMAPS)
-        slot->bitmaps_seen = 0;
+        slot_bitmaps_look_again(&slot->bitmaps);
     prepare_fetch_checked(slot, scope);
     struct check_context context = {
         .caps = &vcpu->vm->caps12,

@@ -9,6 +9,7 @@
 #include "nested/prepare.h"
 #include "nested/rules/decide.h"
 #include "nested/rules/merge.h"
+#include "nested/slot.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/io.h"
@@ -16,21 +17,16 @@
 #include "vmx/run.h"
 #include "vmx/startup.h"
 
-/* L1's page of a bitmap for a decision: the snapshot of a merged page, else the page as it is now; NULL when the
- * control is off or the page is no RAM. */
-static const uint8_t *bitmap_page(const struct nested *nested, bool used, const struct merged *m, gpa_t page)
-{
-    if (!used)
-        return NULL;
-    return m ? merged_l1_page(m) : gmem_page(&nested->vcpu->vm->gmem, page);
-}
-
-/* The bitmaps of L1's that the reason asks for. */
+/* L1's bitmaps that the reason asks for: NULL when the control is off or the page is no RAM. */
 static void add_bitmaps(const struct nested *nested, struct decide_input *in)
 {
     const struct vmcs12_slot *slot = nested->current;
+    const struct slot_bitmaps *bitmaps = &slot->bitmaps;
+    const struct merged_cache *cache = &nested->bitmaps;
+    const struct gmem *gmem = &nested->vcpu->vm->gmem;
     const struct vmcs12 *v = slot->v;
-    bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
+    bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) != 0,
+         use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
     bool shadowing = (vmcs12_proc2(v) & PROC2_VMCS_SHADOWING) != 0;
     switch (in->exit->reason) {
     case EXIT_RDMSR:
@@ -39,16 +35,16 @@ static void add_bitmaps(const struct nested *nested, struct decide_input *in)
     case EXIT_WRMSRLIST:
     case EXIT_RDMSR_IMMEDIATE:
     case EXIT_WRMSRNS_IMMEDIATE:
-        in->msr_bitmap = bitmap_page(nested, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS, slot->msr_bitmap, v->MSR_BITMAP);
+        in->msr_bitmap = use_msr ? slot_bitmaps_l1_page(bitmaps, cache, MERGED_MSR, v->MSR_BITMAP) : NULL;
         break;
     case EXIT_IO:
-        in->io_bitmap_a = bitmap_page(nested, use_io, slot->io_bitmap_a, v->IO_BITMAP_A);
-        in->io_bitmap_b = bitmap_page(nested, use_io, slot->io_bitmap_b, v->IO_BITMAP_B);
+        in->io_bitmap_a = use_io ? slot_bitmaps_l1_page(bitmaps, cache, MERGED_IO_A, v->IO_BITMAP_A) : NULL;
+        in->io_bitmap_b = use_io ? slot_bitmaps_l1_page(bitmaps, cache, MERGED_IO_B, v->IO_BITMAP_B) : NULL;
         break;
     case EXIT_VMREAD:
     case EXIT_VMWRITE:
-        in->vmread_bitmap = bitmap_page(nested, shadowing, NULL, v->VMREAD_BITMAP);
-        in->vmwrite_bitmap = bitmap_page(nested, shadowing, NULL, v->VMWRITE_BITMAP);
+        in->vmread_bitmap = shadowing ? gmem_page(gmem, v->VMREAD_BITMAP) : NULL;
+        in->vmwrite_bitmap = shadowing ? gmem_page(gmem, v->VMWRITE_BITMAP) : NULL;
         break;
     default:
         break;
@@ -106,7 +102,7 @@ void nested_l0_handled_l2(struct vcpu *vcpu)
         nested_reflect(vcpu);
         return;
     }
-    prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
+    slot_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
 }
 
 /* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction again. */
@@ -123,10 +119,11 @@ static bool only_suspended(struct vcpu *vcpu)
 static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->exit.reason;
-    bool suspended = vcpu->nested->current->bitmaps_suspended;
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    bool suspended = slot_bitmaps_hw(&slot->bitmaps) == HW_SUSPENDED;
     if (!decide_is_msr_access(reason) && !(reason == EXIT_IO && suspended))
         return false;
-    prepare_restore_bitmaps(vcpu->nested, vcpu->nested->current, reason != EXIT_IO);
+    slot_bitmaps_restore(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v, reason != EXIT_IO);
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
 }
 
@@ -171,7 +168,7 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     if (__builtin_expect(reason >= EXIT_RDMSRLIST, 0) && !find_list_entry(vcpu))
         return true;
     const struct vmcs12_slot *slot = vcpu->nested->current;
-    if ((slot->bitmaps_suspended || slot->msr_waits) && retry_with_fresh_bitmaps(vcpu))
+    if (slot_bitmaps_hw(&slot->bitmaps) != HW_MERGED && retry_with_fresh_bitmaps(vcpu))
         return true;
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);

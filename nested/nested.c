@@ -4,6 +4,7 @@
 #include "kernel/log.h"
 #include "kernel/string.h"
 #include "mm/page.h"
+#include "nested/bitmap/merged_wrong.h"
 #include "nested/enter.h"
 #include "nested/exit.h"
 #include "nested/insn.h"
@@ -43,6 +44,22 @@ static void register_handlers(void)
     };
 }
 
+static void init_bitmaps(struct nested *nested, const uint8_t *ones)
+{
+    static const uint64_t never_changes = 1;
+    const struct vm *vm = nested->vcpu->vm;
+    struct merged_cache *cache = &nested->bitmaps;
+    merged_cache_init(cache, &vm->gmem, vm->gmem.watch);
+    cache->l0[MERGED_MSR] = (struct merged_l0){vm->msr_bitmap, &vm->msr_policy_generation};
+    cache->l0[MERGED_IO_A] = (struct merged_l0){vm->io_bitmap_a, &never_changes};
+    cache->l0[MERGED_IO_B] = (struct merged_l0){vm->io_bitmap_b, &never_changes};
+    cache->ones = ones;
+    cache->bound = (unsigned)options.bitmap_cache;
+    cache->merge = merged_wrong_choose();
+    cache->evict = slot_forget_bitmap;
+    cache->context = nested;
+}
+
 int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
 {
     const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
@@ -55,14 +72,8 @@ int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
     }
     nested->vcpu = vcpu;
     nested->scratch_page = scratch;
-    nested->ones_bitmap = memset(ones, 0xff, PAGE_SIZE);
     nested->vmxon_pointer = VMPTR_NONE;
-    nested->bitmaps.gmem = &vcpu->vm->gmem;
-    nested->bitmaps.watch = &vcpu->vm->watch;
-    nested->bitmaps.l0_generation = &vcpu->vm->msr_policy_generation;
-    nested->bitmaps.bound = (unsigned)options.bitmap_cache;
-    nested->bitmaps.evict = slot_forget_bitmap;
-    nested->bitmaps.context = nested;
+    init_bitmaps(nested, memset(ones, 0xff, PAGE_SIZE));
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         nested->slot[i].vmptr = VMPTR_NONE;
     prepare_init(nested);

@@ -5,7 +5,7 @@
 #ifndef NESTED_NESTED_H
 #define NESTED_NESTED_H
 
-#include "nested/bitmap/merged.h"
+#include "nested/bitmap/slot_bitmaps.h"
 #include "nested/ept02/ept02.h"
 #include "nested/msr_area.h"
 #include "nested/rules/caps12.h"
@@ -57,12 +57,9 @@ struct vmcs12_slot {
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
     check_scope_t scope;        /* of the rows that L1 wrote since the last entry that passed the checks */
     bool checked_long_mode;     /* L1's mode at that entry */
-    struct merged *msr_bitmap, *io_bitmap_a, *io_bitmap_b; /* NULL: not in use */
-    uint64_t bitmaps_seen;  /* prepare_bitmaps() has nothing to do while this stands; 0: never */
-    bool msr_waits;         /* vmcs02 has the page of ones for MSRs, as their merge waits: see merged_waits() */
-    bool bitmaps_suspended; /* vmcs02 has the page of ones instead: see prepare_suspend_bitmaps() */
-    uint64_t eptp02;        /* as written to vmcs02 */
-    uint16_t vpid02;        /* the same; 0: none yet */
+    struct slot_bitmaps bitmaps;
+    uint64_t eptp02; /* as written to vmcs02 */
+    uint16_t vpid02; /* the same; 0: none yet */
     /* What eptp02 was made of, while ept12.roots_changed stands. */
     uint64_t eptp12, roots_seen;
     struct ept12_root *root; /* NULL: EPT01 serves this L2 */
@@ -81,7 +78,6 @@ struct nested {
     uint64_t eptp12_valid; /* an operand of INVEPT that passed the check */
     struct merged_cache bitmaps;
     uint16_t vpid_owner[64];                 /* nested/vpid12.c: which vpid12 a hardware VPID serves */
-    uint8_t *ones_bitmap;                    /* everything exits */
     uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
     uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
     uint64_t rows_shown[DIRTY_WORDS];        /* that the first opens */

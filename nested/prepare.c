@@ -78,76 +78,6 @@ void prepare_init(struct nested *nested)
             BIT(rows_exit[i] % 64) & nested->field_offered[rows_exit[i] / 64];
 }
 
-/* One bitmap of a slot follows the pointer in vmcs12: a compare when nothing changed. */
-static void follow_pointer(struct nested *nested, const struct vmcs12_slot *slot, struct merged **m,
-                           enum merged_kind kind, bool used, gpa_t page)
-{
-    if (*m && (!used || (*m)->page != page)) {
-        merged_put(&nested->bitmaps, *m, slot);
-        *m = NULL;
-    }
-    if (!*m && used)
-        *m = merged_get(&nested->bitmaps, kind, page);
-}
-
-/* Moves when any merged page may have become stale, or L0's policy another. Never 0. */
-static uint64_t bitmaps_now(const struct nested *nested)
-{
-    return __atomic_load_n(&nested->bitmaps.changes, __ATOMIC_ACQUIRE) +
-           __atomic_load_n(nested->bitmaps.l0_generation, __ATOMIC_ACQUIRE);
-}
-
-static bool is_settled(const struct merged *m)
-{
-    return !m || __atomic_load_n(&m->state, __ATOMIC_ACQUIRE) == MERGED_FRESH;
-}
-
-/* The hardware's MSR bitmap while the merge waits, or not. Current: vmcs02. */
-static void set_msr_waits(const struct nested *nested, struct vmcs12_slot *slot, bool waits)
-{
-    if (waits == slot->msr_waits)
-        return;
-    slot->msr_waits = waits;
-    if (slot->msr_bitmap)
-        vmcs_write(MSR_BITMAP, va_to_hpa(waits ? nested->ones_bitmap : slot->msr_bitmap->result));
-}
-
-/* `now` was read before: a store meanwhile makes the next entry look again. */
-static NOINLINE void prepare_bitmaps_anew(struct nested *nested, struct vmcs12_slot *slot, uint64_t now)
-{
-    const struct vm *vm = nested->vcpu->vm;
-    const struct vmcs12 *v = slot->v;
-    const struct merged_policy msr = {vm->msr_bitmap, __atomic_load_n(&vm->msr_policy_generation, __ATOMIC_ACQUIRE)};
-    const struct merged_policy io_a = {vm->io_bitmap_a, 1}, io_b = {vm->io_bitmap_b, 1};
-    bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) && options.bitmap != BITMAP_EXIT;
-    bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
-    follow_pointer(nested, slot, &slot->msr_bitmap, MERGED_MSR, use_msr, v->MSR_BITMAP);
-    follow_pointer(nested, slot, &slot->io_bitmap_a, MERGED_IO_A, use_io, v->IO_BITMAP_A);
-    follow_pointer(nested, slot, &slot->io_bitmap_b, MERGED_IO_B, use_io, v->IO_BITMAP_B);
-    bool waits = slot->msr_bitmap && merged_waits(slot->msr_bitmap, msr.generation);
-    if (slot->msr_bitmap && !waits)
-        merged_refresh(&nested->bitmaps, slot->msr_bitmap, msr);
-    set_msr_waits(nested, slot, waits);
-    if (slot->io_bitmap_a)
-        merged_refresh(&nested->bitmaps, slot->io_bitmap_a, io_a);
-    if (slot->io_bitmap_b)
-        merged_refresh(&nested->bitmaps, slot->io_bitmap_b, io_b);
-    bool settled = slot->msr_bitmap && (waits || is_settled(slot->msr_bitmap)) && is_settled(slot->io_bitmap_a) &&
-                   is_settled(slot->io_bitmap_b) && !options.bitmap_check;
-    slot->bitmaps_seen = settled ? now : 0;
-}
-
-void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
-{
-    uint64_t now = bitmaps_now(nested);
-    if (slot->bitmaps_seen != now) {
-        prepare_bitmaps_anew(nested, slot, now);
-        return;
-    }
-    slot->msr_bitmap->saved++;
-    count(COUNT_BITMAP_MERGES_SAVED);
-}
-
 /* Where the hardware shall read and write for L2: L1's page, or a page of Nestor's that holds nothing when L1 named no
  * RAM of its own. */
 static hpa_t l1_page_or_scratch(const struct nested *nested, gpa_t page)
@@ -155,55 +85,6 @@ static hpa_t l1_page_or_scratch(const struct nested *nested, gpa_t page)
     if (gmem_is_ram(&nested->vcpu->vm->gmem, page))
         return page;
     return va_to_hpa(nested->scratch_page);
-}
-
-static void write_bitmaps(const struct nested *nested, const struct vmcs12_slot *slot, enum io_mode io)
-{
-    const struct vm *vm = nested->vcpu->vm;
-    const uint8_t *a = io == IO_MERGED_BITMAPS ? slot->io_bitmap_a->result : vm->io_bitmap_a;
-    const uint8_t *b = io == IO_MERGED_BITMAPS ? slot->io_bitmap_b->result : vm->io_bitmap_b;
-    vmcs_write(IO_BITMAP_A, va_to_hpa(a));
-    vmcs_write(IO_BITMAP_B, va_to_hpa(b));
-    if (slot->msr_bitmap)
-        vmcs_write(MSR_BITMAP, va_to_hpa(slot->msr_waits ? nested->ones_bitmap : slot->msr_bitmap->result));
-}
-
-static bool is_stale(const struct merged *m)
-{
-    return m && __atomic_load_n(&m->state, __ATOMIC_ACQUIRE) == MERGED_STALE && m->traced;
-}
-
-void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
-{
-    if (slot->bitmaps_seen == bitmaps_now(nested))
-        return; /* all are fresh */
-    struct merged *const bitmaps[] = {slot->msr_waits ? NULL : slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
-    bool stale = false;
-    for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++)
-        if (is_stale(bitmaps[i]))
-            stale = bitmaps[i]->keep_traced = true;
-    if (!stale)
-        return;
-    hpa_t ones = va_to_hpa(nested->ones_bitmap);
-    if (slot->msr_bitmap)
-        vmcs_write(MSR_BITMAP, ones);
-    vmcs_write(IO_BITMAP_A, ones);
-    vmcs_write(IO_BITMAP_B, ones);
-    slot->bitmaps_suspended = true;
-    slot->bitmaps_seen = 0;
-    slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
-}
-
-void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot, bool msr)
-{
-    bool merged = (slot->v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) && slot->io_bitmap_a && slot->io_bitmap_b;
-    if (msr && slot->msr_bitmap) {
-        merged_wanted(slot->msr_bitmap);
-        slot->bitmaps_seen = 0;
-    }
-    prepare_bitmaps(nested, slot);
-    write_bitmaps(nested, slot, merged ? IO_MERGED_BITMAPS : IO_L0_BITMAPS);
-    slot->bitmaps_suspended = false;
 }
 
 /* The CPU writes L1's page by its address in vmcs02: a bitmap or table of EPT12 that is the same page cannot be traced. */
@@ -249,8 +130,8 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     struct merge_input in = {
         .v = v,
         .cpu = &nested->vcpu->vm->caps,
-        .msr_bitmap_merged = slot->msr_bitmap != NULL,
-        .io_bitmaps_merged = slot->io_bitmap_a && slot->io_bitmap_b,
+        .msr_bitmap_merged = slot_bitmaps_has_msr(&slot->bitmaps),
+        .io_bitmaps_merged = slot_bitmaps_has_io(&slot->bitmaps),
     };
     struct merged_controls controls = merge_controls(&in);
     vmcs_write(PIN_CONTROLS, controls.pin);
@@ -262,8 +143,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
         vmcs_write(VM_FUNCTION_CONTROLS, 0); /* each VMFUNC exits: nested/l2_ept does it */
     vmcs_write(EXIT_CONTROLS, controls.exit);
     vmcs_write(ENTRY_CONTROLS, controls.entry);
-    write_bitmaps(nested, slot, controls.io);
-    slot->bitmaps_suspended = false;
+    slot_bitmaps_write(&slot->bitmaps, &nested->bitmaps, controls.io);
     write_apic_pages(nested, slot);
     slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;

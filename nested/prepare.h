@@ -11,14 +11,6 @@ struct l1_registers {
     uint64_t dr7, debugctl, pat, efer;
 };
 
-/* Merged MSR and I/O bitmaps of the slot, found or made and fresh. Any VMCS may be current. */
-void prepare_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
-/* L2 itself stored to a bitmap page of its own, and the store takes effect at once, as the processor reads bitmaps at
- * each use: until the page is merged again everything that it governs exits. Nothing when all are fresh. Current: the
- * slot's vmcs02. */
-void prepare_suspend_bitmaps(struct nested *nested, struct vmcs12_slot *slot);
-/* Ends that. `msr`: L2 accesses an MSR, so that also a merge that waited is due. Current: the slot's vmcs02. */
-void prepare_restore_bitmaps(struct nested *nested, struct vmcs12_slot *slot, bool msr);
 /* Brings vmcs02 up to date with vmcs12. Current: the slot's vmcs02. */
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
 /* Where an exit's own fields are: in vmcs12 already, or still in vmcs02 alone. */

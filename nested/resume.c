@@ -2,6 +2,7 @@
 
 #include "nested/nested.h"
 #include "nested/prepare.h"
+#include "nested/slot.h"
 #include "vmx/event.h"
 
 bool nested_resume_l2(struct vcpu *vcpu)
@@ -9,6 +10,6 @@ bool nested_resume_l2(struct vcpu *vcpu)
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
     prepare_sync_ept02(vcpu->nested, vcpu->nested->current);
-    prepare_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
+    slot_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
     return true;
 }

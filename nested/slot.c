@@ -37,40 +37,19 @@ struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
     return NULL;
 }
 
-static void slot_put_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
-{
-    struct merged **const bitmaps[] = {&slot->msr_bitmap, &slot->io_bitmap_a, &slot->io_bitmap_b};
-    for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++) {
-        if (*bitmaps[i])
-            merged_put(&nested->bitmaps, *bitmaps[i], slot);
-        *bitmaps[i] = NULL;
-    }
-    merged_release_user(&nested->bitmaps, slot);
-}
-
 /* The next entry of each such slot finds a bitmap anew and writes its address to vmcs02. */
 void slot_forget_bitmap(void *context, struct merged *m)
 {
     struct nested *nested = context;
-    for (unsigned i = 0; i < NESTED_SLOTS; i++) {
-        struct vmcs12_slot *slot = &nested->slot[i];
-        struct merged **const bitmaps[] = {&slot->msr_bitmap, &slot->io_bitmap_a, &slot->io_bitmap_b};
-        for (unsigned k = 0; k < ARRAY_SIZE(bitmaps); k++)
-            if (*bitmaps[k] == m) {
-                *bitmaps[k] = NULL;
-                slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP);
-                slot->bitmaps_seen = 0;
-            }
-    }
+    for (unsigned i = 0; i < NESTED_SLOTS; i++)
+        if (slot_bitmaps_forget(&nested->slot[i].bitmaps, m))
+            slot_set_dirty(&nested->slot[i], FIELD_INDEX_MSR_BITMAP);
 }
 
-/* Bitmaps of the VMCS that L1 turns to are the last to be evicted. */
-static void slot_touch_bitmaps(struct nested *nested, struct vmcs12_slot *slot)
+void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
 {
-    struct merged *const bitmaps[] = {slot->msr_bitmap, slot->io_bitmap_a, slot->io_bitmap_b};
-    for (unsigned i = 0; i < ARRAY_SIZE(bitmaps); i++)
-        if (bitmaps[i])
-            merged_touch(&nested->bitmaps, bitmaps[i]);
+    if (slot_bitmaps_suspend(&slot->bitmaps, &nested->bitmaps))
+        slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)
@@ -78,7 +57,7 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     prepare_fetch_rows(nested, slot);
     gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
     count(COUNT_VMCS12_STORES);
-    slot_put_bitmaps(nested, slot);
+    slot_bitmaps_put(&slot->bitmaps, &nested->bitmaps);
     ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
     ASSERT(insn_vmclear(slot->vmcs02));
     page_free(hpa_to_va(slot->vmcs02));
@@ -133,6 +112,6 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         count(COUNT_VMCS12_LOADS);
     }
     slot->last_used = ++nested->clock;
-    slot_touch_bitmaps(nested, slot);
+    slot_bitmaps_touch(&slot->bitmaps, &nested->bitmaps);
     return slot;
 }

@@ -35,6 +35,8 @@ static inline bool slot_is_live(const struct vmcs12_slot *slot, uint64_t row)
 void slot_set_all_dirty(struct vmcs12_slot *slot);
 /* A merged bitmap goes: no slot may name it any longer. `context` is the struct nested; for merged_cache.evict. */
 void slot_forget_bitmap(void *context, struct merged *m);
+/* Before L2 goes on: slot_bitmaps_suspend(). Current: the slot's vmcs02. */
+void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot);
 /* Fills the table behind slot_set_dirty. Once, before any slot is used. */
 void slot_init(void);
 

@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
+#include "nested/bitmap/merged_dump.h"
 #include "nested/nested.h"
 #include "vmx/exit_names.h"
 

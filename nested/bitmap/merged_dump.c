@@ -1,6 +1,6 @@
-/* A merged MSR bitmap as lines of the log, for tools/bitmap-report. */
+#include "nested/bitmap/merged_dump.h"
+
 #include "kernel/log.h"
-#include "nested/bitmap/merged.h"
 
 #define BITS_IN_PAGE (8 * PAGE_SIZE)
 #define LINES_MAX 512 /* an L1 can make a bitmap of 16,384 runs */

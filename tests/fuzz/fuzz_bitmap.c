@@ -1,4 +1,4 @@
-/* sources: nested/bitmap/merged.c vmx/msr_bitmap.c */
+/* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c vmx/msr_bitmap.c */
 /* A cache of merged bitmaps: pointers come and go, L1 stores at any moment, L0's policy changes, L2 enters and accesses
  * MSRs. Write tracing is a fake that any store may meet, also between the protection of a page and its reading. */
 #include "tests/fuzz/fuzz.h"
@@ -9,7 +9,8 @@
 #include "kernel/cmdline.h"
 #include "kernel/percpu.h"
 #include "mm/page.h"
-#include "nested/bitmap/merged.h"
+#include "nested/bitmap/merged_cache.h"
+#include "nested/bitmap/merged_dump.h"
 
 #define PAGES 5u
 #define SLOTS 6u
@@ -131,11 +132,11 @@ static void use(struct merged *m, bool access)
 {
     if (access)
         merged_wanted(m);
-    if (merged_waits(m, generation)) {
+    if (merged_waits(m, (struct merged_policy){l0_page, generation})) {
         FUZZ_CHECK(!access);
         return;
     }
-    merged_refresh(&cache, m, (struct merged_policy){l0_page, generation});
+    merged_refresh(m, (struct merged_policy){l0_page, generation});
     check_exact(m);
     FUZZ_CHECK(!merged_is_fresh(m, generation) || m->watcher.armed || m->page >= NO_RAM);
 }
@@ -154,15 +155,16 @@ static void step(struct fuzz_input *in)
     switch (what % 8) {
     case 0:
         if (!*m)
-            *m = merged_get(&cache, where & 0x80 ? MERGED_IO_A : MERGED_MSR, where / SLOTS % (PAGES + 1) * PAGE_SIZE);
+            *m = merged_cache_get(&cache, where & 0x80 ? MERGED_IO_A : MERGED_MSR,
+                                  where / SLOTS % (PAGES + 1) * PAGE_SIZE);
         break;
     case 1:
         if (*m)
-            merged_put(&cache, *m, m);
+            merged_cache_put(&cache, *m, m);
         *m = NULL;
         break;
     case 2:
-        merged_release_user(&cache, m);
+        merged_cache_release_user(&cache, m);
         break;
     case 3:
         store((where | fuzz_take_8(in) << 8) % sizeof memory, fuzz_take_8(in));
@@ -189,16 +191,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(l0_page, 0, sizeof l0_page);
     generation = 1;
     store_at_protection = store_at_read = false;
-    cache = (struct merged_cache){.gmem = &gmem, .evict = forget, .bound = 1 + fuzz_take_8(&in) % 8};
+    cache =
+        (struct merged_cache){.gmem = &gmem, .merge = merged_merge, .evict = forget, .bound = 1 + fuzz_take_8(&in) % 8};
     while (in.size) {
         step(&in);
         check_fresh_ones();
     }
     for (unsigned i = 0; i < SLOTS; i++) {
         if (slot[i])
-            merged_put(&cache, slot[i], &slot[i]);
+            merged_cache_put(&cache, slot[i], &slot[i]);
         slot[i] = NULL;
-        merged_release_user(&cache, &slot[i]);
+        merged_cache_release_user(&cache, &slot[i]);
     }
     FUZZ_CHECK(!watchers && !allocated);
     return 0;

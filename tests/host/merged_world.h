@@ -12,7 +12,8 @@
 #include "kernel/cmdline.h"
 #include "kernel/percpu.h"
 #include "mm/page.h"
-#include "nested/bitmap/merged.h"
+#include "nested/bitmap/merged_cache.h"
+#include "nested/bitmap/merged_wrong.h"
 
 #define MEMORY (4 * MIB)
 #define POOL_BASE MIB
@@ -97,8 +98,7 @@ static inline int setup(void **unused)
     assert_int_equal(ept_build(&ept), 0);
     watch = (struct ept_watch){.ept01 = &ept, .protect_ept02 = before_ept02_is_protected};
     memset(&cache, 0, sizeof cache);
-    cache.gmem = &gmem;
-    cache.watch = &watch;
+    merged_cache_init(&cache, &gmem, &watch);
     memset(this_cpu()->counters, 0, sizeof this_cpu()->counters);
     memset(l0_page, 0, sizeof l0_page);
     memset(other_l0_page, 0, sizeof other_l0_page);
@@ -116,8 +116,8 @@ static inline int setup(void **unused)
 static inline int teardown(void **unused)
 {
     (void)unused;
-    merged_release_user(&cache, &user_a);
-    merged_release_user(&cache, &user_b);
+    merged_cache_release_user(&cache, &user_a);
+    merged_cache_release_user(&cache, &user_b);
     ept_retire_done(&ept, ept.generation);
     assert_int_equal(watch.pages, 0);
     assert_int_equal(page_count_free(), free_at_start);
@@ -145,7 +145,7 @@ static inline bool is_merge(const struct merged *m, const uint8_t *l0_bits)
 
 static inline struct merged *get(gpa_t page)
 {
-    struct merged *m = merged_get(&cache, MERGED_MSR, page);
+    struct merged *m = merged_cache_get(&cache, MERGED_MSR, page);
     assert_non_null(m);
     return m;
 }

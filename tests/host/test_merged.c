@@ -1,4 +1,4 @@
-/* sources: nested/bitmap/merged.c nested/bitmap/merged_dump.c vmx/msr_bitmap.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
+/* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_dump.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c nested/bitmap/merged_wrong.c vmx/msr_bitmap.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
 /* States, sharing and content of merged bitmaps. */
 #include "tests/host/merged_world.h"
 
@@ -10,14 +10,14 @@ static void test_empty_then_fresh(void **unused)
     assert_int_equal(m->users, 1);
     assert_true(writable(PAGE_A));
     assert_int_equal(reads, 0);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_int_equal(m->state, MERGED_FRESH);
     assert_true(merged_is_fresh(m, 1));
-    assert_true(m->watcher.armed && m->traced);
+    assert_true(m->watcher.armed);
     assert_false(writable(PAGE_A));
     assert_true(writable(PAGE_A + PAGE_SIZE));
     assert_true(is_merge(m, l0_page));
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 /* A fresh entry costs nothing: not one byte of L1's page is read. */
@@ -25,24 +25,24 @@ static void test_fresh_saves_the_merge(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     for (unsigned i = 0; i < 10; i++)
-        merged_refresh(&cache, m, l0);
+        merged_refresh(m, l0);
     assert_int_equal(reads, 1);
     assert_int_equal(counted(COUNT_BITMAP_MERGES), 1);
     assert_int_equal(counted(COUNT_BITMAP_MERGES_SAVED), 10);
     assert_int_equal(counted(COUNT_WATCH_ARMED), 1);
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 static void test_store_makes_stale_and_is_merged(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     memory[PAGE_A + 100] = 0;
     options.bitmap_check = 0;
-    merged_refresh(&cache, m, l0); /* what no watch saw changes nothing: device DMA */
+    merged_refresh(m, l0); /* what no watch saw changes nothing: device DMA */
     assert_int_equal(reads, 1);
     l1_store(PAGE_A + 100, 0x81);
     assert_int_equal(m->state, MERGED_STALE);
@@ -50,12 +50,12 @@ static void test_store_makes_stale_and_is_merged(void **unused)
     assert_true(writable(PAGE_A));
     l1_store(PAGE_A + 101, 0x42); /* further stores are free */
     assert_int_equal(counted(COUNT_BITMAP_MERGES), 1);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_int_equal(m->state, MERGED_FRESH);
     assert_int_equal(m->result[101] & 0x42, 0x42);
     assert_false(writable(PAGE_A));
     assert_true(is_merge(m, l0_page));
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 /* Bits go both ways: what L1 cleared does not stay set, but for L0's. */
@@ -64,12 +64,12 @@ static void test_cleared_bits_are_cleared(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     memset(memory + PAGE_A, 0xff, PAGE_SIZE);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         l1_store(PAGE_A + i, 0);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_memory_equal(m->result, l0_page, PAGE_SIZE);
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 static void test_protects_before_it_reads(void **unused)
@@ -77,11 +77,11 @@ static void test_protects_before_it_reads(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     store_when = STORE_BEFORE_PROTECTION;
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_false(writable_at_read);
     assert_int_equal(m->snapshot[7], 0x55);
     assert_true(is_merge(m, l0_page));
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 /* A store between protection and the copy: the copy may have it or not, the next entry looks again. */
@@ -90,68 +90,68 @@ static void test_store_during_the_merge_is_not_lost(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     store_when = STORE_BEFORE_READ;
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_int_equal(m->state, MERGED_STALE);
     assert_false(merged_is_fresh(m, 1));
     store_when = NO_STORE;
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_int_equal(reads, 2);
     assert_true(merged_is_fresh(m, 1));
     assert_true(is_merge(m, l0_page));
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 static void test_pages_are_told_apart(void **unused)
 {
     (void)unused;
     struct merged *a = get(PAGE_A), *b = get(PAGE_B);
-    merged_refresh(&cache, a, l0);
-    merged_refresh(&cache, b, l0);
+    merged_refresh(a, l0);
+    merged_refresh(b, l0);
     l1_store(PAGE_B, 0x11);
     assert_int_equal(a->state, MERGED_FRESH);
     assert_int_equal(b->state, MERGED_STALE);
-    merged_refresh(&cache, b, l0);
+    merged_refresh(b, l0);
     assert_true(is_merge(a, l0_page) && is_merge(b, l0_page));
-    merged_put(&cache, a, &user_a);
-    merged_put(&cache, b, &user_a);
+    merged_cache_put(&cache, a, &user_a);
+    merged_cache_put(&cache, b, &user_a);
 }
 
 /* One page in several roles: each role has its own result, one store makes all stale. */
 static void test_kinds_are_told_apart(void **unused)
 {
     (void)unused;
-    struct merged *msr = get(PAGE_A), *io = merged_get(&cache, MERGED_IO_A, PAGE_A);
+    struct merged *msr = get(PAGE_A), *io = merged_cache_get(&cache, MERGED_IO_A, PAGE_A);
     assert_non_null(io);
     assert_ptr_not_equal(msr, io);
-    merged_refresh(&cache, msr, l0);
-    merged_refresh(&cache, io, next_l0);
+    merged_refresh(msr, l0);
+    merged_refresh(io, next_l0);
     assert_true(is_merge(msr, l0_page) && is_merge(io, other_l0_page));
     assert_int_equal(counted(COUNT_BITMAP_MERGES), 1); /* counts MSR bitmaps */
     l1_store(PAGE_A, 1);
     assert_int_equal(msr->state, MERGED_STALE);
     assert_int_equal(io->state, MERGED_STALE);
-    merged_put(&cache, msr, &user_a);
-    merged_put(&cache, io, &user_a);
+    merged_cache_put(&cache, msr, &user_a);
+    merged_cache_put(&cache, io, &user_a);
 }
 
 static void test_users_share_an_entry(void **unused)
 {
     (void)unused;
     struct merged *first = get(PAGE_A);
-    merged_refresh(&cache, first, l0);
+    merged_refresh(first, l0);
     struct merged *second = get(PAGE_A);
     assert_ptr_equal(first, second);
     assert_int_equal(first->users, 2);
-    merged_refresh(&cache, second, l0);
+    merged_refresh(second, l0);
     assert_int_equal(reads, 1);
-    merged_put(&cache, first, &user_a);
-    merged_release_user(&cache, &user_a); /* another one names it still */
+    merged_cache_put(&cache, first, &user_a);
+    merged_cache_release_user(&cache, &user_a); /* another one names it still */
     assert_true(second->in_use);
     assert_false(writable(PAGE_A));
-    merged_put(&cache, second, &user_b);
-    merged_release_user(&cache, &user_a); /* not the last user */
+    merged_cache_put(&cache, second, &user_b);
+    merged_cache_release_user(&cache, &user_a); /* not the last user */
     assert_true(second->in_use);
-    merged_release_user(&cache, &user_b);
+    merged_cache_release_user(&cache, &user_b);
     assert_false(second->in_use);
     assert_true(writable(PAGE_A));
     assert_int_equal(counted(COUNT_BITMAP_FREED), 1);
@@ -162,36 +162,36 @@ static void test_idle_entry_is_found_again(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(&cache, m, l0);
-    merged_put(&cache, m, &user_a);
+    merged_refresh(m, l0);
+    merged_cache_put(&cache, m, &user_a);
     struct merged *b = get(PAGE_B);
-    merged_refresh(&cache, b, l0);
+    merged_refresh(b, l0);
     assert_ptr_equal(get(PAGE_A), m);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_int_equal(reads, 2);
     assert_true(is_merge(m, l0_page));
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
     /* And hears of stores meanwhile. */
     l1_store(PAGE_A, 0x77);
     assert_ptr_equal(get(PAGE_A), m);
     assert_int_equal(m->state, MERGED_STALE);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_true(is_merge(m, l0_page));
-    merged_put(&cache, m, &user_a);
-    merged_put(&cache, b, &user_a);
+    merged_cache_put(&cache, m, &user_a);
+    merged_cache_put(&cache, b, &user_a);
 }
 
 static void test_policy_generation(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(&cache, m, l0);
+    merged_refresh(m, l0);
     assert_false(merged_is_fresh(m, 2));
-    merged_refresh(&cache, m, next_l0);
+    merged_refresh(m, next_l0);
     assert_true(merged_is_fresh(m, 2));
     assert_true(is_merge(m, other_l0_page));
     assert_int_equal(counted(COUNT_WATCH_ARMED), 1); /* the watch stays */
-    merged_put(&cache, m, &user_a);
+    merged_cache_put(&cache, m, &user_a);
 }
 
 /* Holes, MMIO, Nestor's memory: all-ones, which cannot change, so FRESH without a watch. */
@@ -201,13 +201,12 @@ static void test_page_that_is_not_ram(void **unused)
     (void)unused;
     for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
         struct merged *m = get(pages[i]);
-        merged_refresh(&cache, m, l0);
+        merged_refresh(m, l0);
         assert_true(merged_is_fresh(m, 1));
         assert_false(m->watcher.armed);
-        assert_true(m->traced);
         for (unsigned k = 0; k < PAGE_SIZE; k++)
             assert_int_equal(m->result[k], 0xff);
-        merged_put(&cache, m, &user_a);
+        merged_cache_put(&cache, m, &user_a);
     }
 }
 

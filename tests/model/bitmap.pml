@@ -24,8 +24,8 @@ byte done[2];           /* the stores that are complete */
 byte policy = 1;        /* vm->msr_bitmap */
 byte policy_gen = 1;    /* vm->msr_policy_generation */
 byte changes[2];        /* merged_cache.changes of each processor */
-byte seen[2];           /* vmcs12_slot.bitmaps_seen; 0: never */
-bit waits[2];           /* vmcs12_slot.msr_waits: L2 runs on a page of ones */
+byte seen[2];           /* slot_bitmaps.seen; 0: never */
+bit waits[2];           /* slot_bitmaps.hw is HW_WAITS: L2 runs on a page of ones */
 
 typedef entry_t {       /* nested/bitmap/merged.h:merged, one for each processor */
     mtype state = EMPTY;
@@ -147,7 +147,7 @@ inline refresh(i) {
     fi
 }
 
-/* nested/prepare.c:prepare_bitmaps and nested/prepare.c:prepare_bitmaps_anew. Any merge may be put off, whatever
+/* nested/bitmap/slot_bitmaps.c:slot_bitmaps_refresh and nested/bitmap/slot_bitmaps.c:slot_bitmaps_refresh_anew. Any merge may be put off, whatever
  * nested/bitmap/merged.c:merged_waits goes by. */
 inline prepare(i) {
     now = changes[i] + policy_gen;
@@ -172,7 +172,7 @@ inline go_on(i) {
 }
 
 /* nested/enter.c:nested_enter: L2 runs on the merged page, or on ones until it accesses an MSR, if it does
- * (nested/prepare.c:prepare_restore_bitmaps). */
+ * (nested/bitmap/slot_bitmaps.c:slot_bitmaps_restore). */
 inline enter(i) {
     atomic { cpu[i].out = 1; done0 = done[0]; done1 = done[1]; l0 = policy_done };
     prepare(i);
@@ -190,7 +190,7 @@ inline enter(i) {
     fi
 }
 
-/* nested/bitmap/merged.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
+/* nested/bitmap/merged_cache.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
 inline evict(i) {
     cpu[i].out = 1;
     lock();

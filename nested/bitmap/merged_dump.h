@@ -1,0 +1,14 @@
+/* Merged MSR bitmaps as lines of the log, for tools/bitmap-report.
+ * Any state.
+ * nested/bitmap/merged_cache and nested/summary call it. */
+#ifndef NESTED_BITMAP_MERGED_DUMP_H
+#define NESTED_BITMAP_MERGED_DUMP_H
+
+#include "nested/bitmap/merged_cache.h"
+
+/* L0's and L1's half, if it is an MSR bitmap and was merged. */
+void merged_dump(const struct merged *m);
+/* The same of all that are in use. */
+void merged_dump_all(const struct merged_cache *cache);
+
+#endif

@@ -1,0 +1,44 @@
+#include "nested/bitmap/merged_pays.h"
+
+#include "kernel/percpu.h"
+
+#define TRACE_PAYS_FROM 1 /* entries without a merge, between two merges */
+#define STRIKES_MAX 4
+
+/* A page that L1 rewrites before nearly every entry costs a write fault and a protection on top of each merge: after
+ * some such merges in a row it rests untraced, longer each time. */
+bool merged_pays_to_trace(struct merged_pays *pays, bool was_stored_to)
+{
+    if (pays->untraced) {
+        pays->strikes = STRIKES_MAX - 1; /* the next one ends the new attempt */
+        return --pays->untraced == 0;
+    }
+    if (!was_stored_to || pays->keep_traced)
+        return true;
+    if (pays->saved >= TRACE_PAYS_FROM) {
+        pays->strikes = 0;
+        pays->next_rest = MERGED_REST_MIN;
+        return true;
+    }
+    if (++pays->strikes < STRIKES_MAX)
+        return true;
+    pays->untraced = pays->next_rest;
+    pays->next_rest = MIN(2 * pays->next_rest, MERGED_REST_MAX);
+    count(COUNT_BITMAP_UNTRACED);
+    return false;
+}
+
+bool merged_pays_to_wait(struct merged_pays *pays)
+{
+    if (pays->keep_traced)
+        return false;
+    if (pays->eager == 0)
+        return true;
+    pays->eager--;
+    return false;
+}
+
+void merged_pays_wanted(struct merged_pays *pays)
+{
+    pays->eager = MERGED_EAGER_AGAIN;
+}

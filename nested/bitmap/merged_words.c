@@ -1,0 +1,14 @@
+#include "nested/bitmap/merged_words.h"
+
+const struct merged_words *merged_words_of(struct merged_words *words, const uint8_t *page, uint64_t generation)
+{
+    const uint64_t *word = (const uint64_t *)(const void *)page;
+    if (words->generation == generation)
+        return words;
+    words->generation = generation;
+    words->count = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(words->index); i++)
+        if (word[i])
+            words->index[words->count++] = (uint16_t)i;
+    return words;
+}

@@ -1,0 +1,159 @@
+#include "nested/bitmap/slot_bitmaps.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/layout.h"
+#include "kernel/percpu.h"
+#include "vmx/vmcs.h"
+
+/* Step 2: an entry follows the pointer in vmcs12. A compare when nothing changed. */
+static void follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, enum merged_kind kind, bool used,
+                           gpa_t page)
+{
+    struct merged **m = &s->merged[kind];
+    if (*m && (!used || (*m)->page != page)) {
+        merged_cache_put(cache, *m, s);
+        *m = NULL;
+    }
+    if (!*m && used)
+        *m = merged_cache_get(cache, kind, page);
+}
+
+static hpa_t msr_page(const struct slot_bitmaps *s, const struct merged_cache *cache)
+{
+    return va_to_hpa(s->hw == HW_MERGED ? s->merged[MERGED_MSR]->result : cache->ones);
+}
+
+/* Step 5 while nothing but the wait changed. Current: vmcs02. */
+static void set_hw(struct slot_bitmaps *s, const struct merged_cache *cache, enum hw_bitmaps hw)
+{
+    if (hw == s->hw)
+        return;
+    s->hw = hw;
+    if (s->merged[MERGED_MSR])
+        vmcs_write(MSR_BITMAP, msr_page(s, cache));
+}
+
+/* True when the entry is good until somebody stores. */
+static bool refresh(struct merged *m, const struct merged_cache *cache)
+{
+    if (!m)
+        return true;
+    merged_refresh(m, merged_cache_policy(cache, m->kind));
+    return merged_state(m) == MERGED_FRESH;
+}
+
+/* `now` was read before: a store meanwhile makes the next entry look again. */
+static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct merged_cache *cache,
+                                               const struct vmcs12 *v, uint64_t now)
+{
+    bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) && options.bitmap != BITMAP_EXIT;
+    bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
+    follow_pointer(s, cache, MERGED_MSR, use_msr, v->MSR_BITMAP);
+    follow_pointer(s, cache, MERGED_IO_A, use_io, v->IO_BITMAP_A);
+    follow_pointer(s, cache, MERGED_IO_B, use_io, v->IO_BITMAP_B);
+    struct merged *msr = s->merged[MERGED_MSR];
+    bool waits = msr && merged_waits(msr, merged_cache_policy(cache, MERGED_MSR));
+    bool settled = msr && (waits || refresh(msr, cache));
+    set_hw(s, cache, waits ? HW_WAITS : HW_MERGED);
+    settled &= refresh(s->merged[MERGED_IO_A], cache);
+    settled &= refresh(s->merged[MERGED_IO_B], cache);
+    s->seen = settled && !options.bitmap_check ? now : 0;
+}
+
+void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v)
+{
+    uint64_t now = merged_cache_now(cache);
+    if (s->seen != now) {
+        slot_bitmaps_refresh_anew(s, cache, v, now);
+        return;
+    }
+    s->merged[MERGED_MSR]->pays.saved++;
+    count(COUNT_BITMAP_MERGES_SAVED);
+}
+
+static hpa_t io_page(const struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind,
+                     enum io_mode io)
+{
+    if (io == IO_MERGED_BITMAPS)
+        return va_to_hpa(s->merged[kind]->result);
+    return va_to_hpa(io == IO_L0_BITMAPS ? cache->l0[kind].page : cache->ones);
+}
+
+void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache *cache, enum io_mode io)
+{
+    vmcs_write(IO_BITMAP_A, io_page(s, cache, MERGED_IO_A, io));
+    vmcs_write(IO_BITMAP_B, io_page(s, cache, MERGED_IO_B, io));
+    if (s->merged[MERGED_MSR])
+        vmcs_write(MSR_BITMAP, msr_page(s, cache));
+}
+
+/* Whether somebody stored to a page that the CPU uses merged; the page is traced from now on, whatever it costs. */
+static bool is_stale_in_use(const struct slot_bitmaps *s, enum merged_kind kind)
+{
+    struct merged *m = s->merged[kind];
+    if (!m || merged_state(m) != MERGED_STALE || (kind == MERGED_MSR && s->hw == HW_WAITS))
+        return false;
+    return m->pays.keep_traced = true;
+}
+
+bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cache)
+{
+    bool stale = false;
+    if (s->seen == merged_cache_now(cache) || s->hw == HW_SUSPENDED)
+        return false; /* all are fresh, or exit already */
+    for (enum merged_kind kind = MERGED_MSR; kind < MERGED_KINDS; kind++)
+        stale |= is_stale_in_use(s, kind);
+    if (!stale)
+        return false;
+    hpa_t ones = va_to_hpa(cache->ones);
+    if (s->merged[MERGED_MSR])
+        vmcs_write(MSR_BITMAP, ones);
+    vmcs_write(IO_BITMAP_A, ones);
+    vmcs_write(IO_BITMAP_B, ones);
+    s->hw = HW_SUSPENDED;
+    s->seen = 0;
+    return true;
+}
+
+void slot_bitmaps_restore(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v, bool msr)
+{
+    if (msr && s->merged[MERGED_MSR]) {
+        merged_wanted(s->merged[MERGED_MSR]);
+        s->seen = 0;
+    }
+    slot_bitmaps_refresh(s, cache, v);
+    enum io_mode io = v->PROC_CONTROLS & PROC_USE_IO_BITMAPS ? IO_MERGED_BITMAPS : IO_L0_BITMAPS;
+    slot_bitmaps_write(s, cache, io == IO_L0_BITMAPS || slot_bitmaps_has_io(s) ? io : IO_ALL_EXIT);
+}
+
+const uint8_t *slot_bitmaps_l1_page(const struct slot_bitmaps *s, const struct merged_cache *cache,
+                                    enum merged_kind kind, gpa_t page)
+{
+    return s->merged[kind] ? merged_l1_page(s->merged[kind]) : gmem_page(cache->gmem, page);
+}
+
+void slot_bitmaps_put(struct slot_bitmaps *s, struct merged_cache *cache)
+{
+    for (enum merged_kind kind = MERGED_MSR; kind < MERGED_KINDS; kind++) {
+        if (s->merged[kind])
+            merged_cache_put(cache, s->merged[kind], s);
+        s->merged[kind] = NULL;
+    }
+    merged_cache_release_user(cache, s);
+}
+
+void slot_bitmaps_touch(const struct slot_bitmaps *s, struct merged_cache *cache)
+{
+    for (enum merged_kind kind = MERGED_MSR; kind < MERGED_KINDS; kind++)
+        if (s->merged[kind])
+            merged_cache_touch(cache, s->merged[kind]);
+}
+
+bool slot_bitmaps_forget(struct slot_bitmaps *s, const struct merged *m)
+{
+    if (s->merged[m->kind] != m)
+        return false;
+    s->merged[m->kind] = NULL;
+    s->seen = 0;
+    return true;
+}
