@@ -41,6 +41,9 @@ static void wait_until_sent(void)
 void lapic_send(uint32_t apic_id, uint32_t command)
 {
     if (is_x2apic()) {
+        /* The store that the IPI tells of must be seen first: this WRMSR does not serialise. SDM 3A 11.12.3 "MSR Access in
+         * x2APIC Mode" */
+        __asm__ volatile("mfence; lfence" : : : "memory");
         wrmsr(X2APIC_ICR, (uint64_t)apic_id << 32 | command);
         return;
     }
@@ -58,14 +61,27 @@ void lapic_write(uint32_t offset, uint32_t value)
         *reg(offset) = value;
 }
 
-void lapic_reset(void)
+/* A register in either mode. SDM 3A 11.12.1.2 "x2APIC Register Address Space" */
+static uint32_t read_any(uint32_t offset)
+{
+    return is_x2apic() ? (uint32_t)rdmsr(X2APIC_MSR_FIRST + offset / 16) : *reg(offset);
+}
+
+static void write_any(uint32_t offset, uint32_t value)
 {
     if (is_x2apic())
-        return;
-    *reg(LAPIC_TIMER_INITIAL) = 0;
-    *reg(LAPIC_TPR) = 0;
+        wrmsr(X2APIC_MSR_FIRST + offset / 16, value);
+    else
+        *reg(offset) = value;
+}
+
+/* x2APIC mode stays. SDM 3A 11.12.5.1 "x2APIC States" */
+void lapic_reset(void)
+{
+    write_any(LAPIC_TIMER_INITIAL, 0);
+    write_any(LAPIC_TPR, 0);
     for (unsigned i = 0; i < 8; i++)
-        for (unsigned tries = 0; tries < 32 && *reg(LAPIC_ISR + 0x10 * i); tries++)
-            *reg(LAPIC_EOI) = 0;
-    *reg(LAPIC_SVR) = SVR_RESET;
+        for (unsigned tries = 0; tries < 32 && read_any(LAPIC_ISR + 0x10 * i); tries++)
+            write_any(LAPIC_EOI, 0);
+    write_any(LAPIC_SVR, SVR_RESET);
 }

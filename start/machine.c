@@ -110,6 +110,9 @@ void machine_check_cpu(void)
     const char *missing = caps_missing(&l1_vm.caps);
     if (missing)
         machine_end(STATUS_ENVIRONMENT, "this CPU lacks a feature that Nestor needs: %s", missing);
+    if (l1_vm.caps.usable_bits < l1_vm.caps.address_bits)
+        log_info("memory", "%u of %u address bits are KeyIDs of memory encryption: L1 cannot use those",
+                 l1_vm.caps.address_bits - l1_vm.caps.usable_bits, l1_vm.caps.address_bits);
 }
 
 void machine_print_cpu(void)
@@ -245,7 +248,7 @@ void machine_create_vm(void)
     l1_vm.ept01.features = (struct ept_features){
         .pages_1g = (l1_vm.caps.ept_vpid & EPT_CAP_1G) != 0,
         .access_dirty = (l1_vm.caps.ept_vpid & EPT_CAP_AD) != 0,
-        .address_bits = MIN(l1_vm.caps.address_bits, 48),
+        .address_bits = MIN(l1_vm.caps.usable_bits, 48),
     };
     l1_vm.ept01.map = &l1_vm.map;
     mtrr_read(&l1_vm.ept01.mtrr);

@@ -20,11 +20,18 @@
 #include "vmx/startup.h"
 #include "vmx/vmcs_setup.h"
 
+#define CPUID_ECX_VMX BIT(5)
 #define TRAMPOLINE_LIMIT 0xa0000 /* conventional memory: start-up IPIs lead there */
 
 /* In the order of the values of the option "startup". */
 enum { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 
+/* What a further processor found out about itself before it said that it started. */
+static struct {
+    bool has_vmx;
+    uint64_t feature_control;
+    struct vmx_caps caps;
+} arrived;
 static unsigned turn; /* number of the processor that may make its virtual processor */
 
 static bool is_ours(uint32_t apic_id)
@@ -96,7 +103,12 @@ static void *alloc_stack(void)
 static NORETURN void run_processor(struct cpu *cpu)
 {
     desc_load(cpu);
-    cpu->started = true;
+    arrived.has_vmx = cpuid(1, 0).ecx & CPUID_ECX_VMX;
+    if (arrived.has_vmx) {
+        arrived.feature_control = rdmsr(IA32_FEATURE_CONTROL);
+        caps_read(&arrived.caps);
+    }
+    __atomic_store_n(&cpu->started, true, __ATOMIC_RELEASE);
     uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
     if (!(control & FEATURE_CONTROL_LOCK))
         wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
@@ -111,12 +123,26 @@ static NORETURN void run_processor(struct cpu *cpu)
     vcpu_run(vcpu);
 }
 
+/* What L1 is offered is what all processors have. */
+static void meet_processor(uint32_t apic_id)
+{
+    bool locked_off = (arrived.feature_control & FEATURE_CONTROL_LOCK) &&
+                      !(arrived.feature_control & FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    const char *missing = arrived.has_vmx && !locked_off ? caps_meet(&l1_vm.caps, &arrived.caps) : "VMX";
+    if (missing)
+        machine_end(STATUS_ENVIRONMENT,
+                    "the processor with APIC ID %u does not share with the others what Nestor needs: %s. Leave it out "
+                    "by the option cpus=, or turn it off in the firmware's set-up",
+                    apic_id, missing);
+}
+
 static void bring_up(struct cpu *cpu, hpa_t page)
 {
     cpu->started = false;
     if (!smp_start(cpu, cpu->stack_top, run_processor, page))
         machine_end(STATUS_ENVIRONMENT,
                     "processor with APIC ID %u does not start: leave it out by the option cpus=", cpu->apic_id);
+    meet_processor(cpu->apic_id);
 }
 
 static void start_processor(uint32_t apic_id, hpa_t page)

@@ -45,6 +45,12 @@ static void read_optional_msrs(struct vmx_caps *caps)
         caps->vmfunc = rdmsr(IA32_VMX_VMFUNC);
 }
 
+/* CPUID.7.0:ECX[13]. SDM 4, table "IA-32 Architectural MSRs" */
+static bool has_memory_encryption(void)
+{
+    return cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & BIT(13));
+}
+
 void caps_read(struct vmx_caps *caps)
 {
     uint32_t sizes = cpuid(CPUID_ADDRESS_SIZES, 0).eax;
@@ -61,6 +67,7 @@ void caps_read(struct vmx_caps *caps)
         .address_mask = BITS((unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL) - 1, 12),
         .linear_bits = (unsigned)GET(sizes, ADDRESS_SIZES_LINEAR),
     };
+    caps->usable_bits = caps_usable_bits(caps->address_bits, has_memory_encryption() ? rdmsr(IA32_TME_ACTIVATE) : 0);
     read_primary_controls(caps);
     read_optional_msrs(caps);
 }

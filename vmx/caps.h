@@ -1,5 +1,5 @@
 /* What the CPU's VMX can do: the capability MSRs, read once; and settling control words against them.
- * caps_read() on each processor at start (all must agree); the rest is pure over struct vmx_caps.
+ * caps_read() on each processor at start, caps_meet() for what they share; the rest is pure over struct vmx_caps.
  * vmx/ and nested/ read it; nested/rules/caps12 computes from it what L1 is offered. */
 #ifndef VMX_CAPS_H
 #define VMX_CAPS_H
@@ -19,7 +19,8 @@ struct vmx_caps {
     struct ctl_caps pin, proc, proc2, exit, entry;          /* the true controls where the CPU has them */
     struct ctl_caps old_pin, old_proc, old_exit, old_entry; /* IA32_VMX_PINBASED_CTLS etc., as read */
     unsigned address_bits;                                  /* MAXPHYADDR */
-    uint64_t address_mask;                                  /* of page frames: bits MAXPHYADDR-1:12 */
+    unsigned usable_bits; /* the same less the KeyID bits of memory encryption, by which memory has several addresses */
+    uint64_t address_mask; /* of page frames: bits MAXPHYADDR-1:12 */
     unsigned linear_bits;
     uint8_t vpid_flush; /* INVVPID type that drops all of a VPID, maybe more; 0: no INVVPID */
 };
@@ -27,6 +28,12 @@ struct vmx_caps {
 void caps_read(struct vmx_caps *caps);
 /* The name of the first feature that Nestor needs and the CPU lacks, or NULL. Pure. */
 const char *caps_missing(const struct vmx_caps *caps);
+/* MAXPHYADDR less the KeyID bits that IA32_TME_ACTIVATE, as read, gives to multi-key memory encryption. Pure.
+ * SDM 3C 29.3.2 "EPT Translation Mechanism" counts them as part of the address. */
+unsigned caps_usable_bits(unsigned address_bits, uint64_t tme_activate);
+/* Makes *common what it and another processor's have in common. The name of what Nestor needs and they do not share, or
+ * NULL. Pure. */
+MUST_CHECK const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other);
 /* Whether a CPU, or what L1 is offered of one, has the field of a row of vmx/vmcs_fields.def: fields that belong to a
  * feature exist only with it (SDM 3D B, the notes to its tables). Pure. */
 bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row);

@@ -5,6 +5,7 @@
 #include "kernel/msr.h"
 #include "kernel/safe.h"
 #include "kernel/x86.h"
+#include "mm/hpt.h"
 #include "mm/page.h"
 #include "vmx/msr_policy.h"
 #include "vmx/startup.h"
@@ -133,7 +134,7 @@ static bool misc_enable_write(const struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_MISC_ENABLE, value);
 }
 
-static bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
+static NOINLINE bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
 {
     switch (row->handler) {
     case MSR_POLICY_FEATURE_CONTROL:
@@ -178,12 +179,17 @@ static bool apic_base_write_kept(struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN);
 }
 
-/* The base may move anywhere but over Nestor's memory; the CPU judges the rest. */
+/* The base may move anywhere but over Nestor's memory; the CPU judges the rest. Nestor sends kicks by the APIC's registers, so
+ * its own tables must lead there, too. */
 static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
 {
     gpa_t base = value & ~APIC_BASE_FLAGS;
     if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)))
         return false;
+    if (!(base >> vcpu->vm->caps.address_bits) && hpt_reach(ALIGN_DOWN(base, PAGE_SIZE), PAGE_SIZE)) {
+        log_warn("msr", "L1 moves its APIC to %lx, which Nestor cannot reach: L1 gets #GP", base);
+        return false;
+    }
     if (vcpu->vm->startup_trapped && ALIGN_DOWN(base, PAGE_SIZE) != vcpu->vm->apic_page)
         return false;
     if (vcpu->vm->apic_stays_on)
@@ -191,7 +197,7 @@ static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_APIC_BASE, value);
 }
 
-static bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t value)
+static NOINLINE bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t value)
 {
     switch (row->handler) {
     case MSR_POLICY_IGNORED:

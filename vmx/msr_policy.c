@@ -51,13 +51,17 @@ void msr_policy_build(uint8_t *bitmap)
     }
 }
 
+/* The rows are sorted: halves. */
 const struct msr_policy_row *msr_policy_find(uint32_t msr, enum msr_access access)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-        if (msr >= rows[i].first && msr <= rows[i].last && (access == MSR_READ ? rows[i].read : rows[i].write))
-            return &rows[i];
-    }
-    return NULL;
+    const struct msr_policy_row *low = rows;
+
+    for (unsigned left = ARRAY_SIZE(rows); left > 1; left -= left / 2)
+        if (low[left / 2].first <= msr)
+            low += left / 2;
+    if (msr < low->first || msr > low->last || !(access == MSR_READ ? low->read : low->write))
+        return NULL;
+    return low;
 }
 
 const struct msr_policy_row *msr_policy_rows(unsigned *count)

@@ -18,6 +18,7 @@
 #define SHORTHAND_SELF 1
 #define SHORTHAND_ALL 2
 #define SIPI_VECTOR BITS(7, 0) /* of the exit qualification */
+#define HELD_TICKS 50000 /* of the TSC, from a start to the exit for an INIT that was held: an entry and an exit */
 
 /* --- The processor that gets one --- */
 
@@ -42,9 +43,13 @@ void startup_wait_no_more(struct vcpu *vcpu)
     kick_answer(vcpu);
 }
 
+/* The APIC is reset here and not where INIT is taken: a start-up IPI that comes before the processor waits is lost, and L1
+ * sends the first soon after INIT. One that comes from here on is ignored. */
 static void start(struct vcpu *vcpu, uint8_t vector)
 {
+    lapic_reset();
     vmcs01_start(vector);
+    vcpu->started_at = rdtsc();
     startup_wait_no_more(vcpu);
 }
 
@@ -86,7 +91,6 @@ void startup_reset(struct vcpu *vcpu)
 {
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
-    lapic_reset();
     vmcs01_reset(vcpu);
     vcpu->cpu->nmi_seen = false;
     set_waiting(vcpu, WAITING_L1);
@@ -125,8 +129,17 @@ void startup_attend(struct vcpu *vcpu)
         attend_init(vcpu);
 }
 
+/* An INIT that came while the processor waited for its start-up IPI changes nothing there, but some CPUs hold it, and make
+ * an exit of it before the first instruction after the start. */
+static bool was_held(const struct vcpu *vcpu)
+{
+    return !vcpu->in_l2 && vcpu->started_at && rdtsc() - vcpu->started_at < HELD_TICKS && !vmcs_read(GUEST_RIP);
+}
+
 void exit_init(struct vcpu *vcpu)
 {
+    if (was_held(vcpu))
+        return;
     (void)__atomic_fetch_or(&vcpu->requests, VCPU_INIT, __ATOMIC_SEQ_CST);
     attend_init(vcpu);
 }

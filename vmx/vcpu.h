@@ -91,6 +91,7 @@ struct vcpu {
     volatile uint8_t sipi_vector;     /* of VCPU_SIPI */
     volatile uint8_t waiting;         /* enum waiting; it passes an INVEPT before it runs, no kick need reach it */
     uint32_t inspect_offset;          /* of the word that the port of the option inspect= gives next */
+    uint64_t started_at;              /* the TSC at the last start-up IPI; 0: none yet */
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
     struct nested *nested;
     struct {

@@ -304,6 +304,20 @@ static void test_build_without_pages(void **state)
     }
 }
 
+/* With KeyIDs in the upper address bits each byte of Nestor's has more addresses: none of them gets a mapping. */
+static void test_aliases_are_never_mapped(void **state)
+{
+    (void)state;
+    ept.features.address_bits = 37;
+    for (uint64_t key = 1; key < 8; key++) {
+        gpa_t alias = CARVEOUT_BASE | key << 37;
+        assert_int_equal(ept_translate(&ept, alias).level, 0);
+        assert_false(ept_map_on_demand(&ept, alias));
+        assert_int_equal(ept_translate(&ept, alias).level, 0);
+    }
+    assert_true(ept_map_on_demand(&ept, BIT(37) - 1));
+}
+
 static void test_map_on_demand(void **state)
 {
     (void)state;
@@ -388,6 +402,7 @@ int main(void)
         TEST(test_protect_without_pages),
         TEST(test_build_without_pages),
         TEST(test_map_on_demand),
+        TEST(test_aliases_are_never_mapped),
         TEST(test_far_addresses_cannot_take_all_pages),
         TEST(test_random_protection),
     };

@@ -53,6 +53,15 @@ bool ept_is_carveout(const struct ept *ept, gpa_t gpa)
     return gpa >= ept->carveout_base && gpa - ept->carveout_base < ept->carveout_size;
 }
 
+static unsigned reaches;
+static hpa_t reach_end = 64 * GIB;
+
+int hpt_reach(hpa_t start, uint64_t size)
+{
+    reaches++;
+    return start + size > reach_end ? -1 : 0;
+}
+
 static bool capability(const struct vmx_caps *offered, uint32_t msr, uint64_t *value)
 {
     (void)offered, (void)msr;
@@ -188,6 +197,24 @@ static void test_mtrrs_are_l1s_own(void **state)
     assert_false(msr_guest_write(&vcpu, IA32_MTRR_DEF_TYPE, MTRR_DEF_TYPE_FE));
 }
 
+/* Nestor's kicks go through the APIC's registers: its tables must lead to the base before L1 moves it there. */
+static void test_apic_base_beyond_the_direct_map(void **state)
+{
+    const uint64_t flags = APIC_BASE_EN | APIC_BASE_BSP;
+    (void)state;
+    reaches = 0;
+    assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, 0x300000000 | flags));
+    assert_int_equal(reaches, 1);
+    assert_int_equal(reached_value, 0x300000000 | flags);
+    reached = 0;
+    assert_false(msr_guest_write(&vcpu, IA32_APIC_BASE, reach_end | flags));
+    assert_int_equal(reached, 0);
+    vm.ept01.carveout_base = 0x40000000;
+    vm.ept01.carveout_size = LARGE_2M;
+    assert_false(msr_guest_write(&vcpu, IA32_APIC_BASE, 0x40001000 | flags));
+    assert_int_equal(reached, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +224,7 @@ int main(void)
         cmocka_unit_test_setup(test_xd_stays, fresh),
         cmocka_unit_test_setup(test_trace_is_out_of_reach_of_xrstors, fresh),
         cmocka_unit_test_setup(test_mtrrs_are_l1s_own, fresh),
+        cmocka_unit_test_setup(test_apic_base_beyond_the_direct_map, fresh),
     };
     return cmocka_run_group_tests_name("msr", tests, NULL, NULL);
 }

@@ -78,8 +78,11 @@ static void sipi_came_to_l1(struct vcpu *of, uint8_t vector)
     of->in_l2 = false;
 }
 
+static unsigned apic_resets;
+
 void lapic_reset(void)
 {
+    apic_resets++;
 }
 
 void lapic_write(uint32_t offset, uint32_t value)
@@ -174,6 +177,39 @@ static void test_exit_init(void **state)
     assert_int_equal(resets, 1);
     assert_int_equal(vcpu[1].waiting, WAITING_L1);
     assert_int_equal(vcpu[1].requests, 0);
+}
+
+/* A CPU may hold an INIT that came while the processor waited, and take it right after the start: it is none. */
+static void test_exit_init_that_was_held(void **state)
+{
+    (void)state;
+    startup_reset(&vcpu[1]);
+    vcpu[1].exit.qualification = 0x9a;
+    exit_sipi(&vcpu[1]);
+    resets = 0;
+    exit_init(&vcpu[1]); /* RIP is 0 yet */
+    assert_int_equal(resets, 0);
+    assert_int_equal(vcpu[1].waiting, WAITING_NOT);
+    assert_int_equal(vcpu[1].requests, 0);
+    vmcs_write(GUEST_RIP, 2);
+    exit_init(&vcpu[1]);
+    assert_int_equal(resets, 1);
+    exit_sipi(&vcpu[1]);
+    vmcs_write(GUEST_RIP, 0);
+    vcpu[1].started_at -= 1000000; /* it has run for a while */
+    exit_init(&vcpu[1]);
+    assert_int_equal(resets, 2);
+}
+
+/* Nothing that takes long lies between the exit for INIT and the entry in the state that a start-up IPI ends. */
+static void test_exit_init_leaves_the_apic_for_the_start(void **state)
+{
+    (void)state;
+    apic_resets = 0;
+    exit_init(&vcpu[1]);
+    assert_int_equal(apic_resets, 0);
+    exit_sipi(&vcpu[1]);
+    assert_int_equal(apic_resets, 1);
 }
 
 static void test_exit_init_waits_for_vmxoff(void **state)
@@ -331,6 +367,8 @@ int main(void)
         cmocka_unit_test_setup(test_exit_reset_waits_in_the_guest, prepare),
         cmocka_unit_test_setup(test_exit_sipi_starts, prepare),
         cmocka_unit_test_setup(test_exit_init, prepare),
+        cmocka_unit_test_setup(test_exit_init_that_was_held, prepare),
+        cmocka_unit_test_setup(test_exit_init_leaves_the_apic_for_the_start, prepare),
         cmocka_unit_test_setup(test_exit_init_waits_for_vmxoff, prepare),
         cmocka_unit_test_setup(test_exit_init_of_l2, prepare),
         cmocka_unit_test_setup(test_exit_init_of_the_boot_processor, prepare),
