@@ -13,9 +13,11 @@
 #define HEADER_SIZE 36
 #define HEADER_LENGTH 4
 #define HEADER_CHECKSUM 9
-#define TABLE_LIMIT (1 * MIB) /* a longer one is taken for damaged */
+#define TABLE_LIMIT (4 * MIB) /* a longer one is taken for damaged */
 
 /* 5.2.9 "Fixed ACPI Description Table (FADT)" */
+#define FADT_DSDT 40
+#define FADT_X_DSDT 140
 #define FADT_PM1A_CONTROL 64
 #define FADT_PM1B_CONTROL 68
 #define FADT_FLAGS 112
@@ -159,6 +161,14 @@ static uint16_t parse_port(const uint8_t *fadt, uint32_t old, uint32_t extended)
     return port <= UINT16_MAX ? (uint16_t)port : 0;
 }
 
+static void add_code(const struct reader *reader, hpa_t table, const char *signature, struct acpi_info *info)
+{
+    uint32_t length;
+
+    if (info->code_tables < ACPI_MAX_CODE && check_table(reader, table, signature, &length))
+        info->code[info->code_tables++] = table;
+}
+
 static void parse_fadt(const struct reader *reader, hpa_t table, uint32_t length, struct acpi_info *info)
 {
     uint8_t fadt[FADT_SIZE] = {0}; /* what an older, shorter table lacks is 0 */
@@ -166,6 +176,8 @@ static void parse_fadt(const struct reader *reader, hpa_t table, uint32_t length
     if (!reader->read(reader->context, table, fadt, MIN(length, FADT_SIZE)))
         return;
     info->fadt = table;
+    hpa_t dsdt = get64(fadt + FADT_X_DSDT);
+    add_code(reader, dsdt ? dsdt : get32(fadt + FADT_DSDT), "DSDT", info);
     info->pm1a_control = parse_port(fadt, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
     info->pm1b_control = parse_port(fadt, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
     const uint8_t *reset = fadt + FADT_RESET;
@@ -193,6 +205,8 @@ static int parse_root(const struct reader *reader, hpa_t root, bool extended, st
             error = parse_madt(reader, table, length, info);
         else if (!info->fadt && check_table(reader, table, "FACP", &length))
             parse_fadt(reader, table, length, info);
+        else
+            add_code(reader, table, "SSDT", info);
         if (error)
             return error;
     }
@@ -230,12 +244,47 @@ const char *acpi_error(int error)
     }
 }
 
+/* 20.2.5.1 "Namespace Modifier Objects Encoding": Name (_Sx_, Package ...) */
+#define AML_NAME 0x08
+#define AML_ROOT '\\'
+#define AML_PACKAGE 0x12
+
+/* Whether _S2_ or _S3_ is defined at `at`, where six bytes can be read. */
+static bool is_sleep(const uint8_t *at)
+{
+    return at[0] == '_' && at[1] == 'S' && (at[2] == '2' || at[2] == '3') && at[3] == '_' && at[4] == AML_PACKAGE;
+}
+
+static void mend_checksum(uint8_t *table)
+{
+    table[HEADER_CHECKSUM] = 0;
+    table[HEADER_CHECKSUM] = (uint8_t)-sum_bytes(table, get32(table + HEADER_LENGTH));
+}
+
+unsigned acpi_hide_sleep(void *table, uint64_t size)
+{
+    uint8_t *bytes = table;
+    unsigned hidden = 0;
+
+    if (size < HEADER_SIZE || get32(bytes + HEADER_LENGTH) > size)
+        return 0;
+    for (uint64_t at = HEADER_SIZE + 1; at + 5 <= get32(bytes + HEADER_LENGTH); at++) {
+        bool named = bytes[at - 1] == AML_NAME || (bytes[at - 1] == AML_ROOT && bytes[at - 2] == AML_NAME);
+        if (!named || !is_sleep(bytes + at))
+            continue;
+        bytes[at] = 'X';
+        hidden++;
+    }
+    if (hidden)
+        mend_checksum(bytes);
+    return hidden;
+}
+
 void acpi_disable_cpu(void *madt, void *entry)
 {
     const uint32_t none = 0;
     uint8_t *table = madt, *at = entry;
 
     memcpy(at[0] == ENTRY_LAPIC ? at + 4 : at + 8, &none, sizeof none);
-    table[HEADER_CHECKSUM] = 0;
-    table[HEADER_CHECKSUM] = (uint8_t)-sum_bytes(table, get32(table + HEADER_LENGTH));
+    mend_checksum(table);
 }

@@ -6,7 +6,8 @@
 
 #include "kernel/base.h"
 
-#define ACPI_MAX_CPUS 256
+#define ACPI_MAX_CPUS 1024
+#define ACPI_MAX_CODE 64 /* tables of AML: the DSDT and SSDTs */
 
 struct acpi_cpu {
     uint32_t apic_id;
@@ -30,6 +31,8 @@ struct acpi_info {
     uint16_t pm1a_control, pm1b_control; /* ports; 0: none */
     struct acpi_register reset;
     uint8_t reset_value;
+    unsigned code_tables;
+    hpa_t code[ACPI_MAX_CODE]; /* further ones are left out */
 };
 
 /* Copies `size` bytes of physical memory. False when they are not there. */
@@ -43,5 +46,8 @@ const char *acpi_error(int error);
 /* Marks a processor's entry as neither enabled nor to come, and mends the MADT's checksum. Both point into the table as
  * acpi_parse() found it. */
 void acpi_disable_cpu(void *madt, void *entry);
+/* Takes the sleeping states S2 and S3 from a table of AML, by giving their objects other names, and mends its checksum:
+ * the system then does not offer them. `size` bytes can be read. How many there were. */
+unsigned acpi_hide_sleep(void *table, uint64_t size);
 
 #endif

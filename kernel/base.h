@@ -32,6 +32,7 @@ typedef uint64_t gva_t;
 
 #define KIB (1ull << 10)
 #define MIB (1ull << 20)
+#define MAX_CPUS 256
 #define GIB (1ull << 30)
 #define PAGE_SIZE 4096ull
 #define PAGE_MASK (PAGE_SIZE - 1)

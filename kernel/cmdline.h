@@ -31,6 +31,7 @@ enum injected_fault {
     FAULT_SKIP_INVEPT,
     FAULT_INVEPT_AT_ONCE,
     FAULT_KEEP_VPID,
+    FAULT_PANIC,
 };
 
 /* The options in force: the defaults until start/ parsed the command line into it. */

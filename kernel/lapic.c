@@ -32,6 +32,11 @@ uint32_t lapic_id(void)
     return (uint32_t)GET(*reg(LAPIC_ID), LAPIC_ID_ID);
 }
 
+bool lapic_reaches(uint32_t apic_id)
+{
+    return apic_id < 0xff || is_x2apic();
+}
+
 static void wait_until_sent(void)
 {
     for (unsigned i = 0; i < SEND_TRIES && (*reg(LAPIC_ICR) & ICR_PENDING); i++)

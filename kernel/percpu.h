@@ -8,7 +8,6 @@
 #include "kernel/desc.h"
 #include "kernel/trace.h"
 
-#define MAX_CPUS 64
 #define CPU_STACK_SIZE 16384
 #define IST_STACK_SIZE 8192 /* a panic prints its lines on one of these */
 

@@ -17,7 +17,9 @@
 #define PORT_B_GATE 0x01
 #define PORT_B_SPEAKER 0x02
 #define PORT_B_OUTPUT 0x20
-#define DELAY_TRIES 100000u /* on a machine without a PIT */
+#define DELAY_TRIES 100000u /* on a machine without a PIT, once */
+#define LEAF_FREQUENCY 0x16
+#define TSC_MHZ_GUESS 4000
 
 /* boot/ap.asm: what the block at ap_trampoline_data holds. */
 struct ap_start {
@@ -28,15 +30,37 @@ struct ap_start {
 extern const uint8_t ap_trampoline[], ap_trampoline_data[], ap_trampoline_end[];
 extern const uint8_t boot_pml4[]; /* boot/entry.asm */
 
+/* The TSC's rate as far as the CPU tells it: too long a delay does no harm. */
+static uint64_t tsc_per_us(void)
+{
+    uint32_t mhz = cpuid(0, 0).eax >= LEAF_FREQUENCY ? cpuid(LEAF_FREQUENCY, 0).eax & 0xffff : 0;
+    return mhz ? mhz : TSC_MHZ_GUESS;
+}
+
+static void delay_by_tsc(unsigned us)
+{
+    for (uint64_t end = rdtsc() + us * tsc_per_us(); rdtsc() < end;)
+        cpu_pause();
+}
+
 void smp_delay_us(unsigned us)
 {
+    static bool no_pit; /* or one whose clock the board has gated */
+    if (no_pit) {
+        delay_by_tsc(us);
+        return;
+    }
     uint32_t count = MIN(us * (uint64_t)PIT_HZ / 1000000 + 1, 0xffff);
     out8(PORT_B, (uint8_t)((in8(PORT_B) & ~(unsigned)PORT_B_SPEAKER) | PORT_B_GATE));
     out8(PIT_CONTROL, PIT_ONE_SHOT);
     out8(PIT_COUNTER_2, (uint8_t)count);
     out8(PIT_COUNTER_2, (uint8_t)(count >> 8));
-    for (unsigned i = 0; i < DELAY_TRIES && !(in8(PORT_B) & PORT_B_OUTPUT); i++)
+    unsigned tries = 0;
+    while (tries < DELAY_TRIES && !(in8(PORT_B) & PORT_B_OUTPUT)) {
         cpu_pause();
+        tries++;
+    }
+    no_pit = tries == DELAY_TRIES;
 }
 
 static bool wait_for(const struct cpu *cpu, unsigned ms)

@@ -14,6 +14,7 @@
 #include "l1/l1_load.h"
 #include "l1/l1_plan.h"
 #include "l1/l1_stash.h"
+#include "mm/carveout.h"
 #include "mm/hpt.h"
 #include "mm/page.h"
 #include "nested/nested.h"
@@ -22,12 +23,7 @@
 #include "vmx/msr_guest.h"
 #include "vmx/startup.h"
 
-#define CARVEOUT_MIN_MIB 32
-#define CARVEOUT_BASE_MIB 24
-#define CARVEOUT_RAM_SHARE 64 /* and one page in so many, for tables that grow with RAM */
-#define CARVEOUT_RAM_MIB 256  /* but no more for those: when tables run short, L1 sees no difference but time */
 #define L1_MIN_MIB 16
-#define CARVEOUT_CPU_MIB 2 /* and this much for each processor but one */
 #define FOUR_GIB (4 * GIB)
 /* In the order of the values of the option "startup". */
 
@@ -160,8 +156,7 @@ static uint64_t usable_cpus(void)
 /* A multiple of 2 MiB. */
 static uint64_t carveout_size(void)
 {
-    uint64_t share = MIN(memmap_ram_size(&machine_map) / MIB / CARVEOUT_RAM_SHARE, CARVEOUT_RAM_MIB);
-    uint64_t mib = MAX(CARVEOUT_MIN_MIB, CARVEOUT_BASE_MIB + share) + CARVEOUT_CPU_MIB * (usable_cpus() - 1);
+    uint64_t mib = carveout_mib(memmap_ram_size(&machine_map) / MIB, usable_cpus());
     mib += usable_cpus() * ALIGN_UP(options.trace * sizeof(struct timed_record), MIB) / MIB;
 
     return ALIGN_UP(MAX(options.memory ? options.memory : mib, 8) * MIB, LARGE_2M);
@@ -186,6 +181,7 @@ void machine_choose_carveout(void)
     reserve(base, size);
     l1_vm.ept01.carveout_base = base;
     l1_vm.ept01.carveout_size = size;
+    log_dbg("memory", "the loader put the image at %lx", layout_load_base);
     log_info("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
              base, size / MIB);
     inspect_say("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
@@ -239,6 +235,23 @@ void machine_read_acpi(void)
         log_warn("acpi", "%s: L1's power-off will not be noticed", acpi_error(error));
     l1_vm.pm1a_control = acpi.pm1a_control;
     l1_vm.pm1b_control = acpi.pm1b_control;
+    if (acpi.reset.valid && acpi.reset.is_io) {
+        l1_vm.reset_port = (uint16_t)acpi.reset.address;
+        l1_vm.reset_value = acpi.reset_value;
+    }
+}
+
+/* On wake-up from S3 the firmware would go on in L1 without Nestor: L1 is not offered it. */
+void machine_hide_sleep(void)
+{
+    unsigned hidden = 0;
+    for (unsigned i = 0; i < acpi.code_tables; i++) {
+        uint32_t length;
+        if (read_physical(NULL, acpi.code[i] + 4, &length, sizeof length) && !hpt_reach(acpi.code[i], length))
+            hidden += acpi_hide_sleep(hpa_to_va(acpi.code[i]), length);
+    }
+    if (hidden)
+        log_info("acpi", "suspend to RAM (S3) is hidden from L1: Nestor would not wake up with it");
 }
 
 void machine_create_vm(void)

@@ -28,6 +28,7 @@ void machine_reserve_bios_page(void);
 void machine_stash_modules(void);
 void machine_move_to_carveout(void);
 void machine_create_vm(void);
+void machine_hide_sleep(void);
 void machine_load_l1(void);
 
 #endif

@@ -43,6 +43,7 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     quirks_find();
     processors_start();
     machine_create_vm();
+    machine_hide_sleep();
     machine_load_l1();
     struct vcpu *boot_vcpu = processors_create_vcpus();
     machine_on_end(print_summary);

@@ -177,7 +177,7 @@ void processors_start(void)
         machine_end(STATUS_ENVIRONMENT, "the option memory= is too small");
     kick_init();
     for (unsigned i = 0; page && i < acpi.cpus && percpu_count < limit; i++)
-        if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != self->apic_id)
+        if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != self->apic_id && lapic_reaches(acpi.cpu[i].apic_id))
             start_processor(acpi.cpu[i].apic_id, page);
     hide_other_processors();
     if (percpu_count == 1)

@@ -12,10 +12,14 @@
 #define COM2_LAST 0x2ff
 #define RESET_CONTROL 0xcf9
 #define RESET_CONTROL_RESET BIT(2)
+#define KEYBOARD_COMMAND 0x64
+#define KEYBOARD_PULSES BITS(7, 4) /* commands F0H to FFH pulse the lines whose bits are 0: bit 0 is the CPU's reset */
+#define SYSTEM_CONTROL_A 0x92
+#define SYSTEM_CONTROL_A_RESET BIT(0)
 #define PM1_CONTROL_SLP_EN BIT(13)
 #define CONSOLE_COM2 1         /* index in the values of the option "console" */
 #define CONSOLE_PORT_MIN 0x100 /* from here on its value is a port's number */
-#define MAX_PORTS 8
+#define MAX_PORTS 16
 
 static struct io_port ports[MAX_PORTS];
 static unsigned port_count;
@@ -49,19 +53,37 @@ static void pm1_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t 
     pass_write(port, size, value);
 }
 
+static bool resets(const struct vm *vm, uint16_t port, uint32_t value)
+{
+    if (port == vm->reset_port && (uint8_t)value == vm->reset_value)
+        return true;
+    switch (port) {
+    case RESET_CONTROL:
+        return value & RESET_CONTROL_RESET;
+    case KEYBOARD_COMMAND:
+        return (value & (KEYBOARD_PULSES | BIT(0))) == KEYBOARD_PULSES;
+    case SYSTEM_CONTROL_A:
+        return value & SYSTEM_CONTROL_A_RESET;
+    default:
+        return false;
+    }
+}
+
 static void reset_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
 {
-    (void)vcpu;
-    if ((value & RESET_CONTROL_RESET) && options.on_exit != ON_EXIT_HALT)
-        machine_end(STATUS_PANIC, "L1 reset the machine");
-    if (value & RESET_CONTROL_RESET)
+    if (resets(vcpu->vm, port, value)) {
+        if (options.on_exit != ON_EXIT_HALT)
+            machine_end(STATUS_PANIC, "L1 reset the machine");
         machine_report(0, "L1 reset the machine");
+    }
     pass_write(port, size, value);
 }
 
 static void debug_exit_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
 {
     (void)vcpu, (void)port, (void)size;
+    if (options.fault == FAULT_PANIC)
+        panic("on purpose, by fault=panic");
     machine_end((int)(value & 0xff), "L1 wrote it to the debug-exit port");
 }
 
@@ -116,6 +138,17 @@ static void port_add(struct vm *vm, uint16_t first, uint16_t last, struct io_por
         io_bitmap_set(vm->io_bitmap_a, vm->io_bitmap_b, (uint16_t)port);
 }
 
+static void add_reset_ports(struct vm *vm)
+{
+    static const uint16_t fixed[] = {RESET_CONTROL, KEYBOARD_COMMAND, SYSTEM_CONTROL_A};
+    const struct io_port row = {.write = reset_write, .read = pass_read};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(fixed); i++)
+        port_add(vm, fixed[i], fixed[i], row);
+    if (vm->reset_port && !io_port_find(vm->reset_port))
+        port_add(vm, vm->reset_port, vm->reset_port, row);
+}
+
 int io_policy_init(struct vm *vm)
 {
     vm->io_bitmap_a = page_alloc();
@@ -128,7 +161,7 @@ int io_policy_init(struct vm *vm)
     if (vm->pm1b_control)
         port_add(vm, vm->pm1b_control, (uint16_t)(vm->pm1b_control + 1),
                  (struct io_port){.write = pm1_write, .read = pass_read});
-    port_add(vm, RESET_CONTROL, RESET_CONTROL, (struct io_port){.write = reset_write, .read = pass_read});
+    add_reset_ports(vm);
     if (options.console == CONSOLE_COM2)
         port_add(vm, COM2_FIRST, COM2_LAST, (struct io_port){.write = hidden_write, .read = hidden_read});
     if (options.console >= CONSOLE_PORT_MIN)

@@ -28,7 +28,9 @@ struct vm {
     struct spinlock msr_policy_lock;
     uint8_t *io_bitmap_a, *io_bitmap_b;  /* L0's own ports, for vmcs01; vmx/io.c */
     uint16_t pm1a_control, pm1b_control; /* ports by which L1 turns the machine off; 0: none */
-    struct vmx_caps caps12;              /* what is offered to L1 (nested/rules/caps12) */
+    uint16_t reset_port;                 /* of the FADT; 0: none, or no port */
+    uint8_t reset_value;
+    struct vmx_caps caps12; /* what is offered to L1 (nested/rules/caps12) */
     /* Value of a capability MSR of caps12, false for #GP: nested/rules/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
     bool apic_stays_on;      /* option apic-disable=0: L1's disabling of its APIC is remembered and not done */

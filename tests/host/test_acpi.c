@@ -5,11 +5,11 @@
 
 #include "kernel/acpi.h"
 
-#define MEMORY_SIZE 16384u
+#define MEMORY_SIZE 32768u
 #define RSDT 0x100u
 #define XSDT 0x200u
 #define MADT 0x400u
-#define FADT 0x3000u
+#define FADT 0x6000u
 
 /* The machine's memory; nothing beyond it can be read. */
 static uint8_t memory[MEMORY_SIZE];
@@ -349,6 +349,32 @@ static void test_random_damage(void **state)
 
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
+/* \_S1_, _S3_ and \_S5_, and what only looks like _S3_. */
+static void test_hides_sleep(void **state)
+{
+    static const uint8_t code[] = "\x08_S1_\x12\x06\x04\x01\x08_S3_\x12\x06\x04\x05\x08\\_S2_\x12\x06"
+                                  "\x08_S5_\x12\x06\x04\x07X_S3_\x12\x08_S3_\x0b\x08_S3";
+    static const uint8_t wanted[] = "\x08_S1_\x12\x06\x04\x01\x08XS3_\x12\x06\x04\x05\x08\\XS2_\x12\x06"
+                                    "\x08_S5_\x12\x06\x04\x07X_S3_\x12\x08_S3_\x0b\x08_S3";
+    uint8_t table[36 + sizeof code] = "DSDT", sum = 0;
+
+    (void)state;
+    table[4] = sizeof table;
+    memcpy(table + 36, code, sizeof code);
+    for (unsigned i = 0; i < sizeof table; i++)
+        sum = (uint8_t)(sum + table[i]);
+    table[9] = (uint8_t)-sum;
+    assert_int_equal(acpi_hide_sleep(table, sizeof table - 1), 0); /* longer than what can be read */
+    assert_int_equal(acpi_hide_sleep(table, sizeof table), 2);
+    assert_int_equal(sizeof wanted, sizeof code);
+    assert_memory_equal(table + 36, wanted, sizeof wanted);
+    sum = 0;
+    for (unsigned i = 0; i < sizeof table; i++)
+        sum = (uint8_t)(sum + table[i]);
+    assert_int_equal(sum, 0);
+    assert_int_equal(acpi_hide_sleep(table, sizeof table), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +386,7 @@ int main(void)
         TEST(test_port_beyond_the_port_space),
         TEST(test_reset_register),
         TEST(test_short_fadt),
+        TEST(test_hides_sleep),
         TEST(test_bad_root_pointer),
         TEST(test_bad_root_table),
         TEST(test_damaged_tables_are_left_out),
