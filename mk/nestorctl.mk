@@ -3,7 +3,7 @@ NESTORCTL := build/nestorctl/nestorctl
 NESTORCTL_CC ?= gcc
 NESTORCTL_CFLAGS := -std=gnu11 -O2 -g -static -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wundef -ffile-prefix-map=$(CURDIR)=. -I.
-NESTORCTL_OBJECTS := $(patsubst %.c,build/%.o,$(wildcard tools/nestorctl/*.c))
+NESTORCTL_OBJECTS := $(patsubst %.c,build/%.o,$(wildcard tools/nestorctl/*.c)) build/nestorctl/vmx/caps_missing.o
 
 .PHONY: nestorctl
 nestorctl: $(NESTORCTL) ## build nestorctl, with which L1's Linux looks at the Nestor below it
@@ -11,6 +11,11 @@ nestorctl: $(NESTORCTL) ## build nestorctl, with which L1's Linux looks at the N
 $(NESTORCTL): $(NESTORCTL_OBJECTS)
 	@mkdir -p $(@D)
 	$(NESTORCTL_CC) $(NESTORCTL_CFLAGS) -o $@ $^
+
+# What Nestor needs of a CPU, from Nestor's own list.
+build/nestorctl/vmx/%.o: vmx/%.c mk/nestorctl.mk
+	@mkdir -p $(@D)
+	$(NESTORCTL_CC) $(NESTORCTL_CFLAGS) -MMD -MP -c $< -o $@
 
 build/tools/nestorctl/%.o: tools/nestorctl/%.c mk/nestorctl.mk
 	@mkdir -p $(@D)

@@ -8,8 +8,10 @@
 
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
+int command_check(int argc, char **argv);
 int command_id(int argc, char **argv);
 int command_log(int argc, char **argv);
+int command_report(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_trace(int argc, char **argv);

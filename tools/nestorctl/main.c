@@ -10,6 +10,8 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *usage, *text;
 } commands[] = {
+    {"check", command_check, "",
+     "say whether Nestor would run on this machine, thing by thing; before it is started, too"},
     {"id", command_id, "", "say whether this system runs under Nestor, and with which version, options and features"},
     {"log", command_log, "[-f]", "print Nestor's log; -f: and go on printing what comes"},
     {"stat", command_stat, "[-i SECONDS] [-n TIMES] [-c CPU]",
@@ -17,6 +19,7 @@ static const struct {
     {"top", command_top, "[-i SECONDS] [-n TIMES]", "the same live, on the whole terminal, busiest first"},
     {"trace", command_trace, "-o FILE [-j] [-f RAW -k KHZ]",
      "write Nestor's last records as a Perfetto trace (-j: Chrome's JSON); -f: of a finished run's raw records"},
+    {"report", command_report, "[FILE]", "write one archive for a bug report: all of the above and what Linux knows"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -24,7 +27,7 @@ static int usage(FILE *out, int status)
 {
     fprintf(
         out,
-        "usage: nestorctl COMMAND\n\nLooks from inside L1 at the Nestor below it. Nestor must run with the option inspect=PORT.\n\n");
+        "usage: nestorctl COMMAND\n\nLooks from inside L1 at the Nestor below it, which must run with the option inspect=PORT (but for check and report).\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(out, "  %s %s\n        %s\n", commands[i].name, commands[i].usage, commands[i].text);
     fprintf(out, "\nExit status: 0; 1 when this is not Nestor or it cannot be read; 2 for wrong arguments.\n");
