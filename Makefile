@@ -111,5 +111,5 @@ check: host-tests check-headers check-layers check-format ## unit tests and chec
 clean: ## remove what was built, and what was fetched
 	rm -rf build compile_commands.json
 
--include mk/checks.mk mk/host.mk mk/guests.mk mk/nestorctl.mk mk/linux.mk mk/full.mk
+-include mk/checks.mk mk/host.mk mk/guests.mk mk/nestorctl.mk mk/install.mk mk/linux.mk mk/full.mk
 -include $(OBJECTS:.o=.d)

@@ -1,0 +1,29 @@
+# Nestor on a machine of today: the image for GRUB, its entries, nestorctl; and the same as a Debian package.
+DESTDIR ?=
+SBINDIR := /usr/sbin
+INSTALLED := /boot/nestor.elf $(SBINDIR)/nestorctl $(SBINDIR)/nestor-boot-once /etc/grub.d/20_nestor /etc/default/nestor
+STRIP ?= $(CROSS_COMPILE)strip
+# GRUB's menu is made anew only on the machine itself.
+UPDATE_GRUB := if [ -z "$(DESTDIR)" ] && command -v update-grub >/dev/null; then update-grub; fi
+
+.PHONY: install uninstall deb install-files
+install: nestor nestorctl install-files ## put Nestor into GRUB's menu of this machine (root; DESTDIR=: a folder)
+	@$(UPDATE_GRUB)
+	@echo "Installed. Look with: nestorctl check    Start it once with: nestor-boot-once && systemctl reboot"
+
+# A changed /etc/default/nestor stays.
+install-files:
+	install -d $(DESTDIR)/boot $(DESTDIR)$(SBINDIR) $(DESTDIR)/etc/grub.d $(DESTDIR)/etc/default
+	$(STRIP) -o build/nestor.stripped build/nestor.elf
+	install -m 644 build/nestor.stripped $(DESTDIR)/boot/nestor.elf
+	install -m 755 build/nestorctl/nestorctl $(DESTDIR)$(SBINDIR)/nestorctl
+	install -m 755 tools/install/nestor-boot-once $(DESTDIR)$(SBINDIR)/nestor-boot-once
+	install -m 755 tools/install/20_nestor $(DESTDIR)/etc/grub.d/20_nestor
+	[ -e $(DESTDIR)/etc/default/nestor ] || install -m 644 tools/install/nestor.default $(DESTDIR)/etc/default/nestor
+
+uninstall: ## take it out again, the options file too
+	rm -f $(INSTALLED:%=$(DESTDIR)%)
+	@$(UPDATE_GRUB)
+
+deb: nestor nestorctl ## the same as a Debian package, build/nestor_VERSION_amd64.deb
+	tools/mkdeb
