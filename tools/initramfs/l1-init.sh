@@ -2,7 +2,7 @@
 # L1's init: loads KVM, runs one Linux guest (L2) under QEMU, and powers off.
 # From the kernel command line: kvm.X=Y and kvm_intel.X=Y go to the modules;
 # L1_STOP=init ends right after the first line (to time the boot alone), L1_STOP=kvm
-# when KVM is loaded;
+# when KVM is loaded, L1_STOP=port by a write to the debug-exit port, as long as the screen is L1's;
 # L2_CPUS=N gives L2 so many processors, L2_MEMORY=N so many MiB;
 # L2_ARGS=a,b,c adds words to L2's command line.
 # The last act is a power-off; a failure is told to the debug-exit port before.
@@ -38,14 +38,29 @@ replug() {
 	say "processor $last is back: $(cat /sys/devices/system/cpu/online)"
 }
 
+# A variable is written to the firmware and read back; ConOut is one that it has itself.
+check_efi() {
+	vars=/sys/firmware/efi/efivars
+	variable=$vars/NestorTest-0f1e2d3c-4b5a-4697-8877-665544332211
+	say "EFI of $(cat /sys/firmware/efi/fw_platform_size) bits, screens: $(cat /proc/fb)"
+	load_modules efi.order
+	mount -t efivarfs efivarfs "$vars" || fail "no efivarfs"
+	set -- "$vars"/ConOut-*
+	[ -e "$1" ] || fail "the firmware has no variable ConOut"
+	printf '\007\000\000\000kept by the firmware' >"$variable" || fail "an EFI variable cannot be written"
+	say "efivars: $(tr -d '\000\007' <"$variable")"
+}
+
 mount -t proc proc /proc
 read -r uptime _ </proc/uptime
 say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the kernel's start"
 [ ! -e /bin/ticks ] || say "clock $(ticks)"
 [ "$L1_STOP" = init ] && finish 0
+[ "$L1_STOP" = port ] && port-write 0xf4 0
 mount -t sysfs sysfs /sys
 say "processors online: $(cat /sys/devices/system/cpu/online)"
 mount -t devtmpfs dev /dev
+[ ! -e /sys/firmware/efi ] || check_efi
 load_kvm
 processors=$(grep -c ^processor /proc/cpuinfo)
 [ "$processors" = 1 ] || replug $((processors - 1))

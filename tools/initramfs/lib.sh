@@ -27,13 +27,18 @@ module_args() {
 	done
 }
 
-# /proc and /sys are mounted.
-load_kvm() {
+# The modules of the list $1.
+load_modules() {
 	while read -r module; do
 		name=$(echo "${module%.ko}" | tr - _)
 		# shellcheck disable=SC2046 # a list of words
 		insmod "/lib/modules/$module" $(module_args "$name") || fail "cannot load $module"
-	done </lib/modules/order
+	done <"/lib/modules/$1"
+}
+
+# /proc and /sys are mounted.
+load_kvm() {
+	load_modules order
 	cd /sys/module/kvm_intel/parameters || fail "kvm_intel is not there"
 	say "kvm_intel loaded: ept=$(cat ept) unrestricted_guest=$(cat unrestricted_guest) vpid=$(cat vpid)"
 	cd /

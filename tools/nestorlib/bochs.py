@@ -3,6 +3,7 @@ import os
 import re
 
 from nestorlib import emulators
+from nestorlib.display import Display
 from nestorlib.errors import RunnerError
 from nestorlib.image import GRUB_FAILED_PORT
 
@@ -18,12 +19,26 @@ EXIT_MESSAGE = "Bochs is exiting with the following message:"
 BOOTING = "[BIOS  ] Booting from"
 POWER_OFF = "ACPI control: soft power off"
 
+FIRMWARE = {
+    "bios": """\
+display_library: rfb, options="timeout=0"
+romimage: file={share}/BIOS-bochs-latest, options=fastboot
+""",
+    # A picture that is new twenty times in an emulated second, on a card that OVMF knows.
+    "uefi": """\
+display_library: x, options="hideIPS"
+romimage: file={ovmf}, address={ovmf_at:#x}
+fw_cfg: enabled=1
+pci: enabled=1, chipset=i440fx, slot1=pcivga
+vga: extension=vbe, update_freq=20, realtime=0
+""",
+}
+OVMF = "/usr/share/ovmf/OVMF.fd"
+
 CONFIG = """\
 config_interface: textconfig
-display_library: rfb, options="timeout=0"
 cpu: model={cpu}{features}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={memory}, host={host}
-romimage: file={share}/BIOS-bochs-latest, options=fastboot
 vgaromimage: file={share}/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path="{iso}", status=inserted
 boot: cdrom
@@ -50,6 +65,7 @@ class Bochs:
         self.emulator = emulators.choose(opts.emulator)
         self.ticks = 0
         self.resets = 0
+        self.display = None
 
     def path(self, name):
         return os.path.join(self.rundir, name)
@@ -59,6 +75,8 @@ class Bochs:
         model = self.cpu()[0]
         if self.opts.cpu and model not in self.emulator.cpu_models():
             raise RunnerError(f"Bochs {self.emulator.version()} has no CPU model {model}; see --list-cpus")
+        if self.opts.firmware == "uefi":
+            self.check_uefi()
         for name in os.listdir(self.rundir):
             if name.endswith(".lock"):
                 os.unlink(self.path(name))
@@ -68,13 +86,43 @@ class Bochs:
         model, *features = (self.opts.cpu or "corei7_skylake_x").split("+")
         return model, features
 
+    def check_uefi(self):
+        """The build has the device that OVMF asks for the size of memory."""
+        version = emulators.version_of(self.emulator)
+        known = emulators.KNOWN.get(version)
+        if known and known.uefi == "no":
+            raise RunnerError(f"Bochs {version} has no UEFI: --emulator 3.1 (tools/fetch-emulators 3.1 fetches it)")
+        if not os.path.exists(OVMF):
+            raise RunnerError(f"{OVMF} is missing (Debian's package ovmf): run tools/setup")
+
+    def firmware(self):
+        size = os.path.getsize(OVMF) if self.opts.firmware == "uefi" else 0
+        return FIRMWARE[self.opts.firmware].format(share=self.emulator.share, ovmf=OVMF, ovmf_at=(1 << 32) - size)
+
+    def environment(self):
+        """The screen is there before the emulator is."""
+        if self.opts.firmware != "uefi":
+            return None
+        self.display = Display(self.rundir)
+        return dict(os.environ, DISPLAY=self.display.name)
+
+    def picture(self, path):
+        if not self.display:
+            raise RunnerError("--picture needs a screen: --firmware uefi")
+        self.display.picture(path)
+
+    def close(self):
+        if self.display:
+            self.display.close()
+
     def command(self, iso, com1, com2, log):
         cpus = self.opts.cpus
         model, features = self.cpu()
-        text = CONFIG.format(
+        text = self.firmware() + CONFIG.format(
             cpu=model, features=f', add_features="{" ".join(features)}"' if features else "", cpus=cpus, ips=self.opts.ips,
-            memory=self.opts.memory, host=min(self.opts.memory, MAX_HOST_MEMORY), share=self.emulator.share,
-            iso=iso, com1=com1, com1_mode="term" if self.opts.interactive else "file", com2=com2, log=log,
+            memory=self.opts.memory, host=min(self.opts.memory, self.opts.host_memory or MAX_HOST_MEMORY),
+            share=self.emulator.share, iso=iso, com1=com1, com1_mode="term" if self.opts.interactive else "file",
+            com2=com2, log=log,
             ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
         with open(self.path("bochsrc"), "w", encoding="utf-8") as config:
             config.write(text)

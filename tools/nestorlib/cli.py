@@ -54,12 +54,18 @@ def parse_args(argv):
     add("--emulator", default="", metavar="WHICH",
         help=f"Bochs: {', '.join(emulators.KNOWN)} (tools/fetch-emulators fetches it), or a program's path; default: "
         f"{emulators.VARIABLE} of the environment, or the best that is here")
+    add("--firmware", choices=("bios", "uefi"), default="bios",
+        help="Bochs: uefi is OVMF, with a screen (needs Bochs 3.1; default: bios)")
+    add("--picture", action="append", default=[], metavar="PATTERN=FILE",
+        help="with --firmware uefi: write the screen as a PNG file, soon after a console line matches; may be repeated")
     add("--list-cpus", action=ListCpus, help="name the CPU models of each Bochs that is here, and end")
     add("--cpu", metavar="MODEL", default=os.environ.get("NESTOR_CPU"),
         help="CPU model; default: NESTOR_CPU of the environment, or corei7_skylake_x on Bochs, host on QEMU. Bochs: "
         "features may be added, as wildcat_lake+msr_imm")
     add("--cpus", type=int, default=1, metavar="N", help="number of processors (default 1)")
     add("--memory", type=int, default=1024, metavar="MB", help="guest memory (default 1024)")
+    add("--host-memory", type=int, default=0, metavar="MB",
+        help="Bochs: how much of it is real memory (default: up to 2048)")
     add("--timeout", type=float, default=300, metavar="S", help="seconds before the run is ended (default 300)")
     add("--bare", action="store_true", help="boot L1 directly, without Nestor")
     add("--nestor", default="", metavar="OPTIONS", help="options for Nestor's command line")
@@ -70,6 +76,8 @@ def parse_args(argv):
     add("--module", action="append", default=[], metavar="FILE[=ARGS]", help="a module for L1; may be repeated")
     add("--interactive", action="store_true",
         help="L1's console is this terminal, typed into (Ctrl-A x leaves); Nestor's log goes to --l0-log or nowhere")
+    add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
+    add("--file", action="append", default=[], metavar="NAME=FILE", help="put a file on the boot image; may be repeated")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
     add("--l1-log", metavar="FILE", help="write L1's console there instead of to stdout")
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
@@ -88,6 +96,11 @@ def parse_args(argv):
         opts.nestor = f"{opts.nestor} trace={TRACE_RECORDS}".strip()
     if opts.interactive and not opts.l0_log:
         opts.l0_log = os.devnull
+    opts.picture = [tuple(wish.rsplit("=", 1)) for wish in opts.picture]
+    if any(len(wish) != 2 for wish in opts.picture):
+        parser.error("--picture wants PATTERN=FILE")
+    if opts.firmware == "uefi" and opts.machine == "qemu":
+        parser.error("--firmware uefi is for Bochs")
     return opts
 
 
@@ -139,7 +152,7 @@ def run_in(opts, rundir):
     boot = image.plan_boot(opts)
     machine = Bochs if opts.machine == "bochs" else Qemu
     machine(opts, rundir).check()
-    iso = image.make_iso(boot, rundir)
+    iso = image.make_iso(boot, rundir, opts.firmware)
     for _ in range(START_TRIES):
         with Sinks(opts) as sinks:
             session = Session(opts, machine(opts, rundir), rundir, sinks)

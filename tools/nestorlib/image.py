@@ -8,8 +8,13 @@ from nestorlib import emulators
 from nestorlib.errors import RunnerError
 from nestorlib.process import run_quietly
 
-GRUB_DIR = "/usr/lib/grub/i386-pc"
-GRUB_MODULES = "normal multiboot multiboot2 linux halt iorw serial"
+GRUB_DIRS = {"bios": "/usr/lib/grub/i386-pc", "uefi": "/usr/lib/grub/x86_64-efi"}
+PARTITIONS = "acorn amiga apple bsd dfly dvh gpt msdos plan sun sunpc"  # the rescue image asks for them all
+GRUB_MODULES = {
+    "bios": "normal multiboot multiboot2 linux halt iorw serial all_video test echo sleep search search_fs_uuid",
+    "uefi": "normal multiboot multiboot2 linux halt iorw test echo sleep search search_fs_uuid all_video efi_gop efi_uga video_bochs video_cirrus " +
+            " ".join("part_" + name for name in PARTITIONS.split()),
+}
 GRUB_FAILED_PORT = 0xF5     # GRUB writes there when it cannot load something
 MULTIBOOT1_MAGIC = 0x1BADB002
 MULTIBOOT2_MAGIC = 0xE85250D6
@@ -21,6 +26,7 @@ class BootPlan:
     com_unit: int = 0
     commands: list = field(default_factory=list)
     files: dict = field(default_factory=dict)
+    config: str = None      # a file that takes the place of the commands
 
     def load(self, command, name, path, args):
         """Add one GRUB command that loads the file as /name with that string."""
@@ -100,6 +106,15 @@ def l1_string(kind, path, args):
 
 
 def plan_boot(opts):
+    plan = plan_commands(opts)
+    for text in opts.file:
+        name, _, path = text.partition("=")
+        plan.files[name] = require_file(path)
+    plan.config = opts.grub_config
+    return plan
+
+
+def plan_commands(opts):
     modules = [split_module(text) for text in opts.module]
     if opts.l1 == "none":
         if opts.bare:
@@ -143,18 +158,26 @@ def plan_nestor(opts, kind, modules):
     return plan
 
 
-def grub_config(plan):
+def grub_config(plan, firmware):
+    if plan.config:
+        with open(plan.config, encoding="utf-8") as source:
+            return source.read()
+    return made_config(plan, firmware)
+
+
+def made_config(plan, firmware):
     """Boot. If a command fails, try again with GRUB's complaint on a serial port (opening the
     port first would put control characters before L1's text), and tell the runner."""
     # Behind the last command: multiboot2 sets the video mode that the image wishes.
-    chain = "if " + "; then if ".join(plan.commands) + "; then set gfxpayload=text; boot; " + "fi; " * len(plan.commands)
+    ready = "set gfxpayload=text; " if firmware == "bios" else ""
+    chain = "if " + "; then if ".join(plan.commands) + f"; then {ready}boot; " + "fi; " * len(plan.commands)
     chain = chain.rstrip("; ")
     console = f"serial_com{plan.com_unit}"
-    return "\n".join((
-        "set timeout=0", "set gfxpayload=text", chain,
-        f"serial --unit={plan.com_unit} --speed=115200", f"terminfo {console} dumb",
-        f"terminal_output {console}", chain,
-        f"outb {GRUB_FAILED_PORT:#x} 1", "halt", ""))
+    before = {"bios": ("set gfxpayload=text",), "uefi": ("insmod all_video", "set gfxpayload=keep")}[firmware]
+    # OVMF shows its console, and so GRUB's complaint, on both serial ports by itself.
+    retry = {"bios": (f"serial --unit={plan.com_unit} --speed=115200", f"terminfo {console} dumb",
+                      f"terminal_output {console}", chain), "uefi": ()}[firmware]
+    return "\n".join(("set timeout=0", *before, chain, *retry, f"outb {GRUB_FAILED_PORT:#x} 1", "halt", ""))
 
 
 def link_or_copy(source, target):
@@ -165,19 +188,21 @@ def link_or_copy(source, target):
         shutil.copyfile(source, target)
 
 
-def make_iso(plan, rundir):
+def make_iso(plan, rundir, firmware="bios"):
     """Make rundir/boot.iso."""
-    if not os.path.isdir(GRUB_DIR) or not shutil.which("grub-mkrescue"):
-        raise RunnerError("grub-mkrescue or its i386-pc modules are missing: run tools/setup")
+    grub = GRUB_DIRS[firmware]
+    if not os.path.isdir(grub) or not shutil.which("grub-mkrescue"):
+        raise RunnerError(f"grub-mkrescue or its modules in {grub} are missing: run tools/setup")
     tree = os.path.join(rundir, "iso")
     shutil.rmtree(tree, ignore_errors=True)
     os.makedirs(os.path.join(tree, "boot", "grub"))
     for name, path in plan.files.items():
+        os.makedirs(os.path.dirname(os.path.join(tree, name)), exist_ok=True)
         link_or_copy(os.path.realpath(path), os.path.join(tree, name))
     with open(os.path.join(tree, "boot", "grub", "grub.cfg"), "w", encoding="utf-8") as config:
-        config.write(grub_config(plan))
+        config.write(grub_config(plan, firmware))
     iso = os.path.join(rundir, "boot.iso")
-    run_quietly(["grub-mkrescue", "-d", GRUB_DIR, "-o", iso, "--fonts=", "--locales=", "--themes=",
-                 f"--install-modules={GRUB_MODULES}", tree], tmpdir=rundir)
+    run_quietly(["grub-mkrescue", "-d", grub, "-o", iso, "--fonts=", "--locales=", "--themes=",
+                 f"--install-modules={GRUB_MODULES[firmware]}", tree], tmpdir=rundir)
     shutil.rmtree(tree)
     return iso

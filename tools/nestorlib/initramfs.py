@@ -120,12 +120,12 @@ def add_busybox(archive, applets):
         archive.add_link("bin/" + applet, "busybox")
 
 
-def add_modules(archive, kernel_dir, wanted, workdir):
-    """The module with all it needs, and their order in lib/modules/order."""
-    order = module_order(os.path.join(kernel_dir, "modules"), wanted)
-    for path in order:
+def add_modules(archive, kernel_dir, wanted, workdir, order="order"):
+    """The module with all it needs, and their order in that file of lib/modules."""
+    paths = module_order(os.path.join(kernel_dir, "modules"), wanted)
+    for path in paths:
         archive.add_file("lib/modules/" + os.path.basename(path), strip_module(path, workdir))
-    archive.add_file("lib/modules/order", "".join(os.path.basename(p) + "\n" for p in order).encode())
+    archive.add_file("lib/modules/" + order, "".join(os.path.basename(p) + "\n" for p in paths).encode())
 
 
 def compress(data, workdir):

@@ -43,6 +43,18 @@ class Qemu:
             command += ["-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=4"]
         return command
 
+    @staticmethod
+    def environment():
+        return None
+
+    @staticmethod
+    def picture(_path):
+        raise RunnerError("--picture is for Bochs")
+
+    @staticmethod
+    def close():
+        """Nothing was started beside the machine."""
+
     def read_log(self, line):
         if POWER_OFF_TRACE in line:
             self.powered_off = True

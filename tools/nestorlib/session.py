@@ -17,6 +17,7 @@ NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
 GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
 EXPORTED = re.compile(r"nestor-inspect: ((?:[0-9a-f]{8})+)")
 KEPT_LINES = 400
+PICTURE_DELAY = 1.5     # seconds from a line to the picture that was wished for
 
 
 @dataclass
@@ -121,6 +122,8 @@ class Session:
         self.exported = []          # words in hexadecimal, of Nestor's records
         self.terminal = None        # with --interactive: L1's console
         self.process = None
+        self.due = []               # (time, file) of pictures
+        self.pictures = [(re.compile(pattern), path) for pattern, path in opts.picture]
 
     def settle(self, outcome, grace):
         """The run's end is known; the machine may still end in its own way."""
@@ -130,9 +133,25 @@ class Session:
             self.outcome = outcome
             self.deadline = min(self.deadline, time.monotonic() + GRACE[grace])
 
+    def on_l1(self, line):
+        self.sinks.write_l1(line)
+        self.plan_picture(line.decode(errors="replace"))
+
+    def plan_picture(self, text):
+        """The emulated screen is a little behind the line that tells of it."""
+        for wanted in [pair for pair in self.pictures if pair[0].search(text)]:
+            self.pictures.remove(wanted)
+            self.due.append((time.monotonic() + PICTURE_DELAY, wanted[1]))
+
+    def take_pictures(self, last=False):
+        for due in [pair for pair in self.due if last or pair[0] <= time.monotonic()]:
+            self.due.remove(due)
+            self.machine.picture(due[1])
+
     def on_l0(self, line):
         self.sinks.write_l0(line)
         text = line.decode(errors="replace")
+        self.plan_picture(text)
         self.l0_lines.append(text)
         found = NESTOR_STATUS.search(text)
         if found:
@@ -170,7 +189,7 @@ class Session:
 
     def open_console(self):
         if not self.opts.interactive:
-            return self.open_fifo("com1", self.sinks.write_l1)
+            return self.open_fifo("com1", self.on_l1)
         self.terminal = Terminal(self.leave)
         self.terminal.start()
         return self.terminal.path
@@ -180,7 +199,7 @@ class Session:
                  self.open_fifo("machine", self.on_log)]
         command = self.machine.command(iso, *fifos)
         self.process = process.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                     cwd=self.rundir)
+                                     cwd=self.rundir, env=self.machine.environment())
         self.streams.append(LineStream(self.process.stdout.fileno(), self.on_output))
 
     def pump_until_end(self):
@@ -195,7 +214,8 @@ class Session:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 return False
-            for key, _ in selector.select(left):
+            self.take_pictures()
+            for key, _ in selector.select(min(left, 0.2) if self.due else left):
                 if key.data():
                     continue
                 if not self.terminal or key.fd != self.terminal.stdin:
@@ -216,6 +236,7 @@ class Session:
         try:
             self.start(iso)
             ended = self.pump_until_end()
+            self.take_pictures(last=True)
             if not ended and self.outcome is None:
                 self.outcome = (STATUS_TIMEOUT, f"timeout after {self.opts.timeout:g} s")
             if ended:
@@ -236,6 +257,7 @@ class Session:
         if self.process:
             process.stop(self.process, (signal.SIGTERM, 1), (signal.SIGKILL, 5))
             self.process.stdout.close()
+        self.machine.close()
         for stream, path in zip(self.streams, self.fifos):
             os.close(stream.fd)
             if os.path.exists(path):

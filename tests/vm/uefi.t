@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Nestor on UEFI: OVMF and GRUB for EFI, with one and two processors; what is on the screen; an image at another address.
+
+The pictures are kept in build/uefi/. Bochs 3.1 is needed, which tools/setup fetches.
+Usage: tests/vm/uefi.t [stack|smp|panic|refusal|place|large] ...
+"""
+import argparse
+import os
+import re
+import struct
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_ovmf import refuse  # noqa: E402  (the path must be set first)
+from lib_screen import read_text  # noqa: E402
+from lib_tap import ROOT, STACK, Run, Tap  # noqa: E402
+
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+from nestorlib import linux  # noqa: E402
+
+KEPT = os.path.join(ROOT, "build", "uefi")
+DEMO = os.path.join(ROOT, "build", "guests", "demo.elf")
+NESTOR = os.path.join(ROOT, "build", "nestor.elf")
+UEFI = ("--emulator", "3.1", "--firmware", "uefi", "--timeout", "900")
+IPS = 50000000
+PLACED = 0x3000000      # where the patched image must go, or above
+
+
+def picture(name):
+    path = os.path.join(KEPT, name + ".png")
+    if os.path.exists(path):
+        os.unlink(path)
+    return path
+
+
+def check_screen(tap, path, *wanted):
+    lines = read_text(path) if os.path.exists(path) else []
+    for pattern in wanted:
+        tap.ok(any(re.search(pattern, line) for line in lines), f"the screen shows {pattern}", path, *lines)
+
+
+def start_stack(cpus):
+    return Run("--cpus", str(cpus), *UEFI, "--ips", str(IPS), "--verbose", "--picture",
+               f"main: L1 starts={picture(f'log-{cpus}')}", program=STACK)
+
+
+def check_stack(tap, run, cpus):
+    last = "\n".join(run.out.splitlines()[-40:])
+    tap.equal(run.status, 0, f"{cpus}: the whole stack ends with status 0", run.err, last)
+    for pattern in (r"L1 \| L1: EFI of 64 bits, screens: 0 EFI VGA", r"L1 \| L1: efivars: kept by the firmware",
+                    r"L2 \| .*L2: hello from init", r"L0 \| .*exit status 0 "):
+        tap.ok(re.search(pattern, run.out), f"{cpus}: {pattern}", last)
+    for pattern in ("memattr", r"efi: .*(?:[Ff]ailed|[Ii]nvalid|error)", r"e820: .*overlap"):
+        tap.ok(not re.search(pattern, run.out), f"{cpus}: L1's kernel does not say {pattern}",
+               *re.findall(f".*{pattern}.*", run.out))
+    check_screen(tap, os.path.join(KEPT, f"log-{cpus}.png"), r"^nestor: Nestor \d", r"^nestor: main: L1 starts")
+
+
+def start_panic(_cpus):
+    """L1 shows its console on the screen, until Nestor fails on purpose."""
+    return Run(*UEFI, "--ips", str(IPS), "--l1", linux.KERNEL, "--module", linux.INITRD,
+               "--l1-args", "console=tty0 " + linux.l1_args("bochs", IPS, stop="port"),
+               "--nestor", "fault=panic on-exit=halt",
+               "--picture", f"exit status={picture('panic')}", "--picture", f"Key type asymmetric registered={picture('l1')}")
+
+
+def check_panic(tap, run, _cpus):
+    tap.equal(run.status, 125, "panic: status 125", run.err[-3000:])
+    before = os.path.join(KEPT, "l1.png")
+    tap.ok(os.path.exists(before) and not read_text(before), "panic: before it, the screen was L1's")
+    check_screen(tap, os.path.join(KEPT, "panic.png"), r"^nestor: exit status 125 \(on purpose", r"^nestor: panic: on purpose")
+
+
+def check_refusal(tap, *_):
+    """A CPU without VMX, on another emulator: its own picture."""
+    console = refuse(NESTOR, DEMO, picture("refusal"))
+    tap.ok("this CPU lacks VMX" in console, "refusal: on the serial port", console[-2000:])
+    check_screen(tap, os.path.join(KEPT, "refusal.png"), r"^nestor: exit status 1 \(this CPU lacks VMX")
+
+
+def image_placed_at(path, least):
+    """A copy of the image that asks the loader for another place."""
+    with open(NESTOR, "rb") as source:
+        data = bytearray(source.read())
+    at = data.index(struct.pack("<HHIIII", 10, 1, 24, 0x200000, 0xffffffff, 0x200000))
+    struct.pack_into("<I", data, at + 8, least)
+    with open(path, "wb") as target:
+        target.write(data)
+
+
+def start_place(_cpus):
+    path = os.path.join(KEPT, "elsewhere.elf")
+    image_placed_at(path, PLACED)
+    return Run("--nestor-elf", path, "--cpus", "2", "--l1", DEMO, "--nestor", "stats=0xf8 log=dbg", "--timeout", "600")
+
+
+def check_place(tap, run, _cpus):
+    found = re.search(r"the loader put the image at ([0-9a-f]+)", run.err)
+    tap.ok(found and int(found.group(1), 16) >= PLACED, "place: GRUB put the image elsewhere", run.err[-2000:])
+    tap.equal(run.status, 0, "place: it runs there, on two processors", run.err[-2000:])
+
+
+def start_large(_cpus):
+    return Run("--emulator", "3.1", "--memory", "262144", "--host-memory", "1024", "--l1", DEMO, "--nestor", "stats=0xf8",
+               "--timeout", "600")
+
+
+def check_large(tap, run, _cpus):
+    found = re.search(r"(\d+) MiB of RAM, Nestor's carve-out at [0-9a-f]+, (\d+) MiB", run.err)
+    tap.ok(found and int(found.group(1)) > 260000 and int(found.group(2)) == 280, "large: 256 GiB, 280 MiB of them Nestor's",
+           run.err[-2000:])
+    tap.equal(run.status, 0, "large: L1 runs", run.err[-2000:])
+
+
+# Name: what starts it, what checks it, processors.
+KINDS = {"stack": (start_stack, check_stack, 1), "panic": (start_panic, check_panic, 1), "smp": (start_stack, check_stack, 2),
+         "place": (start_place, check_place, 2), "large": (start_large, check_large, 1),
+         "refusal": (None, check_refusal, 1)}
+AT_A_TIME = 2
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []])
+    kinds = parser.parse_args().kinds or list(KINDS)
+    os.makedirs(KEPT, exist_ok=True)
+    tap, runs = Tap(), {}
+    for index, kind in enumerate(kinds):
+        for name in kinds[index:index + AT_A_TIME]:
+            begin, _, cpus = KINDS[name]
+            if begin and name not in runs:
+                runs[name] = begin(cpus)
+        run = runs[kind].wait() if kind in runs else None
+        KINDS[kind][1](tap, run, KINDS[kind][2])
+    return tap.done()
+
+
+sys.exit(main())
