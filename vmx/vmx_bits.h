@@ -194,6 +194,9 @@
 #define EPT_QUAL_ALLOWED_USER_EXEC BIT(6)
 #define EPT_QUAL_GLA_VALID BIT(7)
 #define EPT_QUAL_NOT_WALK BIT(8)
+#define EPT_QUAL_USER_PAGE BIT(9)
+#define EPT_QUAL_WRITABLE_PAGE BIT(10)
+#define EPT_QUAL_NO_EXECUTE_PAGE BIT(11)
 #define EPT_QUAL_NMI_UNBLOCKING BIT(12)
 
 /* Exit qualification: control-register access */

@@ -199,3 +199,8 @@ uint64_t vmx_ept_vpid_cap(void)
 {
     return cpu_rdmsr(IA32_VMX_EPT_VPID_CAP);
 }
+
+uint64_t vmx_ept_advanced(void)
+{
+    return vmx_ept_vpid_cap() & EPT_CAP_ADVANCED_INFO ? EPT_QUAL_USER_PAGE | EPT_QUAL_WRITABLE_PAGE : 0;
+}

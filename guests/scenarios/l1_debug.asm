@@ -144,7 +144,7 @@ align 8
 step_fault_points: dq step_fault.p1, step_fault.p2, step_fault.p3, step_fault.p4, step_fault.p5
 section .text
 STEP_BEGIN fault
-        mov ecx, 0x480                  ; IA32_VMX_BASIC
+        mov ecx, 0x3a                   ; IA32_FEATURE_CONTROL, locked
 .p1:    xor eax, eax
 .p2:    xor edx, edx
 .p3:

@@ -94,7 +94,7 @@ static void operand_page_fault_intercepted(void)
 
 static void check_violation(const struct vm *vm, uint64_t access, uint64_t allowed)
 {
-    CHECK_EQ(vm->exit.qualification, access | allowed | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
+    CHECK_EQ(vm->exit.qualification, access | allowed | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | vmx_ept_advanced());
     CHECK_EQ(vm->exit.gpa, WINDOW + 0x20);
     CHECK_EQ(vm->exit.gla, WINDOW + 0x20);
     CHECK_EQ(vm->exit.idt_info & INTR_VALID, 0);
@@ -172,7 +172,7 @@ static void operand_ve(void)
     shadow_done(&s, l2_vmread_memory_caught, GUEST_RSP, 0);
     CHECK_EQ(l2_fault_seen, VECTOR_VE);
     CHECK_EQ(area[0], EXIT_EPT_VIOLATION | 0xffffffff00000000);
-    CHECK_EQ(area[1], EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
+    CHECK_EQ(area[1], EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | vmx_ept_advanced());
     CHECK_EQ(area[3], WINDOW + 0x20);
 }
 

@@ -98,7 +98,7 @@ static void check_area(const struct convertible *c, uint64_t qualification, uint
 {
     CHECK_EQ(c->area->reason, EXIT_EPT_VIOLATION);
     CHECK_EQ(c->area->busy, BUSY);
-    CHECK_EQ(c->area->qualification, qualification | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
+    CHECK_EQ(c->area->qualification, qualification | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | vmx_ept_advanced());
     CHECK_EQ(c->area->gla, address);
     CHECK_EQ(c->area->gpa, address);
     CHECK_EQ(c->area->index, 0);
