@@ -63,6 +63,7 @@ static inline bool bits_test(const uint64_t *words, uint64_t bit)
             __builtin_unreachable();                                                                                   \
     } while (0)
 #define NOINLINE __attribute__((noinline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define NORETURN __attribute__((noreturn))
 #define PACKED __attribute__((packed))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

@@ -66,6 +66,13 @@ static inline uint64_t read_dr6(void)
     return value;
 }
 
+/* DR0 to DR3. */
+static inline void read_breakpoints(uint64_t address[4])
+{
+    __asm__ volatile("mov %%dr0, %0\n\tmov %%dr1, %1\n\tmov %%dr2, %2\n\tmov %%dr3, %3"
+                     : "=r"(address[0]), "=r"(address[1]), "=r"(address[2]), "=r"(address[3]));
+}
+
 static inline void write_dr6(uint64_t value)
 {
     __asm__ volatile("mov %0, %%dr6" : : "r"(value));

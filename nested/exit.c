@@ -105,6 +105,16 @@ void nested_l0_handled_l2(struct vcpu *vcpu)
     slot_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
 }
 
+/* The CPU makes this exit behind the instructions that it executes itself. It comes before debug traps, which stay pending
+ * in the VMCS. SDM 3C 26.5.2 "Monitor Trap Flag" */
+void nested_l2_completed(struct vcpu *vcpu)
+{
+    if (!(vcpu->nested->current->v->PROC_CONTROLS & PROC_MONITOR_TRAP))
+        return;
+    vcpu->exit = (struct vmexit){.reason = EXIT_MONITOR_TRAP, .changed = true};
+    nested_reflect(vcpu);
+}
+
 /* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction again. */
 static bool only_suspended(struct vcpu *vcpu)
 {

@@ -8,6 +8,7 @@
 
 bool nested_exit_from_l2(struct vcpu *vcpu);
 void nested_l0_handled_l2(struct vcpu *vcpu);
+void nested_l2_completed(struct vcpu *vcpu);
 enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu);
 void nested_init_to_l1(struct vcpu *vcpu);
 void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector);

@@ -24,6 +24,11 @@ void insn_exit_invvpid(struct vcpu *vcpu);
 /* VMsucceed, VMfailInvalid, VMfail(error): flags of L1, error number, and on past the instruction. SDM 3C 31.2 */
 static inline void insn_succeed(struct vcpu *vcpu)
 {
+    vcpu_skip_with_flags(vcpu, vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC);
+}
+/* The same where operand_plain() found the operand, so that no breakpoint is on it; L1's instruction alone. */
+static inline void insn_succeed_plain(struct vcpu *vcpu)
+{
     uint64_t rflags = vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC;
     vmcs_write(GUEST_RFLAGS, rflags);
     vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);

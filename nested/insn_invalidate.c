@@ -34,7 +34,7 @@ static bool invept_type_supported(const struct vmx_caps *caps, uint64_t type)
 }
 
 /* Bits 127:64 of the descriptor are not looked at: L1s leave junk there, and real CPUs accept it. */
-static inline void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp12)
+static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp12, bool plain)
 {
     struct nested *nested = vcpu->nested;
     if (type == INVEPT_ALL) {
@@ -46,7 +46,10 @@ static inline void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp12)
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
-    insn_succeed(vcpu);
+    if (plain)
+        insn_succeed_plain(vcpu);
+    else
+        insn_succeed(vcpu);
 }
 
 static NOINLINE void invept_any(struct vcpu *vcpu)
@@ -65,7 +68,7 @@ static NOINLINE void invept_any(struct vcpu *vcpu)
         return;
     }
     if (read_descriptor(vcpu, &descriptor))
-        invept(vcpu, type, descriptor.context);
+        invept(vcpu, type, descriptor.context, false);
 }
 
 void insn_exit_invept(struct vcpu *vcpu)
@@ -75,7 +78,7 @@ void insn_exit_invept(struct vcpu *vcpu)
         vcpu->nested->vmxon ? operand_plain(vcpu, sizeof(struct invalidate_descriptor)) : NULL;
     uint64_t type = vcpu->regs[GET(vcpu->exit.instruction_info, INSN_INFO_REG2)];
     if (plain && invept_type_supported(&vcpu->vm->caps12, type))
-        invept(vcpu, type, __atomic_load_n(&plain->context, __ATOMIC_RELAXED));
+        invept(vcpu, type, __atomic_load_n(&plain->context, __ATOMIC_RELAXED), true);
     else
         invept_any(vcpu);
 }

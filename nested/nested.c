@@ -41,6 +41,7 @@ static void register_handlers(void)
         .sipi_to_l1 = nested_sipi_to_l1,
         .l2_translate = l2_translate,
         .l0_handled_l2 = nested_l0_handled_l2,
+        .l2_completed = nested_l2_completed,
     };
 }
 

@@ -24,6 +24,7 @@ void event_inject_fault(struct vcpu *vcpu, unsigned vector, uint32_t error_code)
     vcpu->inject_error_code = error_code;
     vcpu->inject_length = 0;
     vcpu->inject_is_fault = true;
+    vcpu->debug_hits = 0; /* the instruction did not complete */
     /* The flags that a fault pushes have RF set; an injected one pushes what the field says. #DB here is a trap.
      * SDM 3B 18.3.1.1 "Instruction-Breakpoint Exception Condition" */
     if (vector != VECTOR_DB)

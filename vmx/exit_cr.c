@@ -2,6 +2,7 @@
  * CR0.PG too once L1 is in VMX operation (SDM 3C 24.8 "Restrictions on VMX Operation"). L1 reads them from the shadows. */
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "vmx/breakpoint.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/operand.h"
@@ -146,6 +147,8 @@ void exit_cr_access(struct vcpu *vcpu)
         value = operand_register_read(vcpu, (unsigned)GET(qualification, CR_QUAL_REGISTER), operand_long_mode());
     else if (type == CR_QUAL_TYPE_LMSW)
         value = cr_lmsw_value(qualification);
+    if (type == CR_QUAL_TYPE_LMSW && (qualification & CR_QUAL_LMSW_MEMORY))
+        breakpoint_memory(vcpu, false, vcpu->exit.guest_linear_address, sizeof(uint16_t));
     else if (type == CR_QUAL_TYPE_CLTS)
         value = cr_read_cr0() & ~CR0_TS;
     if (number == 0)

@@ -1,6 +1,7 @@
 /* I/O instructions that reach one of Nestor's ports. An access that only overlaps such a port goes to the port's row
  * as a whole; where no row begins, to the hardware. */
 #include "kernel/x86.h"
+#include "vmx/breakpoint.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/gva.h"
@@ -66,10 +67,13 @@ static void io_string(struct vcpu *vcpu, uint16_t port, unsigned size, bool in)
     if (!in)
         io_write(vcpu, port, size, value);
     advance(vcpu, in ? RDI : RSI, vmcs_read(GUEST_RFLAGS) & BIT(10) ? -(int64_t)size : (int64_t)size);
+    breakpoint_port(vcpu, port, size);
     if (rep)
         advance(vcpu, RCX, -1);
     if (!rep || !(vcpu->regs[RCX] & address_mask(vcpu)))
         vcpu_skip_instruction(vcpu);
+    else
+        vcpu_repeat_instruction(vcpu);
 }
 
 void exit_io(struct vcpu *vcpu)
@@ -83,6 +87,7 @@ void exit_io(struct vcpu *vcpu)
         io_string(vcpu, port, size, in);
         return;
     }
+    breakpoint_port(vcpu, port, size);
     if (!in) {
         io_write(vcpu, port, size, (uint32_t)(vcpu->regs[RAX] & mask));
     } else {

@@ -5,6 +5,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 #include "kernel/x86.h"
+#include "vmx/breakpoint.h"
 #include "vmx/hooks.h"
 #include "vmx/run.h"
 #include "vmx/vcpu.h"
@@ -235,6 +236,7 @@ const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len)
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
 {
     const void *plain = vcpu->in_l2 || access_at_cpl() ? NULL : gva_plain(vcpu, gva, len);
+    breakpoint_memory(vcpu, false, gva, len);
     if (plain) {
         memcpy(buffer, plain, len);
         return true;
@@ -244,5 +246,6 @@ bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct f
 
 bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault)
 {
+    breakpoint_memory(vcpu, true, gva, len);
     return gva_write_as(vcpu, gva, buffer, len, access_at_cpl(), fault);
 }

@@ -28,6 +28,8 @@ struct nested_hooks {
     bool (*l2_translate)(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk);
     /* The handler of L1's exits has acted on L2, which goes on. */
     void (*l0_handled_l2)(struct vcpu *vcpu);
+    /* L0 has executed an instruction of L2, or an iteration of it: what L1 asked for then. */
+    void (*l2_completed)(struct vcpu *vcpu);
     /* VMLAUNCH/VMRESUME of the current VMCS failed with this VM-instruction error (vmcs02 current). */
     void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
     /* An NMI for the guest is pending while L2 runs. */

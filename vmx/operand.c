@@ -4,6 +4,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 #include "kernel/x86.h"
+#include "vmx/breakpoint.h"
 #include "vmx/vcpu.h"
 
 #define SEGMENT_COUNT 6u
@@ -60,6 +61,8 @@ const void *operand_plain(struct vcpu *vcpu, uint64_t len)
         gva += vcpu->regs[GET(info, INSN_INFO_BASE)];
     if (!(info & INSN_INFO_INDEX_INVALID))
         gva += vcpu->regs[GET(info, INSN_INFO_INDEX)] << GET(info, INSN_INFO_SCALING);
+    if (__builtin_expect(vmcs_read(GUEST_DR7) & DR7_ENABLED, 0)) /* gva_read() looks for breakpoints */
+        return NULL;
     return gva_plain(vcpu, gva, len); /* in IA-32e mode alone */
 }
 

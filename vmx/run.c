@@ -116,9 +116,27 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         nested_hooks.l0_handled_l2(vcpu);
 }
 
+static inline void begin_instruction(struct vcpu *vcpu)
+{
+    vcpu->completed = false;
+    vcpu->debug_hits = 0;
+}
+
+/* What is left to do about the instruction when L0 has handled the exit and the same guest goes on. */
+static void end_instruction(struct vcpu *vcpu, bool from_l2)
+{
+    if (vcpu->in_l2 != from_l2)
+        return;
+    if (!vcpu->completed)
+        vcpu_not_completed();
+    else if (from_l2)
+        nested_hooks.l2_completed(vcpu);
+}
+
 static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
 {
     bool from_l2 = vcpu->in_l2;
+    begin_instruction(vcpu);
     read_common(&vcpu->exit, reason);
     read_whole_exit(&vcpu->exit, vcpu->exit.reason < EXIT_REASON_COUNT ? exit_parts[vcpu->exit.reason] : 0);
     if (__builtin_expect(vcpu->exit.reason >= EXIT_RDMSRLIST, 0))
@@ -130,6 +148,7 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
+    end_instruction(vcpu, from_l2);
     vcpu_prepare_entry(vcpu);
 }
 
@@ -163,11 +182,13 @@ static NOINLINE void handle_plain_cpuid(struct vcpu *vcpu)
 /* The commonest exit of L2 that is looked at whole. */
 static NOINLINE void handle_violation_of_l2(struct vcpu *vcpu)
 {
+    begin_instruction(vcpu);
     read_common(&vcpu->exit, EXIT_EPT_VIOLATION);
     read_whole_exit(&vcpu->exit, READ_ADDRESSES);
     vcpu_count_exit(vcpu, EXIT_EPT_VIOLATION, vcpu->exit.rip, true);
     if (!nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
+    end_instruction(vcpu, true);
     vcpu_prepare_entry(vcpu);
 }
 

@@ -1,12 +1,40 @@
 #include "vmx/skip.h"
 
+#include "kernel/cmdline.h"
+
+void skip_flags(uint64_t rflags)
+{
+    if (rflags & RFLAGS_RF)
+        vmcs_write(GUEST_RFLAGS, rflags & ~RFLAGS_RF);
+    skip_trap(rflags);
+}
+
+void skip_hits(struct vcpu *vcpu)
+{
+    vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | vcpu->debug_hits);
+    vcpu->debug_hits = 0;
+}
+
 void vcpu_skip_instruction(struct vcpu *vcpu)
 {
     vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, vmcs_read(GUEST_RFLAGS));
+    skip_completed(vcpu);
 }
 
-void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags)
+void vcpu_repeat_instruction(struct vcpu *vcpu)
 {
-    vmcs_write(GUEST_RFLAGS, rflags);
-    vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, rflags);
+    uint64_t rflags = vmcs_read(GUEST_RFLAGS);
+    if (options.fault == FAULT_DROP_REPEAT_TRAP)
+        vcpu_not_completed();
+    else
+        skip_trap(rflags);
+    skip_shadows();
+    vmcs_write(GUEST_RFLAGS, rflags | RFLAGS_RF);
+    skip_completed(vcpu);
+}
+
+void vcpu_not_completed(void)
+{
+    if ((vmcs_read(GUEST_RFLAGS) & RFLAGS_TF) && !(vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS))
+        vmcs_write(GUEST_PENDING_DEBUG, 0);
 }

@@ -5,6 +5,7 @@
 #include "kernel/msr.h"
 #include "kernel/safe.h"
 #include "kernel/x86.h"
+#include "vmx/breakpoint.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/hooks.h"
@@ -267,6 +268,7 @@ void startup_store(struct vcpu *vcpu, gpa_t gpa)
     }
     uint64_t value = store.immediate ? store.value : store.reg == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[store.reg];
     vcpu->exit.instruction_length = store.length;
+    breakpoint_memory(vcpu, true, vcpu->exit.guest_linear_address, sizeof(uint32_t));
     vcpu_skip_instruction(vcpu);
     write_register(vcpu, (uint32_t)(gpa & PAGE_MASK), (uint32_t)value);
 }

@@ -80,7 +80,9 @@ struct vcpu {
     hpa_t vmcs01;
     bool vmcs01_launched; /* kept here while vmcs02 is current */
     struct vmexit exit;
-    bool l2_unmapped; /* nested_hooks.l2_translate() found an exit for L1 */
+    bool completed;      /* L0 has executed the instruction that exited, or one iteration of it (vmx/skip) */
+    uint32_t debug_hits; /* breakpoints that it met so far, as in GUEST_PENDING_DEBUG (vmx/breakpoint) */
+    bool l2_unmapped;    /* nested_hooks.l2_translate() found an exit for L1 */
     /* The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
     uint32_t inject_info, inject_error_code, inject_length;
     bool inject_is_fault;             /* it is a fault that L0 found, not an event that an exit interrupted */

@@ -177,6 +177,84 @@ break_data_end:
         pop rbx
         ret
 
+; A breakpoint on a string instruction whose iterations exit.
+global break_repeat, break_repeat_at, break_repeat_end
+break_repeat:
+        mov edx, 0xcf9
+        mov rdi, buffer
+        mov ecx, 3
+        cld
+break_repeat_at:
+        rep insb
+break_repeat_end:
+        ret
+
+; One instruction with the operand at RDI, and RSI: breakpoints on what it accesses are behind it.
+%macro WATCHED 2+
+global watch_%1, watch_%1_end
+watch_%1:
+        mov edx, 0xcf9
+        cld
+        %2
+watch_%1_end:
+        nop
+        ret
+%endmacro
+WATCHED vmptrst, vmptrst [rdi]
+WATCHED vmptrld, vmptrld [rdi]
+WATCHED vmclear, vmclear [rdi]
+WATCHED vmread, vmread [rdi], rsi
+WATCHED vmwrite, vmwrite rsi, [rdi]
+WATCHED invept, invept rsi, [rdi]
+WATCHED invvpid, invvpid rsi, [rdi]
+WATCHED insb, insb
+WATCHED in, in al, dx
+WATCHED out, out dx, al
+
+; As L2: each point is the end of an instruction, or of an iteration.
+section .rodata
+align 8
+global trap_l2_points
+trap_l2_points: dq trap_l2.p1, trap_l2.p2, trap_l2.p3, trap_l2.p4, trap_l2.p5, trap_l2.p6, trap_l2.p7
+        dq trap_l2.p8, trap_l2.p8, trap_l2.p8, trap_l2.p9, trap_l2.p10, 0
+section .text
+global trap_l2
+trap_l2:
+        mov edx, 0xcf9
+.p1:    in al, dx
+.p2:    mov ecx, 0x3a                   ; IA32_FEATURE_CONTROL
+.p3:    rdmsr
+.p4:    mov edx, 0xcf9
+.p5:    mov rdi, buffer
+.p6:    mov ecx, 3
+.p7:    cld
+.p8:    rep insb
+.p9:    nop
+.p10:   ret
+
+global trap_vmfunc, trap_vmfunc_end, trap_vmread, trap_vmread_end
+trap_vmfunc:
+        vmfunc
+trap_vmfunc_end:
+        ret
+trap_vmread:
+        vmread rax, rsi
+trap_vmread_end:
+        ret
+
+; Stores to a page at RDI that nobody touched before.
+section .rodata
+align 8
+step_fill_points: dq step_fill.p1, step_fill.p2, step_fill.p3, step_fill.p4
+section .text
+STEP_BEGIN fill
+        nop
+.p1:    mov [rdi], eax
+.p2:    mov [rdi + 4096], eax
+.p3:    mov eax, [rdi + 8192]
+.p4:
+STEP_END
+
 section .bss
 alignb 8
 buffer: resq 1

@@ -1,4 +1,4 @@
-/* sources: vmx/segment.c vmx/operand_decode.c vmx/operand.c vmx/gva.c vmx/gva_access.c */
+/* sources: vmx/segment.c vmx/operand_decode.c vmx/operand.c vmx/gva.c vmx/gva_access.c vmx/breakpoint.c */
 /* cflags: -include tests/host/fake_vmcs.h */
 #include "tests/host/host.h"
 

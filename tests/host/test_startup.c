@@ -1,4 +1,4 @@
-/* sources: vmx/startup.c vmx/store_decode.c */
+/* sources: vmx/startup.c vmx/store_decode.c vmx/breakpoint.c */
 /* cflags: -include tests/host/fake_vmcs.h */
 #include "tests/host/host.h"
 

@@ -13,6 +13,7 @@ L1 = os.path.join(ROOT, "build", "guests", "scenarios.elf")
 # fault: (what it does, the scenario that fails)
 FAULTS = {
     "drop-nmi-window": ("L1's own NMI window goes with Nestor's", "nmi-at-every-step"),
+    "drop-repeat-trap": ("no single step between the iterations of REP INS", "l1-debug-step-io"),
 }
 # fault: (what it does, whether the CHECKED build is what notices, what the last lines must say)
 ENDS = {

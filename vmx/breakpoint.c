@@ -1,0 +1,55 @@
+#include "vmx/breakpoint.h"
+
+#include "kernel/x86.h"
+#include "vmx/operand.h"
+
+/* R/W and LEN of DR7; SDM 3B 18.2.4 "Debug Control Register (DR7)". */
+enum { RW_EXECUTE, RW_WRITE, RW_PORT, RW_ANY };
+
+static unsigned rw_of(uint64_t dr7, unsigned n)
+{
+    return dr7 >> (16 + 4 * n) & 3;
+}
+
+static uint64_t length_of(uint64_t dr7, unsigned n)
+{
+    static const uint8_t lengths[4] = {1, 2, 8, 4};
+    return lengths[dr7 >> (18 + 4 * n) & 3];
+}
+
+static bool fits(unsigned rw, enum breakpoint_access access)
+{
+    if (access == BREAKPOINT_PORT)
+        return rw == RW_PORT;
+    return rw == RW_ANY || (rw == RW_WRITE && access == BREAKPOINT_WRITE);
+}
+
+uint64_t breakpoints_met(uint64_t dr7, const uint64_t address[4], enum breakpoint_access access, uint64_t at,
+                         unsigned len)
+{
+    uint64_t met = 0;
+    for (unsigned n = 0; n < 4; n++) {
+        uint64_t length = length_of(dr7, n), start = address[n] & ~(length - 1);
+        bool enabled = dr7 >> 2 * n & 3;
+        /* Either begins inside the other. */
+        if (enabled && fits(rw_of(dr7, n), access) && (at - start < length || start - at < len))
+            met |= BIT(n) | PENDING_DEBUG_ENABLED_BP;
+    }
+    return met;
+}
+
+void breakpoint_note(struct vcpu *vcpu, enum breakpoint_access access, uint64_t at, unsigned len)
+{
+    uint64_t address[4];
+    read_breakpoints(address);
+    if (access != BREAKPOINT_PORT && !operand_long_mode()) /* linear addresses have 32 bits there */
+        for (unsigned n = 0; n < 4; n++)
+            address[n] = (uint32_t)address[n];
+    vcpu->debug_hits |= (uint32_t)breakpoints_met(vmcs_read(GUEST_DR7), address, access, at, len);
+}
+
+void breakpoint_port(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+    if ((vmcs_read(GUEST_DR7) & DR7_ENABLED) && (vmcs_read(GUEST_CR4) & CR4_DE))
+        breakpoint_note(vcpu, BREAKPOINT_PORT, port, size);
+}
