@@ -27,6 +27,7 @@ extern uint8_t boot_pml4[];
 
 hpa_t layout_image_hpa = IMAGE_LOAD_BASE, layout_load_base = IMAGE_LOAD_BASE;
 
+static hpa_t mapped_end;
 static uint64_t *root; /* NULL: the tables of boot/entry.asm are in use */
 /* What was asked for beyond the direct map's end; the final tables have it, too. */
 static struct {
@@ -212,12 +213,18 @@ void hpt_start(hpa_t load_base)
 
 int hpt_relocate(hpa_t image_hpa, hpa_t direct_end)
 {
+    mapped_end = ALIGN_UP(direct_end, LARGE_1G);
     root = page_alloc();
-    if (!root || map_sections(image_hpa) || map_physical(image_hpa, ALIGN_UP(direct_end, LARGE_1G)) || map_reached())
+    if (!root || map_sections(image_hpa) || map_physical(image_hpa, mapped_end) || map_reached())
         return -1;
     copy_and_switch(image_hpa, va_to_hpa(root));
     layout_image_hpa = image_hpa;
     return 0;
+}
+
+bool hpt_maps(hpa_t hpa, uint64_t len)
+{
+    return hpa < mapped_end && len <= mapped_end - hpa;
 }
 
 void hpt_load(void)

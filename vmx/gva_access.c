@@ -7,6 +7,7 @@
 #include "kernel/x86.h"
 #include "vmx/breakpoint.h"
 #include "vmx/hooks.h"
+#include "vmx/mmio.h"
 #include "vmx/run.h"
 #include "vmx/vcpu.h"
 
@@ -137,9 +138,9 @@ bool gva_read_as(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, uint3
 
     if (!pieces_find(vcpu, gva, len, access, &pieces, fault))
         return false;
-    gmem_read(&vcpu->vm->gmem, pieces.gpa[0], buffer, pieces.len[0]);
-    if (pieces.len[1])
-        gmem_read(&vcpu->vm->gmem, pieces.gpa[1], (uint8_t *)buffer + pieces.len[0], pieces.len[1]);
+    for (unsigned i = 0, done = 0; i < 2 && pieces.len[i]; done += pieces.len[i++])
+        if (!gmem_read(&vcpu->vm->gmem, pieces.gpa[i], (uint8_t *)buffer + done, pieces.len[i]))
+            mmio_read(vcpu, pieces.gpa[i], (uint8_t *)buffer + done, pieces.len[i]);
     return true;
 }
 
@@ -149,9 +150,9 @@ bool gva_write_as(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len
 
     if (!pieces_find(vcpu, gva, len, access | GVA_WRITE, &pieces, fault))
         return false;
-    gmem_write(&vcpu->vm->gmem, pieces.gpa[0], buffer, pieces.len[0]);
-    if (pieces.len[1])
-        gmem_write(&vcpu->vm->gmem, pieces.gpa[1], (const uint8_t *)buffer + pieces.len[0], pieces.len[1]);
+    for (unsigned i = 0, done = 0; i < 2 && pieces.len[i]; done += pieces.len[i++])
+        if (!gmem_write(&vcpu->vm->gmem, pieces.gpa[i], (const uint8_t *)buffer + done, pieces.len[i]))
+            mmio_write(vcpu, pieces.gpa[i], (const uint8_t *)buffer + done, pieces.len[i]);
     return true;
 }
 

@@ -225,6 +225,11 @@ static void write_register(struct vcpu *vcpu, uint32_t offset, uint32_t value)
     lapic_write(offset, value);
 }
 
+void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value)
+{
+    write_register(vcpu, (uint32_t)(gpa & PAGE_MASK), value);
+}
+
 bool startup_write_icr(struct vcpu *vcpu, uint64_t value)
 {
     return send(vcpu, (uint32_t)(value >> 32), UINT32_MAX, (uint32_t)value) || wrmsr_safe(X2APIC_ICR, value);

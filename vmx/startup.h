@@ -15,6 +15,8 @@ static inline bool startup_is_trapped(const struct vm *vm, gpa_t gpa)
 }
 /* L1, or L2 that L1 gave the APIC, stored to the page. */
 void startup_store(struct vcpu *vcpu, gpa_t gpa);
+/* A store of 32 bits to the trapped page that Nestor makes for its guest. */
+void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value);
 /* WRMSR to the x2APIC's ICR. False: #GP. */
 MUST_CHECK bool startup_write_icr(struct vcpu *vcpu, uint64_t value);
 /* What the requests ask for. */

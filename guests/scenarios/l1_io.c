@@ -1,5 +1,6 @@
 /* L1's port I/O: devices that are its own, and ports that whoever runs it may keep for himself. */
 #include "guests/lib/cpu.h"
+#include "guests/lib/irq.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
@@ -154,11 +155,61 @@ static void io_widths(void)
     asm volatile("inb $0x80, %%al" : "+a"(rax));
 }
 
+/* The text screen, which is no RAM: a place that nobody shows. */
+#define SCREEN_PLACE 0xb8f00ull
+#define FILL 0x1122334455667788ull
+
+static void l2_nothing(void)
+{
+}
+
+/* Memory operands in a device's memory, of instructions that whoever runs L1 executes. */
+static void io_device_operands(void)
+{
+    volatile uint64_t *word = (volatile uint64_t *)SCREEN_PLACE;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    word[0] = word[1] = FILL;
+    REQUIRE_EQ(word[0], FILL);
+    REQUIRE_EQ(vmx_vmptrst((uint64_t *)SCREEN_PLACE), 0);
+    CHECK_EQ(word[0], vm.vmcs);
+    CHECK_EQ(word[1], FILL);
+    REQUIRE_EQ(vmx_vmclear((const uint64_t *)SCREEN_PLACE), 0);
+    REQUIRE_EQ(vmx_vmptrld((const uint64_t *)SCREEN_PLACE), 0);
+    CHECK_EQ(vmx_current(), vm.vmcs);
+    vmx_set(TSC_OFFSET, 0x8877665544332211);
+    REQUIRE_EQ(vmx_vmread_memory(TSC_OFFSET, (uint64_t *)SCREEN_PLACE + 1), 0);
+    CHECK_EQ(word[1], 0x8877665544332211);
+    word[0] = 0x123456789abcdef0;
+    REQUIRE_EQ(vmx_vmwrite_memory(TSC_OFFSET, (const uint64_t *)SCREEN_PLACE), 0);
+    CHECK_EQ(vmx_get(TSC_OFFSET), 0x123456789abcdef0);
+}
+
+static void io_device_strings(void)
+{
+    volatile uint64_t *word = (volatile uint64_t *)SCREEN_PLACE;
+    uint8_t value = cpu_inb(PORT_RESET), *end;
+    uint64_t count = 2, to = LAPIC_BASE + LAPIC_TPR;
+
+    word[0] = FILL;
+    insb_rep(PORT_RESET, (uint8_t *)SCREEN_PLACE + 3, &count, &end);
+    CHECK_EQ(word[0], (FILL & ~(0xffffull << 24)) | (uint64_t)value << 24 | (uint64_t)value << 32);
+    cpu_outl(PCI_ADDRESS, 0x20);
+    asm volatile("cld; insl" : "+D"(to) : "d"(PCI_ADDRESS) : "memory");
+    CHECK_EQ(irq_lapic_read(LAPIC_TPR), cpu_inl(PCI_ADDRESS) & 0xff);
+    irq_lapic_write(LAPIC_TPR, 0);
+    cpu_outl(PCI_ADDRESS, 0);
+}
+
 const struct scenario l1_io_scenarios[] = {
     {"l1-io-string-out", io_string_out, NULL},
     {"l1-io-string-in", io_string_in, NULL},
     {"l1-io-string-fault", io_string_fault, NULL},
     {"l1-io-string-segment", io_string_segment, NULL},
+    {"l1-io-device-operands", io_device_operands, NULL},
+    {"l1-io-device-strings", io_device_strings, NULL},
     {"l1-io-pci", io_pci, NULL},
     {"l1-io-widths", io_widths, NULL},
     {NULL, NULL, NULL},
