@@ -39,20 +39,18 @@ typedef uint64_t gva_t;
 #define LARGE_2M (2 * MIB)
 #define LARGE_1G GIB
 
-/* One bit of an array of words, by an instruction that finds the word itself. */
+/* One bit of an array of words. */
 static inline void bits_set(uint64_t *words, uint64_t bit)
 {
-    __asm__("btsq %1, %0" : "+m"(*(uint64_t(*)[])words) : "r"(bit) : "cc");
+    words[bit / 64] |= BIT(bit % 64);
 }
 static inline void bits_clear(uint64_t *words, uint64_t bit)
 {
-    __asm__("btrq %1, %0" : "+m"(*(uint64_t(*)[])words) : "r"(bit) : "cc");
+    words[bit / 64] &= ~BIT(bit % 64);
 }
 static inline bool bits_test(const uint64_t *words, uint64_t bit)
 {
-    bool set;
-    __asm__("btq %2, %1" : "=@ccc"(set) : "m"(*words), "r"(bit) : "memory");
-    return set;
+    return words[bit / 64] >> bit % 64 & 1;
 }
 
 #define MUST_CHECK __attribute__((warn_unused_result))

@@ -1,5 +1,6 @@
 /* From L1 to L2 and back: the two moves between vmcs01 and vmcs02.
- * nested/insn enters, nested/exit leaves. */
+ * Current: vmcs01 before the one, vmcs02 before the other.
+ * The exit handlers of VMLAUNCH and VMRESUME enter; nested/exit, nested/l2_ept and the hooks of vmx/run leave. */
 #ifndef NESTED_ENTER_H
 #define NESTED_ENTER_H
 

@@ -1,4 +1,4 @@
-/* Counts the VMX instructions that Nestor executes: in a build with COUNT_VMX (`make count`); else this is nothing.
+/* Counts the VMX instructions that Nestor executes: in a build with COUNT_VMX=1; else this is nothing.
  * Needs the per-CPU block.
  * The wrappers of the instructions use it, in vmx/vmcs.h and vmx/vmx_insn.h. */
 #ifndef VMX_COUNT_H

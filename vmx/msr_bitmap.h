@@ -1,6 +1,6 @@
 /* MSR bitmaps: one 4 KiB page, a bit per MSR and direction (SDM 3C 25.6.9 "MSR-Bitmap Address").
  * Pure.
- * vmx/msr_guest builds L0's, nested/msr_bitmap merges L0's with L1's. */
+ * vmx/msr_policy builds L0's, nested/bitmap/ merges L0's with L1's. */
 #ifndef VMX_MSR_BITMAP_H
 #define VMX_MSR_BITMAP_H
 

@@ -1,7 +1,7 @@
 /* Finds by trial what of VMX does not work on this CPU although its capability MSRs promise it: small guests that run
  * before L1 does.
  * The page allocator works; no processor is in VMX operation, and each is in IA32_FEATURE_CONTROL's VMX.
- * kernel/main.c, once. */
+ * start/, once. */
 #ifndef VMX_PROBE_H
 #define VMX_PROBE_H
 

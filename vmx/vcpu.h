@@ -1,5 +1,6 @@
 /* One virtual processor of L1: its registers, the snapshot of its last exit, what it waits for.
- * vcpu_init() first. All of it belongs to the processor that runs it; no lock.
+ * start/processors.c makes it, all 0. It belongs to the processor that runs it, except what any processor may set:
+ * `requests`, `sipi_vector`, `waiting` and `attention`, without a lock.
  * vmx/ and nested/ work on it. */
 #ifndef VMX_VCPU_H
 #define VMX_VCPU_H

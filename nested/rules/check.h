@@ -1,7 +1,7 @@
 /* The checks of VM entry on vmcs12, as rows (SDM 3C 27.2 "Checks on VMX Controls and Host-State Area", 27.3 "Checking
  * and Loading Guest State"), each with its citation.
  * Pure over struct vmcs12, the offered capabilities and what check_context says of L1.
- * nested/enter calls check_entry() before vmcs02 is touched. */
+ * nested/enter calls check_entry_scoped() (nested/rules/check_scope.h) before it writes to vmcs02. */
 #ifndef NESTED_RULES_CHECK_H
 #define NESTED_RULES_CHECK_H
 

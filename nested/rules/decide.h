@@ -1,4 +1,4 @@
-/* Whose exit is it: L0's or L1's (DESIGN: "Flow: an exit from L2", step 2).
+/* Whose exit is it: L0's or L1's (docs/FLOWS.md, flow 4, step 3).
  * Pure: a table row per basic exit reason, with few functions for the reasons that need one.
  * nested/ calls it for each exit of L2. */
 #ifndef NESTED_RULES_DECIDE_H

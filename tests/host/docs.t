@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The documentation says only what is so: what it names exists, and the lists that it repeats are complete.
 
-In README.md, CONTRIBUTING.md and docs/: every `file:function`, path, `make` target, option of a tool and relative link; in
+In comments of the sources: every function() and path, every `make` target. In README.md, CONTRIBUTING.md and docs/: every `file:function`, path, `make` target, option of a tool and relative link; in
 docs/OPTIONS.md every row of kernel/options.def; in docs/FEATURES.md the tests; in docs/SDM.md every section that a comment of
 the sources cites.
 Usage: tests/host/docs.t [--write-sdm]      (--write-sdm: makes the table of docs/SDM.md anew from the citations)
@@ -113,12 +113,54 @@ def check_paths(tap, pages):
     tap.none("each path exists", faults)
 
 
-def check_targets(tap, pages):
+def check_targets(tap, pages, title="each make target exists"):
     makefiles = "\n".join(read(path) for path in (ROOT / "Makefile", *sorted((ROOT / "mk").glob("*.mk"))))
     faults = [f"{name_of(page)}: make has no target {target}" for page, text in pages.items()
               for line in code_lines(text) for target in TARGET.findall(line)
               if not re.search(rf"^(?:[\w -]* )?{target}(?: [\w -]*)?:", makefiles, re.M)]
-    tap.none("each make target exists", faults)
+    tap.none(title, faults)
+
+
+def comments():
+    """(file, its comments) of the sources in C and assembly."""
+    for folder in SOURCE_DIRS[:-1]:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".c", ".h", ".def"):
+                yield path, "\n".join(re.findall(r"/\*.*?\*/", read(path), re.S))
+            elif path.suffix in (".asm", ".inc"):
+                yield path, "\n".join(re.findall(r";.*", read(path)))
+
+
+def code_words():
+    """Every word of the sources outside comments: who is called in a comment must be among them."""
+    words = set()
+    for folder in SOURCE_DIRS[:-1]:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".c", ".h", ".def"):
+                words |= set(re.findall(r"\b[a-z_]\w*\b", re.sub(r"/\*.*?\*/", " ", read(path), flags=re.S)))
+            elif path.suffix in (".asm", ".inc", ".ld"):
+                words |= set(re.findall(r"\b[a-z_]\w*\b", re.sub(r";.*", " ", read(path))))
+    return words
+
+
+def check_comments(tap):
+    words = code_words()
+    texts = {path: re.sub(r"\n[ \t]*\*?[ \t]*", " ", text) for path, text in comments()}
+    faults = [f"{name_of(path)}: no {name}()" for path, text in texts.items()
+              for name in re.findall(r"\b([a-z_]\w*)\(\)", text) if name not in words]
+    tap.none("each function() that a comment names exists", faults)
+    faults = [f"{name_of(path)}: no {found}" for path, text in texts.items() for found in PATH.findall(text)
+              if not any((ROOT / (found + suffix)).exists() for suffix in ("", *SOURCES))]
+    tap.none("each path that a comment names exists", faults)
+    faults = [f"{name_of(path)}: {file} has no {name}" for path, text in texts.items()
+              for file, name in re.findall(r"([\w./-]+/[\w-]+\.(?:c|h|asm|py|sh|t)):(\w+)", text)
+              if not (ROOT / file).is_file() or not defines(ROOT / file, name)]
+    tap.none("each file:function that a comment names exists", faults)
+    check_targets(tap, {path: "\n".join(f"`{code}`" for code in CODE.findall(text)) for path, text in texts.items()},
+                  "each make target that a comment names exists")
+    faults = [f"{name_of(path)}: cites {word}, which is not in the repository" for path, text in texts.items()
+              for word in re.findall(r"\b[A-Z]{5,}(?=: \"|\.md\b)", text) if not (ROOT / "docs" / f"{word}.md").exists()]
+    tap.none("each page that a comment cites exists", faults)
 
 
 def slug(heading):
@@ -288,6 +330,7 @@ def main():
     check_references(tap, pages)
     check_paths(tap, pages)
     check_targets(tap, pages)
+    check_comments(tap)
     check_links(tap, pages)
     check_map(tap, pages)
     check_options(tap, pages)

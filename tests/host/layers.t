@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""The walls of the sources hold, and tools/check-layers sees each kind of breach: in a copy of the sources with one line more.
+
+Usage: tests/host/layers.t
+"""
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHECK = ROOT / "tools" / "check-layers"
+FOLDERS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "start")
+
+# (what is tried, file, line to append, words of the fault)
+BREACHES = [
+    ("vmx/ includes nested/", "vmx/run.c", '#include "nested/nested.h"', "vmx/ may not include nested/nested.h"),
+    ("mm/ includes vmx/", "mm/page.c", '#include "vmx/vcpu.h"', "mm/ may not include vmx/vcpu.h"),
+    ("l1/ includes vmx/", "l1/l1_load.c", '#include "vmx/vmcs.h"', "l1/ may not include vmx/vmcs.h"),
+    ("nested/bitmap/ includes nested/", "nested/bitmap/merged.c", '#include "nested/slot.h"', "may not include nested/slot.h"),
+    ("nested/ includes start/", "nested/nested.c", '#include "start/machine.h"', "nested/ may not include start/machine.h"),
+    ("nested/rules/ includes VMREAD", "nested/rules/decide.c", '#include "vmx/vmcs.h"', "vmx/vmcs.h is not pure"),
+    ("nested/rules/ includes RDMSR", "nested/rules/check.c", '#include "kernel/x86.h"', "kernel/x86.h is not pure"),
+    ("nested/rules/ includes L1's memory", "nested/rules/merge.c", '#include "mm/gmem.h"', "mm/gmem.h is not pure"),
+    ("nested/rules/ reaches the per-CPU block through a pure header", "vmx/vmcs_table.h", '#include "kernel/percpu.h"',
+     "vmx/vmcs_table.h -> kernel/percpu.h: kernel/percpu.h is not pure"),
+    ("a pure header gets an instruction", "vmx/vmx_bits.h",
+     'static inline void stop(void) { __asm__ volatile("hlt"); }', "vmx/vmx_bits.h: has an instruction in it"),
+    ("two files call each other", "vmx/event.c", "void circle(struct vcpu *vcpu) { vcpu_run(vcpu); }", "a circle of files: "),
+    ("two files have one name", "vmx/page.c", "", "mm/page.c has the same name"),
+]
+
+
+def check(root):
+    done = subprocess.run([CHECK, root], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def breach(file, line):
+    """What the check says of a copy with the line at the file's end."""
+    with tempfile.TemporaryDirectory() as temporary:
+        root = pathlib.Path(temporary)
+        for folder in FOLDERS:
+            shutil.copytree(ROOT / folder, root / folder)
+        with open(root / file, "a", encoding="utf-8") as out:
+            out.write(f"\n{line}\n")
+        return check(root)
+
+
+def main():
+    print(f"1..{len(BREACHES) + 1}")
+    status, output = check(ROOT)
+    failed = status != 0
+    print(f"{'not ok' if failed else 'ok'} 1 - the walls hold")
+    print("".join(f"# {line}\n" for line in output.splitlines()), end="")
+    for number, (title, file, line, words) in enumerate(BREACHES, 2):
+        status, output = breach(file, line)
+        good = status == 1 and words in output
+        failed |= not good
+        print(f"{'ok' if good else 'not ok'} {number} - seen: {title}")
+        if not good:
+            print("".join(f"# {text}\n" for text in (f"status {status}, wanted: {words}", *output.splitlines())), end="")
+    return failed
+
+
+sys.exit(main())
