@@ -131,7 +131,7 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
         return;
     slot_release_all(vcpu->nested);
     shadow_select(vcpu->nested);
-    ept12_forget_all(&vcpu->nested->ept12); /* nothing of EPT02 is needed any more */
+    ept02_forget_all(&vcpu->nested->ept02s); /* nothing of EPT02 is needed any more */
     vcpu->nested->vmxon = false;
     vcpu->l1_in_vmx = false;
     vcpu->attention = true; /* an INIT may have waited for this */

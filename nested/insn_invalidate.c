@@ -38,10 +38,10 @@ static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp
 {
     struct nested *nested = vcpu->nested;
     if (type == INVEPT_ALL) {
-        ept12_invept_all(&nested->ept12);
+        ept02_invept_all(&nested->ept02s);
     } else if (eptp12 == nested->eptp12_valid || check_eptp(&vcpu->vm->caps12, eptp12)) {
         nested->eptp12_valid = eptp12;
-        ept12_invept_single(&nested->ept12, eptp12);
+        ept02_invept_single(&nested->ept02s, eptp12);
     } else {
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;

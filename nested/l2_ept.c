@@ -89,7 +89,7 @@ static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
     return true;
 }
 
-static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept12_exit *out)
+static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept02_exit *out)
 {
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmexit *exit = &vcpu->exit;
@@ -99,7 +99,7 @@ static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const str
     if (exit->reason != EXIT_EPT_VIOLATION)
         exit->changed = true;
     else if (exit->qualification & BITS(5, 3)) /* EPT02 has the page, with fewer rights */
-        ept12_forget(&vcpu->nested->ept12, v->EPT_POINTER, exit->guest_physical_address);
+        ept02_forget(&vcpu->nested->ept02s, v->EPT_POINTER, exit->guest_physical_address);
     if (exit->qualification != out->qualification)
         exit->changed = true;
     exit->reason = EXIT_EPT_VIOLATION;
@@ -122,16 +122,16 @@ bool l2_ept_exit(struct vcpu *vcpu)
     const struct vmexit *exit = &vcpu->exit;
     uint64_t hardware = exit->reason == EXIT_EPT_VIOLATION ? exit->qualification : 0;
     uint64_t access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
-    struct ept12_exit out;
+    struct ept02_exit out;
     for (;;) {
-        enum ept12_result result = ept12_fill(&nested->ept12, v->EPT_POINTER, exit->guest_physical_address, access,
+        enum ept02_result result = ept02_fill(&nested->ept02s, v->EPT_POINTER, exit->guest_physical_address, access,
                                               hardware, pml_full(v), &out);
         if (out.dirtied && pml_on(v))
             pml_log(vcpu, v, exit->guest_physical_address);
         switch (result) {
-        case EPT12_FILLED:
+        case EPT02_FILLED:
             return nested_resume_l2(vcpu);
-        case EPT12_WATCH:
+        case EPT02_WATCH:
             if (startup_is_trapped(vcpu->vm, out.gpa1)) {
                 startup_store(vcpu, out.gpa1);
                 prepare_sync_ept02(nested, nested->current);
@@ -142,14 +142,14 @@ bool l2_ept_exit(struct vcpu *vcpu)
                 trace(TRACE_WATCH, 1, out.gpa1);
             }
             break;
-        case EPT12_CARVEOUT:
+        case EPT02_CARVEOUT:
             step_begin(vcpu, out.entry);
             return nested_resume_l2(vcpu);
-        case EPT12_VIOLATION:
+        case EPT02_VIOLATION:
             return violation_of_l1(vcpu, v, &out);
-        case EPT12_MISCONFIG:
+        case EPT02_MISCONFIG:
             return exit_of_l1(vcpu, EXIT_EPT_MISCONFIG, 0);
-        case EPT12_LOG_FULL:
+        case EPT02_LOG_FULL:
             return exit_of_l1(vcpu, EXIT_PML_FULL, hardware & EPT_QUAL_NMI_UNBLOCKING);
         }
     }
@@ -157,13 +157,13 @@ bool l2_ept_exit(struct vcpu *vcpu)
 
 /* Pages whose D flag L1 cleared lose their mapping, so that the next store is logged again. An L1 that passes no INVEPT
  * can count on nothing, but a CPU with nothing cached would log. */
-static NOINLINE void forget_cleared(struct ept12 *ept12, struct vmcs12_slot *slot)
+static NOINLINE void forget_cleared(struct ept02s *ept02s, struct vmcs12_slot *slot)
 {
     for (unsigned i = 0; i < MIN(slot->logged, LOGGED_KEPT); i++) {
         struct ept12_walk walk =
-            ept12_walk(ept12->shared->gmem, &ept12->rules, slot->v->EPT_POINTER, slot->logged_gpa2[i], EPT_W, true);
+            ept12_walk(ept02s->shared->gmem, &ept02s->rules, slot->v->EPT_POINTER, slot->logged_gpa2[i], EPT_W, true);
         if (walk.kind != EPT12_WALK_OK)
-            ept12_forget(ept12, slot->v->EPT_POINTER, slot->logged_gpa2[i]);
+            ept02_forget(ept02s, slot->v->EPT_POINTER, slot->logged_gpa2[i]);
     }
     slot->logged = 0;
 }
@@ -173,17 +173,17 @@ void l2_ept_prefill(struct vcpu *vcpu)
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
     unsigned revisit = slot->revisit;
-    struct ept12_exit out;
+    struct ept02_exit out;
     slot->revisit = 0;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return;
     /* What is filled here would go at the look before the entry: that comes first. */
-    if (slot->root && slot->eptp12 == v->EPT_POINTER && slot->roots_seen == vcpu->nested->ept12.roots_changed)
-        ept12_look(&vcpu->nested->ept12, slot->root);
+    if (slot->root && slot->eptp12 == v->EPT_POINTER && slot->roots_seen == vcpu->nested->ept02s.roots_changed)
+        ept02_look(&vcpu->nested->ept02s, slot->root);
     if (revisit & REVISIT_LOGGED)
-        forget_cleared(&vcpu->nested->ept12, slot);
+        forget_cleared(&vcpu->nested->ept02s, slot);
     if (revisit & REVISIT_VIOLATION)
-        (void)ept12_fill(&vcpu->nested->ept12, v->EPT_POINTER, slot->violation_gpa2, slot->violation_access, 0, true,
+        (void)ept02_fill(&vcpu->nested->ept02s, v->EPT_POINTER, slot->violation_gpa2, slot->violation_access, 0, true,
                          &out);
 }
 
@@ -236,7 +236,7 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
 
 bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 {
-    struct ept12 *ept12 = &vcpu->nested->ept12;
+    struct ept02s *ept02s = &vcpu->nested->ept02s;
     struct vmcs12 *v = vcpu->nested->current->v;
     uint64_t rights = access & GVA_WRITE ? EPT_W : EPT_R;
     struct ept12_walk found;
@@ -246,7 +246,7 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
     if (walk && (v->EPT_POINTER & EPTP_AD))
         rights = EPT_R | EPT_W;
     do {
-        found = ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, *gpa, rights, pml_full(v));
+        found = ept12_walk(ept02s->shared->gmem, &ept02s->rules, v->EPT_POINTER, *gpa, rights, pml_full(v));
     } while (found.kind == EPT12_WALK_RACED);
     if (found.kind != EPT12_WALK_OK) {
         unmapped_exit(vcpu, &found, *gpa, rights, walk);
@@ -260,12 +260,12 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 
 bool l2_unmapped_exit(struct vcpu *vcpu)
 {
-    const struct ept12 *ept12 = &vcpu->nested->ept12;
+    const struct ept02s *ept02s = &vcpu->nested->ept02s;
     const struct vmcs12 *v = vcpu->nested->current->v;
     uint64_t rights = vcpu->exit.qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE);
     if (vcpu->exit.reason != EXIT_EPT_VIOLATION)
         return false;
-    struct ept12_walk found =
-        ept12_walk(ept12->shared->gmem, &ept12->rules, v->EPT_POINTER, vcpu->exit.guest_physical_address, rights, true);
+    struct ept12_walk found = ept12_walk(ept02s->shared->gmem, &ept02s->rules, v->EPT_POINTER,
+                                         vcpu->exit.guest_physical_address, rights, true);
     return ve_on(v) && ve_convertible(vcpu, v, found.suppress_ve) && ve_raise(vcpu, v);
 }

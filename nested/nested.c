@@ -61,13 +61,13 @@ static void init_bitmaps(struct nested *nested, const uint8_t *ones)
     cache->context = nested;
 }
 
-int nested_init(struct vcpu *vcpu, struct ept12_shared *shared)
+int nested_init(struct vcpu *vcpu, struct ept02_shared *shared)
 {
     const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct nested *nested = page_alloc_run(pages);
     uint8_t *scratch = page_alloc(), *ones = page_alloc();
     unsigned share = (unsigned)(page_count_free() / EPT02_SHARE / MAX(percpu_count, 1));
-    if (!nested || !scratch || !ones || ept12_init(&nested->ept12, shared, &vcpu->vm->caps12, share)) {
+    if (!nested || !scratch || !ones || ept02_init(&nested->ept02s, shared, &vcpu->vm->caps12, share)) {
         log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
         return -1;
     }

@@ -60,9 +60,9 @@ struct vmcs12_slot {
     struct slot_bitmaps bitmaps;
     uint64_t eptp02; /* as written to vmcs02 */
     uint16_t vpid02; /* the same; 0: none yet */
-    /* What eptp02 was made of, while ept12.roots_changed stands. */
+    /* What eptp02 was made of, while ept02s.roots_changed stands. */
     uint64_t eptp12, roots_seen;
-    struct ept12_root *root; /* NULL: EPT01 serves this L2 */
+    struct ept02_root *root; /* NULL: EPT01 serves this L2 */
 };
 
 struct nested {
@@ -74,7 +74,7 @@ struct nested {
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     uint64_t clock;
     uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
-    struct ept12 ept12;
+    struct ept02s ept02s;
     uint64_t eptp12_valid; /* an operand of INVEPT that passed the check */
     struct merged_cache bitmaps;
     uint16_t vpid_owner[64];                 /* nested/vpid12.c: which vpid12 a hardware VPID serves */
@@ -87,6 +87,6 @@ struct nested {
 
 /* Registers the handlers of the VMX instructions and the hooks of vmx/run, and makes vcpu->nested. Current: vmcs01.
  * 0, or -1 when pages run out. */
-MUST_CHECK int nested_init(struct vcpu *vcpu, struct ept12_shared *shared);
+MUST_CHECK int nested_init(struct vcpu *vcpu, struct ept02_shared *shared);
 
 #endif

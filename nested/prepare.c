@@ -158,22 +158,22 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
     uint64_t eptp = ept_pointer(&nested->vcpu->vm->ept01);
     slot->root = NULL;
     if (vmcs12_proc2(v) & PROC2_EPT) {
-        slot->root = ept12_root(&nested->ept12, v->EPT_POINTER);
-        eptp = ept12_eptp(slot->root);
+        slot->root = ept02_root(&nested->ept02s, v->EPT_POINTER);
+        eptp = ept02_eptp(slot->root);
     }
     if (slot->eptp02 != eptp) {
         slot->eptp02 = eptp;
         vmcs_write(EPT_POINTER, eptp);
     }
     slot->eptp12 = v->EPT_POINTER;
-    slot->roots_seen = nested->ept12.roots_changed;
+    slot->roots_seen = nested->ept02s.roots_changed;
     prepare_sync_ept02(nested, slot);
 }
 
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
-    if (slot->root && ept12_settle(&nested->ept12, slot->root))
+    if (slot->root && ept02_settle(&nested->ept02s, slot->root))
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor));
 }
 
@@ -259,10 +259,10 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     if (dirty.computed)
         write_controls(nested, slot);
     write_vpid(nested, slot);
-    if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept12.roots_changed) {
+    if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept02s.roots_changed) {
         prepare_eptp(nested, slot);
     } else if (slot->root) {
-        ept12_touch(&nested->ept12, slot->root);
+        ept02_touch(&nested->ept02s, slot->root);
         prepare_sync_ept02(nested, slot);
     }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);

@@ -35,7 +35,7 @@ static struct memmap machine_map; /* as the loader reported it */
 static struct memmap free_map;    /* the same, where RAM with firmware's tables in it is no RAM */
 static hpa_t bios_page;           /* answers L1's questions to the BIOS about memory; 0: none */
 struct vm l1_vm;
-struct ept12_shared ept12_shared;
+struct ept02_shared ept02_shared;
 struct l1_plan l1_plan_space;
 
 static void option_line(bool error, const char *text)
@@ -269,9 +269,9 @@ void machine_create_vm(void)
     spinlock_init(&l1_vm.watch.lock, LOCK_WATCH);
     gmem_init(&l1_vm.gmem, &l1_vm.map, &l1_vm.watch);
     if (ept_build(&l1_vm.ept01) || (l1_vm.startup_trapped && startup_trap(&l1_vm)) || msr_policy_init(&l1_vm) ||
-        io_policy_init(&l1_vm) || ept12_shared_init(&ept12_shared, &l1_vm.gmem, &l1_vm.ept01, &l1_vm.watch))
+        io_policy_init(&l1_vm) || ept02_shared_init(&ept02_shared, &l1_vm.gmem, &l1_vm.ept01, &l1_vm.watch))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
-    ept12_shared.trace = options.ept12_tracing;
+    ept02_shared.trace = options.ept12_tracing;
     if (options.fault == FAULT_SKIP_EPT02)
         l1_vm.watch.protect_ept02 = NULL;
     l1_vm.ept01.keep_split = options.fault == FAULT_NEVER_REJOIN;

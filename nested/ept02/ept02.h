@@ -1,7 +1,7 @@
 /* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on violation.
- * ept12_shared_init() once per VM, ept12_init() once per virtual processor. A struct ept12 is used by its own processor
- * only, but for ept12_protect(), which any processor may call. Nothing here executes INVEPT: nested/prepare asks
- * ept12_settle() before each entry.
+ * ept02_shared_init() once per VM, ept02_init() once per virtual processor. A struct ept02s is used by its own processor
+ * only, but for ept02_protect(), which any processor may call. Nothing here executes INVEPT: nested/prepare asks
+ * ept02_settle() before each entry.
  * nested/ calls it. */
 #ifndef NESTED_EPT02_EPT02_H
 #define NESTED_EPT02_EPT02_H
@@ -14,11 +14,11 @@
 #include "nested/ept02/ept12_walk.h"
 #include "vmx/caps.h"
 
-#define EPT12_ROOTS 16
-#define EPT12_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
+#define EPT02_ROOTS 16
+#define EPT02_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
 
 /* What the virtual processors of one VM share. */
-struct ept12_shared {
+struct ept02_shared {
     const struct gmem *gmem;
     struct ept *ept01;
     /* One bit per 4 KiB page of L1's RAM: set before an EPT02 leaf with W may map it, cleared when the page is
@@ -26,128 +26,128 @@ struct ept12_shared {
     uint64_t *writable;
     uint64_t writable_pages; /* of the allocator, that hold `writable` */
     uint64_t page_limit;     /* 4 KiB pages of L1 that `writable` covers */
-    bool trace;              /* EPT12's tables are write-traced; set by the caller before ept12_init() */
+    bool trace;              /* EPT12's tables are write-traced; set by the caller before ept02_init() */
     struct spinlock lock;    /* guards the list */
-    struct ept12 *list;
+    struct ept02s *list;
 };
 
 /* What a root owes before the next entry with it. */
-#define EPT12_OWES_INVEPT 1u /* the CPU's: a mapping was taken away, or L1 executed INVEPT since the last entry */
-#define EPT12_OWES_LOOK 2u   /* L1 did: what it has stored to EPT12 by the entry counts, before or after the INVEPT */
+#define EPT02_OWES_INVEPT 1u /* the CPU's: a mapping was taken away, or L1 executed INVEPT since the last entry */
+#define EPT02_OWES_LOOK 2u   /* L1 did: what it has stored to EPT12 by the entry counts, before or after the INVEPT */
 
 /* One EPT02: for one EP4TA, with or without A/D flags. */
-struct ept12_root {
+struct ept02_root {
     uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
     bool overflow;      /* it was made of tables that nobody knows */
     bool filled;        /* something was mapped since it was empty */
     bool dirty;         /* atomic: a table that it was made of was stored to, or is not traced */
-    uint8_t owes;       /* atomic: EPT12_OWES_ */
+    uint8_t owes;       /* atomic: EPT02_OWES_ */
 };
 
 /* The EPT02s of one virtual processor. */
-struct ept12 {
-    struct ept12_shared *shared;
+struct ept02s {
+    struct ept02_shared *shared;
     struct ept12_rules rules;
-    struct ept12 *next;
-    struct spinlock lock; /* guards the trees against ept12_protect() of another processor */
-    struct ept12_root root[EPT12_ROOTS];
+    struct ept02s *next;
+    struct spinlock lock; /* guards the trees against ept02_protect() of another processor */
+    struct ept02_root root[EPT02_ROOTS];
     struct {
         uint64_t eptp12;
         gpa_t table, base;
         uint64_t size;         /* 0: none */
     } covered;                 /* the table and place for which is_covered() found a tracker last; until INVEPT */
     struct ept12_trace *trace; /* nested/ept02/ept12_trace; NULL: shared->trace is off */
-    struct ept12_root *latest; /* asked for last */
+    struct ept02_root *latest; /* asked for last */
     uint32_t settled;          /* a bit for each root with a table that owes no look */
     uint64_t looks;            /* entries at which L1 had executed INVEPT for the root since its last */
     uint64_t clock;            /* counts uses, for last_used */
     uint64_t roots_changed;    /* moves when a root comes or goes; never 0 once there is one */
     unsigned pages_used;       /* pages in the trees and in the reserve */
     unsigned page_limit;
-    void *reserve[EPT12_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
+    void *reserve[EPT02_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
     unsigned reserved;
 };
 
-enum ept12_result {
-    EPT12_FILLED,    /* the access is allowed now, or L1 changed EPT12 during the walk: resume L2 */
-    EPT12_VIOLATION, /* L1's: EXIT_EPT_VIOLATION with out->qualification */
-    EPT12_MISCONFIG, /* L1's: EXIT_EPT_MISCONFIGURATION, qualification 0 */
-    EPT12_WATCH,     /* a store to the traced page of out->gpa1: ept_watch_hit(), then ept12_fill() again */
-    EPT12_LOG_FULL,  /* L1's: EXIT_PML_FULL, when `log_full` was said and the access would set an A or D flag */
-    EPT12_CARVEOUT,  /* a store to Nestor's own memory at out->gpa1, which L1 let L2 make; see out->entry */
+enum ept02_result {
+    EPT02_FILLED,    /* the access is allowed now, or L1 changed EPT12 during the walk: resume L2 */
+    EPT02_VIOLATION, /* L1's: EXIT_EPT_VIOLATION with out->qualification */
+    EPT02_MISCONFIG, /* L1's: EXIT_EPT_MISCONFIGURATION, qualification 0 */
+    EPT02_WATCH,     /* a store to the traced page of out->gpa1: ept_watch_hit(), then ept02_fill() again */
+    EPT02_LOG_FULL,  /* L1's: EXIT_PML_FULL, when `log_full` was said and the access would set an A or D flag */
+    EPT02_CARVEOUT,  /* a store to Nestor's own memory at out->gpa1, which L1 let L2 make; see out->entry */
 };
 
-struct ept12_exit {
-    uint64_t qualification; /* for L1, when EPT12_VIOLATION */
-    bool suppress_ve;       /* when EPT12_VIOLATION: L1's entry says that it must not become a #VE */
+struct ept02_exit {
+    uint64_t qualification; /* for L1, when EPT02_VIOLATION */
+    bool suppress_ve;       /* when EPT02_VIOLATION: L1's entry says that it must not become a #VE */
     bool dirtied;           /* the access set a D flag of EPT12: L1's page-modification log wants it */
-    gpa_t gpa1;             /* when EPT12_WATCH or EPT12_CARVEOUT */
-    /* When EPT12_CARVEOUT: the EPT02 leaf (4 KiB, R and X as EPT12 allows, to the page of ones). vmx/ may set EPT_W in
+    gpa_t gpa1;             /* when EPT02_WATCH or EPT02_CARVEOUT */
+    /* When EPT02_CARVEOUT: the EPT02 leaf (4 KiB, R and X as EPT12 allows, to the page of ones). vmx/ may set EPT_W in
      * it for one instruction and must clear it again and pass an INVEPT. */
     uint64_t *entry;
 };
 
 /* Allocates the filter and fills ept01's watch hook (`watch`). 0, or -1 when pages run out. */
-MUST_CHECK int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, struct ept *ept01,
+MUST_CHECK int ept02_shared_init(struct ept02_shared *shared, const struct gmem *gmem, struct ept *ept01,
                                  struct ept_watch *watch);
-void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch);
+void ept02_shared_release(struct ept02_shared *shared, struct ept_watch *watch);
 
 /* `offered`: what L1's capability MSRs say, by which EPT12 is judged. `page_limit`: most pages of the allocator for
- * this processor's trees, at least EPT12_RESERVE. 0, or -1 when pages run out. */
-MUST_CHECK int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vmx_caps *offered,
+ * this processor's trees, at least EPT02_RESERVE. 0, or -1 when pages run out. */
+MUST_CHECK int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct vmx_caps *offered,
                           unsigned page_limit);
-/* Frees all trees and the reserve; ept12_init() may follow. */
-void ept12_release(struct ept12 *ept12);
-/* What ept12_release() does last, and ept12_init() when it fails. */
-void ept12_free_reserve(struct ept12 *ept12);
+/* Frees all trees and the reserve; ept02_init() may follow. */
+void ept02_release(struct ept02s *ept02s);
+/* What ept02_release() does last, and ept02_init() when it fails. */
+void ept02_free_reserve(struct ept02s *ept02s);
 
 /* The EPT02 of L1's eptp12 (a valid one: the entry checks come first), found by its EP4TA and A/D flag or made empty,
- * evicting the least recently used. It stands as long as ept12->roots_changed does. */
-struct ept12_root *ept12_root(struct ept12 *ept12, uint64_t eptp12);
+ * evicting the least recently used. It stands as long as ept02s->roots_changed does. */
+struct ept02_root *ept02_root(struct ept02s *ept02s, uint64_t eptp12);
 /* The EPTP for vmcs02. */
-uint64_t ept12_eptp(const struct ept12_root *root);
+uint64_t ept02_eptp(const struct ept02_root *root);
 /* It is used again: at each nested entry. */
-static inline void ept12_touch(struct ept12 *ept12, struct ept12_root *root)
+static inline void ept02_touch(struct ept02s *ept02s, struct ept02_root *root)
 {
-    root->last_used = ++ept12->clock;
+    root->last_used = ++ept02s->clock;
 }
 /* L1 executed INVEPT for the root since its last entry: what it has stored to EPT12 by now goes from EPT02. For an entry
- * that fills EPT02 before ept12_settle(). */
-void ept12_look(struct ept12 *ept12, struct ept12_root *root);
+ * that fills EPT02 before ept02_settle(). */
+void ept02_look(struct ept02s *ept02s, struct ept02_root *root);
 /* What the root owes is paid but for the CPU's INVEPT. */
-void ept12_settle_debt(struct ept12 *ept12, struct ept12_root *root);
+void ept02_settle_debt(struct ept02s *ept02s, struct ept02_root *root);
 /* Before each entry with the root: whether an INVEPT (single-context, its EPTP) must be executed. Between the question
  * and the entry L1 runs no more. */
-static inline bool ept12_settle(struct ept12 *ept12, struct ept12_root *root)
+static inline bool ept02_settle(struct ept02s *ept02s, struct ept02_root *root)
 {
     if (!__atomic_load_n(&root->owes, __ATOMIC_ACQUIRE))
         return false;
-    ept12_settle_debt(ept12, root);
+    ept02_settle_debt(ept02s, root);
     return true;
 }
 
 /* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
  * `qualification`: the hardware's, 0 when there is none. `log_full`: L1 logs page modifications and has no room. */
-enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
-                             bool log_full, struct ept12_exit *out);
+enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                             uint64_t qualification, bool log_full, struct ept02_exit *out);
 
 /* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that caused
  * it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
-void ept12_forget(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
+void ept02_forget(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
 /* INVEPT as executed by L1: the next entry with each EPT02 that it names looks and executes one. Single context: all EPT02s
  * with the EP4TA of eptp12, whatever its other bits. */
-void ept12_invept_single(struct ept12 *ept12, uint64_t eptp12);
-void ept12_invept_all(struct ept12 *ept12);
+void ept02_invept_single(struct ept02s *ept02s, uint64_t eptp12);
+void ept02_invept_all(struct ept02s *ept02s);
 /* L1 left VMX operation: all goes, watches too. */
-void ept12_forget_all(struct ept12 *ept12);
+void ept02_forget_all(struct ept02s *ept02s);
 
-/* Hook of mm/ept_watch; context is the struct ept12_shared. EPT01 has taken W from the page already. On return no EPT02
+/* Hook of mm/ept_watch; context is the struct ept02_shared. EPT01 has taken W from the page already. On return no EPT02
  * leaf that maps it has W; roots that lost a permission ask for INVEPT, and the caller kicks other processors. */
-void ept12_protect(void *context, gpa_t page);
+void ept02_protect(void *context, gpa_t page);
 
 /* What EPT02 maps at gpa2 now; level 0: nothing. For tests, ASSERTs and dumps. */
-struct ept_leaf ept12_translate(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2);
+struct ept_leaf ept02_translate(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
 
 #endif

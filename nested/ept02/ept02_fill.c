@@ -10,22 +10,22 @@
 #define PREFETCHED 16u
 
 /* The entry of gpa2 at `level`, tables made on the way; NULL when pages ran out. A large leaf in the way goes. */
-static uint64_t *descend(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level)
+static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level)
 {
     uint64_t *table = root->table;
 
-    for (unsigned at = EPT12_TOP_LEVEL; at > level; at--) {
+    for (unsigned at = EPT02_TOP_LEVEL; at > level; at--) {
         uint64_t *entry = &table[ept_index(gpa2, at)];
         if (!*entry || ept_is_leaf(*entry, at)) {
-            uint64_t *below = ept12_take_page(e);
+            uint64_t *below = ept02_take_page(e);
             if (!below)
                 return NULL;
             if (*entry)
-                ept12_want_invept(root);
-            ept12_set_entry(entry, va_to_hpa(below) | EPT12_TABLE_FLAGS);
+                ept02_want_invept(root);
+            ept02_set_entry(entry, va_to_hpa(below) | EPT02_TABLE_FLAGS);
             root->filled = true;
         }
-        table = ept12_table_of(*entry);
+        table = ept02_table_of(*entry);
     }
     return &table[ept_index(gpa2, level)];
 }
@@ -36,28 +36,28 @@ static bool only_adds(uint64_t old, uint64_t new)
     return !(old & EPT_RWX) || ((old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new));
 }
 
-static uint64_t *install(struct ept12 *e, struct ept12_root *root, gpa_t gpa2, unsigned level, uint64_t leaf)
+static uint64_t *install(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level, uint64_t leaf)
 {
     uint64_t *entry, old;
 
     while (!(entry = descend(e, root, gpa2, level)))
-        ept12_recycle(e, root);
+        ept02_recycle(e, root);
     root->filled = true;
     old = *entry;
-    ept12_set_entry(entry, leaf);
+    ept02_set_entry(entry, leaf);
     if (old && !ept_is_leaf(old, level)) {
-        ept12_empty_table(e, ept12_table_of(old), level - 1);
-        ept12_give_page(e, ept12_table_of(old));
-        ept12_want_invept(root);
+        ept02_empty_table(e, ept02_table_of(old), level - 1);
+        ept02_give_page(e, ept02_table_of(old));
+        ept02_want_invept(root);
     } else if (!only_adds(old, leaf)) {
-        ept12_want_invept(root);
+        ept02_want_invept(root);
     }
     count(COUNT_EPT02_FILLS);
     return entry;
 }
 
 /* EPT01's leaf for gpa1; level 0 when nothing can be mapped there. */
-static struct ept_leaf ept01_leaf(struct ept12 *e, gpa_t gpa1)
+static struct ept_leaf ept01_leaf(struct ept02s *e, gpa_t gpa1)
 {
     struct ept_leaf leaf = ept_translate(e->shared->ept01, gpa1);
 
@@ -66,18 +66,18 @@ static struct ept_leaf ept01_leaf(struct ept12 *e, gpa_t gpa1)
     return leaf;
 }
 
-/* What the walk may make writable is marked before EPT01 is looked at. ept12_protect() runs after EPT01 lost W: either
+/* What the walk may make writable is marked before EPT01 is looked at. ept02_protect() runs after EPT01 lost W: either
  * it sees the mark and waits for the lock, or EPT01's change is seen here. */
-static void mark_writable(struct ept12 *e, const struct ept12_walk *walk, unsigned level)
+static void mark_writable(struct ept02s *e, const struct ept12_walk *walk, unsigned level)
 {
     uint64_t size = ept_level_size(level);
 
     if (walk->permissions & EPT_W)
-        ept12_mark_writable(e->shared, walk->gpa1 & ~(size - 1), size);
+        ept02_mark_writable(e->shared, walk->gpa1 & ~(size - 1), size);
 }
 
 /* EPT01's leaf behind the walk's, with all marked that the two together may make writable. */
-static inline void look_at_ept01(struct ept12 *e, const struct ept12_walk *walk, struct ept_leaf *leaf)
+static inline void look_at_ept01(struct ept02s *e, const struct ept12_walk *walk, struct ept_leaf *leaf)
 {
     mark_writable(e, walk, MIN(walk->level, 2));
     *leaf = ept01_leaf(e, walk->gpa1);
@@ -89,7 +89,7 @@ static inline void look_at_ept01(struct ept12 *e, const struct ept12_walk *walk,
 
 /* L2 goes through its memory page by page, as the entry before `entry` shows: maps the next ones too, as far as L1's
  * table has them, EPT01 has one large page behind them, and no flag of EPT12 is to be set. */
-static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const struct ept12_walk *walk,
+static void prefetch(struct ept02s *e, uint64_t eptp12, uint64_t *entry, const struct ept12_walk *walk,
                      const struct ept_leaf *ept01)
 {
     uint64_t *table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE), leaf[PREFETCHED];
@@ -105,7 +105,7 @@ static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const st
         next01.hpa = next.gpa1; /* EPT01 is an identity map */
         leaf[found] = ept12_leaf(&next, &next01);
         if (leaf[found] & EPT_W)
-            ept12_mark_writable(e->shared, next.gpa1, PAGE_SIZE);
+            ept02_mark_writable(e->shared, next.gpa1, PAGE_SIZE);
         found++;
     }
     if (!found)
@@ -114,13 +114,13 @@ static void prefetch(struct ept12 *e, uint64_t eptp12, uint64_t *entry, const st
     if (again.level != ept01->level || again.permissions != ept01->permissions)
         return;
     for (unsigned i = 0; i < found; i++)
-        ept12_set_entry(&table[index + 1 + i], leaf[i]);
+        ept02_set_entry(&table[index + 1 + i], leaf[i]);
     count_add(COUNT_EPT02_FILLS, found);
 }
 
 /* The walk allowed the access; what EPT01 says is the rest. The lock is held from the look at EPT01 to the store. */
-static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
-                                      const struct ept12_walk *walk, struct ept12_exit *out)
+static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                                      const struct ept12_walk *walk, struct ept02_exit *out)
 {
     struct ept_leaf ept01;
     look_at_ept01(e, walk, &ept01);
@@ -130,15 +130,15 @@ static enum ept12_result fill_allowed(struct ept12 *e, uint64_t eptp12, gpa_t gp
     uint64_t leaf;
 
     if (level == 0)
-        return EPT12_VIOLATION;
+        return EPT02_VIOLATION;
     out->gpa1 = walk->gpa1;
     if (refused && !carveout)
-        return EPT12_WATCH;
+        return EPT02_WATCH;
     leaf = ept12_leaf(walk, &ept01);
-    out->entry = install(e, ept12_get_root(e, eptp12), gpa2, level, leaf);
+    out->entry = install(e, ept02_get_root(e, eptp12), gpa2, level, leaf);
     if (!carveout && level == 1)
         prefetch(e, eptp12, out->entry, walk, &ept01);
-    return refused ? EPT12_CARVEOUT : EPT12_FILLED;
+    return refused ? EPT02_CARVEOUT : EPT02_FILLED;
 }
 
 /* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
@@ -154,9 +154,9 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
     return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
 }
 
-static NOINLINE bool find_cover(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+static NOINLINE bool find_cover(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
 {
-    const struct ept12_root *root = ept12_find_root(e, eptp12);
+    const struct ept02_root *root = ept02_find_root(e, eptp12);
 
     if (!root || (!root->overflow && !ept12_trace_covers(e, root, gpa2, walk)))
         return false;
@@ -168,7 +168,7 @@ static NOINLINE bool find_cover(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, co
 }
 
 /* Whether INVEPT knows what the walk has read. */
-static inline bool is_covered(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+static inline bool is_covered(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
 {
     return (gpa2 - e->covered.base < e->covered.size && e->covered.table == walk->table &&
             e->covered.eptp12 == eptp12) ||
@@ -176,10 +176,10 @@ static inline bool is_covered(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, cons
 }
 
 /* Traces the tables on the way and walks again. One that L1 put in the way meanwhile stays unknown. */
-static NOINLINE struct ept12_walk walk_traced(struct ept12 *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                                               bool log_full)
 {
-    struct ept12_root *root = ept12_root(e, eptp12);
+    struct ept02_root *root = ept02_root(e, eptp12);
     struct ept12_walk walk;
 
     e->covered.size = 0;
@@ -187,36 +187,36 @@ static NOINLINE struct ept12_walk walk_traced(struct ept12 *e, uint64_t eptp12, 
     walk = ept12_walk(e->shared->gmem, &e->rules, eptp12, gpa2, access, log_full);
     if (walk.kind == EPT12_WALK_OK && !ept12_trace_covers(e, root, gpa2, &walk)) {
         root->overflow = true;
-        ept12_set_dirty(root, true);
+        ept02_set_dirty(root, true);
     }
     return walk;
 }
 
-enum ept12_result ept12_fill(struct ept12 *ept12, uint64_t eptp12, gpa_t gpa2, uint64_t access, uint64_t qualification,
-                             bool log_full, struct ept12_exit *out)
+enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
+                             uint64_t qualification, bool log_full, struct ept02_exit *out)
 {
     /* Without the lock: tracing, and setting A/D flags, may take that of ept_watch, which comes before ours. */
-    struct ept12_walk walk = ept12_walk(ept12->shared->gmem, &ept12->rules, eptp12, gpa2, access, log_full);
-    if (ept12->trace && walk.kind == EPT12_WALK_OK && !is_covered(ept12, eptp12, gpa2, &walk)) {
+    struct ept12_walk walk = ept12_walk(ept02s->shared->gmem, &ept02s->rules, eptp12, gpa2, access, log_full);
+    if (ept02s->trace && walk.kind == EPT12_WALK_OK && !is_covered(ept02s, eptp12, gpa2, &walk)) {
         bool dirtied = walk.sets_dirty; /* the second walk finds the flag set */
-        walk = walk_traced(ept12, eptp12, gpa2, access, log_full);
+        walk = walk_traced(ept02s, eptp12, gpa2, access, log_full);
         walk.sets_dirty |= dirtied;
     }
-    enum ept12_result result = EPT12_VIOLATION;
+    enum ept02_result result = EPT02_VIOLATION;
 
-    *out = (struct ept12_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
+    *out = (struct ept02_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
     if (walk.kind == EPT12_WALK_LOG_FULL)
-        return EPT12_LOG_FULL;
+        return EPT02_LOG_FULL;
     if (walk.kind == EPT12_WALK_MISCONFIG)
-        return EPT12_MISCONFIG;
+        return EPT02_MISCONFIG;
     if (walk.kind == EPT12_WALK_RACED)
-        return EPT12_FILLED;
+        return EPT02_FILLED;
     if (walk.kind == EPT12_WALK_OK) {
-        spinlock_lock(&ept12->lock);
-        result = fill_allowed(ept12, eptp12, gpa2, access, &walk, out);
-        spinlock_unlock(&ept12->lock);
+        spinlock_lock(&ept02s->lock);
+        result = fill_allowed(ept02s, eptp12, gpa2, access, &walk, out);
+        spinlock_unlock(&ept02s->lock);
     }
-    if (result == EPT12_VIOLATION)
+    if (result == EPT02_VIOLATION)
         out->qualification = reflected_qualification(eptp12, qualification, access, walk.permissions);
     return result;
 }

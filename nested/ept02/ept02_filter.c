@@ -2,13 +2,13 @@
 
 #define WORD_BITS 64u
 
-static inline bool is_marked(const struct ept12_shared *shared, uint64_t page)
+static inline bool is_marked(const struct ept02_shared *shared, uint64_t page)
 {
     return page < shared->page_limit &&
            __atomic_load_n(&shared->writable[page / WORD_BITS], __ATOMIC_ACQUIRE) & BIT(page % WORD_BITS);
 }
 
-void ept12_mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
+void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size)
 {
     if (size == PAGE_SIZE && is_marked(shared, hpa / PAGE_SIZE))
         return; /* its protection waits for the lock that the caller holds */
@@ -25,7 +25,7 @@ void ept12_mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-bool ept12_take_mark(struct ept12_shared *shared, gpa_t page)
+bool ept02_take_mark(struct ept02_shared *shared, gpa_t page)
 {
     uint64_t index = page / PAGE_SIZE, bit = BIT(index % WORD_BITS);
 

@@ -1,4 +1,4 @@
-/* The filter of writable pages of L1 (ept12_shared.writable): which may be mapped with W by some EPT02.
+/* The filter of writable pages of L1 (ept02_shared.writable): which may be mapped with W by some EPT02.
  * No lock; any processor may call. nested/ept02/ept02 uses it. */
 #ifndef NESTED_EPT02_EPT02_FILTER_H
 #define NESTED_EPT02_EPT02_FILTER_H
@@ -6,8 +6,8 @@
 #include "nested/ept02/ept02.h"
 
 /* Leaves with W may map [hpa, hpa+size) from now on. On return the mark is seen by whoever takes it. */
-void ept12_mark_writable(struct ept12_shared *shared, hpa_t hpa, uint64_t size);
+void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size);
 /* Clears the page's mark; whether it was set. */
-bool ept12_take_mark(struct ept12_shared *shared, gpa_t page);
+bool ept02_take_mark(struct ept02_shared *shared, gpa_t page);
 
 #endif

@@ -1,9 +1,10 @@
 /* Making the EPT02s of a VM and of its processors. */
 #include "kernel/panic.h"
 #include "mm/page.h"
+#include "nested/ept02/ept02_tree.h"
 #include "nested/ept02/ept12_trace.h"
 
-int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, struct ept *ept01, struct ept_watch *watch)
+int ept02_shared_init(struct ept02_shared *shared, const struct gmem *gmem, struct ept *ept01, struct ept_watch *watch)
 {
     uint64_t page_limit = memmap_ram_end(gmem->map) / PAGE_SIZE;
     uint64_t pages = ALIGN_UP(page_limit, PAGE_SIZE * 8) / (PAGE_SIZE * 8);
@@ -11,15 +12,15 @@ int ept12_shared_init(struct ept12_shared *shared, const struct gmem *gmem, stru
 
     if (!writable)
         return -1;
-    *shared = (struct ept12_shared){.gmem = gmem, .ept01 = ept01, .writable = writable, .page_limit = page_limit};
+    *shared = (struct ept02_shared){.gmem = gmem, .ept01 = ept01, .writable = writable, .page_limit = page_limit};
     shared->writable_pages = MAX(pages, 1);
     spinlock_init(&shared->lock, LOCK_EPT12_LIST);
-    watch->protect_ept02 = ept12_protect;
+    watch->protect_ept02 = ept02_protect;
     watch->context = shared;
     return 0;
 }
 
-void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch)
+void ept02_shared_release(struct ept02_shared *shared, struct ept_watch *watch)
 {
     ASSERT(!shared->list);
     watch->protect_ept02 = NULL;
@@ -28,31 +29,49 @@ void ept12_shared_release(struct ept12_shared *shared, struct ept_watch *watch)
     shared->writable = NULL;
 }
 
-void ept12_free_reserve(struct ept12 *e)
+void ept02_free_reserve(struct ept02s *e)
 {
     while (e->reserved > 0)
         page_free(e->reserve[--e->reserved]);
 }
 
-int ept12_init(struct ept12 *ept12, struct ept12_shared *shared, const struct vmx_caps *offered, unsigned page_limit)
+int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct vmx_caps *offered, unsigned page_limit)
 {
-    *ept12 = (struct ept12){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT12_RESERVE};
-    ept12->page_limit = MAX(page_limit, EPT12_RESERVE);
-    spinlock_init(&ept12->lock, LOCK_EPT12);
-    for (; ept12->reserved < EPT12_RESERVE; ept12->reserved++) {
-        ept12->reserve[ept12->reserved] = page_alloc();
-        if (!ept12->reserve[ept12->reserved]) {
-            ept12_free_reserve(ept12);
+    *ept02s = (struct ept02s){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT02_RESERVE};
+    ept02s->page_limit = MAX(page_limit, EPT02_RESERVE);
+    spinlock_init(&ept02s->lock, LOCK_EPT12);
+    for (; ept02s->reserved < EPT02_RESERVE; ept02s->reserved++) {
+        ept02s->reserve[ept02s->reserved] = page_alloc();
+        if (!ept02s->reserve[ept02s->reserved]) {
+            ept02_free_reserve(ept02s);
             return -1;
         }
     }
-    if (shared->trace && ept12_trace_init(ept12)) {
-        ept12_free_reserve(ept12);
+    if (shared->trace && ept12_trace_init(ept02s)) {
+        ept02_free_reserve(ept02s);
         return -1;
     }
     spinlock_lock(&shared->lock);
-    ept12->next = shared->list;
-    shared->list = ept12;
+    ept02s->next = shared->list;
+    shared->list = ept02s;
     spinlock_unlock(&shared->lock);
     return 0;
+}
+
+void ept02_release(struct ept02s *ept02s)
+{
+    struct ept02s **link = &ept02s->shared->list;
+
+    spinlock_lock(&ept02s->shared->lock);
+    while (*link && *link != ept02s)
+        link = &(*link)->next;
+    ASSERT(*link);
+    *link = ept02s->next;
+    spinlock_unlock(&ept02s->shared->lock);
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
+        if (ept02s->root[i].table)
+            ept02_free(ept02s, &ept02s->root[i]);
+    ept12_trace_release(ept02s);
+    ept02_free_reserve(ept02s);
+    ASSERT(ept02s->pages_used == EPT02_RESERVE);
 }

@@ -13,13 +13,13 @@
 #define TRACE_PAGES ((sizeof(struct ept12_trace) + PAGE_SIZE - 1) / PAGE_SIZE)
 #define TRACE_REST 64u
 
-int ept12_trace_init(struct ept12 *e)
+int ept12_trace_init(struct ept02s *e)
 {
     e->trace = page_alloc_run(TRACE_PAGES);
     return e->trace ? 0 : -1;
 }
 
-void ept12_trace_forget(struct ept12 *e)
+void ept12_trace_forget(struct ept02s *e)
 {
     struct ept12_trace *trace = e->trace;
 
@@ -32,7 +32,7 @@ void ept12_trace_forget(struct ept12 *e)
     trace->latest = NULL;
 }
 
-void ept12_trace_release(struct ept12 *e)
+void ept12_trace_release(struct ept02s *e)
 {
     ept12_trace_forget(e);
     for (unsigned i = 0; e->trace && i < TRACE_PAGES; i++)
@@ -47,7 +47,7 @@ static void tracker_stale(struct watcher *watcher)
     _Static_assert(offsetof(struct ept12_tracker, watcher) == 0, "tracker_stale() converts the pointer");
 
     __atomic_store_n(&t->dirty, true, __ATOMIC_SEQ_CST);
-    ept12_set_dirty(t->root, true); /* last: a look takes it first */
+    ept02_set_dirty(t->root, true); /* last: a look takes it first */
 }
 
 static gpa_t base_of(gpa_t gpa2, unsigned level)
@@ -55,7 +55,7 @@ static gpa_t base_of(gpa_t gpa2, unsigned level)
     return level == TOP_LEVEL ? 0 : ALIGN_DOWN(gpa2, ept_level_size(level + 1));
 }
 
-static bool is_at(const struct ept12_tracker *t, const struct ept12_root *root, unsigned level, gpa_t base)
+static bool is_at(const struct ept12_tracker *t, const struct ept02_root *root, unsigned level, gpa_t base)
 {
     return t->root == root && t->level == level && t->base == base;
 }
@@ -65,7 +65,7 @@ static uint16_t *bucket_of(struct ept12_trace *trace, unsigned level, gpa_t base
     return &trace->bucket[(base / LARGE_2M + base / LARGE_1G + 64 * level) % EPT12_TRACKER_BUCKETS];
 }
 
-static struct ept12_tracker *find_tracker(struct ept12_trace *trace, const struct ept12_root *root, unsigned level,
+static struct ept12_tracker *find_tracker(struct ept12_trace *trace, const struct ept02_root *root, unsigned level,
                                           gpa_t base)
 {
     for (unsigned number = *bucket_of(trace, level, base); number; number = trace->tracker[number - 1].next)
@@ -74,7 +74,7 @@ static struct ept12_tracker *find_tracker(struct ept12_trace *trace, const struc
     return NULL;
 }
 
-bool ept12_trace_covers(struct ept12 *e, const struct ept12_root *root, gpa_t gpa2, const struct ept12_walk *walk)
+bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk)
 {
     gpa_t base = base_of(gpa2, walk->level);
     struct ept12_tracker *t = e->trace->latest;
@@ -88,7 +88,7 @@ bool ept12_trace_covers(struct ept12 *e, const struct ept12_root *root, gpa_t gp
 }
 
 /* NULL when none is left. */
-static struct ept12_tracker *make_tracker(struct ept12 *e, struct ept12_root *root, unsigned level, gpa_t base)
+static struct ept12_tracker *make_tracker(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base)
 {
     struct ept12_trace *trace = e->trace;
     uint16_t *bucket = bucket_of(trace, level, base);
@@ -108,11 +108,11 @@ static struct ept12_tracker *make_tracker(struct ept12 *e, struct ept12_root *ro
 static void set_dirty(struct ept12_tracker *t)
 {
     t->dirty = true;
-    ept12_set_dirty(t->root, true);
+    ept02_set_dirty(t->root, true);
 }
 
 /* The table at the tracker's place is now the one at `page`. */
-static void arm(struct ept12 *e, struct ept12_tracker *t, gpa_t page)
+static void arm(struct ept02s *e, struct ept12_tracker *t, gpa_t page)
 {
     ept_watch_remove(e->shared->gmem->watch, &t->watcher);
     t->watcher.page = page;
@@ -124,7 +124,7 @@ static void arm(struct ept12 *e, struct ept12_tracker *t, gpa_t page)
     set_dirty(t);
 }
 
-void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12, gpa_t gpa2)
+void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2)
 {
     gpa_t table = eptp12 & EP4TA;
 
@@ -134,7 +134,7 @@ void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12,
         uint64_t entry;
         if (!t && !(t = make_tracker(e, root, level, base))) {
             root->overflow = true;
-            ept12_set_dirty(root, true);
+            ept02_set_dirty(root, true);
             return;
         }
         if (t->watcher.page != table)
@@ -147,7 +147,7 @@ void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12,
 }
 
 /* What is below the place hangs on a table that may name others now: known again when a walk comes by. */
-static void forget_below(struct ept12 *e, const struct ept12_root *root, unsigned level, gpa_t base)
+static void forget_below(struct ept02s *e, const struct ept02_root *root, unsigned level, gpa_t base)
 {
     for (unsigned i = 0; i < e->trace->used; i++) {
         struct ept12_tracker *t = &e->trace->tracker[i];
@@ -161,7 +161,7 @@ static void forget_below(struct ept12 *e, const struct ept12_root *root, unsigne
 
 /* What was made of the table has gone. Whether it is traced from the next fill on, or rests for some INVEPTs. One above
  * the last level never rests: all below it would go each time, for a store that is rare there. */
-static void settle(const struct ept12 *e, struct ept12_tracker *t)
+static void settle(const struct ept02s *e, struct ept12_tracker *t)
 {
     if (t->untraceable) {
         set_dirty(t);
@@ -181,36 +181,36 @@ static void settle(const struct ept12 *e, struct ept12_tracker *t)
 }
 
 /* Some tables are not known: all goes, and if that is for want of trackers, the dead ones among them too. */
-static void start_anew(struct ept12 *e, struct ept12_root *root)
+static void start_anew(struct ept02s *e, struct ept02_root *root)
 {
     struct ept12_trace *trace = e->trace;
 
-    ept12_drop(e, root, TOP_LEVEL, 0);
+    ept02_drop(e, root, TOP_LEVEL, 0);
     forget_below(e, root, TOP_LEVEL, 0);
     root->overflow = false;
     if (trace->rest > 0) {
         trace->rest--;
     } else if (trace->used == EPT12_TRACKERS) {
-        for (unsigned i = 0; i < EPT12_ROOTS; i++)
+        for (unsigned i = 0; i < EPT02_ROOTS; i++)
             if (e->root[i].table)
-                ept12_drop(e, &e->root[i], TOP_LEVEL, 0);
+                ept02_drop(e, &e->root[i], TOP_LEVEL, 0);
         ept12_trace_forget(e);
         trace->rest = TRACE_REST;
     }
 }
 
-void ept12_trace_look(struct ept12 *e, struct ept12_root *root)
+void ept12_trace_look(struct ept02s *e, struct ept02_root *root)
 {
     struct ept12_trace *trace = e->trace;
 
-    ept12_set_dirty(root, false);
+    ept02_set_dirty(root, false);
     if (root->overflow)
         start_anew(e, root);
     for (unsigned i = 0; i < trace->used; i++) {
         struct ept12_tracker *t = &trace->tracker[i];
         if (t->root != root || !__atomic_load_n(&t->dirty, __ATOMIC_SEQ_CST))
             continue;
-        ept12_drop(e, root, t->level, t->base);
+        ept02_drop(e, root, t->level, t->base);
         if (t->level > 1)
             forget_below(e, root, t->level, t->base);
         t->dirty = false;

@@ -1,8 +1,8 @@
 /* Which of EPT12's tables an EPT02 was made of, traced by mm/ept_watch: INVEPT drops what was made of tables that were
  * stored to since, and keeps the rest. A table is traced before it is read. One of the last level that L1 stores to
  * between most INVEPTs rests: what it is behind goes at each INVEPT, without a fault for the store.
- * A struct ept12 is used by its own processor only; stores are told of under the lock of ept_watch, which comes before
- * that of the ept12: nothing here is called with the latter held.
+ * A struct ept02s is used by its own processor only; stores are told of under the lock of ept_watch, which comes before
+ * that of the ept02s: nothing here is called with the latter held.
  * nested/ept02/ept02.c calls it. */
 #ifndef NESTED_EPT02_EPT12_TRACE_H
 #define NESTED_EPT02_EPT12_TRACE_H
@@ -14,7 +14,7 @@
 /* A table of EPT12 at its place below a root. */
 struct ept12_tracker {
     struct watcher watcher; /* its page is the table; ~0: none yet */
-    struct ept12_root *root;
+    struct ept02_root *root;
     gpa_t base;     /* gpa2 of what entry 0 maps */
     unsigned level; /* of the table */
     bool dirty;     /* atomic: stored to since it was traced, or not traced */
@@ -35,19 +35,16 @@ struct ept12_trace {
 };
 
 /* The trackers of `e`: 0, or -1 when pages run out. */
-MUST_CHECK int ept12_trace_init(struct ept12 *e);
+MUST_CHECK int ept12_trace_init(struct ept02s *e);
 /* Gives up all watches; all EPT02s are empty. */
-void ept12_trace_forget(struct ept12 *e);
-void ept12_trace_release(struct ept12 *e);
+void ept12_trace_forget(struct ept02s *e);
+void ept12_trace_release(struct ept02s *e);
 
 /* Whether the table in which the walk of gpa2 ended, and all above it, are known. */
-bool ept12_trace_covers(struct ept12 *e, const struct ept12_root *root, gpa_t gpa2, const struct ept12_walk *walk);
+bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);
 /* Traces the tables on the way of gpa2 from the top, each before its entry is read; the walk is to be repeated then. */
-void ept12_trace_path(struct ept12 *e, struct ept12_root *root, uint64_t eptp12, gpa_t gpa2);
+void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2);
 /* The look at a root that is dirty: what is below a table that was stored to goes. */
-void ept12_trace_look(struct ept12 *e, struct ept12_root *root);
-
-/* In ept12.c: all that is mapped below the table of EPT02 at `level` whose entry 0 maps `base`; asks for an INVEPT. */
-void ept12_drop(struct ept12 *e, struct ept12_root *root, unsigned level, gpa_t base);
+void ept12_trace_look(struct ept02s *e, struct ept02_root *root);
 
 #endif

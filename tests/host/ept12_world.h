@@ -35,8 +35,8 @@ static struct memmap map;
 static struct ept ept01;
 static struct ept_watch watch;
 static struct gmem gmem = {.map = &map, .watch = &watch};
-static struct ept12_shared shared;
-static struct ept12 e;
+static struct ept02_shared shared;
+static struct ept02s e;
 static struct vmx_caps caps;
 static struct watcher watcher;
 static uint64_t free_before_vm;
@@ -83,9 +83,9 @@ static inline int setup(void **state)
     watcher = (struct watcher){.stale = became_stale};
     caps = (struct vmx_caps){.ept_vpid = EPT_CAP_EXEC_ONLY | EPT_CAP_2M | EPT_CAP_1G, .address_bits = 40};
     free_before_vm = page_count_free();
-    assert_int_equal(ept12_shared_init(&shared, &gmem, &ept01, &watch), 0);
+    assert_int_equal(ept02_shared_init(&shared, &gmem, &ept01, &watch), 0);
     shared.trace = trace_ept12;
-    assert_int_equal(ept12_init(&e, &shared, &caps, PAGE_LIMIT), 0);
+    assert_int_equal(ept02_init(&e, &shared, &caps, PAGE_LIMIT), 0);
     next_table = MIB;
     eptp12 = new_table() | 0x1e;
     memset(this_cpu()->counters, 0, sizeof this_cpu()->counters);
@@ -95,9 +95,9 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     (void)state;
-    ept12_forget_all(&e);
-    ept12_release(&e);
-    ept12_shared_release(&shared, &watch);
+    ept02_forget_all(&e);
+    ept02_release(&e);
+    ept02_shared_release(&shared, &watch);
     ept_retire_done(&ept01, ept01.generation);
     assert_int_equal(page_count_free(), free_before_vm);
     host_memory_free();
@@ -129,27 +129,27 @@ static inline uint64_t *map12(gpa_t gpa2, gpa_t gpa1, uint64_t flags)
     return map12_at(gpa2, 1, gpa1 | flags, EPT_RWX);
 }
 
-static inline enum ept12_result fill(gpa_t gpa2, uint64_t access)
+static inline enum ept02_result fill(gpa_t gpa2, uint64_t access)
 {
-    struct ept12_exit out;
+    struct ept02_exit out;
 
-    return ept12_fill(&e, eptp12, gpa2, access, access, false, &out);
+    return ept02_fill(&e, eptp12, gpa2, access, access, false, &out);
 }
 
 static struct ept_leaf leaf02(gpa_t gpa2)
 {
-    return ept12_translate(&e, eptp12, gpa2);
+    return ept02_translate(&e, eptp12, gpa2);
 }
 
 static inline uint64_t eptp02_of(uint64_t eptp)
 {
-    return ept12_eptp(ept12_root(&e, eptp));
+    return ept02_eptp(ept02_root(&e, eptp));
 }
 
 /* What comes before an entry with the EPT02 of eptp: whether an INVEPT is executed. */
 static inline bool settle_of(uint64_t eptp)
 {
-    return ept12_settle(&e, ept12_root(&e, eptp));
+    return ept02_settle(&e, ept02_root(&e, eptp));
 }
 
 static inline bool settle(void)
@@ -160,7 +160,7 @@ static inline bool settle(void)
 /* L1 executes INVEPT, and enters L2. */
 static inline void invept_and_entry(void)
 {
-    ept12_invept_single(&e, eptp12);
+    ept02_invept_single(&e, eptp12);
     assert_true(settle());
 }
 

@@ -1,4 +1,4 @@
-/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept02_tree.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/ept12_world.h"
 
 /* --- What EPT02 holds --- */
@@ -11,7 +11,7 @@ static void test_permissions_are_the_and(void **state)
         if ((permissions & 3) == 2)
             continue;
         map12(gpa2, 0x10000 + gpa2, permissions | PUT(6, EPT_MEMTYPE));
-        assert_int_equal(fill(gpa2, permissions & EPT_R ? READ : FETCH), EPT12_FILLED);
+        assert_int_equal(fill(gpa2, permissions & EPT_R ? READ : FETCH), EPT02_FILLED);
         assert_int_equal(leaf02(gpa2 + 5).permissions, permissions);
         assert_int_equal(leaf02(gpa2 + 5).hpa, 0x10000 + gpa2 + 5);
         assert_int_equal(leaf02(gpa2).level, 1);
@@ -23,15 +23,15 @@ static void test_leaf_size_is_the_smaller(void **state)
     (void)state;
     /* EPT01 has 1 GiB at FAR, 2 MiB and less below. */
     map12_at(0, 3, FAR | RWX_WB | EPT_LARGE, EPT_RWX);
-    assert_int_equal(fill(0x123456, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x123456, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x123456).level, 3);
     assert_int_equal(leaf02(0x123456).hpa, FAR + 0x123456);
     map12_at(GIB, 3, 0 | RWX_WB | EPT_LARGE, EPT_RWX);
-    assert_int_equal(fill(GIB + 0x234567, READ), EPT12_FILLED);
+    assert_int_equal(fill(GIB + 0x234567, READ), EPT02_FILLED);
     assert_int_equal(leaf02(GIB + 0x234567).level, 2);
     assert_int_equal(leaf02(GIB + 0x234567).hpa, 0x234567);
     map12_at(2 * GIB, 1, (FAR + 0x7000) | RWX_WB, EPT_RWX);
-    assert_int_equal(fill(2 * GIB, READ), EPT12_FILLED);
+    assert_int_equal(fill(2 * GIB, READ), EPT02_FILLED);
     assert_int_equal(leaf02(2 * GIB).level, 1);
     assert_int_equal(leaf02(2 * GIB).hpa, FAR + 0x7000);
 }
@@ -51,7 +51,7 @@ static void test_memory_types(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
         gpa_t gpa2 = i * PAGE_SIZE;
         map12(gpa2, row[i][1] == MEMTYPE_UC ? HOLE : 0x5000, EPT_R | PUT(row[i][0], EPT_MEMTYPE));
-        assert_int_equal(fill(gpa2, READ), EPT12_FILLED);
+        assert_int_equal(fill(gpa2, READ), EPT02_FILLED);
         assert_int_equal(leaf02(gpa2).memtype, row[i][2]);
     }
 }
@@ -60,25 +60,25 @@ static void test_mmio_passes_through(void **state)
 {
     (void)state;
     map12(0x1000, 0xfee00000, RWX_WB);
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).hpa, 0xfee00000);
     /* Addresses that EPT01 maps on demand only. */
     map12(0x2000, 100 * GIB, RWX_WB);
-    assert_int_equal(fill(0x2000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x2000, WRITE), EPT02_FILLED);
     assert_int_equal(leaf02(0x2000).hpa, 100 * GIB);
     assert_int_equal(leaf02(0x2000).permissions, EPT_RWX);
 }
 
 static void test_carveout(void **state)
 {
-    struct ept12_exit out;
+    struct ept02_exit out;
 
     (void)state;
     map12(0x1000, CARVEOUT + 0x3000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x1234).hpa, ept01.ones_page + 0x234);
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1008, WRITE, WRITE, false, &out), EPT12_CARVEOUT);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1008, WRITE, WRITE, false, &out), EPT02_CARVEOUT);
     assert_int_equal(out.gpa1, CARVEOUT + 0x3008);
     assert_int_equal(*out.entry & (EPT_ADDRESS | EPT_RWX), ept01.ones_page | EPT_R | EPT_X);
     *out.entry |= EPT_W;
@@ -86,13 +86,13 @@ static void test_carveout(void **state)
     *out.entry &= ~EPT_W;
     /* Inside a large page of L1's, and as a write from the start. */
     map12_at(GIB, 2, CARVEOUT | RWX_WB | EPT_LARGE, EPT_RWX);
-    assert_int_equal(fill(GIB + 0x5000, WRITE), EPT12_CARVEOUT);
+    assert_int_equal(fill(GIB + 0x5000, WRITE), EPT02_CARVEOUT);
     assert_int_equal(leaf02(GIB + 0x5000).hpa, ept01.ones_page);
     assert_int_equal(leaf02(GIB + 0x5000).level, 1);
     assert_int_equal(leaf02(GIB + 0x6000).level, 0);
     /* Where L1 itself refuses the write, the violation is L1's. */
     map12(0x2000, CARVEOUT, EPT_R | PUT(6, EPT_MEMTYPE));
-    assert_int_equal(fill(0x2000, WRITE), EPT12_VIOLATION);
+    assert_int_equal(fill(0x2000, WRITE), EPT02_VIOLATION);
 }
 
 /* --- Changes of EPT12, and INVEPT --- */
@@ -105,12 +105,12 @@ static void test_invept_is_asked_for_when_something_goes(void **state)
     (void)eptp02_of(eptp12);
     assert_true(settle());
     assert_false(settle());
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     *entry |= EPT_W;
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
     assert_false(settle()); /* more is allowed: the violation itself made the processor forget */
     *entry = 0x6000 | EPT_R | PUT(6, EPT_MEMTYPE);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_true(settle());
     assert_int_equal(leaf02(0x1000).hpa, 0x6000);
     invept_and_entry();
@@ -130,12 +130,12 @@ static void test_large_page_toggles(void **state)
     for (unsigned round = 0; round < 50; round++) {
         gpa_t gpa2 = GIB + host_random() % LARGE_2M;
         *entry = round % 2 ? table | EPT_RWX : large;
-        assert_int_equal(fill(gpa2, WRITE), EPT12_FILLED);
+        assert_int_equal(fill(gpa2, WRITE), EPT02_FILLED);
         assert_int_equal(leaf02(gpa2).level, round % 2 ? 1 : 2);
         assert_int_equal(leaf02(gpa2).hpa, (round % 2 ? 0x400000 : 0x200000) + (gpa2 - GIB));
         assert_true(settle());
     }
-    ept12_invept_all(&e);
+    ept02_invept_all(&e);
     assert_true(settle());
     assert_int_equal(e.pages_used - e.reserved, 1); /* the root alone */
 }
@@ -153,23 +153,23 @@ static void test_roots_by_ep4ta_and_ad(void **state)
     assert_int_equal(eptp02_of((a & ~7ull) | 0), a02);
     assert_int_equal(eptp02_of(b), b02);
     map12(0x1000, 0x5000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    assert_int_equal(ept12_translate(&e, b, 0x1000).level, 0);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    assert_int_equal(ept02_translate(&e, b, 0x1000).level, 0);
     /* INVEPT goes by EP4TA alone. */
     eptp12 = a | EPTP_AD;
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     (void)settle_of(a);
     (void)settle_of(b);
     (void)settle_of(a | EPTP_AD);
-    ept12_invept_single(&e, b);
+    ept02_invept_single(&e, b);
     assert_false(settle_of(a) || settle_of(a | EPTP_AD));
     assert_true(settle_of(b));
-    assert_int_equal(ept12_translate(&e, a, 0x1000).level, 1);
-    ept12_invept_single(&e, a | 0x41);
+    assert_int_equal(ept02_translate(&e, a, 0x1000).level, 1);
+    ept02_invept_single(&e, a | 0x41);
     assert_true(settle_of(a) && settle_of(a | EPTP_AD));
     assert_false(settle_of(b));
-    assert_int_equal(ept12_translate(&e, a, 0x1000).level, 0);
-    assert_int_equal(ept12_translate(&e, a | EPTP_AD, 0x1000).level, 0);
+    assert_int_equal(ept02_translate(&e, a, 0x1000).level, 0);
+    assert_int_equal(ept02_translate(&e, a | EPTP_AD, 0x1000).level, 0);
     assert_int_equal(this_cpu()->counters[COUNT_EPT02_FLUSHES], 2); /* that of b was empty */
     assert_int_equal(eptp02_of(a), a02);
 }
@@ -180,17 +180,17 @@ static void test_least_recently_used_root_goes(void **state)
 
     (void)state;
     map12(0x1000, 0x5000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    for (unsigned i = 1; i < EPT12_ROOTS; i++)
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    for (unsigned i = 1; i < EPT02_ROOTS; i++)
         (void)eptp02_of(0x100000000 + i * PAGE_SIZE);
-    assert_int_equal(ept12_translate(&e, first, 0x1000).level, 1);
+    assert_int_equal(ept02_translate(&e, first, 0x1000).level, 1);
     (void)eptp02_of(first);
     (void)eptp02_of(0x200000000); /* evicts number 1 */
-    assert_int_equal(ept12_translate(&e, first, 0x1000).level, 1);
-    for (unsigned i = 0; i < EPT12_ROOTS; i++)
+    assert_int_equal(ept02_translate(&e, first, 0x1000).level, 1);
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
         (void)eptp02_of(0x300000000 + i * PAGE_SIZE);
-    assert_int_equal(ept12_translate(&e, first, 0x1000).level, 0);
-    assert_int_equal(e.pages_used, EPT12_ROOTS + (e.reserved));
+    assert_int_equal(ept02_translate(&e, first, 0x1000).level, 0);
+    assert_int_equal(e.pages_used, EPT02_ROOTS + (e.reserved));
 }
 
 /* --- Want of pages --- */
@@ -204,7 +204,7 @@ static void test_recycling_keeps_the_root(void **state)
     for (unsigned i = 0; i < 300; i++) {
         gpa_t gpa2 = i * LARGE_2M;
         map12(gpa2, 0x5000, RWX_WB);
-        assert_int_equal(fill(gpa2, WRITE), EPT12_FILLED);
+        assert_int_equal(fill(gpa2, WRITE), EPT02_FILLED);
         assert_int_equal(leaf02(gpa2).hpa, 0x5000);
         assert_true(e.pages_used <= PAGE_LIMIT);
         assert_int_equal(eptp02_of(eptp12), eptp02);
@@ -224,7 +224,7 @@ static void test_nobody_else_leaves_pages(void **state)
     for (unsigned i = 0; i < 20; i++) {
         gpa_t gpa2 = i * 512 * GIB / 4;
         map12(gpa2, 0x5000, RWX_WB);
-        assert_int_equal(fill(gpa2, READ), EPT12_FILLED);
+        assert_int_equal(fill(gpa2, READ), EPT02_FILLED);
         assert_int_equal(leaf02(gpa2).hpa, 0x5000);
         (void)eptp02_of(0x300000000 + i * PAGE_SIZE);
     }
@@ -234,15 +234,15 @@ static void test_nobody_else_leaves_pages(void **state)
 
 static void test_init_without_pages(void **state)
 {
-    static struct ept12 other;
+    static struct ept02s other;
     void *held[4096];
     unsigned count = 0;
 
     (void)state;
-    while (page_count_free() > EPT12_RESERVE - 1)
+    while (page_count_free() > EPT02_RESERVE - 1)
         held[count++] = page_alloc();
-    assert_int_equal(ept12_init(&other, &shared, &caps, PAGE_LIMIT), -1);
-    assert_int_equal(page_count_free(), EPT12_RESERVE - 1);
+    assert_int_equal(ept02_init(&other, &shared, &caps, PAGE_LIMIT), -1);
+    assert_int_equal(page_count_free(), EPT02_RESERVE - 1);
     while (count > 0)
         page_free(held[--count]);
 }

@@ -1,4 +1,4 @@
-/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept02_tree.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 /* INVEPT with EPT12's tables traced: what L1 stored to goes, and the rest stays. */
 #include "tests/host/ept12_world.h"
 
@@ -32,13 +32,13 @@ static void test_nothing_stored_nothing_goes(void **state)
     (void)state;
     map12(0x1000, 0x5000, RWX_WB);
     map12(GIB, 0x6000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    assert_int_equal(fill(GIB, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    assert_int_equal(fill(GIB, READ), EPT02_FILLED);
     assert_int_equal(watch.pages, 6); /* PML4 table, PDPT, and two below for each GiB */
     (void)settle();
     assert_false(settle());
-    ept12_invept_single(&e, eptp12);
-    ept12_invept_all(&e);
+    ept02_invept_single(&e, eptp12);
+    ept02_invept_all(&e);
     assert_true(settle()); /* the CPU's own caches go in any case */
     assert_int_equal(leaf02(0x1000).hpa, 0x5000);
     assert_int_equal(leaf02(GIB).hpa, 0x6000);
@@ -52,9 +52,9 @@ static void test_only_what_was_stored_to_goes(void **state)
     (void)state;
     map12(0x2000, 0x6000, RWX_WB);
     map12(LARGE_2M, 0x7000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    assert_int_equal(fill(0x2000, READ), EPT12_FILLED);
-    assert_int_equal(fill(LARGE_2M, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    assert_int_equal(fill(0x2000, READ), EPT02_FILLED);
+    assert_int_equal(fill(LARGE_2M, READ), EPT02_FILLED);
     invept_and_entry();
     store(entry, 0x8000 | RWX_WB);
     assert_int_equal(leaf02(0x1000).hpa, 0x5000); /* as the processor's own cache has it */
@@ -64,7 +64,7 @@ static void test_only_what_was_stored_to_goes(void **state)
     assert_int_equal(leaf02(0x1000).level, 0);
     assert_int_equal(leaf02(0x2000).level, 0);
     assert_int_equal(leaf02(LARGE_2M).hpa, 0x7000);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).hpa, 0x8000);
 }
 
@@ -74,23 +74,23 @@ static void test_a_store_behind_invept_goes(void **state)
     uint64_t *entry = map12(0x1000, 0x5000, RWX_WB);
 
     (void)state;
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).hpa, 0x5000);
     for (unsigned i = 0; i < 32; i++) { /* traced, and at rest */
-        ept12_invept_single(&e, eptp12);
+        ept02_invept_single(&e, eptp12);
         store(entry, (0x6000 + i * PAGE_SIZE) | RWX_WB);
         assert_true(settle());
         assert_int_equal(leaf02(0x1000).level, 0);
-        assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+        assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
         assert_int_equal(leaf02(0x1000).hpa, 0x6000 + i * PAGE_SIZE);
         assert_false(settle());
     }
     /* And what an entry looks at early is not looked at again. */
-    ept12_invept_all(&e);
+    ept02_invept_all(&e);
     store(entry, 0x8000 | RWX_WB);
-    ept12_look(&e, ept12_root(&e, eptp12));
+    ept02_look(&e, ept02_root(&e, eptp12));
     assert_int_equal(leaf02(0x1000).level, 0);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_true(settle());
     assert_int_equal(leaf02(0x1000).hpa, 0x8000);
 }
@@ -102,8 +102,8 @@ static void test_a_table_above(void **state)
     (void)state;
     map12(0x1000, 0x5000, RWX_WB);
     map12(GIB, 0x6000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    assert_int_equal(fill(GIB, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    assert_int_equal(fill(GIB, READ), EPT02_FILLED);
     /* The table of GiB 0 becomes another, in which the page is elsewhere. */
     uint64_t *pd = entry_at(*entry_at(*entry_at(eptp12 & EP4TA, 0, 4) & EPT_ADDRESS, 0, 3) & EPT_ADDRESS, 0, 2);
     *entry_at(other, 0x1000, 1) = 0x9000 | RWX_WB;
@@ -111,7 +111,7 @@ static void test_a_table_above(void **state)
     invept_and_entry();
     assert_int_equal(leaf02(0x1000).level, 0);
     assert_int_equal(leaf02(GIB).hpa, 0x6000);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).hpa, 0x9000);
     /* The new table is traced as the old one was. */
     store(entry_at(other, 0x1000, 1), 0);
@@ -131,14 +131,14 @@ static void test_a_busy_table_rests(void **state)
         faults += !(ept_translate(&ept01, (gpa_t)((uint8_t *)entry - memory)).permissions & EPT_W);
         store(entry, gpa1 | RWX_WB);
         invept_and_entry();
-        assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+        assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
         assert_int_equal(leaf02(0x1000).hpa, gpa1);
     }
     assert_true(faults < 16);
     /* Left alone, it is traced again, and stays. */
     for (unsigned i = 0; i < 16; i++) {
         invept_and_entry();
-        assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+        assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     }
     invept_and_entry();
     assert_int_equal(leaf02(0x1000).level, 1);
@@ -154,10 +154,10 @@ static void test_a_table_above_never_rests(void **state)
     map12(LARGE_2M, 0x6000, RWX_WB);
     uint64_t *pd = entry_at(*entry_at(*entry_at(eptp12 & EP4TA, 0, 4) & EPT_ADDRESS, 0, 3) & EPT_ADDRESS, 0, 2);
     for (unsigned i = 0; i < 8; i++) {
-        assert_int_equal(fill(LARGE_2M, READ), EPT12_FILLED);
+        assert_int_equal(fill(LARGE_2M, READ), EPT02_FILLED);
         store(pd, *pd ^ (gpa_t)(i % 2 ? 0 : other));
         invept_and_entry();
-        assert_int_equal(fill(LARGE_2M, READ), EPT12_FILLED);
+        assert_int_equal(fill(LARGE_2M, READ), EPT02_FILLED);
         invept_and_entry(); /* nothing was stored: nothing goes */
         assert_int_equal(leaf02(LARGE_2M).hpa, 0x6000);
     }
@@ -172,18 +172,18 @@ static void test_flags_are_no_stores(void **state)
     (void)settle();
     invept_and_entry();
     entry = map12(0x1000, 0x5000, RWX_WB);
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
     assert_true(*entry & EPT_D);
     invept_and_entry();
     assert_int_equal(leaf02(0x1000).permissions, EPT_RWX);
     /* L1 takes the flag back: the next store must set it again. */
     store(entry, *entry & ~EPT_D);
     invept_and_entry();
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
     /* Somebody else watches the page, to whom a flag is a store. */
     assert_int_equal(ept_watch_add(&watch, (gpa_t)((uint8_t *)entry - memory) & ~PAGE_MASK, &watcher), 0);
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
     assert_false(watcher.armed);
 }
 
@@ -192,7 +192,7 @@ static void test_more_tables_than_trackers(void **state)
     (void)state;
     for (uint64_t i = 0; i < EPT12_TRACKERS + 8; i++) {
         map12(i * LARGE_2M, 0x5000, RWX_WB);
-        assert_int_equal(fill(i * LARGE_2M, READ), EPT12_FILLED);
+        assert_int_equal(fill(i * LARGE_2M, READ), EPT02_FILLED);
     }
     assert_int_equal(leaf02((EPT12_TRACKERS + 7) * LARGE_2M).level, 1);
     invept_and_entry();
@@ -200,10 +200,10 @@ static void test_more_tables_than_trackers(void **state)
         assert_int_equal(leaf02(i * LARGE_2M).level, 0);
     assert_int_equal(watch.pages, 0);
     for (unsigned i = 0; i < 70; i++) {
-        assert_int_equal(fill(0, READ), EPT12_FILLED);
+        assert_int_equal(fill(0, READ), EPT02_FILLED);
         invept_and_entry();
     }
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
     invept_and_entry();
     assert_int_equal(leaf02(0).level, 1);
     assert_true(watch.pages > 0);
@@ -213,8 +213,8 @@ static void test_vmxoff_gives_all_back(void **state)
 {
     (void)state;
     map12(0x1000, 0x5000, RWX_WB);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
-    ept12_forget_all(&e);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    ept02_forget_all(&e);
     assert_int_equal(watch.pages, 0);
     assert_int_equal(leaf02(0x1000).level, 0);
     assert_int_equal(ept_translate(&ept01, eptp12 & EP4TA).permissions, EPT_RWX);
@@ -278,7 +278,7 @@ static void test_random(void **state)
             invept = false;
             (void)fill(gpa2, host_random() % 3 ? READ : WRITE);
         } else {
-            ept12_invept_single(&e, eptp12);
+            ept02_invept_single(&e, eptp12);
             invept = true;
         }
         ept_retire_done(&ept01, ept01.generation); /* as before each entry */

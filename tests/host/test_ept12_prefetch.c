@@ -1,4 +1,4 @@
-/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept02_tree.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/ept12_world.h"
 
 /* Pages of L1's that the tests map in a row. */
@@ -25,9 +25,9 @@ static void test_pages_in_a_row(void **state)
 {
     (void)state;
     map_run(RWX_WB);
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 1);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 2 + 16);
     for (unsigned i = 0; i < mapped_pages(); i++) {
         assert_int_equal(leaf02(i * PAGE_SIZE).hpa, 4 * MIB + i * PAGE_SIZE);
@@ -39,8 +39,8 @@ static void test_a_page_alone(void **state)
 {
     (void)state;
     map_run(RWX_WB);
-    assert_int_equal(fill(3 * PAGE_SIZE, READ), EPT12_FILLED);
-    assert_int_equal(fill(9 * PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(3 * PAGE_SIZE, READ), EPT02_FILLED);
+    assert_int_equal(fill(9 * PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 2);
 }
 
@@ -54,22 +54,22 @@ static void test_where_it_ends(void **state)
     map12(12 * PAGE_SIZE, 6 * MIB, RWX_WB);  /* elsewhere */
     map12(16 * PAGE_SIZE, CARVEOUT, RWX_WB); /* Nestor's memory */
     map12(20 * PAGE_SIZE, FAR, RWX_WB);      /* no RAM */
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 4);
     assert_int_equal(leaf02(4 * PAGE_SIZE).level, 0);
-    assert_int_equal(fill(5 * PAGE_SIZE, READ), EPT12_FILLED);
-    assert_int_equal(fill(6 * PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(5 * PAGE_SIZE, READ), EPT02_FILLED);
+    assert_int_equal(fill(6 * PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(leaf02(7 * PAGE_SIZE).level, 1);
     assert_int_equal(leaf02(8 * PAGE_SIZE).level, 0);
-    assert_int_equal(fill(10 * PAGE_SIZE, READ), EPT12_FILLED);
-    assert_int_equal(fill(11 * PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(10 * PAGE_SIZE, READ), EPT02_FILLED);
+    assert_int_equal(fill(11 * PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(leaf02(12 * PAGE_SIZE).level, 0);
-    assert_int_equal(fill(14 * PAGE_SIZE, READ), EPT12_FILLED);
-    assert_int_equal(fill(15 * PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(14 * PAGE_SIZE, READ), EPT02_FILLED);
+    assert_int_equal(fill(15 * PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(leaf02(16 * PAGE_SIZE).level, 0);
-    assert_int_equal(fill(18 * PAGE_SIZE, READ), EPT12_FILLED);
-    assert_int_equal(fill(19 * PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(18 * PAGE_SIZE, READ), EPT02_FILLED);
+    assert_int_equal(fill(19 * PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(leaf02(20 * PAGE_SIZE).level, 0);
 }
 
@@ -83,8 +83,8 @@ static void test_flags_stay_l1s(void **state)
     map_run(RWX_WB | EPT_A | EPT_D);
     clean = map12(3 * PAGE_SIZE, 4 * MIB + 3 * PAGE_SIZE, RWX_WB | EPT_A);
     unused = map12(5 * PAGE_SIZE, 4 * MIB + 5 * PAGE_SIZE, RWX_WB);
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 5);
     assert_int_equal(leaf02(2 * PAGE_SIZE).permissions, EPT_RWX);
     assert_int_equal(leaf02(3 * PAGE_SIZE).permissions, EPT_R | EPT_X);
@@ -97,9 +97,9 @@ static void test_rights_and_neighbours(void **state)
 {
     (void)state;
     map_run(EPT_R | PUT(MEMTYPE_WB, EPT_MEMTYPE));
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
-    assert_int_equal(fill(6 * PAGE_SIZE, READ), EPT12_FILLED);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(fill(6 * PAGE_SIZE, READ), EPT02_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 7); /* up to the one that is there */
     assert_int_equal(leaf02(4 * PAGE_SIZE).permissions, EPT_R);
 }
@@ -109,8 +109,8 @@ static void test_traced_afterwards(void **state)
 {
     (void)state;
     map_run(RWX_WB);
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(leaf02(9 * PAGE_SIZE).permissions, EPT_RWX);
     assert_int_equal(ept_watch_add(&watch, 4 * MIB + 9 * PAGE_SIZE, &watcher), 0);
     assert_int_equal(leaf02(9 * PAGE_SIZE).permissions, EPT_R | EPT_X);
@@ -123,8 +123,8 @@ static void test_traced_before(void **state)
     (void)state;
     map_run(RWX_WB);
     assert_int_equal(ept_watch_add(&watch, 4 * MIB + 9 * PAGE_SIZE, &watcher), 0);
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     assert_int_equal(mapped_pages(), 2);
     ept_watch_remove(&watch, &watcher);
 }
@@ -134,8 +134,8 @@ static void test_invept(void **state)
 {
     (void)state;
     map_run(RWX_WB);
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
-    assert_int_equal(fill(PAGE_SIZE, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(fill(PAGE_SIZE, READ), EPT02_FILLED);
     (void)settle();
     invept_and_entry();
     assert_int_equal(mapped_pages(), 0);

@@ -1,21 +1,21 @@
-/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept02_tree.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/ept12_world.h"
 
 /* --- Traced pages --- */
 
 static void test_traced_page_has_no_w(void **state)
 {
-    struct ept12_exit out;
+    struct ept02_exit out;
 
     (void)state;
     map12(0x1000, 0x5000, RWX_WB);
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1abc, WRITE, WRITE, false, &out), EPT12_WATCH);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1abc, WRITE, WRITE, false, &out), EPT02_WATCH);
     assert_int_equal(out.gpa1, 0x5abc);
     assert_true(ept_watch_hit(&watch, out.gpa1));
-    assert_int_equal(fill(0x1abc, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1abc, WRITE), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).permissions, EPT_RWX);
 }
 
@@ -28,13 +28,13 @@ static void test_tracing_takes_w_from_all_leaves(void **state)
     map12(0x7000000, 0x5000, RWX_WB);
     map12(0x2000, 0x6000, RWX_WB);
     map12_at(GIB, 2, 0 | RWX_WB | EPT_LARGE, EPT_RWX);
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
-    assert_int_equal(fill(0x2000, WRITE), EPT12_FILLED);
-    assert_int_equal(fill(0x7000000, WRITE), EPT12_FILLED);
-    assert_int_equal(fill(GIB + 0x9000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
+    assert_int_equal(fill(0x2000, WRITE), EPT02_FILLED);
+    assert_int_equal(fill(0x7000000, WRITE), EPT02_FILLED);
+    assert_int_equal(fill(GIB + 0x9000, WRITE), EPT02_FILLED);
     eptp12 = other;
     map12(0x3000, 0x5000, RWX_WB);
-    assert_int_equal(fill(0x3000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x3000, WRITE), EPT02_FILLED);
     (void)settle_of(first);
     (void)settle_of(other);
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
@@ -47,9 +47,9 @@ static void test_tracing_takes_w_from_all_leaves(void **state)
     assert_int_equal(leaf02(0x2000).permissions, EPT_RWX);
     assert_int_equal(leaf02(GIB).permissions, EPT_R | EPT_X);
     /* A store elsewhere in the large page works: the leaf becomes smaller. */
-    assert_int_equal(fill(GIB + 0x9000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(GIB + 0x9000, WRITE), EPT02_FILLED);
     assert_int_equal(leaf02(GIB + 0x9000).level, 1);
-    assert_int_equal(fill(GIB + 0x5000, WRITE), EPT12_WATCH);
+    assert_int_equal(fill(GIB + 0x5000, WRITE), EPT02_WATCH);
     ept_watch_remove(&watch, &watcher);
 }
 
@@ -57,14 +57,14 @@ static void test_filter_saves_the_scan(void **state)
 {
     (void)state;
     map12(0x1000, 0x5000, EPT_R | PUT(6, EPT_MEMTYPE));
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     (void)settle();
     assert_int_equal(shared.writable[0], 0);
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
     assert_false(settle());
     ept_watch_remove(&watch, &watcher);
     map12(0x2000, 0x5000, RWX_WB);
-    assert_int_equal(fill(0x2000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x2000, WRITE), EPT02_FILLED);
     assert_int_equal(shared.writable[0], BIT(5));
     assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
     assert_int_equal(shared.writable[0], 0);
@@ -72,7 +72,7 @@ static void test_filter_saves_the_scan(void **state)
     ept_watch_remove(&watch, &watcher);
     /* A large leaf marks all its pages. */
     map12_at(GIB, 2, 0x200000 | RWX_WB | EPT_LARGE, EPT_RWX);
-    assert_int_equal(fill(GIB, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(GIB, WRITE), EPT02_FILLED);
     for (unsigned word = 8; word < 16; word++)
         assert_int_equal(shared.writable[word], ~0ull);
     assert_int_equal(shared.writable[7] | shared.writable[16], 0);
@@ -111,28 +111,28 @@ static void check_tables(const uint64_t *table, unsigned level)
 
 static void check_all_trees(void)
 {
-    for (unsigned i = 0; i < EPT12_ROOTS; i++)
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
         if (e.root[i].table)
             check_tables(e.root[i].table, 4);
 }
 
-/* What L2 sees: the CPU walks EPT02, Nestor fills. The result is EPT12_FILLED when the access went through. */
-static enum ept12_result access_l2(gpa_t gpa2, unsigned access)
+/* What L2 sees: the CPU walks EPT02, Nestor fills. The result is EPT02_FILLED when the access went through. */
+static enum ept02_result access_l2(gpa_t gpa2, unsigned access)
 {
     for (unsigned tries = 0; tries < 4; tries++) {
         struct ept_leaf leaf = leaf02(gpa2);
-        struct ept12_exit out;
-        enum ept12_result result;
+        struct ept02_exit out;
+        enum ept02_result result;
         if (leaf.level && (leaf.permissions & access) == access)
-            return EPT12_FILLED;
-        result = ept12_fill(&e, eptp12, gpa2, access, access, false, &out);
-        if (result == EPT12_WATCH)
+            return EPT02_FILLED;
+        result = ept02_fill(&e, eptp12, gpa2, access, access, false, &out);
+        if (result == EPT02_WATCH)
             assert_true(ept_watch_hit(&watch, out.gpa1));
-        else if (result != EPT12_FILLED)
+        else if (result != EPT02_FILLED)
             return result;
     }
     fail_msg("the access neither went through nor was it L1's");
-    return EPT12_MISCONFIG;
+    return EPT02_MISCONFIG;
 }
 
 static void test_random_life(void **state)
@@ -149,21 +149,21 @@ static void test_random_life(void **state)
             gpa_t gpa2 = random_gpa2();
             unsigned access = accesses[host_random() % 4];
             struct expectation x = reference_walk(gpa2, access);
-            enum ept12_result result = access_l2(gpa2, access);
+            enum ept02_result result = access_l2(gpa2, access);
             switch (x.kind) {
             case EPT12_WALK_OK:
                 if (ept_is_carveout(&ept01, x.gpa1))
-                    assert_int_equal(result, access & WRITE ? EPT12_CARVEOUT : EPT12_FILLED);
+                    assert_int_equal(result, access & WRITE ? EPT02_CARVEOUT : EPT02_FILLED);
                 else
-                    assert_int_equal(result, EPT12_FILLED);
-                if (result == EPT12_FILLED && !ept_is_carveout(&ept01, x.gpa1))
+                    assert_int_equal(result, EPT02_FILLED);
+                if (result == EPT02_FILLED && !ept_is_carveout(&ept01, x.gpa1))
                     assert_int_equal(leaf02(gpa2).hpa, x.gpa1);
                 break;
             case EPT12_WALK_MISCONFIG:
-                assert_int_equal(result, EPT12_MISCONFIG);
+                assert_int_equal(result, EPT02_MISCONFIG);
                 break;
             default:
-                assert_int_equal(result, EPT12_VIOLATION);
+                assert_int_equal(result, EPT02_VIOLATION);
             }
             assert_false(leaf02(gpa2).permissions & ~x.permissions);
             if (step % 5 == 0 && !watcher.armed) {
@@ -186,13 +186,13 @@ static void test_random_life(void **state)
 
 static volatile bool stop;
 
-/* L2 on one processor stores to a page again and again; it has no other way to W than ept12_fill(). */
+/* L2 on one processor stores to a page again and again; it has no other way to W than ept02_fill(). */
 static void *store_again_and_again(void *unused)
 {
-    struct ept12_exit out;
+    struct ept02_exit out;
 
     while (!stop)
-        (void)ept12_fill(&e, eptp12, 0x1000, WRITE, WRITE, false, &out);
+        (void)ept02_fill(&e, eptp12, 0x1000, WRITE, WRITE, false, &out);
     return unused;
 }
 

@@ -1,4 +1,4 @@
-/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept02_tree.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/ept12_world.h"
 
 /* --- The walk --- */
@@ -75,7 +75,7 @@ static void test_misconfigurations(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
         gpa_t gpa2 = (gpa_t)(i + 1) * (512 * GIB);
         map12_at(gpa2, row[i].level, row[i].entry, EPT_RWX);
-        if (fill(gpa2, row[i].entry & EPT_R ? READ : FETCH) != (row[i].bad ? EPT12_MISCONFIG : EPT12_FILLED))
+        if (fill(gpa2, row[i].entry & EPT_R ? READ : FETCH) != (row[i].bad ? EPT02_MISCONFIG : EPT02_FILLED))
             fail_msg("row %u", i);
     }
 }
@@ -86,61 +86,61 @@ static void test_exec_only_and_page_sizes_as_offered(void **state)
     map12(0x1000, 0x5000, EPT_X | PUT(6, EPT_MEMTYPE));
     map12_at(GIB, 2, 0x200000 | RWX_WB | EPT_LARGE, EPT_RWX);
     map12_at(2 * GIB, 3, FAR | RWX_WB | EPT_LARGE, EPT_RWX);
-    assert_int_equal(fill(0x1000, FETCH), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, FETCH), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).permissions, EPT_X);
-    assert_int_equal(fill(0x1000, READ), EPT12_VIOLATION);
+    assert_int_equal(fill(0x1000, READ), EPT02_VIOLATION);
     e.rules.exec_only = false;
-    assert_int_equal(fill(0x1000, FETCH), EPT12_MISCONFIG);
-    assert_int_equal(fill(GIB, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, FETCH), EPT02_MISCONFIG);
+    assert_int_equal(fill(GIB, READ), EPT02_FILLED);
     e.rules.pages_2m = false;
-    assert_int_equal(fill(GIB, READ), EPT12_MISCONFIG);
-    assert_int_equal(fill(2 * GIB, READ), EPT12_FILLED);
+    assert_int_equal(fill(GIB, READ), EPT02_MISCONFIG);
+    assert_int_equal(fill(2 * GIB, READ), EPT02_FILLED);
     e.rules.pages_1g = false;
-    assert_int_equal(fill(2 * GIB, READ), EPT12_MISCONFIG);
+    assert_int_equal(fill(2 * GIB, READ), EPT02_MISCONFIG);
 }
 
 static void test_tables_that_are_no_ram(void **state)
 {
     (void)state;
     map12_at(0, 4, HOLE | EPT_RWX, EPT_RWX);
-    assert_int_equal(fill(0, READ), EPT12_MISCONFIG);
+    assert_int_equal(fill(0, READ), EPT02_MISCONFIG);
     map12_at(512 * GIB, 3, CARVEOUT | EPT_RWX, EPT_RWX);
-    assert_int_equal(fill(512 * GIB, READ), EPT12_MISCONFIG);
+    assert_int_equal(fill(512 * GIB, READ), EPT02_MISCONFIG);
     eptp12 = HOLE | 0x1e;
-    assert_int_equal(fill(0, READ), EPT12_MISCONFIG);
+    assert_int_equal(fill(0, READ), EPT02_MISCONFIG);
     eptp12 = CARVEOUT | 0x1e;
-    assert_int_equal(fill(0, READ), EPT12_MISCONFIG);
+    assert_int_equal(fill(0, READ), EPT02_MISCONFIG);
 }
 
 static void test_violation_qualification(void **state)
 {
-    struct ept12_exit out;
+    struct ept02_exit out;
     uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING;
 
     (void)state;
     /* Nothing there: no permission at all. */
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1000, READ, READ | kept | 0x38, false, &out), EPT12_VIOLATION);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, READ, READ | kept | 0x38, false, &out), EPT02_VIOLATION);
     assert_int_equal(out.qualification, READ | kept);
     /* The AND along the walk, not the leaf alone. */
     map12_at(0x1000, 1, 0x5000 | RWX_WB, EPT_R | EPT_X);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x1000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT12_VIOLATION);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT02_VIOLATION);
     assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_ALLOWED_READ | EPT_QUAL_ALLOWED_EXEC);
     map12(0x200000000, 0x6000, EPT_R | PUT(6, EPT_MEMTYPE));
-    assert_int_equal(ept12_fill(&e, eptp12, 0x200000000, READ | WRITE, READ | WRITE | BITS(11, 9), false, &out),
-                     EPT12_VIOLATION);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x200000000, READ | WRITE, READ | WRITE | BITS(11, 9), false, &out),
+                     EPT02_VIOLATION);
     assert_int_equal(out.qualification, READ | WRITE | EPT_QUAL_ALLOWED_READ);
     /* A page walk counts as read and write if L1 has A/D flags on. */
-    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT12_VIOLATION);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT02_VIOLATION);
     assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID);
     eptp12 |= EPTP_AD;
-    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT12_VIOLATION);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID, false, &out), EPT02_VIOLATION);
     assert_int_equal(out.qualification, READ | WRITE | EPT_QUAL_GLA_VALID);
-    assert_int_equal(ept12_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, false, &out),
-                     EPT12_VIOLATION);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x9000, WRITE, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, false, &out),
+                     EPT02_VIOLATION);
     assert_int_equal(out.qualification, WRITE | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
     eptp12 &= ~EPTP_AD;
-    assert_int_equal(fill(BIT(48), READ), EPT12_VIOLATION);
-    assert_int_equal(fill(~0ull, READ), EPT12_VIOLATION);
+    assert_int_equal(fill(BIT(48), READ), EPT02_VIOLATION);
+    assert_int_equal(fill(~0ull, READ), EPT02_VIOLATION);
 }
 
 /* --- A/D flags --- */
@@ -150,21 +150,21 @@ static void test_accessed_and_dirty(void **state)
     uint64_t *entry = map12(0x1000, 0x5000, RWX_WB), *top = entry_at(eptp12 & EP4TA, 0x1000, 4);
 
     (void)state;
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
     assert_false((*entry | *top) & (EPT_A | EPT_D));
     eptp12 |= EPTP_AD;
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_int_equal(*entry & (EPT_A | EPT_D), EPT_A);
     assert_int_equal(*top & (EPT_A | EPT_D), EPT_A);
     /* W waits for the first write, which sets D. */
     assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
-    assert_int_equal(fill(0x1000, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_FILLED);
     assert_int_equal(*entry & (EPT_A | EPT_D), EPT_A | EPT_D);
     assert_int_equal(*top & EPT_D, 0);
     assert_int_equal(leaf02(0x1000).permissions, EPT_RWX);
     /* D already set: W at once. */
     map12(0x2000, 0x6000, RWX_WB | EPT_D);
-    assert_int_equal(fill(0x2000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x2000, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0x2000).permissions, EPT_RWX);
 }
 
@@ -174,7 +174,7 @@ static void test_no_flags_for_what_is_refused(void **state)
 
     (void)state;
     eptp12 |= EPTP_AD;
-    assert_int_equal(fill(0x1000, WRITE), EPT12_VIOLATION);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_VIOLATION);
     assert_false(*entry & (EPT_A | EPT_D));
 }
 
@@ -184,7 +184,7 @@ static void test_flags_of_a_large_page(void **state)
 
     (void)state;
     eptp12 |= EPTP_AD;
-    assert_int_equal(fill(GIB + 0x12345, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(GIB + 0x12345, WRITE), EPT02_FILLED);
     assert_int_equal(*entry, 0x200000 | RWX_WB | EPT_LARGE | EPT_A | EPT_D);
     assert_int_equal(leaf02(GIB).level, 2);
 }
@@ -198,7 +198,7 @@ static void test_flags_hit_the_watch(void **state)
     (void)state;
     eptp12 |= EPTP_AD;
     assert_int_equal(ept_watch_add(&watch, page, &watcher), 0);
-    assert_int_equal(fill(0x1000, READ), EPT12_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
     assert_false(watcher.armed);
 }
 
@@ -216,9 +216,9 @@ static void test_table_that_leads_to_itself(void **state)
     *entry |= PUT(MEMTYPE_UC, EPT_MEMTYPE); /* as a leaf */
     assert_int_equal(ept12_walk(&gmem, &rules, eptp12, 0, EPT_R, false).kind, EPT12_WALK_RACED);
     assert_int_equal(*entry & (EPT_A | EPT_D), EPT_A);
-    assert_int_equal(fill(0, READ), EPT12_FILLED);
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
     assert_int_equal(leaf02(0).hpa, table);
-    assert_int_equal(fill(0, WRITE), EPT12_FILLED);
+    assert_int_equal(fill(0, WRITE), EPT02_FILLED);
     assert_int_equal(*entry & (EPT_A | EPT_D), EPT_A | EPT_D);
 }
 

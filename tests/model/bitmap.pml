@@ -81,7 +81,7 @@ inline store(i, leaf) {
         break
     :: atomic { !cpu[i].tlb[leaf] && !writable[leaf] -> cpu[i].out = 1 };
         hit();                          /* vmx/exit_ept.c:exit_ept_violation, nested/l2_ept.c:l2_ept_exit */
-        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept02/ept02_fill.c:ept12_fill */
+        atomic { if :: writable[EPT01] -> writable[leaf] = 1 :: else fi }; /* nested/ept02/ept02_fill.c:ept02_fill */
         resume(i)
     od
 }
@@ -95,7 +95,7 @@ inline store_by_l0(i) {
     resume(i)
 }
 
-/* mm/ept_watch.c:ept_watch_add: mm/ept.c:ept_write_protect, nested/ept02/ept02.c:ept12_protect, then the kick: the other
+/* mm/ept_watch.c:ept_watch_add: mm/ept.c:ept_write_protect, nested/ept02/ept02.c:ept02_protect, then the kick: the other
  * processor passes its INVEPTs, or is in Nestor and will. */
 inline protect(i) {
     lock();

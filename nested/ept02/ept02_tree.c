@@ -1,0 +1,170 @@
+#include "nested/ept02/ept02_tree.h"
+
+#include "kernel/panic.h"
+#include "kernel/percpu.h"
+#include "kernel/string.h"
+#include "mm/page.h"
+#include "vmx/vmx_bits.h"
+
+#define KEY_MASK (EP4TA | EPTP_AD)
+
+/* --- Pages --- */
+
+void *ept02_take_page(struct ept02s *e)
+{
+    void *page = NULL;
+
+    if (e->pages_used < e->page_limit)
+        page = page_alloc();
+    if (page) {
+        e->pages_used++;
+        return page;
+    }
+    return e->reserved > 0 ? memset(e->reserve[--e->reserved], 0, PAGE_SIZE) : NULL;
+}
+
+void ept02_give_page(struct ept02s *e, void *page)
+{
+    if (e->reserved < EPT02_RESERVE) {
+        e->reserve[e->reserved++] = page;
+        return;
+    }
+    e->pages_used--;
+    page_free(page);
+}
+
+/* Frees the tables below `table`, which is at `level`, and clears its entries; one of leaves alone goes as it is. */
+void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level)
+{
+    for (unsigned i = 0; level > 1 && i < EPT_ENTRIES; i++) {
+        if (i % 8 == 0 && !ept02_any_of_8(&table[i])) {
+            i += 7;
+            continue;
+        }
+        uint64_t entry = table[i];
+        if (!entry)
+            continue;
+        ept02_set_entry(&table[i], 0);
+        if (ept_is_leaf(entry, level))
+            continue;
+        ept02_empty_table(e, ept02_table_of(entry), level - 1);
+        ept02_give_page(e, ept02_table_of(entry));
+    }
+}
+
+/* --- Roots --- */
+
+void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base)
+{
+    uint64_t *table = root->table, *entry = NULL;
+
+    spinlock_lock(&e->lock);
+    for (unsigned at = EPT02_TOP_LEVEL; table && at > level; at--) {
+        entry = &table[ept_index(base, at)];
+        table = *entry && !ept_is_leaf(*entry, at) ? ept02_table_of(*entry) : NULL;
+    }
+    if (table) {
+        ept02_empty_table(e, table, level);
+        ept02_want_invept(root);
+    }
+    if (table && !entry)
+        root->filled = false;
+    if (entry && *entry) { /* a leaf there covers it all, and was made of a table above: it goes as well */
+        ept02_set_entry(entry, 0);
+        ept02_want_invept(root);
+        if (table)
+            ept02_give_page(e, table);
+    }
+    spinlock_unlock(&e->lock);
+}
+
+void ept02_clear(struct ept02s *e, struct ept02_root *root)
+{
+    if (!root->filled)
+        return;
+    ept02_empty_table(e, root->table, EPT02_TOP_LEVEL);
+    root->filled = false;
+    ept02_want_invept(root);
+}
+
+void ept02_free(struct ept02s *e, struct ept02_root *root)
+{
+    ept02_clear(e, root);
+    ept02_give_page(e, root->table);
+    root->table = NULL;
+    e->settled &= ~(uint32_t)BIT(root - e->root);
+    e->roots_changed++;
+}
+
+struct ept02_root *ept02_find_root(struct ept02s *e, uint64_t eptp12)
+{
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
+        if (e->root[i].table && e->root[i].key == (eptp12 & KEY_MASK))
+            return &e->root[i];
+    return NULL;
+}
+
+/* The root that was used longest ago, but not `keep`; NULL when there is no other. */
+static struct ept02_root *oldest_root(struct ept02s *e, const struct ept02_root *keep)
+{
+    struct ept02_root *oldest = NULL;
+
+    for (unsigned i = 0; i < EPT02_ROOTS; i++) {
+        struct ept02_root *root = &e->root[i];
+        if (root != keep && root->table && (!oldest || root->last_used < oldest->last_used))
+            oldest = root;
+    }
+    return oldest;
+}
+
+/* Pages ran out: another root goes, or else all that `keep` maps. Its own table stays, as vmcs02 names it. */
+void ept02_recycle(struct ept02s *e, struct ept02_root *keep)
+{
+    struct ept02_root *victim = oldest_root(e, keep);
+
+    ASSERT(victim || keep);
+    if (victim)
+        ept02_free(e, victim);
+    else
+        ept02_clear(e, keep);
+    count(COUNT_EPT02_RECYCLED);
+}
+
+static struct ept02_root *free_slot(struct ept02s *e)
+{
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
+        if (!e->root[i].table)
+            return &e->root[i];
+    return NULL;
+}
+
+/* The address of an earlier root's table may come back: INVEPT is wanted before the first use. */
+static struct ept02_root *make_root(struct ept02s *e, uint64_t eptp12)
+{
+    struct ept02_root *root;
+
+    while (!(root = free_slot(e)) || !(root->table = ept02_take_page(e)))
+        ept02_recycle(e, NULL);
+    root->key = eptp12 & KEY_MASK;
+    root->filled = false;
+    /* Untraced until its first INVEPT: L1 builds its tables now, and an earlier root may have left trackers here. */
+    root->overflow = true;
+    ept02_set_dirty(root, true);
+    e->covered.size = 0;
+    e->settled |= (uint32_t)BIT(root - e->root);
+    e->roots_changed++;
+    ept02_want_invept(root);
+    return root;
+}
+
+struct ept02_root *ept02_get_root(struct ept02s *e, uint64_t eptp12)
+{
+    struct ept02_root *root = e->latest;
+
+    if (!root || !root->table || root->key != (eptp12 & KEY_MASK))
+        root = ept02_find_root(e, eptp12);
+    if (!root)
+        root = make_root(e, eptp12);
+    root->last_used = ++e->clock;
+    return e->latest = root;
+}
