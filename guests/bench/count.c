@@ -2,27 +2,14 @@
 #include "guests/bench/bench.h"
 #include "guests/lib/counters.h"
 
-/* Rows that a counting Nestor has behind those that this guest knows. */
-enum {
-    COUNTER_BEFORE = COUNTER_COUNT - 1,
-#define COUNTER(name, description) COUNTER_##name,
-#include "kernel/counters_vmx.def"
-#undef COUNTER
-    COUNTER_VMX_END
-};
 _Static_assert(COUNTER_VMX_END - COUNTER_COUNT + 1 == BENCH_COUNTS, "the entries, and each row");
-
-bool count_present(void)
-{
-    return counters_present() && counter_read((enum counter)COUNTER_VMREADS) != UINT32_MAX;
-}
 
 /* The first is the entries: each followed an exit. */
 static void read_counters(uint32_t *values)
 {
     values[0] = counter_read(COUNTER_EXITS_L1) + counter_read(COUNTER_EXITS_L2);
     for (unsigned i = 1; i < BENCH_COUNTS; i++)
-        values[i] = counter_read((enum counter)(COUNTER_BEFORE + (int)i));
+        values[i] = counter_read((enum counter)(COUNTER_VMX_BEFORE + (int)i));
 }
 
 static void add_batch(const struct bench_row *row, unsigned turns, int sign, int64_t *sums)

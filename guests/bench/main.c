@@ -2,6 +2,8 @@
  * tools/nestor-bench runs this and makes the table. The argument rows=KEY runs only rows whose
  * keys begin so. With count=vmx the lines are `count: KEY N...` instead: what count.c counts. */
 #include "guests/bench/bench.h"
+
+#include "guests/lib/counters.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
 #include "guests/lib/start.h"
@@ -141,7 +143,7 @@ uint8_t guest_main(const char *args)
 
     allow_vmx();
     counting = find_argument(args, "count=vmx", 9);
-    if (counting && !count_present()) {
+    if (counting && !counters_vmx_present()) {
         print("bench: this is no Nestor that counts its VMX instructions\n");
         return 1;
     }

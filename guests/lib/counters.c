@@ -18,6 +18,11 @@ bool counters_present(void)
     return counter_read(COUNTER_MAGIC) == STATS_MAGIC;
 }
 
+bool counters_vmx_present(void)
+{
+    return counters_present() && counter_read((enum counter)COUNTER_VMREADS) != UINT32_MAX;
+}
+
 uint32_t counter_read(enum counter index)
 {
     cpu_outl(PORT_STATS, index);

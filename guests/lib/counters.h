@@ -13,7 +13,17 @@ enum counter {
     COUNTER_COUNT
 };
 
+/* Rows that a Nestor built with COUNT_VMX has behind them: the VMX instructions that it executes. */
+enum {
+    COUNTER_VMX_BEFORE = COUNTER_COUNT - 1,
+#define COUNTER(name, description) COUNTER_##name,
+#include "kernel/counters_vmx.def"
+#undef COUNTER
+    COUNTER_VMX_END
+};
+
 bool counters_present(void);
+bool counters_vmx_present(void);
 /* The low 32 bits of a counter. */
 uint32_t counter_read(enum counter index);
 const char *counter_description(enum counter index);

@@ -125,8 +125,7 @@ void vm_set_code(struct vm *vm, void (*code)(void))
 
 void vm_load(struct vm *vm)
 {
-    if (vmx_current() != vm->vmcs)
-        REQUIRE_EQ(vmx_vmptrld(&vm->vmcs), 0);
+    vmx_load(vm->vmcs);
 }
 
 void vm_clear(struct vm *vm)

@@ -8,6 +8,14 @@
 #define FLAGS "; setc %b0; setz %b1"
 
 static uint64_t on_region;
+/* The region that vm_load() made current on each processor, until another VMX instruction may have changed it; 0: not
+ * known. */
+static uint64_t loaded[VMX_PROCESSORS];
+
+__attribute__((weak)) unsigned vmx_processor(void)
+{
+    return 0;
+}
 
 /* VMfailInvalid is CF, VMfailValid is ZF and a number in the current VMCS. SDM 3C 31.2 "Conventions" */
 static int outcome(bool carry, bool zero)
@@ -26,6 +34,7 @@ static int outcome(bool carry, bool zero)
     int vmx_##name(constness uint64_t *region)                                                                         \
     {                                                                                                                  \
         bool carry, zero;                                                                                              \
+        loaded[vmx_processor()] = 0;                                                                                   \
         asm volatile(#name " (%2)" FLAGS : "=q"(carry), "=q"(zero) : "r"(region) : "memory");                          \
         return outcome(carry, zero);                                                                                   \
     }
@@ -38,6 +47,7 @@ int vmx_vmxoff(void)
 {
     bool carry, zero;
 
+    loaded[vmx_processor()] = 0;
     asm volatile("vmxoff" FLAGS : "=q"(carry), "=q"(zero) : : "memory");
     return outcome(carry, zero);
 }
@@ -111,6 +121,15 @@ uint64_t vmx_current(void)
 
     REQUIRE_EQ(vmx_vmptrst(&region), 0);
     return region;
+}
+
+void vmx_load(uint64_t region)
+{
+    if (loaded[vmx_processor()] == region)
+        return;
+    if (vmx_current() != region)
+        REQUIRE_EQ(vmx_vmptrld(&region), 0);
+    loaded[vmx_processor()] = region;
 }
 
 void vmx_prepare_control_registers(void)

@@ -38,6 +38,12 @@ void vmx_set(uint64_t field, uint64_t value);
 
 /* The region that is current, or all-ones. */
 uint64_t vmx_current(void);
+/* Makes the region current; nothing is executed when this function did so last. A VMPTRST at each entry would exit, and
+ * hide races between processors behind Nestor's locks. */
+void vmx_load(uint64_t region);
+/* Which processor runs, below VMX_PROCESSORS: 0, unless a guest with several defines it. */
+#define VMX_PROCESSORS 2
+unsigned vmx_processor(void);
 
 /* CR4.VMXE and the fixed bits of CR0 and CR4; then VMXON with a region of its own. */
 void vmx_prepare_control_registers(void);

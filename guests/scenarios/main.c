@@ -53,6 +53,7 @@ static const struct scenario *const themes[] = {
     l1_io_scenarios,
     l1_memory_scenarios,
     l1_mode_scenarios,
+    invept_scenarios,
     pml_scenarios,
     ve_scenarios,
     vmfunc_scenarios,

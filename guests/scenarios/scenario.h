@@ -33,6 +33,7 @@ extern const struct scenario apicv_scenarios[];
 extern const struct scenario inject_scenarios[];
 extern const struct scenario msrarea_scenarios[];
 extern const struct scenario ept_scenarios[];
+extern const struct scenario invept_scenarios[];
 extern const struct scenario pml_scenarios[];
 extern const struct scenario ve_scenarios[];
 extern const struct scenario vmfunc_scenarios[];

@@ -1,6 +1,6 @@
 /* Two processors: the second one is taken away and brought back, races the first one for its L2's bitmap, and shares
- * VMCSs with it. Words of the command line: rounds=N of the race (1000); soak, with seed=N (1) and ticks=N; startup=1 for
- * the tests of INIT and start-up IPIs alone. */
+ * VMCSs with it. Words of the command line: rounds=N of the race (1000), stores=N of that with L2 (500); soak, with seed=N (1) and ticks=N; startup=1
+ * for the tests of INIT and start-up IPIs alone, migration=1 for that one. */
 #include "guests/lib/check.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/start.h"
@@ -9,7 +9,7 @@
 
 #define RESTARTS 10
 
-uint64_t smp_rounds = 1000, smp_seed = 1, smp_ticks;
+uint64_t smp_rounds = 1000, smp_l2_rounds = 500, smp_seed = 1, smp_ticks;
 
 /* INIT takes the running processor away; the start-up IPI brings it back from the beginning. */
 static void test_restart(void)
@@ -34,10 +34,12 @@ static const struct test tests[] = {
     {"wait_for_sipi", test_wait_for_sipi},
     {"wait_drops_init", test_wait_drops_init},
     {"race", test_race},
+    {"race_of_l2", test_race_of_l2},
     {"restart_again", test_restart},
     {"migration", test_migration},
     {"shared_vmcs", test_shared_vmcs},
 };
+static const struct test migration[] = {{"start", second_start}, {"migration", test_migration}};
 static const struct test soak[] = {{"start", second_start}, {"soak", test_soak}};
 
 static bool take_number(const char *args, const char *name, size_t length, uint64_t *value)
@@ -64,16 +66,20 @@ static unsigned run(const struct test *test, unsigned count)
 
 uint8_t guest_main(const char *args)
 {
-    uint64_t startup = 0;
+    uint64_t startup = 0, alone = 0;
 
     for (; *args; args++) {
         (void)take_number(args, "rounds=", 7, &smp_rounds);
+        (void)take_number(args, "stores=", 7, &smp_l2_rounds);
         (void)take_number(args, "seed=", 5, &smp_seed);
         (void)take_number(args, "ticks=", 6, &smp_ticks);
         (void)take_number(args, "startup=", 8, &startup);
+        (void)take_number(args, "migration=", 10, &alone);
     }
     second_prepare();
     if (smp_ticks)
         return run(soak, ARRAY_SIZE(soak)) != 0;
+    if (alone)
+        return run(migration, ARRAY_SIZE(migration)) != 0;
     return run(tests, startup ? STARTUP_TESTS : ARRAY_SIZE(tests)) != 0;
 }

@@ -1,5 +1,6 @@
 /* One vmcs12 that goes from processor to processor, and one that is current on both at once. */
 #include "guests/lib/check.h"
+#include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/vm.h"
@@ -10,9 +11,11 @@
 #define CLASHES 4000
 #define RUNS 3 /* between two migrations */
 #define MSR IA32_LSTAR
+#define INVEPT_ALL 2
 
 static struct vm vm, other; /* `other`: the second processor's view of the same region */
 static bool intercepted;    /* the bit of MSR */
+static bool flushes;        /* EPT and VPID are in use, and INVEPT is executed on arrival */
 static uint64_t turns;
 static volatile unsigned failed; /* turns of the second processor that went wrong */
 
@@ -39,10 +42,21 @@ static bool turn_is_right(void)
     return reason == EXIT_VMCALL && vm.regs[RBX] == ++turns;
 }
 
+/* As a hypervisor does when a virtual processor comes to another processor: mappings of an earlier stay go. */
+static void flush(void)
+{
+    const struct inv_descriptor any = {0};
+
+    vm_load(&vm);
+    REQUIRE_EQ(vmx_invept(INVEPT_ALL, &any), 0);
+}
+
 static bool use_and_clear(void)
 {
     bool right = true;
 
+    if (flushes)
+        flush();
     for (unsigned i = 0; i < RUNS; i++)
         right &= turn_is_right();
     vm_clear(&vm);
@@ -77,15 +91,21 @@ static void second_does(void (*job)(void))
 }
 
 /* VMCLEAR here, VMPTRLD and VMLAUNCH there; the bit changes on either way. */
-void test_migration(void)
+static void migrate(void)
 {
     unsigned wrong = 0;
+    uint32_t executed;
 
     failed = 0;
     turns = 0;
     vmx_start();
-    vm_create(&vm, l2_code, 0);
+    vm_create(&vm, l2_code, flushes ? VM_EPT : 0);
+    if (flushes) {
+        vm_secondary_set((uint32_t)PROC2_VPID);
+        vmx_set(VPID, 7);
+    }
     second_does(job_vmx_on);
+    executed = counter_read((enum counter)COUNTER_INVEPTS);
     for (unsigned i = 0; i < MIGRATIONS; i++) {
         set_bit(i % 3 == 0);
         wrong += !use_and_clear();
@@ -96,7 +116,21 @@ void test_migration(void)
     print("# %u migrations there and back, %lu turns of L2\n", MIGRATIONS, turns);
     CHECK_EQ(wrong, 0);
     CHECK_EQ(failed, 0);
+    if (flushes && counters_vmx_present()) {
+        executed = counter_read((enum counter)COUNTER_INVEPTS) - executed;
+        print("# %u INVEPTs on arrival: %u executed\n", 2 * MIGRATIONS, executed);
+        CHECK(executed >= 2 * MIGRATIONS);
+    }
     vmx_stop();
+}
+
+void test_migration(void)
+{
+    flushes = false;
+    migrate();
+    flushes = vm_control_offered(PROC2_CONTROLS, (uint32_t)(PROC2_EPT | PROC2_VPID));
+    if (flushes)
+        migrate();
 }
 
 /* Whatever comes of it: it is undefined what a VMCS does that is active on two processors.
@@ -142,6 +176,7 @@ static void second_clashes(void)
 
 void test_shared_vmcs(void)
 {
+    flushes = false;
     vmx_start();
     vm_create(&vm, l2_code, 0);
     vm_clear(&vm); /* into memory: whatever mixture a processor reads then has a host state that L1 can go on with */

@@ -19,15 +19,16 @@ COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256", "--nestor-elf", 
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
 KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
+STORES = re.compile(r"^# (\d+) rounds of L2's stores, twice: (\d+) and (\d+) lost", re.M)
 BARE = re.compile(r"^# (\d+) entries without L0's bits", re.M)
 STARTUP_TESTS = ["start", "restart", "init_in_l2", "init_in_root", "init_before_l2", "wait_for_sipi", "wait_drops_init"]
-TESTS = STARTUP_TESTS + ["race", "restart_again", "migration", "shared_vmcs"]
+TESTS = STARTUP_TESTS + ["race", "race_of_l2", "restart_again", "migration", "shared_vmcs"]
 FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
-def run(rounds, options):
+def run(rounds, options, stores=500):
     return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", f"stats=0xf8 {options}",
-               "--l1", IMAGE, "--l1-args", f"rounds={rounds}").wait()
+               "--l1", IMAGE, "--l1-args", f"rounds={rounds} stores={stores}").wait()
 
 
 def check_all(tap, rounds):
@@ -42,6 +43,9 @@ def check_all(tap, rounds):
     bare = BARE.search(done.out)
     tap.equal(bare and bare.group(1), "0", "every entry had L0's bits")
     tap.comment(counts.group(0)[2:] if counts else "")
+    stores = STORES.search(done.out)
+    tap.equal(stores and stores.groups()[1:], ("0", "0"), "no store of an L2 through EPT12 was lost")
+    tap.comment(stores.group(0)[2:] if stores else "")
     kicks = KICKS.search(done.err)
     tap.ok(kicks and int(kicks.group(1)) >= rounds, "the second processor was kicked in each round", done.err[-2000:])
 
@@ -49,10 +53,14 @@ def check_all(tap, rounds):
 def check_faults(tap):
     """The second processor stores past the trace, or before it: the race must show it."""
     for fault, meaning in FAULTS.items():
-        done = run(100, f"fault={fault}")
+        done = run(100, f"fault={fault}", 4)
         counts = COUNTS.search(done.out)
         tap.ok(counts and int(counts.group(2)) > 0, f"{meaning} stores are lost", done.out[-2000:], done.err[-2000:])
         tap.equal(done.status, 1, "and the run fails")
+    done = run(4, "fault=early-generation", 100)
+    stores = STORES.search(done.out)
+    tap.ok(stores and int(stores.group(2)) > 90, "stores of L2 are lost when the generation moves before EPT02 loses W",
+           done.out[-2000:], done.err[-2000:])
 
 
 def check_limit(tap):
