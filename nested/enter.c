@@ -7,6 +7,7 @@
 #include "nested/l2_ept.h"
 #include "nested/msr_area.h"
 #include "nested/prepare.h"
+#include "nested/refusal.h"
 #include "nested/rules/check.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
@@ -189,14 +190,17 @@ void nested_enter(struct vcpu *vcpu, bool launch)
     if (!insn_permitted(vcpu))
         return;
     if (!slot || (slot->v->revision & VMCS_SHADOW_INDICATOR)) {
+        refusal_log(vcpu, slot ? REFUSAL_SHADOW_CURRENT : REFUSAL_NO_CURRENT, slot ? slot->vmptr : 0, 0);
         insn_fail_invalid(vcpu);
         return;
     }
     if (vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) {
+        refusal_log(vcpu, REFUSAL_MOV_SS, 0, 0);
         insn_fail(vcpu, VMXERR_ENTRY_MOV_SS);
         return;
     }
     if (launch == (slot->v->launched != 0)) {
+        refusal_log(vcpu, launch ? REFUSAL_NOT_CLEAR : REFUSAL_NOT_LAUNCHED, slot->vmptr, 0);
         insn_fail(vcpu, launch ? VMXERR_VMLAUNCH_NOT_CLEAR : VMXERR_VMRESUME_NOT_LAUNCHED);
         return;
     }

@@ -2,6 +2,7 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "nested/refusal.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
@@ -43,10 +44,12 @@ static bool wrong_mode(void)
 bool insn_permitted(struct vcpu *vcpu)
 {
     if (!vcpu->nested->vmxon) {
+        refusal_log(vcpu, REFUSAL_NOT_IN_VMX, 0, 0);
         event_inject_ud(vcpu);
         return false;
     }
     if (operand_cpl() > 0) {
+        refusal_log(vcpu, REFUSAL_NOT_CPL0, operand_cpl(), 0);
         event_inject_gp(vcpu, 0);
         return false;
     }
@@ -92,29 +95,54 @@ static bool fixed_bits_hold(uint64_t value, uint64_t fixed0, uint64_t fixed1)
     return (value & fixed0) == fixed0 && !(value & ~fixed1);
 }
 
+/* The #UD or #GP(0) that VMXON gets, said in the log. False: none. */
+static bool vmxon_faults(struct vcpu *vcpu)
+{
+    const struct vmx_caps *caps = &vcpu->vm->caps12;
+    const uint64_t needed = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
+    uint64_t cr0 = cr_read_cr0(), cr4 = cr_read_cr4();
+
+    if (!(cr4 & CR4_VMXE) || wrong_mode()) {
+        refusal_log(vcpu, cr4 & CR4_VMXE ? REFUSAL_WRONG_MODE : REFUSAL_VMXON_NO_VMXE, cr4, 0);
+        event_inject_ud(vcpu);
+        return true;
+    }
+    if (operand_cpl() > 0)
+        refusal_log(vcpu, REFUSAL_NOT_CPL0, operand_cpl(), 0);
+    else if (vcpu->nested->vmxon)
+        return false;
+    else if (!fixed_bits_hold(cr0, caps->cr0_fixed0, caps->cr0_fixed1))
+        refusal_log(vcpu, REFUSAL_VMXON_CR0, cr0, caps->cr0_fixed0);
+    else if (!fixed_bits_hold(cr4, caps->cr4_fixed0, caps->cr4_fixed1))
+        refusal_log(vcpu, REFUSAL_VMXON_CR4, cr4, caps->cr4_fixed0);
+    else if ((vcpu->feature_control & needed) != needed)
+        refusal_log(vcpu, REFUSAL_VMXON_FEATURE_CONTROL, vcpu->feature_control, 0);
+    else
+        return false;
+    event_inject_gp(vcpu, 0);
+    return true;
+}
+
 void insn_exit_vmxon(struct vcpu *vcpu)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps12;
     struct nested *nested = vcpu->nested;
-    const uint64_t needed = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
     gpa_t pointer;
-    if (!(cr_read_cr4() & CR4_VMXE) || wrong_mode()) {
-        event_inject_ud(vcpu);
+    if (vmxon_faults(vcpu))
         return;
-    }
-    if (operand_cpl() > 0 || (!nested->vmxon && (!fixed_bits_hold(cr_read_cr0(), caps->cr0_fixed0, caps->cr0_fixed1) ||
-                                                 !fixed_bits_hold(cr_read_cr4(), caps->cr4_fixed0, caps->cr4_fixed1) ||
-                                                 (vcpu->feature_control & needed) != needed))) {
-        event_inject_gp(vcpu, 0);
-        return;
-    }
     if (nested->vmxon) {
+        refusal_log(vcpu, REFUSAL_VMXON_IN_ROOT, nested->vmxon_pointer, 0);
         insn_fail(vcpu, VMXERR_VMXON_IN_ROOT);
         return;
     }
     if (!read_pointer(vcpu, &pointer))
         return;
-    if (!pointer_valid(vcpu, pointer) || read_revision(vcpu, pointer) != GET(caps->basic, VMX_BASIC_REVISION)) {
+    uint64_t revision = GET(caps->basic, VMX_BASIC_REVISION);
+    if (!pointer_valid(vcpu, pointer) || read_revision(vcpu, pointer) != revision) {
+        if (pointer_valid(vcpu, pointer))
+            refusal_log(vcpu, REFUSAL_VMXON_REVISION, read_revision(vcpu, pointer), revision);
+        else
+            refusal_log(vcpu, REFUSAL_VMXON_ADDRESS, pointer, caps->address_bits);
         insn_fail_invalid(vcpu);
         return;
     }
@@ -147,10 +175,12 @@ void insn_exit_vmclear(struct vcpu *vcpu)
     if (!insn_permitted(vcpu) || !read_pointer(vcpu, &pointer))
         return;
     if (!pointer_valid(vcpu, pointer)) {
+        refusal_log(vcpu, REFUSAL_VMCLEAR_ADDRESS, pointer, vcpu->vm->caps12.address_bits);
         insn_fail(vcpu, VMXERR_VMCLEAR_ADDRESS);
         return;
     }
     if (pointer == nested->vmxon_pointer) {
+        refusal_log(vcpu, REFUSAL_VMCLEAR_VMXON_POINTER, pointer, 0);
         insn_fail(vcpu, VMXERR_VMCLEAR_VMXON_POINTER);
         return;
     }
@@ -169,19 +199,24 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
     if (!insn_permitted(vcpu) || !read_pointer(vcpu, &pointer))
         return;
     if (!pointer_valid(vcpu, pointer)) {
+        refusal_log(vcpu, REFUSAL_VMPTRLD_ADDRESS, pointer, vcpu->vm->caps12.address_bits);
         insn_fail(vcpu, VMXERR_VMPTRLD_ADDRESS);
         return;
     }
     if (pointer == nested->vmxon_pointer) {
+        refusal_log(vcpu, REFUSAL_VMPTRLD_VMXON_POINTER, pointer, 0);
         insn_fail(vcpu, VMXERR_VMPTRLD_VMXON_POINTER);
         return;
     }
     if (!revision_accepted(vcpu, read_revision(vcpu, pointer))) {
+        refusal_log(vcpu, REFUSAL_VMPTRLD_REVISION, read_revision(vcpu, pointer),
+                    GET(vcpu->vm->caps12.basic, VMX_BASIC_REVISION));
         insn_fail(vcpu, VMXERR_VMPTRLD_REVISION);
         return;
     }
     struct vmcs12_slot *slot = slot_load(nested, pointer);
     if (!slot) { /* the pool is exhausted; docs/LIMITS.md */
+        refusal_log(vcpu, REFUSAL_VMPTRLD_NO_PAGES, 0, 0);
         insn_fail(vcpu, VMXERR_VMPTRLD_ADDRESS);
         return;
     }
@@ -206,8 +241,11 @@ void insn_exit_vmptrst(struct vcpu *vcpu)
 /* Without SMM's dual monitor there is nothing to call from root operation. SDM 3C 31.3 "VMCALL—Call to VM Monitor" */
 void insn_exit_vmcall(struct vcpu *vcpu)
 {
-    if (wrong_mode())
+    if (wrong_mode()) {
+        refusal_log(vcpu, REFUSAL_WRONG_MODE, 0, 0);
         event_inject_ud(vcpu);
-    else if (insn_permitted(vcpu))
+    } else if (insn_permitted(vcpu)) {
+        refusal_log(vcpu, REFUSAL_VMCALL_IN_ROOT, 0, 0);
         insn_fail(vcpu, VMXERR_VMCALL_IN_ROOT);
+    }
 }

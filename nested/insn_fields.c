@@ -5,6 +5,7 @@
 #include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
 #include "nested/prepare.h"
+#include "nested/refusal.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
@@ -154,6 +155,16 @@ static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uin
     return true;
 }
 
+static void log_failure(struct vcpu *vcpu, const struct outcome *out)
+{
+    uint64_t encoding = field_operand(vcpu, operand_long_mode());
+    if (out->kind == FAILED_INVALID)
+        refusal_log(vcpu, REFUSAL_NO_CURRENT, 0, 0);
+    else if (out->kind == FAILED)
+        refusal_log(vcpu, out->error == VMXERR_READ_ONLY_FIELD ? REFUSAL_READ_ONLY_FIELD : REFUSAL_ABSENT_FIELD,
+                    encoding, 0);
+}
+
 static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip)
 {
     vcpu->exit.reason = reason;
@@ -163,6 +174,7 @@ static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip
     if (insn_permitted(vcpu)) {
         struct vmcs12_slot *slot = vcpu->nested->current;
         struct outcome out = reason == EXIT_VMREAD ? read_field(vcpu, slot) : write_field(vcpu, slot);
+        log_failure(vcpu, &out);
         conclude(vcpu, &out);
     }
     vcpu_prepare_entry(vcpu);

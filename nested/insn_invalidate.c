@@ -1,6 +1,7 @@
 /* INVEPT and INVVPID. */
 #include "kernel/x86.h"
 #include "nested/insn.h"
+#include "nested/refusal.h"
 #include "nested/rules/check.h"
 #include "nested/vpid12.h"
 #include "vmx/event.h"
@@ -43,6 +44,7 @@ static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp
         nested->eptp12_valid = eptp12;
         ept02_invept_single(&nested->ept02s, eptp12);
     } else {
+        refusal_log(vcpu, REFUSAL_INVEPT_EPTP, eptp12, 0);
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
@@ -58,12 +60,14 @@ static NOINLINE void invept_any(struct vcpu *vcpu)
     struct invalidate_descriptor descriptor;
     uint64_t type = operand_type(vcpu);
     if (!(caps->proc2.may & PROC2_EPT) || !(caps->ept_vpid & EPT_CAP_INVEPT)) {
+        refusal_log(vcpu, REFUSAL_INVALIDATE_ABSENT, caps->ept_vpid, 0);
         event_inject_ud(vcpu);
         return;
     }
     if (!insn_permitted(vcpu))
         return;
     if (!invept_type_supported(caps, type)) {
+        refusal_log(vcpu, REFUSAL_INVALIDATE_TYPE, type, caps->ept_vpid);
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
@@ -105,18 +109,21 @@ void insn_exit_invvpid(struct vcpu *vcpu)
     struct invalidate_descriptor descriptor;
     uint64_t type = operand_type(vcpu);
     if (!(caps->proc2.may & PROC2_VPID) || !(caps->ept_vpid & VPID_CAP_INVVPID)) {
+        refusal_log(vcpu, REFUSAL_INVALIDATE_ABSENT, caps->ept_vpid, 0);
         event_inject_ud(vcpu);
         return;
     }
     if (!insn_permitted(vcpu))
         return;
     if (type > INVVPID_SINGLE_NONGLOBAL || !(caps->ept_vpid & VPID_CAP_ADDRESS << type)) {
+        refusal_log(vcpu, REFUSAL_INVALIDATE_TYPE, type, caps->ept_vpid);
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
     if (!read_descriptor(vcpu, &descriptor))
         return;
     if (!invvpid_operands_valid(caps, type, &descriptor)) {
+        refusal_log(vcpu, REFUSAL_INVVPID_OPERAND, descriptor.context, descriptor.address);
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }

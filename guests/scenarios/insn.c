@@ -95,6 +95,17 @@ static void vmxon_without_vmxe(void)
     CHECK_EQ(vmx_vmxon(&region), 0);
 }
 
+static void vmxon_without_ne(void)
+{
+    uint64_t region = vmx_region_alloc();
+
+    vmx_prepare_control_registers();
+    cpu_write_cr0(cpu_read_cr0() & ~CR0_NE);
+    CHECK_FAULT((void)vmx_vmxon(&region), VECTOR_GP);
+    vmx_prepare_control_registers();
+    CHECK_EQ(vmx_vmxon(&region), 0);
+}
+
 static void outside_vmx_operation(void)
 {
     vmx_prepare_control_registers();
@@ -395,6 +406,7 @@ static const char *without_vpid(void)
 
 const struct scenario insn_scenarios[] = {
     {"insn-vmxon-without-vmxe", vmxon_without_vmxe, NULL},
+    {"insn-vmxon-without-ne", vmxon_without_ne, NULL},
     {"insn-outside-vmx-operation", outside_vmx_operation, NULL},
     {"insn-vmxon-pointer", vmxon_pointer, NULL},
     {"insn-vmxon-twice", vmxon_twice, NULL},

@@ -97,8 +97,10 @@ void merged_refresh(struct merged *m, struct merged_policy l0)
         m->l0_generation = l0.generation;
         m->l0_page = l0.page;
         m->pays.saved = 0;
-        if (m->kind == MERGED_MSR)
+        if (m->kind == MERGED_MSR) {
             count(COUNT_BITMAP_MERGES);
+            trace(TRACE_MERGE, 0, m->page);
+        }
     }
     if (options.bitmap_check && merged_is_fresh(m, l0.generation))
         ASSERT(merged_is_exact(m, l0.page) || !merged_is_fresh(m, l0.generation));

@@ -100,8 +100,10 @@ def main():
             tap.equal(exits, total(run.err, f"exits of {level}"), f"each exit of {level} in the summary is a slice of L0's")
         runs = sum(kind == BEGIN and name == "L2" for _, _, kind, name, _ in events)
         tap.ok(runs >= total(run.err, "nested entries (VMLAUNCH and VMRESUME of L1)"), "each nested entry is a slice of L2's", runs)
-        tap.ok(any(kind == INSTANT and name == "store to a traced page" for _, _, kind, name, _ in events),
-               "stores to traced pages are marked")
+        marks = [name for _, _, kind, name, _ in events if kind == INSTANT]
+        tap.equal(marks.count("store to a traced page"), total(run.err, "write faults on traced pages"),
+                  "each store to a traced page is marked")
+        tap.equal(marks.count("MSR bitmap merged"), total(run.err, "MSR bitmap merges"), "and each merge")
         chrome = os.path.join(work, "demo.json")
         subprocess.run([NESTORCTL, "trace", "-f", os.path.join(keep, "records.raw"), "-k", "20000", "-j", "-o", chrome], check=True,
                        stdout=subprocess.DEVNULL)
