@@ -3,8 +3,8 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "nested/rules/merge.h"
+#include "vmx/cr.h"
 #include "vmx/dump.h"
-#include "vmx/exit_handlers.h"
 
 /* CR0 bits that a VM exit leaves alone. SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs" */
 #define CR0_KEPT (CR0_ET | CR0_CD | CR0_NW | BITS(28, 19) | BIT(17) | BITS(15, 6))

@@ -10,6 +10,7 @@
 #include "vmx/run.h"
 #include "vmx/skip.h"
 #include "vmx/startup.h"
+#include "vmx/startup_store.h"
 #include "vmx/step.h"
 
 #define VMFUNC_EPTP_SWITCHING 0u

@@ -3,6 +3,7 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "vmx/breakpoint.h"
+#include "vmx/cr.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/operand.h"
@@ -13,45 +14,6 @@
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define TYPE_TSS16_BUSY 3u
-#define PDPTE_RESERVED_LOW (BITS(8, 5) | BITS(2, 1))
-
-uint64_t cr_read_cr0(void)
-{
-    uint64_t mask = vmcs_read(CR0_GUEST_HOST_MASK);
-    return (vmcs_read(GUEST_CR0) & ~mask) | (vmcs_read(CR0_READ_SHADOW) & mask);
-}
-
-uint64_t cr_read_cr4(void)
-{
-    uint64_t mask = vmcs_read(CR4_GUEST_HOST_MASK);
-    return (vmcs_read(GUEST_CR4) & ~mask) | (vmcs_read(CR4_READ_SHADOW) & mask);
-}
-
-void cr_update_masks(struct vcpu *vcpu)
-{
-    const struct vmx_caps *caps = &vcpu->vm->caps;
-    uint64_t fixed0 = caps->cr0_fixed0;
-    if (!vcpu->l1_in_vmx)
-        fixed0 &= ~(CR0_PE | CR0_PG); /* an unrestricted guest may clear them */
-    vmcs_write(CR0_READ_SHADOW, cr_read_cr0());
-    vmcs_write(CR4_READ_SHADOW, cr_read_cr4());
-    vmcs_write(CR0_GUEST_HOST_MASK, fixed0);
-    vmcs_write(CR4_GUEST_HOST_MASK, caps->cr4_fixed0);
-}
-
-bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3)
-{
-    static const uint32_t fields[4] = {0x280a, 0x280c, 0x280e, 0x2810}; /* GUEST_PDPTE0 .. 3 */
-    uint64_t pdpte[4];
-    uint64_t reserved = PDPTE_RESERVED_LOW | BITS(63, vcpu->vm->caps.address_bits);
-    gmem_read(&vcpu->vm->gmem, cr3 & BITS(31, 5), pdpte, sizeof(pdpte));
-    for (unsigned i = 0; i < 4; i++)
-        if ((pdpte[i] & PTE_P) && (pdpte[i] & reserved))
-            return false;
-    for (unsigned i = 0; i < 4; i++)
-        vmcs_write_encoding(fields[i], pdpte[i]);
-    return true;
-}
 
 static bool cr_uses_pae(uint64_t cr0, uint64_t cr4, uint64_t efer)
 {

@@ -4,6 +4,7 @@
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/startup.h"
+#include "vmx/startup_store.h"
 #include "vmx/step.h"
 
 /* Whether the tables allow now what was refused: another processor, or a dropped watch, changed them meanwhile. */

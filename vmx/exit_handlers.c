@@ -5,6 +5,7 @@
 #include "kernel/safe.h"
 #include "kernel/x86.h"
 #include "vmx/cpuid_policy.h"
+#include "vmx/cr.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"

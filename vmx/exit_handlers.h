@@ -38,12 +38,4 @@ void exit_unasked(struct vcpu *vcpu);
 /* The handler of a basic exit reason; exit_unasked() when there is none. */
 exit_handler_fn exit_handler_of(uint32_t reason);
 
-/* L1's CR0 and CR4 bits that VMX operation fixes become, or cease to be, Nestor's (exit_cr.c). Current: vmcs01. */
-void cr_update_masks(struct vcpu *vcpu);
-/* L1's own view of its CR0 and CR4. Current: vmcs01. */
-uint64_t cr_read_cr0(void);
-uint64_t cr_read_cr4(void);
-/* Loads the PDPTE fields from L1's memory at CR3 when it uses PAE paging. False: reserved bits set (#GP). */
-bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3);
-
 #endif

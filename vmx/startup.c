@@ -1,18 +1,14 @@
 #include "vmx/startup.h"
 
 #include "kernel/lapic.h"
-#include "kernel/log.h"
 #include "kernel/msr.h"
 #include "kernel/safe.h"
 #include "kernel/x86.h"
-#include "vmx/breakpoint.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/hooks.h"
 #include "vmx/kick.h"
 #include "vmx/run.h"
-#include "vmx/skip.h"
-#include "vmx/store_decode.h"
 #include "vmx/vmcs_setup.h"
 
 #define SHORTHAND_NONE 0
@@ -233,49 +229,6 @@ void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value)
 bool startup_write_icr(struct vcpu *vcpu, uint64_t value)
 {
     return send(vcpu, (uint32_t)(value >> 32), UINT32_MAX, (uint32_t)value) || wrmsr_safe(X2APIC_ICR, value);
-}
-
-static unsigned code_bits(void)
-{
-    uint32_t access = vmcs_read(GUEST_CS_AR_BYTES);
-    if (access & AR_L)
-        return 64;
-    return access & AR_DB ? 32 : 16;
-}
-
-/* Reads as far as the page goes, then what is behind it: the instruction need not go that far. */
-static unsigned fetch(struct vcpu *vcpu, uint8_t *bytes)
-{
-    gva_t at = vmcs_read(GUEST_CS_BASE) + vmcs_read(GUEST_RIP);
-    unsigned first = (unsigned)MIN(PAGE_SIZE - (at & PAGE_MASK), STORE_LENGTH_MAX);
-    struct fault fault;
-
-    if (!gva_read_as(vcpu, at, bytes, first, GVA_READ | GVA_IMPLICIT, &fault))
-        first = 0;
-    else if (first < STORE_LENGTH_MAX &&
-             gva_read_as(vcpu, at + first, bytes + first, STORE_LENGTH_MAX - first, GVA_READ | GVA_IMPLICIT, &fault))
-        first = STORE_LENGTH_MAX;
-    vcpu->l2_unmapped = false; /* what could not be read is no exit of L1's */
-    return first;
-}
-
-void startup_store(struct vcpu *vcpu, gpa_t gpa)
-{
-    uint8_t bytes[STORE_LENGTH_MAX];
-    struct store store;
-    unsigned size = fetch(vcpu, bytes);
-
-    if (!store_decode(bytes, size, code_bits(), &store) || !IS_ALIGNED(gpa, 16)) {
-        log_warn("startup", "a store to the APIC at offset %x that Nestor cannot read, rip=%lx: #GP",
-                 (uint32_t)(gpa & PAGE_MASK), vmcs_read(GUEST_RIP));
-        event_inject_gp(vcpu, 0);
-        return;
-    }
-    uint64_t value = store.immediate ? store.value : store.reg == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[store.reg];
-    vcpu->exit.instruction_length = store.length;
-    breakpoint_memory(vcpu, true, vcpu->exit.guest_linear_address, sizeof(uint32_t));
-    vcpu_skip_instruction(vcpu);
-    write_register(vcpu, (uint32_t)(gpa & PAGE_MASK), (uint32_t)value);
 }
 
 int startup_trap(struct vm *vm)

@@ -13,8 +13,6 @@ static inline bool startup_is_trapped(const struct vm *vm, gpa_t gpa)
 {
     return vm->startup_trapped && ALIGN_DOWN(gpa, PAGE_SIZE) == vm->apic_page;
 }
-/* L1, or L2 that L1 gave the APIC, stored to the page. */
-void startup_store(struct vcpu *vcpu, gpa_t gpa);
 /* A store of 32 bits to the trapped page that Nestor makes for its guest. */
 void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value);
 /* WRMSR to the x2APIC's ICR. False: #GP. */

@@ -1,4 +1,5 @@
 /* The exit of an attempted task switch of L1: the switch is made here, between vmcs01 and the registers. */
+#include "vmx/cr.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/run.h"

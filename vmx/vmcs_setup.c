@@ -8,7 +8,7 @@
 #include "kernel/string.h"
 #include "kernel/x86.h"
 #include "mm/page.h"
-#include "vmx/exit_handlers.h"
+#include "vmx/cr.h"
 #include "vmx/run.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"

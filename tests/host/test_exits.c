@@ -7,6 +7,7 @@
 
 #include "kernel/panic.h"
 #include "kernel/safe.h"
+#include "vmx/cr.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"

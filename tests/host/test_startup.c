@@ -1,4 +1,4 @@
-/* sources: vmx/startup.c vmx/store_decode.c vmx/breakpoint.c */
+/* sources: vmx/startup.c vmx/startup_store.c vmx/store_decode.c vmx/breakpoint.c */
 /* cflags: -include tests/host/fake_vmcs.h */
 #include "tests/host/host.h"
 
@@ -14,6 +14,7 @@
 #include "vmx/run.h"
 #include "vmx/skip.h"
 #include "vmx/startup.h"
+#include "vmx/startup_store.h"
 #include "vmx/vmcs_setup.h"
 
 #define CPUS 3

@@ -1,0 +1,43 @@
+#include "vmx/cr.h"
+
+#include "kernel/x86_bits.h"
+
+#define PDPTE_RESERVED_LOW (BITS(8, 5) | BITS(2, 1))
+
+uint64_t cr_read_cr0(void)
+{
+    uint64_t mask = vmcs_read(CR0_GUEST_HOST_MASK);
+    return (vmcs_read(GUEST_CR0) & ~mask) | (vmcs_read(CR0_READ_SHADOW) & mask);
+}
+
+uint64_t cr_read_cr4(void)
+{
+    uint64_t mask = vmcs_read(CR4_GUEST_HOST_MASK);
+    return (vmcs_read(GUEST_CR4) & ~mask) | (vmcs_read(CR4_READ_SHADOW) & mask);
+}
+
+void cr_update_masks(struct vcpu *vcpu)
+{
+    const struct vmx_caps *caps = &vcpu->vm->caps;
+    uint64_t fixed0 = caps->cr0_fixed0;
+    if (!vcpu->l1_in_vmx)
+        fixed0 &= ~(CR0_PE | CR0_PG); /* an unrestricted guest may clear them */
+    vmcs_write(CR0_READ_SHADOW, cr_read_cr0());
+    vmcs_write(CR4_READ_SHADOW, cr_read_cr4());
+    vmcs_write(CR0_GUEST_HOST_MASK, fixed0);
+    vmcs_write(CR4_GUEST_HOST_MASK, caps->cr4_fixed0);
+}
+
+bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3)
+{
+    const vmcs64_t fields[] = {GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
+    uint64_t pdpte[ARRAY_SIZE(fields)];
+    uint64_t reserved = PDPTE_RESERVED_LOW | BITS(63, vcpu->vm->caps.address_bits);
+    gmem_read(&vcpu->vm->gmem, cr3 & BITS(31, 5), pdpte, sizeof(pdpte));
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        if ((pdpte[i] & PTE_P) && (pdpte[i] & reserved))
+            return false;
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        vmcs_write(fields[i], pdpte[i]);
+    return true;
+}
