@@ -4,6 +4,8 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/format.h"
+#include "kernel/layout.h"
+#include "kernel/pci.h"
 #include "kernel/screen.h"
 #include "kernel/serial.h"
 #include "kernel/spinlock.h"
@@ -26,6 +28,8 @@ static struct spinlock lock = SPINLOCK(LOCK_LOG);
 static bool machine_ends;
 static uint64_t consoles;
 static uint64_t own_screen; /* what the machine has of CONSOLE_SCREEN */
+static hpa_t pixels_at;     /* of CONSOLE_PIXELS */
+static struct pci_place pixels_home;
 struct log_ring log_ring;
 
 static void write_ring(const char *text, size_t size)
@@ -125,6 +129,8 @@ void log_screen(const struct boot_framebuffer *screen, void *pixels)
 {
     if (screen->type == SCREEN_RGB) {
         own_screen = screen_init(screen, pixels) ? CONSOLE_PIXELS : 0;
+        pixels_at = screen->base;
+        pixels_home = pci_find(pixels_at);
     } else {
         vga_init();
         own_screen = CONSOLE_TEXT;
@@ -147,9 +153,25 @@ void log_l1_starts(void)
     spinlock_unlock(&lock);
 }
 
+/* L1 may have moved the device's memory. Beyond what the tables of mm/hpt map for sure the screen is given up. */
+static void follow_pixels(void)
+{
+    hpa_t now = pci_where(&pixels_home);
+
+    if (!now || now == pixels_at)
+        return;
+    if (now < 4 * GIB || now / GIB == pixels_at / GIB)
+        screen_move(hpa_to_va(now));
+    else
+        own_screen = 0;
+    pixels_at = now;
+}
+
 /* L1 has drawn on the screen meanwhile. What was said last goes there again, in half of it. */
 static void take_screen_back(void)
 {
+    if (own_screen & CONSOLE_PIXELS)
+        follow_pixels();
     unsigned rows = own_screen & CONSOLE_PIXELS ? screen_rows() : VGA_ROWS;
 
     consoles |= own_screen;
@@ -158,6 +180,11 @@ static void take_screen_back(void)
     if (own_screen & CONSOLE_TEXT)
         vga_init();
     replay(own_screen, rows / 2);
+}
+
+bool log_has_screen(void)
+{
+    return own_screen != 0;
 }
 
 void log_machine_ends(void)

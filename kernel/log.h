@@ -42,6 +42,8 @@ void log_init(void);
 /* The screen that the loader named, whose pixels lie at `pixels`; VGA's text screen where it is none of pixels. What was
  * said before goes there, too. */
 void log_screen(const struct boot_framebuffer *screen, void *pixels);
+/* Whether there is a screen that the log can be read from at the end. */
+bool log_has_screen(void);
 /* The options are known: the same for the serial port that they name. */
 void log_options(void);
 /* L1 takes its devices over: from here on only the console of the option "console" is written. */

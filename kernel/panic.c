@@ -6,6 +6,7 @@
 #include "kernel/format.h"
 #include "kernel/log.h"
 #include "kernel/percpu.h"
+#include "kernel/smp.h"
 #include "kernel/trace.h"
 #include "kernel/x86.h"
 
@@ -15,6 +16,7 @@
 #define QEMU_DEBUG_EXIT_PORT 0xf4 /* of `-device isa-debug-exit`; nothing listens there otherwise */
 #define RESET_CONTROL_PORT 0xcf9
 #define RESET_HARD 0x6
+#define RESET_AFTER_MS 10000 /* so that somebody can read the screen */
 #define TRACE_SHOWN 32
 
 static void (*print_at_end)(void);
@@ -66,6 +68,8 @@ static NORETURN void stop(int status)
         out32(QEMU_DEBUG_EXIT_PORT, (uint32_t)status);
         break;
     case ON_EXIT_RESET:
+        for (unsigned i = 0; i < RESET_AFTER_MS && log_has_screen(); i++)
+            smp_delay_us(1000);
         out8(RESET_CONTROL_PORT, RESET_HARD);
         break;
     case ON_EXIT_PORT:

@@ -83,6 +83,11 @@ bool screen_init(const struct boot_framebuffer *from, void *pixels)
     return true;
 }
 
+void screen_move(void *pixels)
+{
+    screen.pixels = pixels;
+}
+
 void screen_clear(void)
 {
     for (uint32_t y = 0; y < screen.height; y++) {

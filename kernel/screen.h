@@ -10,6 +10,8 @@
 /* `pixels`: where `screen` lies in the address space. False when it is no screen of red, green and blue, or of a size that
  * cannot be: nothing is drawn then. */
 MUST_CHECK bool screen_init(const struct boot_framebuffer *screen, void *pixels);
+/* The same pixels lie elsewhere now. */
+void screen_move(void *pixels);
 /* Whatever somebody else drew meanwhile is painted over. */
 void screen_clear(void);
 void screen_write(const char *text, size_t size);

@@ -38,6 +38,16 @@ replug() {
 	say "processor $last is back: $(cat /sys/devices/system/cpu/online)"
 }
 
+# After some seconds in which the screen shows L1's console alone.
+write_port() {
+	say "a write to the debug-exit port follows"
+	turns=40000
+	while [ "$turns" -gt 0 ]; do
+		turns=$((turns - 1))
+	done
+	port-write 0xf4 0
+}
+
 # A variable is written to the firmware and read back; ConOut is one that it has itself.
 check_efi() {
 	vars=/sys/firmware/efi/efivars
@@ -56,7 +66,7 @@ read -r uptime _ </proc/uptime
 say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the kernel's start"
 [ ! -e /bin/ticks ] || say "clock $(ticks)"
 [ "$L1_STOP" = init ] && finish 0
-[ "$L1_STOP" = port ] && port-write 0xf4 0
+[ "$L1_STOP" = port ] && write_port
 mount -t sysfs sysfs /sys
 say "processors online: $(cat /sys/devices/system/cpu/online)"
 mount -t devtmpfs dev /dev
