@@ -27,3 +27,7 @@ uninstall: ## take it out again, the options file too
 
 deb: nestor nestorctl ## the same as a Debian package, build/nestor_VERSION_amd64.deb
 	tools/mkdeb
+
+.PHONY: usb
+usb: nestor shell-assets ## an image for a USB stick, for BIOS and UEFI: Nestor, Linux with KVM, a shell
+	tools/mkusb

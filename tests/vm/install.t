@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make install` into a folder: the entry that update-grub makes of it boots L1 by BIOS and by UEFI, and uninstall leaves nothing.
 
-Usage: tests/vm/install.t [files|bios|uefi|deb] ...
+Usage: tests/vm/install.t [files|bios|uefi|deb|usb] ...
 """
 import os
 import re
@@ -119,8 +119,25 @@ def check_deb(tap, _folder):
         tap.ok(f" ./{name}\n" in listed, f"the package has {name}", listed)
 
 
+def check_usb(tap, folder):
+    """One image, both ways, to the line before L1's shell; the entry for the serial port, at once."""
+    made = run("make", "-s", "nestor", "shell-assets")
+    iso = os.path.join(folder, "usb.iso")
+    os.makedirs(folder, exist_ok=True)
+    made = run("tools/mkusb", iso, env=dict(os.environ, DEFAULT="1", NESTOR_OPTIONS=NESTOR_OPTIONS,
+                                            ARGS=linux.shell_args("bochs", 50000000)))
+    tap.equal(made.returncode, 0, "make usb makes an image", made.stdout)
+    for firmware in ("bios", "uefi"):
+        arguments = ["--emulator", "3.1"] if firmware == "uefi" else []
+        done = Run(*arguments, "--firmware", firmware, "--iso", iso, "--l1", "none", "--timeout", "600", "--ips", "50000000",
+                   "--until", "exit            power L1 off").wait()
+        tap.ok("This is L1: Linux" in done.out and "under Nestor: CPUID leaf" in done.out,
+               f"usb: by {firmware} to L1's shell, under Nestor", done.out[-1500:], done.err[-1500:])
+        tap.equal(done.status, 0, f"usb: {firmware}: status 0", done.err[-1500:])
+
+
 KINDS = {"files": check_files, "bios": lambda tap, folder: check_boot(tap, folder, "bios"),
-         "uefi": lambda tap, folder: check_boot(tap, folder, "uefi"), "deb": check_deb}
+         "uefi": lambda tap, folder: check_boot(tap, folder, "uefi"), "deb": check_deb, "usb": check_usb}
 
 
 def main():

@@ -76,6 +76,8 @@ def parse_args(argv):
     add("--module", action="append", default=[], metavar="FILE[=ARGS]", help="a module for L1; may be repeated")
     add("--interactive", action="store_true",
         help="L1's console is this terminal, typed into (Ctrl-A x leaves); Nestor's log goes to --l0-log or nowhere")
+    add("--iso", metavar="FILE", help="boot this image instead of a made one")
+    add("--until", metavar="PATTERN", help="end with status 0 as soon as a line of L1's console matches")
     add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
     add("--file", action="append", default=[], metavar="NAME=FILE", help="put a file on the boot image; may be repeated")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
@@ -152,7 +154,7 @@ def run_in(opts, rundir):
     boot = image.plan_boot(opts)
     machine = Bochs if opts.machine == "bochs" else Qemu
     machine(opts, rundir).check()
-    iso = image.make_iso(boot, rundir, opts.firmware)
+    iso = os.path.abspath(opts.iso) if opts.iso else image.make_iso(boot, rundir, opts.firmware)
     for _ in range(START_TRIES):
         with Sinks(opts) as sinks:
             session = Session(opts, machine(opts, rundir), rundir, sinks)

@@ -135,7 +135,10 @@ class Session:
 
     def on_l1(self, line):
         self.sinks.write_l1(line)
-        self.plan_picture(line.decode(errors="replace"))
+        text = line.decode(errors="replace")
+        self.plan_picture(text)
+        if self.opts.until and re.search(self.opts.until, text):
+            self.settle((0, "L1 said what was waited for"), "guest")
 
     def plan_picture(self, text):
         """The emulated screen is a little behind the line that tells of it."""
