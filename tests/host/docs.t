@@ -101,6 +101,14 @@ def check_references(tap, pages):
     tap.none("each file:function exists", faults)
 
 
+def check_quotes(tap, pages):
+    """Code that a page shows "From `file`" is in that file."""
+    faults = [f"{name_of(page)}: {file} has no longer: {code.splitlines()[0]}" for page, text in pages.items()
+              for code, file in re.findall(r"^```c\n(.*?)```\nFrom `([^`]+)`", text, re.M | re.S)
+              if code.rstrip() not in read(ROOT / file)]
+    tap.none("code that is quoted from a file is in it", faults)
+
+
 def check_paths(tap, pages):
     faults = []
     for page, text in pages.items():
@@ -328,6 +336,7 @@ def main():
     tap = Tap()
     pages = documents()
     check_references(tap, pages)
+    check_quotes(tap, pages)
     check_paths(tap, pages)
     check_targets(tap, pages)
     check_comments(tap)
