@@ -14,18 +14,22 @@ WARNINGS := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wold
 	-Wpointer-arith -Wwrite-strings -Wvla -Wimplicit-fallthrough -Wcast-qual -Wformat=2 -Wredundant-decls
 CFLAGS := -std=c11 -O2 -g -ffreestanding -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse -mgeneral-regs-only \
 	-fno-pic -fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
-	-ffile-prefix-map=$(CURDIR)=. $(WARNINGS)
+	-ffile-prefix-map='$(CURDIR)=.' $(WARNINGS)
 LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 -z noexecstack --build-id=none \
 	--orphan-handling=error -T linker.ld
 # The whole program is one unit to the compiler: an exit passes through all layers, and most of its calls fall away.
-# LTO= switches that off, for a compiler without it.
-LTO ?= -flto=auto
+# LTO= switches that off, as for clang, which has no such link.
+LTO ?= $(if $(findstring clang,$(CC)),,-flto=auto)
 CFLAGS += $(LTO)
 
 # CHECKED=1 is a second build in a folder of its own: it looks at the result of every VMREAD and VMWRITE.
 # COUNT_VMX=1 is a third: it counts the VMX instructions that it executes.
 OUT := build$(if $(CHECKED),/checked)$(if $(COUNT_VMX),/count)
 CPPFLAGS += $(if $(CHECKED),-DCHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX)
+
+# V=1 shows the commands; otherwise a line for each file.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $1	$(or $2,$@)")
 
 LAYERS := boot kernel mm l1 vmx nested/rules nested/ept02 nested/bitmap nested start
 C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))
@@ -37,22 +41,25 @@ OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
-nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1: build/checked/nestor.elf, COUNT_VMX=1: build/count/nestor.elf
+nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1: build/checked/nestor.elf, COUNT_VMX=1: build/count/nestor.elf; V=1: with the commands
 
 $(OUT)/nestor.elf: $(OBJECTS) linker.ld
-	$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib -o $(OUT)/nestor.o $(OBJECTS))
-	$(LD) $(LDFLAGS) -o $@ $(if $(LTO),$(OUT)/nestor.o,$(OBJECTS))
+	$(call say,LINK)
+	$(Q)$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib -o $(OUT)/nestor.o $(OBJECTS))
+	$(Q)$(LD) $(LDFLAGS) -o $@ $(if $(LTO),$(OUT)/nestor.o,$(OBJECTS))
 
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # The compiler must not make a call of strlen() out of the loop that is strlen().
 $(OUT)/kernel/string.o: CFLAGS += -fno-builtin -fno-lto
 
 $(OUT)/%.asm.o: %.asm Makefile
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -Werror -I ./ -MD $(@:.o=.d) -MP $< -o $@
+	$(call say,NASM,$<)
+	$(Q)$(NASM) -f elf64 -Werror -I ./ -MD $(@:.o=.d) -MP $< -o $@
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9_.-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 26

@@ -7,7 +7,7 @@ OBJCOPY ?= $(CROSS_COMPILE)objcopy
 # so.
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -O2 -g -mno-red-zone -mgeneral-regs-only -mcmodel=small -fno-pic -fno-pie \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none \
-	-ffile-prefix-map=$(CURDIR)=. -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef \
+	-ffile-prefix-map='$(CURDIR)=.' -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef \
 	-Wvla -Wno-unknown-warning-option \
 	-Wno-clobbered -I.
 GUEST_LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 --build-id=none -z noexecstack -T guests/lib/guest.ld
@@ -20,11 +20,13 @@ guests: $(GUEST_ELFS)
 
 build/guests/%.o: guests/%.c mk/guests.mk
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
 build/guests/%.asm.o: guests/%.asm guests/lib/selectors.inc mk/guests.mk
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -I ./ $< -o $@
+	$(call say,NASM,$<)
+	$(Q)$(NASM) -f elf64 -I ./ $< -o $@
 
 define guest_image
 build/guests/$1.elf64: $$(call guest_objects,guests/$1) $$(GUEST_LIB_OBJECTS) guests/lib/guest.ld

@@ -2,7 +2,7 @@
 NESTORCTL := build/nestorctl/nestorctl
 NESTORCTL_CC ?= gcc
 NESTORCTL_CFLAGS := -std=gnu11 -O2 -g -static -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-	-Wundef -ffile-prefix-map=$(CURDIR)=. -I.
+	-Wundef -ffile-prefix-map='$(CURDIR)=.' -I.
 NESTORCTL_OBJECTS := $(patsubst %.c,build/%.o,$(wildcard tools/nestorctl/*.c)) build/nestorctl/vmx/caps_missing.o
 
 .PHONY: nestorctl

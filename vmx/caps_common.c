@@ -28,11 +28,15 @@ static bool controls_meet(struct ctl_caps *common, struct ctl_caps other)
 
 static const char *control_words_meet(struct vmx_caps *common, const struct vmx_caps *other)
 {
-    bool pin = controls_meet(&common->pin, other->pin) & controls_meet(&common->old_pin, other->old_pin);
-    bool proc = controls_meet(&common->proc, other->proc) & controls_meet(&common->old_proc, other->old_proc);
+    bool pin = controls_meet(&common->pin, other->pin);
+    pin &= controls_meet(&common->old_pin, other->old_pin);
+    bool proc = controls_meet(&common->proc, other->proc);
+    proc &= controls_meet(&common->old_proc, other->old_proc);
     bool proc2 = controls_meet(&common->proc2, other->proc2);
-    bool exit = controls_meet(&common->exit, other->exit) & controls_meet(&common->old_exit, other->old_exit);
-    bool entry = controls_meet(&common->entry, other->entry) & controls_meet(&common->old_entry, other->old_entry);
+    bool exit = controls_meet(&common->exit, other->exit);
+    exit &= controls_meet(&common->old_exit, other->old_exit);
+    bool entry = controls_meet(&common->entry, other->entry);
+    entry &= controls_meet(&common->old_entry, other->old_entry);
 
     if (!pin)
         return "one set of pin-based VM-execution controls";
