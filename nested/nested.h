@@ -32,37 +32,46 @@ struct host_image {
 
 /* One VMCS of L1's that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
 struct vmcs12_slot {
+    /* nested/slot: made, and freed. */
     gpa_t vmptr; /* VMPTR_NONE: free */
     struct vmcs12 *v;
     hpa_t vmcs02;
-    bool vmcs02_ready; /* Nestor's constant fields are in it */
+    uint64_t last_used;
+
+    /* What L1 did since the last entry: by slot_set_dirty(), and taken away by the entry. */
+    uint64_t dirty[DIRTY_WORDS]; /* rows that it wrote; a fresh slot has all set */
+    check_scope_t scope;         /* of those rows, until an entry passes the checks */
+    bool checked_long_mode;      /* L1's mode at that entry */
+
+    /* Where L2's state is: nested/prepare, nested/shadow. docs/CONCEPTS.md draws the life of a vmcs02. */
+    uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
+    bool vmcs02_ready;          /* Nestor's constant fields are in it */
     bool vmcs02_launched;
-    bool is_shadow;            /* vmcs02's region is of the shadow type now, and not active */
-    bool mirrored;             /* vmcs02 says what vmcs12 says, and L1 may see it: nested/shadow */
-    uint8_t revisit;           /* REVISIT_: what EPT02 may have wrong when L1 goes on, see l2_ept_prefill() */
-    bool was_launched;         /* vmcs12's launch state before the entry under way */
+    bool is_shadow;    /* vmcs02's region is of the shadow type now, and not active */
+    bool mirrored;     /* vmcs02 says what vmcs12 says, and L1 may see it */
+    bool was_launched; /* nested/enter: vmcs12's launch state before the entry under way */
+
+    /* Computed of vmcs12's controls whenever L1 wrote one: nested/prepare, nested/host_state. */
+    struct host_image host;
+    uint64_t straight;  /* for vcpu->l2_straight */
+    bool tpr_shadow;    /* the TPR threshold counts */
+    bool nmi_unvirtual; /* NMIs exit, and L2 has no virtual blocking of them */
+    bool nmi_blocked;   /* with these controls: L2 runs with NMIs blocked, which it cannot end */
+    bool keeps_timer;   /* the preemption timer runs, and its field is not L2's to change */
+    uint64_t eptp02;    /* as written to vmcs02 */
+    uint16_t vpid02;    /* the same; 0: none yet */
+    /* What eptp02 was made of, while ept02s.roots_changed stands. */
+    uint64_t eptp12, roots_seen;
+    struct ept02_root *root; /* NULL: EPT01 serves this L2 */
+
+    struct slot_bitmaps bitmaps; /* nested/bitmap/ alone looks inside */
+
+    /* nested/l2_ept: what EPT02 may have wrong when L1 goes on, see l2_ept_prefill(). */
+    uint8_t revisit;           /* REVISIT_ */
     gpa_t violation_gpa2;      /* REVISIT_VIOLATION: L1 was told of this one, and has not gone on since */
     uint64_t violation_access; /* EPT_QUAL_READ, _WRITE, _FETCH */
     unsigned logged;           /* REVISIT_LOGGED: pages that L2 made dirty since L1 went on, the last ones */
     gpa_t logged_gpa2[LOGGED_KEPT];
-    uint64_t last_used;
-    /* Rows that L1 wrote since the last entry; a fresh slot has all set. */
-    uint64_t dirty[DIRTY_WORDS];
-    struct host_image host;
-    uint64_t straight;          /* for vcpu->l2_straight, as the controls have it */
-    bool tpr_shadow;            /* the TPR threshold counts, as the controls have it */
-    bool nmi_unvirtual;         /* NMIs exit, and L2 has no virtual blocking of them: likewise */
-    bool nmi_blocked;           /* with these controls: L2 runs with NMIs blocked, which it cannot end */
-    bool keeps_timer;           /* the same: the preemption timer runs, and its field is not L2's to change */
-    uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
-    check_scope_t scope;        /* of the rows that L1 wrote since the last entry that passed the checks */
-    bool checked_long_mode;     /* L1's mode at that entry */
-    struct slot_bitmaps bitmaps;
-    uint64_t eptp02; /* as written to vmcs02 */
-    uint16_t vpid02; /* the same; 0: none yet */
-    /* What eptp02 was made of, while ept02s.roots_changed stands. */
-    uint64_t eptp12, roots_seen;
-    struct ept02_root *root; /* NULL: EPT01 serves this L2 */
 };
 
 struct nested {

@@ -70,35 +70,49 @@ struct vcpu {
     /* Something came up after the last look before entry: requests below, or an NMI. entry.asm reads it; the NMI handler
      * and this processor set it. */
     volatile bool attention;
-    bool in_l2;      /* vmcs02 is current and L2 runs */
-    bool nmi_window; /* L0 itself waits for the window in the current VMCS */
+
+    /* Written by any processor, which kicks this one then. */
+    uint32_t requests;            /* VCPU_*, atomic: set by any processor, which kicks this one then */
+    volatile uint8_t sipi_vector; /* of VCPU_SIPI */
+    volatile uint8_t waiting;     /* enum waiting; it passes an INVEPT before it runs, no kick need reach it */
+
+    /* Constant once start/ made it; nested/ looks inside `nested`. */
+    struct vm *vm;
+    struct cpu *cpu;
+    struct nested *nested;
+    hpa_t vmcs01;
+
+    /* Read by other processors (vmx/kick). */
+    uint64_t ept01_generation; /* of ept01 when this processor last passed INVEPT */
+
+    /* Which guest runs, and on which VMCS: nested/enter. */
+    bool in_l2; /* vmcs02 is current and L2 runs */
     /* While L2 runs: reasons, as bits 0 to 63, that are L1's whatever else the exit says, and whose information L1 can
      * read where the CPU left it. */
     uint64_t l2_straight;
-    bool l1_in_vmx; /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
-    struct vm *vm;
-    struct cpu *cpu;
-    hpa_t vmcs01;
+    bool l1_in_vmx;       /* L1 executed VMXON: its CR0 and CR4 have fixed bits; nested/ sets it */
     bool vmcs01_launched; /* kept here while vmcs02 is current */
+
+    /* The exit that is being handled: vmx/run. */
     struct vmexit exit;
     bool completed;      /* L0 has executed the instruction that exited, or one iteration of it (vmx/skip) */
     uint32_t debug_hits; /* breakpoints that it met so far, as in GUEST_PENDING_DEBUG (vmx/breakpoint) */
     bool l2_unmapped;    /* nested_hooks.l2_translate() found an exit for L1 */
-    /* The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
+
+    /* vmx/event. The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
     uint32_t inject_info, inject_error_code, inject_length;
-    bool inject_is_fault;             /* it is a fault that L0 found, not an event that an exit interrupted */
-    uint64_t inject_address;          /* CR2 of such a #PF */
-    uint64_t ept01_generation;        /* of ept01 when this processor last passed INVEPT */
+    bool inject_is_fault;    /* it is a fault that L0 found, not an event that an exit interrupted */
+    uint64_t inject_address; /* CR2 of such a #PF */
+    bool nmi_window;         /* L0 itself waits for the window in the current VMCS */
+
+    /* What L1 sees of the processor: vmx/msr_guest, vmx/startup. */
     uint64_t feature_control;         /* IA32_FEATURE_CONTROL as L1 reads it */
     struct mtrr mtrr;                 /* L1's MTRRs; the CPU's stay as the firmware set them */
     uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with apic_stays_on only */
-    uint32_t requests;                /* VCPU_*, atomic: set by any processor, which kicks this one then */
-    volatile uint8_t sipi_vector;     /* of VCPU_SIPI */
-    volatile uint8_t waiting;         /* enum waiting; it passes an INVEPT before it runs, no kick need reach it */
     uint32_t inspect_offset;          /* of the word that the port of the option inspect= gives next */
     uint64_t started_at;              /* the TSC at the last start-up IPI; 0: none yet */
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
-    struct nested *nested;
+
     struct {
         bool active;      /* the guest comes back after one instruction, or none (vmx/step.h) */
         bool by_trap;     /* by the monitor trap flag, which ... */
@@ -109,7 +123,8 @@ struct vcpu {
         uint32_t units;               /* that the last one got, and where it began */
         uint64_t rip, regs[GPR_COUNT];
     } step;
-    struct plain_walk walk[PLAIN_WALKS];  /* by the low bits of the page's number */
+    struct plain_walk walk[PLAIN_WALKS]; /* by the low bits of the page's number */
+
     uint64_t unasked_told[2];             /* reasons of exits that nobody asked for, as bits: told in the log */
     uint64_t exits[2][EXIT_REASON_COUNT]; /* by level (0: L1, 1: L2) and basic reason, for the summary */
 };
