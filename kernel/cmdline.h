@@ -12,8 +12,9 @@ struct options {
 #undef OPTION
 };
 
-/* Indices in the values of the options "bitmap" and "fault". */
+/* In the order of the values of the option "bitmap". */
 enum bitmap_policy { BITMAP_TRACE, BITMAP_MERGE, BITMAP_ALLOW, BITMAP_EXIT };
+/* In the order of the values of the option "fault". */
 enum injected_fault {
     NO_INJECTED_FAULT,
     FAULT_DROP_L0_BITS,
@@ -33,6 +34,9 @@ enum injected_fault {
     FAULT_KEEP_VPID,
     FAULT_PANIC,
 };
+
+/* In the order of the values of the option "startup". */
+enum startup_option { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 
 /* The options in force: the defaults until start/ parsed the command line into it. */
 extern struct options options;

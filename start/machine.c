@@ -25,7 +25,6 @@
 
 #define L1_MIN_MIB 16
 #define FOUR_GIB (4 * GIB)
-/* In the order of the values of the option "startup". */
 
 extern uint8_t image_end[]; /* linker.ld */
 

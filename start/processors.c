@@ -23,9 +23,6 @@
 #define CPUID_ECX_VMX BIT(5)
 #define TRAMPOLINE_LIMIT 0xa0000 /* conventional memory: start-up IPIs lead there */
 
-/* In the order of the values of the option "startup". */
-enum { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
-
 /* What a further processor found out about itself before it said that it started. */
 static struct {
     bool has_vmx;

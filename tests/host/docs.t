@@ -227,6 +227,23 @@ def check_options(tap, pages):
     tap.none("each example for --nestor uses options that exist", faults)
 
 
+def check_option_enums(tap):
+    """Each enum that says so has the values of its option, in their order."""
+    values = {name: [word.replace("-", "_").upper() for word in words.split("|") if ":" not in word]
+              for name, kind, _, words in OPTION_ROW.findall(read(ROOT / "kernel" / "options.def"))
+              if kind == "CHOICE" and name != "console"}
+    found, faults = {}, []
+    for path in (path for folder in ("kernel", "vmx", "start") for path in sorted((ROOT / folder).glob("*.[ch]"))):
+        for name, body in re.findall(r'of the option "([\w-]+)"\. \*/\nenum \w*\s*\{([^}]*)\}', read(path)):
+            members = re.findall(r"[A-Z_]+[A-Z0-9_]*", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
+            wanted = values.get(name, [])
+            same = len(members) == len(wanted) and all(member.endswith(word) or word == "NONE" for member, word in zip(members, wanted))
+            if name in found or not same:
+                faults.append(f"{name_of(path)}: the option {name} has {wanted}, the enum {members}")
+            found[name] = path
+    tap.none("the enums of options follow kernel/options.def", faults + [f"no enum for {name}" for name in sorted(values.keys() - found)])
+
+
 def check_features(tap):
     """Who tests a feature: scenarios and host tests that exist."""
     scenarios = {name for path in (ROOT / "guests" / "scenarios").glob("*.c")
@@ -345,6 +362,7 @@ def main():
     check_options(tap, pages)
     check_tool_options(tap, pages)
     check_emulators(tap, pages)
+    check_option_enums(tap)
     check_features(tap)
     check_msr_policy(tap)
     check_sdm(tap)
