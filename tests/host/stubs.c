@@ -9,6 +9,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/panic.h"
+#include "kernel/percpu.h"
 
 #define WEAK __attribute__((weak))
 
@@ -85,4 +86,9 @@ WEAK void machine_end(int status, const char *format, ...)
     (void)status;
     va_start(arguments, format);
     fail_with(format, arguments);
+}
+
+WEAK void trace_copy(struct cpu *cpu)
+{
+    (void)cpu;
 }
