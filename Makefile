@@ -37,7 +37,7 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: bitmap-report bench bench-bitmap bench-quick bench-record all help nestor setup run demo check test clean diff diff-models
+.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo check test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
@@ -102,6 +102,11 @@ test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) nestor CHECKED=1
 	$(MAKE) nestor COUNT_VMX=1
 	prove $(PROVE_FLAGS) tests/host/*.t $(sort $(wildcard tests/vm/*.t))
+
+test-cpus: setup ## our guests on nine CPU models and two emulators, in hours; DOCS=1: the table in docs/TESTING.md
+	$(MAKE) all
+	$(MAKE) nestor CHECKED=1
+	tests/vm/cpus.t --all $(if $(DOCS),--docs)
 
 diff: setup ## random VMX operations, bare and on Nestor: SEED=1 OPS=200000 CPU=corei7_skylake_x
 	$(MAKE) all

@@ -1,6 +1,7 @@
 ; VM entry and the exit that follows it. Unlike the library's, HOST_RSP is a field like others: L1's own stack pointer
 ; waits in memory.
 bits 64
+default abs
 
 section .text
 

@@ -1,6 +1,7 @@
 ; From a multiboot1 loader (32-bit protected mode, paging off) to guest_main() in long mode, with the lower 4 GiB mapped
 ; one to one in 2 MiB pages that user mode may touch too.
 bits 32
+default abs
 
 MULTIBOOT_MAGIC equ 0x1badb002
 MULTIBOOT_FLAGS equ 3                   ; modules on page boundaries, memory information wanted

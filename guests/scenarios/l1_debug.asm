@@ -9,6 +9,7 @@ TF equ 1 << 8
 
 section .text
 bits 64
+default abs
 
 extern debug_log, debug_log_count, debug_skip
 

@@ -2,6 +2,7 @@
 
 section .text
 bits 64
+default abs
 
 LAPIC_ICR_LOW equ 0xfee00300
 LAPIC_ICR_HIGH equ 0xfee00310

@@ -11,6 +11,7 @@ extern legacy_gdt, legacy_control, legacy_trap, legacy_trap_counts, legacy_trap_
 
 section .text
 bits 64
+default abs
 
 ; void legacy_enter(void)
 global legacy_enter, legacy_return

@@ -23,6 +23,7 @@ section .text
 
 ; 32-bit entry: to 16-bit protected mode, from there to real mode and back.
 bits 32
+default abs
 global modes_to_real, modes_to_16bit
 modes_to_real:
         lidt [real_idtr]

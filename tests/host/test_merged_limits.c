@@ -112,8 +112,8 @@ static void test_rewritten_page_rests(void **unused)
         assert_true(is_merge(m, l0_page));
     }
     assert_int_equal(counted(COUNT_BITMAP_MERGES), ROUNDS + 1);
-    assert_in_range(counted(COUNT_BITMAP_UNTRACED), 3, 6);
-    assert_in_range(counted(COUNT_WATCH_ARMED), 3, ROUNDS / 50);
+    assert_between(counted(COUNT_BITMAP_UNTRACED), 3, 6);
+    assert_between(counted(COUNT_WATCH_ARMED), 3, ROUNDS / 50);
     merged_cache_put(&cache, m, &user_a);
 }
 

@@ -6,29 +6,15 @@ import glob
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 
 from nestorlib import emulator_check, emulator_mend, emulators
+from nestorlib.debian import Apt, run
 from nestorlib.errors import RunnerError
 
 PACKAGES = ("bochs", "bochs-x", "bochsbios", "vgabios")
 WANTED = re.compile(r"^(lib|zlib|bochs|vgabios)")     # of the packages that these bring along: programs are no use
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-MIRROR_VARIABLE = "NESTOR_DEBIAN_MIRROR"
 MACHINE = "x86_64-linux-gnu"
-
-APT_CONFIG = """\
-Dir::Etc::SourceList "{work}/sources.list";
-Dir::Etc::SourceParts "{work}/none";
-Dir::State::Lists "{work}/lists";
-Dir::State::status "{work}/status";
-Dir::Cache "{work}/cache";
-Acquire::Languages "none";
-APT::Architecture "amd64";
-APT::Install-Recommends "false";
-APT::Sandbox::User "";
-"""
 
 WRAPPER = """\
 #!/bin/sh
@@ -37,61 +23,6 @@ here=$(dirname "$(readlink -f "$0")")
 export LTDL_LIBRARY_PATH="$here/plugins" BXSHARE="$here/share"
 exec "$here/lib/ld-linux-x86-64.so.2" --library-path "$here/lib:$here/plugins" "$here/bochs-bin" "$@"
 """
-
-
-def run(command, **kwargs):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, check=False, **kwargs)
-    if done.returncode:
-        raise RunnerError(f"{' '.join(command[:3])} failed:\n{done.stdout[-2000:]}")
-    return done.stdout
-
-
-def mirror():
-    """Where this system gets Debian from; the variable names another place."""
-    if MIRROR_VARIABLE in os.environ:
-        return os.environ[MIRROR_VARIABLE]
-    if not shutil.which("apt-get"):
-        raise RunnerError("no apt-get here to fetch Debian's packages with")
-    lines = run(["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]).splitlines()
-    for line in lines:
-        label, _, address = line.partition("|")
-        if label == "Debian":
-            return address
-    raise RunnerError(f"apt has no lists of Debian: run apt-get update, or set {MIRROR_VARIABLE} to a mirror's address")
-
-
-class Apt:
-    """apt-get for one release of Debian, with all it knows in the folder `work`."""
-
-    def __init__(self, work, suite):
-        self.work = work
-        for folder in ("none", "lists/partial", "cache/archives/partial"):
-            os.makedirs(os.path.join(work, folder))
-        self.write("status", "")
-        self.write("sources.list", f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
-        self.write("apt.conf", APT_CONFIG.format(work=work))
-        self.environment = dict(os.environ, APT_CONFIG=os.path.join(work, "apt.conf"))
-
-    def write(self, name, text):
-        with open(os.path.join(self.work, name), "w", encoding="utf-8") as file:
-            file.write(text)
-
-    def get(self, *words, cwd=None):
-        return run(["apt-get", "-q", "-y", *words], env=self.environment, cwd=cwd)
-
-    def closure(self, packages):
-        """Names of the packages and of all that they need."""
-        plan = self.get("--simulate", "install", *packages)
-        return re.findall(r"^Inst (\S+) ", plan, re.M)
-
-    def unpack(self, packages, target):
-        """Fetches exactly these, and unpacks them over each other."""
-        folder = os.path.join(self.work, "debs")
-        os.makedirs(folder)
-        self.get("download", *packages, cwd=folder)
-        for package in sorted(glob.glob(os.path.join(folder, "*.deb"))):
-            run(["dpkg-deb", "-x", package, target])
 
 
 def find_library(files, name):

@@ -3,6 +3,7 @@
 The archive is written here and not by cpio(1), so that it needs no root, has no
 time stamps, and comes out the same from the same inputs.
 """
+import lzma
 import os
 import re
 import stat
@@ -83,12 +84,24 @@ def shared_libraries(program):
     return sorted(set(re.findall(r"(/\S+) \(0x", listing)))
 
 
+def module_name(path):
+    """kvm_intel, of .../kvm-intel.ko or, as from Debian 13 on, .ko.xz; None for another file."""
+    found = re.fullmatch(r"(.+)\.ko(?:\.xz)?", os.path.basename(path))
+    return found and found.group(1).replace("-", "_")
+
+
+def read_module(path):
+    return lzma.decompress(read(path)) if path.endswith(".xz") else read(path)
+
+
 def strip_module(path, workdir):
     """Without type information and needless symbols, which the kernel parses and searches for
     700 M ticks. The signature goes too (the kernel says so in one line, and loads the module)."""
-    output = os.path.join(workdir, os.path.basename(path))
+    plain, output = os.path.join(workdir, "module.ko"), os.path.join(workdir, "stripped.ko")
+    with open(plain, "wb") as file:
+        file.write(read_module(path))
     objcopy = os.environ.get("OBJCOPY", "objcopy")
-    subprocess.run([objcopy, "--strip-unneeded", "--remove-section=.BTF", path, output], check=True)
+    subprocess.run([objcopy, "--strip-unneeded", "--remove-section=.BTF", plain, output], check=True)
     return read(output)
 
 
@@ -97,14 +110,14 @@ def module_order(modules_dir, wanted):
     found = {}
     for folder, _, names in os.walk(modules_dir):
         for name in names:
-            if name.endswith(".ko"):
-                found[name[:-3].replace("-", "_")] = os.path.join(folder, name)
+            if module_name(name):
+                found[module_name(name)] = os.path.join(folder, name)
     order = []
 
     def visit(name):
         if name not in found:
             raise BuildError(f"no module {name} under {modules_dir}")
-        depends = re.search(rb"\0depends=([^\0]*)\0", read(found[name])).group(1).decode()
+        depends = re.search(rb"\0depends=([^\0]*)\0", read_module(found[name])).group(1).decode()
         for other in filter(None, depends.split(",")):
             visit(other.replace("-", "_"))
         if found[name] not in order:
@@ -124,8 +137,8 @@ def add_modules(archive, kernel_dir, wanted, workdir, order="order"):
     """The module with all it needs, and their order in that file of lib/modules."""
     paths = module_order(os.path.join(kernel_dir, "modules"), wanted)
     for path in paths:
-        archive.add_file("lib/modules/" + os.path.basename(path), strip_module(path, workdir))
-    archive.add_file("lib/modules/" + order, "".join(os.path.basename(p) + "\n" for p in paths).encode())
+        archive.add_file(f"lib/modules/{module_name(path)}.ko", strip_module(path, workdir))
+    archive.add_file("lib/modules/" + order, "".join(module_name(path) + ".ko\n" for path in paths).encode())
 
 
 def compress(data, workdir):
