@@ -42,7 +42,7 @@ KNOWN = {
     "3.1": Known("forky", "sapphire_rapids, arrow_lake, wildcat_lake", "yes", "yes", "yes", "yes", "mended",
                  "apic-disable=0"),
 }
-PREFERRED = ("2.7", "3.1", "3.0")
+PREFERRED = ("3.1", "2.7", "3.0")
 
 
 def table():
