@@ -25,7 +25,7 @@ void host_memory_free(void);
 /* ASSERT and panic() end the running test as failed. expect_assert_failure(call) of cmocka turns that into a pass:
  * the call must reach an ASSERT or panic(). */
 
-/* cmocka 2 deprecates assert_in_range(), and what takes its place is not in cmocka 1. */
+/* What cmocka 1 has for this cmocka 2 deprecates, and the other way round there is none. */
 #define assert_between(value, low, high) assert_true((value) >= (low) && (value) <= (high))
 
 #endif
