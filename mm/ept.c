@@ -179,6 +179,14 @@ uint64_t ept_next_generation(struct ept *ept)
     return __atomic_add_fetch(&ept->generation, 1, __ATOMIC_SEQ_CST);
 }
 
+static bool is_pinned(const struct ept *ept, gpa_t base, uint64_t size)
+{
+    for (const struct ept_pin *pin = ept->pins; pin; pin = pin->next)
+        if (pin->page - base < size)
+            return true;
+    return false;
+}
+
 /* Makes `*entry` at `level`, which leads to a table, the leaf that it was before the split, if all parts are alike.
  * Other processors may walk the table until they pass an INVEPT, so it waits in ept->retired. */
 static bool join(struct ept *ept, uint64_t *entry, unsigned level)
@@ -188,6 +196,8 @@ static bool join(struct ept *ept, uint64_t *entry, unsigned level)
     if (ept->keep_split || ept->retired_count == EPT_RETIRED_MAX || (level == 3 && !ept->features.pages_1g))
         return false;
     if (!ept_is_leaf(table[0], level - 1) || !IS_ALIGNED(table[0] & EPT_ADDRESS, ept_level_size(level)))
+        return false;
+    if (is_pinned(ept, table[0] & EPT_ADDRESS, ept_level_size(level)))
         return false;
     for (unsigned i = 1; i < EPT_ENTRIES; i++)
         if (table[i] != table[0] + i * step)
@@ -229,6 +239,37 @@ static uint64_t *split_to_page(struct ept *ept, gpa_t gpa)
         entry = find_entry(ept, gpa, &level);
     }
     return entry;
+}
+
+int ept_pin(struct ept *ept, gpa_t page, struct ept_pin *pin)
+{
+    bool done;
+    unsigned level;
+
+    ASSERT(IS_ALIGNED(page, PAGE_SIZE) && !pin->listed);
+    spinlock_lock(&ept->lock);
+    done = *find_entry(ept, page, &level) && split_to_page(ept, page);
+    if (done) {
+        *pin = (struct ept_pin){.page = page, .listed = true, .next = ept->pins};
+        ept->pins = pin;
+    }
+    spinlock_unlock(&ept->lock);
+    return done ? 0 : -1;
+}
+
+void ept_unpin(struct ept *ept, struct ept_pin *pin)
+{
+    struct ept_pin **link = &ept->pins;
+
+    if (!pin->listed)
+        return;
+    spinlock_lock(&ept->lock);
+    while (*link != pin)
+        link = &(*link)->next;
+    *link = pin->next;
+    pin->listed = false;
+    join_around(ept, pin->page);
+    spinlock_unlock(&ept->lock);
 }
 
 static int take_write(struct ept *ept, gpa_t gpa)

@@ -53,6 +53,13 @@ struct ept_retired {
     uint64_t generation; /* the first one under which no processor knows the table */
 };
 
+/* A page that keeps a leaf of its own. */
+struct ept_pin {
+    gpa_t page;
+    bool listed;
+    struct ept_pin *next;
+};
+
 struct ept {
     /* Set by the caller before ept_build. */
     struct ept_features features;
@@ -70,6 +77,7 @@ struct ept {
      * INVEPT before its next entry (vmx/run.c compares). Atomic. */
     uint64_t generation;
     struct spinlock lock; /* guards the tables and what follows */
+    struct ept_pin *pins; /* a page may be in it several times */
     unsigned retired_count;
     struct ept_retired retired[EPT_RETIRED_MAX];
 };
@@ -105,6 +113,11 @@ void ept_write_allow(struct ept *ept, gpa_t gpa);
 /* Takes W from the 4 KiB page of gpa, which may be MMIO, for good and before any processor runs on this EPT: vmx/ answers
  * the violations. 0, or -1 when the pool is empty. */
 MUST_CHECK int ept_trap_writes(struct ept *ept, gpa_t gpa);
+/* Splits large pages down to the 4 KiB page, and keeps them so until the last ept_unpin() of it. -1 when the pool is empty or
+ * nothing is mapped there. What is cached of the large page stays until an INVEPT. */
+MUST_CHECK int ept_pin(struct ept *ept, gpa_t page, struct ept_pin *pin);
+/* Nothing if not listed. */
+void ept_unpin(struct ept *ept, struct ept_pin *pin);
 /* The generation moves; what it is now. For mm/ept_watch:ept_revoke(). */
 uint64_t ept_next_generation(struct ept *ept);
 /* All processors passed an INVEPT for `generation`: tables retired up to then go back to the allocator. Until then a

@@ -54,6 +54,7 @@ struct vmcs12_slot {
     /* Computed of vmcs12's controls whenever L1 wrote one: nested/prepare, nested/host_state. */
     struct host_image host;
     uint64_t straight;  /* for vcpu->l2_straight */
+    bool apic_access;   /* the same: APIC accesses are virtualised, on EPT01 */
     bool tpr_shadow;    /* the TPR threshold counts */
     bool nmi_unvirtual; /* NMIs exit, and L2 has no virtual blocking of them */
     bool nmi_blocked;   /* with these controls: L2 runs with NMIs blocked, which it cannot end */
@@ -81,6 +82,7 @@ struct nested {
     struct vmcs12_slot *current; /* NULL: no current VMCS */
     struct vmcs12_slot slot[NESTED_SLOTS];
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
+    struct ept_pin apic_access[NESTED_SLOTS];     /* the slot's APIC-access page, when EPT01 serves its L2 */
     uint64_t clock;
     uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
     struct ept02s ept02s;

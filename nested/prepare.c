@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/layout.h"
+#include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
 #include "nested/rules/decide.h"
@@ -100,15 +101,32 @@ static void follow_virtual_apic(struct nested *nested, struct vmcs12_slot *slot)
         ept_watch_bypass_add(vm->gmem.watch, page, bypass);
 }
 
+/* Without EPT12 the L2 runs on EPT01, and the control holds for 4-KByte pages only. SDM 3C 30.4.5 "Issues Pertaining to
+ * Page Size and TLB Management" */
+static void follow_apic_access(struct nested *nested, struct vmcs12_slot *slot)
+{
+    struct ept *ept01 = &nested->vcpu->vm->ept01;
+    struct ept_pin *pin = &nested->apic_access[slot - nested->slot];
+    gpa_t page = slot->v->APIC_ACCESS_ADDR;
+    uint32_t proc2 = vmcs12_proc2(slot->v);
+    slot->apic_access = (proc2 & PROC2_APIC_ACCESS) && !(proc2 & PROC2_EPT);
+    if (pin->listed && (!slot->apic_access || pin->page != page))
+        ept_unpin(ept01, pin);
+    if (slot->apic_access && !pin->listed && !ept_is_carveout(ept01, page) && ept_pin(ept01, page, pin))
+        log_warn("nested", "APIC-access page %lx: no page of its own for it, L2's accesses may not exit", page);
+}
+
 static void write_apic_pages(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
     follow_virtual_apic(nested, slot);
+    follow_apic_access(nested, slot);
     if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
         vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
-    if (vmcs12_proc2(v) & PROC2_APIC_ACCESS)
-        vmcs_write(APIC_ACCESS_ADDR,
-                   ALIGN_DOWN(ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR).hpa, PAGE_SIZE));
+    if (vmcs12_proc2(v) & PROC2_APIC_ACCESS) {
+        struct ept_leaf leaf = ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR);
+        vmcs_write(APIC_ACCESS_ADDR, leaf.level ? ALIGN_DOWN(leaf.hpa, PAGE_SIZE) : v->APIC_ACCESS_ADDR);
+    }
 }
 
 static void write_vpid(struct nested *nested, struct vmcs12_slot *slot)
@@ -173,7 +191,8 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
-    if (slot->root && ept02_settle(&nested->ept02s, slot->root))
+    /* L1 has used EPT01 without APIC-access page since. */
+    if (slot->root ? ept02_settle(&nested->ept02s, slot->root) : slot->apic_access)
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor));
 }
 
@@ -263,6 +282,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         prepare_eptp(nested, slot);
     } else if (slot->root) {
         ept02_touch(&nested->ept02s, slot->root);
+        prepare_sync_ept02(nested, slot);
+    } else if (slot->apic_access) {
         prepare_sync_ept02(nested, slot);
     }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);

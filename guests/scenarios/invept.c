@@ -305,6 +305,29 @@ static void without_vpid_flushes(void)
     CHECK(invvpids() - before >= 2 * TURNS);
 }
 
+/* Such an L2 runs on the tables that L1 itself uses, with another meaning of the APIC-access page. */
+static void apic_access_without_ept(void)
+{
+    struct vm vm;
+    uint32_t before;
+
+    vmx_start();
+    create(&vm, VM_NO_EPT, 3);
+    vmx_set(APIC_ACCESS_ADDR, (uint64_t)page_alloc());
+    vm_secondary_set((uint32_t)PROC2_APIC_ACCESS);
+    before = invepts();
+    for (unsigned i = 0; i < TURNS; i++)
+        enter(&vm);
+    CHECK(invepts() - before >= TURNS);
+    vm_control_clear(PROC2_CONTROLS, (uint32_t)PROC2_APIC_ACCESS);
+    for (unsigned i = 0; i < 8; i++)
+        enter(&vm);
+    before = invepts();
+    for (unsigned i = 0; i < TURNS / 4; i++)
+        enter(&vm);
+    CHECK_EQ(invepts() - before, 0);
+}
+
 const struct scenario invept_scenarios[] = {
     {"invept-then-store", then_store, without_ept},
     {"invept-between-stores", between_stores, without_ept},
@@ -317,5 +340,6 @@ const struct scenario invept_scenarios[] = {
     {"invept-invvpid-executed", invvpid_executed, without_counts},
     {"invept-vpid-handed-over", vpid_handed_over, without_counts},
     {"invept-without-vpid-flushes", without_vpid_flushes, without_counts},
+    {"invept-apic-access-without-ept", apic_access_without_ept, without_counts},
     {0},
 };

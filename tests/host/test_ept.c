@@ -219,6 +219,30 @@ static void test_join_waits_for_the_last(void **state)
     assert_int_equal(page_count_free(), free_at_start);
 }
 
+/* A pinned page keeps the large page around it split, until the last pin has gone. */
+static void test_pinned_page_stays_small(void **state)
+{
+    gpa_t page = 0x10003000;
+    struct ept_pin pin[2] = {{0}};
+
+    (void)state;
+    assert_int_equal(ept_pin(&ept, page, &pin[0]), 0);
+    assert_int_equal(ept_pin(&ept, page, &pin[1]), 0);
+    assert_int_equal(ept_translate(&ept, page).level, 1);
+    check_translation(page, EPT_RWX);
+    assert_int_equal(ept_write_protect(&ept, page + PAGE_SIZE), 0);
+    ept_write_allow(&ept, page + PAGE_SIZE);
+    assert_int_equal(ept_translate(&ept, page).level, 1);
+    ept_unpin(&ept, &pin[0]);
+    assert_int_equal(ept_translate(&ept, page).level, 1);
+    ept_unpin(&ept, &pin[1]);
+    ept_unpin(&ept, &pin[1]);
+    assert_int_equal(ept_translate(&ept, page).level, 2);
+    assert_int_equal(ept_pin(&ept, BIT(38), &pin[0]), -1); /* nothing is mapped there */
+    ept_retire_done(&ept, ept.generation);
+    assert_int_equal(page_count_free(), free_at_start);
+}
+
 static void test_retired_tables_stay_until_all_passed(void **state)
 {
     gpa_t page = 0x10003000;
@@ -389,21 +413,14 @@ static void test_random_protection(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_identity_with_1g),
-        TEST(test_identity_without_1g),
-        TEST(test_nothing_maps_the_carveout),
-        TEST(test_pointer),
-        TEST(test_protect_touches_one_page),
-        TEST(test_split_and_join_of_1g),
-        TEST(test_join_waits_for_the_last),
-        TEST(test_retired_tables_stay_until_all_passed),
-        TEST(test_full_retired_list_leaves_pages_split),
-        TEST(test_only_ram_is_protected),
-        TEST(test_protect_without_pages),
-        TEST(test_build_without_pages),
-        TEST(test_map_on_demand),
-        TEST(test_aliases_are_never_mapped),
-        TEST(test_far_addresses_cannot_take_all_pages),
+        TEST(test_identity_with_1g),          TEST(test_identity_without_1g),
+        TEST(test_nothing_maps_the_carveout), TEST(test_pointer),
+        TEST(test_protect_touches_one_page),  TEST(test_split_and_join_of_1g),
+        TEST(test_join_waits_for_the_last),   TEST(test_retired_tables_stay_until_all_passed),
+        TEST(test_pinned_page_stays_small),   TEST(test_full_retired_list_leaves_pages_split),
+        TEST(test_only_ram_is_protected),     TEST(test_protect_without_pages),
+        TEST(test_build_without_pages),       TEST(test_map_on_demand),
+        TEST(test_aliases_are_never_mapped),  TEST(test_far_addresses_cannot_take_all_pages),
         TEST(test_random_protection),
     };
 
