@@ -5,13 +5,20 @@
  * The page is a number for each processor, which that one counts up: a store. A merge copies them. The property: the merged
  * page on which an L2 runs has every store that was done before the entry began, and L0's policy as it was then.
  *
- * A processor's TLB may allow what EPT01 or EPT02 no longer does, until it passes the INVEPT.
+ * A processor's TLB may allow what EPT01 or EPT02 no longer does, until it passes an INVEPT: because the generation has moved,
+ * because EPT02 owes one, or by a kick, which is only sent to one that has not passed the generation. While a guest runs, all that
+ * the tables allow may be cached.
  *
- * -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS each leave out one thing or do
+ * L0's policy changes with -DPOLICY only, and -DOTHER_STEPS=1 keeps that small: the two together are forty times the states.
+ *
+ * -DEARLY_GENERATION, -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS each leave out one thing or do
  * it in the wrong order: the checker must find the fault. */
 
 #ifndef STEPS
 #define STEPS 2 /* of each processor */
+#endif
+#ifndef OTHER_STEPS
+#define OTHER_STEPS STEPS /* of the second one */
 #endif
 #define OTHER(i) (1 - (i))
 #define EPT01 0
@@ -39,7 +46,9 @@ entry_t entry[2];
 bit writable[2] = 1;    /* W of the leaf in EPT01 and in EPT02 */
 typedef cpu_t {
     bit tlb[2] = 1;     /* it may store by what it has cached */
-    bit out             /* in Nestor, behind the last INVEPT and before the next */
+    bit out;            /* in Nestor: caches nothing */
+    bit passed = 1;     /* vcpu.ept01_generation is ept.generation */
+    bit owes            /* ept02_root.owes */
 };
 cpu_t cpu[2];
 bit watch_lock;
@@ -47,9 +56,31 @@ bit watch_lock;
 inline lock() { atomic { watch_lock == 0 -> watch_lock = 1 } }
 inline unlock() { watch_lock = 0 }
 
-/* vmx/run.c:vcpu_prepare_entry and nested/prepare.c:prepare_sync_ept02: the INVEPTs, then the guest. */
+/* mm/ept.c:ept_next_generation */
+inline next_generation() { d_step { cpu[0].passed = 0; cpu[1].passed = 0 } }
+
+/* vmx/kick.c:kick_answer */
+inline answer(i) {
+    if
+    :: !cpu[i].passed -> cpu[i].passed = 1; cpu[i].tlb[EPT01] = 0; cpu[i].tlb[EPT02] = 0
+    :: else
+    fi
+}
+
+inline cache(i) {
+    cpu[i].tlb[EPT01] = cpu[i].tlb[EPT01] | writable[EPT01];
+    cpu[i].tlb[EPT02] = cpu[i].tlb[EPT02] | writable[EPT02]
+}
+
+/* nested/prepare.c:prepare_sync_ept02 pays what EPT02 owes, vmx/run.c:vcpu_prepare_entry looks at the generation, then the guest
+ * runs: a kick between is answered inside Nestor. */
 inline resume(i) {
-    d_step { cpu[i].tlb[EPT01] = writable[EPT01]; cpu[i].tlb[EPT02] = writable[EPT02]; cpu[i].out = 0 }
+    d_step {
+        if :: cpu[i].owes -> cpu[i].owes = 0; cpu[i].tlb[EPT02] = 0 :: else fi;
+        answer(i);
+        cache(i);
+        cpu[i].out = 0
+    }
 }
 
 /* nested/bitmap/merged.c:merged_stale */
@@ -95,22 +126,32 @@ inline store_by_l0(i) {
     resume(i)
 }
 
-/* mm/ept_watch.c:ept_watch_add: mm/ept.c:ept_write_protect, nested/ept02/ept02.c:ept02_protect, then the kick: the other
- * processor passes its INVEPTs, or is in Nestor and will. */
+/* mm/ept_watch.c:ept_watch_add by mm/ept_watch.c:ept_revoke: mm/ept.c:ept_write_protect, nested/ept02/ept02.c:ept02_protect, mm/ept.c:ept_next_generation,
+ * then vmx/kick.c:synchronize. A kick meets the guest, which is entered again, or is answered inside Nestor. */
 inline protect(i) {
     lock();
-    writable[EPT01] = 0;
-#ifndef SKIP_EPT02
-    writable[EPT02] = 0;
+    if
+    :: entry[OTHER(i)].armed            /* it is protected already, but the kick for that may be under way */
+    :: else ->
+#ifdef EARLY_GENERATION
+        next_generation();
 #endif
+        writable[EPT01] = 0;
+#ifndef SKIP_EPT02
+        d_step { writable[EPT02] = 0; cpu[0].owes = 1; cpu[1].owes = 1 };
+#endif
+#ifndef EARLY_GENERATION
+        next_generation();
+#endif
+    fi;
     entry[i].armed = 1;
     unlock();
 #ifndef NO_KICK
-    d_step {
+    d_step {                            /* vmx/kick.c:has_passed */
         if
-        :: !cpu[OTHER(i)].out ->
-            cpu[OTHER(i)].tlb[EPT01] = writable[EPT01];
-            cpu[OTHER(i)].tlb[EPT02] = writable[EPT02]
+        :: !cpu[OTHER(i)].passed ->
+            answer(OTHER(i));
+            if :: !cpu[OTHER(i)].out -> cache(OTHER(i)) :: else fi
         :: else
         fi
     };
@@ -210,8 +251,8 @@ byte policy_done = 1;
 proctype processor(byte i) {
     byte n, generation, now, done0, done1, l0;
     do
-    :: n == STEPS -> break
-    :: n < STEPS -> n++;
+    :: n == (i == 0 -> STEPS : OTHER_STEPS) -> break
+    :: n < (i == 0 -> STEPS : OTHER_STEPS) -> n++;
         if
         :: store(i, EPT01)
         :: store(i, EPT02)
@@ -231,4 +272,12 @@ proctype policy_changes() {
     policy_done++
 }
 
-init { atomic { run processor(0); run processor(1); run policy_changes() } }
+init {
+    atomic {
+        run processor(0);
+        run processor(1);
+#ifdef POLICY
+        run policy_changes()
+#endif
+    }
+}
