@@ -156,10 +156,26 @@ static bool find_list_entry(struct vcpu *vcpu)
     return false;
 }
 
+/* Bochs: what an exit interrupted while a virtual interrupt was delivered is reported as an older event, or as none with
+ * the valid bit. SVI has the vector since the entry then, and interrupts were enabled, as they seldom are while one is
+ * being served: that tells it from an exception of its handler. */
+static NOINLINE void correct_vectoring(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    uint8_t svi = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);
+    bool fresh = svi && svi != slot->svi_seen && (vmcs_read(GUEST_RFLAGS) & RFLAGS_IF);
+    slot->svi_seen = svi;
+    if (!fresh || !(vcpu->exit.idt_vectoring_info & INTR_VALID))
+        return;
+    vcpu->exit.idt_vectoring_info = (uint32_t)(INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | svi);
+    vcpu->exit.changed = true;
+}
+
 bool nested_exit_from_l2(struct vcpu *vcpu)
 {
     const struct vmcs12 *v = vcpu->nested->current->v;
     uint32_t reason = vcpu->exit.reason;
+    if (__builtin_expect(vcpu->nested->current->watches_svi, 0))
+        correct_vectoring(vcpu, vcpu->nested->current);
     if (vcpu->exit.entry_failure) {
         nested_hardware_entry_failure(vcpu);
         return true;

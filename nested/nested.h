@@ -56,6 +56,8 @@ struct vmcs12_slot {
     uint64_t straight;  /* for vcpu->l2_straight */
     bool apic_access;   /* the same: APIC accesses are virtualised, on EPT01 */
     bool tpr_shadow;    /* the TPR threshold counts */
+    bool watches_svi;   /* virtual interrupts are delivered, and option virtual-vectoring=svi */
+    uint8_t svi_seen;   /* SVI when L2 was entered last */
     bool nmi_unvirtual; /* NMIs exit, and L2 has no virtual blocking of them */
     bool nmi_blocked;   /* with these controls: L2 runs with NMIs blocked, which it cannot end */
     bool keeps_timer;   /* the preemption timer runs, and its field is not L2's to change */

@@ -168,6 +168,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
+    slot->watches_svi = options.virtual_vectoring && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -295,6 +296,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     queue_event(vcpu, v);
     if (slot->nmi_unvirtual)
         slot->nmi_blocked = is_nmi_blocked(v);
+    if (__builtin_expect(slot->watches_svi, 0))
+        slot->svi_seen = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);
     vcpu->l2_straight = slot->straight;
 }
 

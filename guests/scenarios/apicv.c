@@ -4,6 +4,7 @@
 #include "guests/lib/irq.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
 
 #define LAPIC_VERSION 0x30
@@ -305,6 +306,42 @@ static void virtual_interrupt(void)
     CHECK_EQ(virtual_bit(LAPIC_ISR, VECTOR_TEST), 0);
 }
 
+static void l2_nothing(void)
+{
+}
+
+static void l2_take_first(void)
+{
+    l2_value = trap_count[VECTOR_TEST];
+    asm volatile("cli");
+    cpu_wrmsr(X2APIC_EOI, 0);
+}
+
+/* Its delivery is the first that L2 does: whatever maps its stack for it does so then. The event that L1 injected before it
+ * is not this one. */
+static void virtual_interrupt_first(void)
+{
+    struct vm vm;
+
+    start_delivery(&vm);
+    trap_count[IRQ_VECTOR_SELF] = 0;
+    virtual_apic[LAPIC_TPR / 4] = 0xf0;
+    vm_set_code(&vm, l2_nothing);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | IRQ_VECTOR_SELF);
+    EXPECT_DONE(&vm);
+    virtual_apic[LAPIC_TPR / 4] = 0;
+    vm_set_code(&vm, l2_take_first);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    if (vm.ept) /* small pages, each of which is mapped for itself */
+        (void)paging_entry(vm.ept, vmx_get(GUEST_RSP), PAGE_SIZE);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_value, 1);
+    CHECK_EQ(trap_count[VECTOR_TEST], 1);
+    CHECK_EQ(trap_count[IRQ_VECTOR_SELF], 1);
+    CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), 0);
+}
+
 /* L1 may ask to see the end of it. */
 static void eoi_exit(void)
 {
@@ -426,6 +463,7 @@ const struct scenario apicv_scenarios[] = {
     {"apicv-x2apic-kept", x2apic_kept, without_kept_x2apic},
     {"apicv-registers", registers, without_registers},
     {"apicv-virtual-interrupt", virtual_interrupt, without_delivery},
+    {"apicv-virtual-interrupt-first", virtual_interrupt_first, without_delivery},
     {"apicv-eoi-exit", eoi_exit, without_delivery},
     {"apicv-masked-by-tpr", masked_by_tpr, without_delivery},
     {"apicv-bad-combinations", bad_combinations, without_delivery},

@@ -36,11 +36,11 @@ FACTS = (("suite", "Debian"), ("models", "newest models"), ("x2apic", "x2APIC"),
 
 KNOWN = {
     "2.7": Known("bookworm", "up to tigerlake", "no", "no", "no", "no", "right",
-                 "apic-disable=0 x2apic=0"),
+                 "apic-disable=0 x2apic=0 virtual-vectoring=svi"),
     "3.0": Known("trixie", "up to tigerlake", "yes", "no", "yes", "no", "right",
-                 "apic-disable=0"),
+                 "apic-disable=0 virtual-vectoring=svi"),
     "3.1": Known("forky", "sapphire_rapids, arrow_lake, wildcat_lake", "yes", "yes", "yes", "yes", "mended",
-                 "apic-disable=0"),
+                 "apic-disable=0 virtual-vectoring=svi"),
 }
 PREFERRED = ("3.1", "2.7", "3.0")
 
