@@ -8,6 +8,7 @@
 #define ANY_SUBLEAF 0xffffffffu
 #define ALL BITS(31, 0)
 #define LEAF1_ECX_OSXSAVE BIT(27)
+#define LEAF1_EDX_APIC BIT(9)
 #define LEAF7_ECX_OSPKE BIT(4)
 
 enum reg { EAX, EBX, ECX, EDX };
@@ -145,6 +146,8 @@ void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *c
     }
     if (leaf == 1)
         mirror(&result->ecx, LEAF1_ECX_OSXSAVE, context->cr4 & CR4_OSXSAVE);
+    if (leaf == 1 && context->apic_off)
+        result->edx &= ~(uint32_t)LEAF1_EDX_APIC;
     if (leaf == 7 && subleaf == 0)
         mirror(&result->ecx, LEAF7_ECX_OSPKE, context->cr4 & CR4_PKE);
 }

@@ -8,6 +8,7 @@
 
 struct cpuid_context {
     uint64_t cr4;       /* of the guest that asks */
+    bool apic_off;      /* its APIC is disabled, and only it may know: option apic-disable=0 */
     uint32_t proc2;     /* PROC2_CONTROLS of vmcs01 */
     uint64_t proc3;     /* PROC3_CONTROLS of vmcs01; 0: none */
     uint32_t max_basic; /* CPUID.0H:EAX and CPUID.80000000H:EAX of the CPU */

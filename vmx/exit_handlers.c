@@ -1,6 +1,7 @@
 /* The table of exits that L0 handles itself, and the handlers too short for a file of their own. */
 #include "vmx/exit_handlers.h"
 
+#include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/safe.h"
 #include "kernel/x86.h"
@@ -19,6 +20,7 @@ void exit_cpuid_filtered(struct vcpu *vcpu)
     struct cpuid_result result = cpuid(leaf, subleaf);
     struct cpuid_context context = vcpu->vm->cpuid;
     context.cr4 = cr_read_cr4();
+    context.apic_off = vcpu->vm->apic_stays_on && !(vcpu->apic_base & APIC_BASE_EN);
     cpuid_filter(leaf, subleaf, &context, &result);
     vcpu->regs[RAX] = result.eax;
     vcpu->regs[RBX] = result.ebx;

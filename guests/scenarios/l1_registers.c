@@ -393,6 +393,22 @@ static void registers_tsc(void)
     cpu_wrmsr(IA32_TIME_STAMP_COUNTER, before);
 }
 
+#define CPUID1_EDX_APIC BIT(9)
+
+/* An APIC that L1 disabled is none, also where whoever runs L1 keeps it on; and it comes back. */
+static void registers_apic_off(void)
+{
+    uint64_t base = cpu_rdmsr(IA32_APIC_BASE);
+
+    CHECK_EQ(cpu_cpuid(1, 0).edx & CPUID1_EDX_APIC, CPUID1_EDX_APIC);
+    cpu_wrmsr(IA32_APIC_BASE, base & ~APIC_BASE_EN);
+    CHECK_EQ(cpu_rdmsr(IA32_APIC_BASE), base & ~APIC_BASE_EN);
+    CHECK_EQ(cpu_cpuid(1, 0).edx & CPUID1_EDX_APIC, 0);
+    cpu_wrmsr(IA32_APIC_BASE, base);
+    CHECK_EQ(cpu_cpuid(1, 0).edx & CPUID1_EDX_APIC, CPUID1_EDX_APIC);
+    irq_init();
+}
+
 static volatile uint64_t l2_cr4;
 
 static void l2_read_cr4(void)
@@ -427,6 +443,7 @@ static void registers_mce(void)
 }
 
 const struct scenario l1_register_scenarios[] = {
+    {"l1-registers-apic-off", registers_apic_off, without_counters},
     {"l1-registers-mce", registers_mce, NULL},
     {"l1-registers-fixed-bits", registers_fixed_bits, NULL},
     {"l1-registers-lmsw", registers_lmsw, NULL},

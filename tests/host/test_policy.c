@@ -315,6 +315,17 @@ static void test_cpuid_plain_leaves(void **state)
     }
 }
 
+/* A disabled APIC is not there. SDM 3A 11.4.3 "Enabling or Disabling the Local APIC" */
+static void test_cpuid_without_apic(void **state)
+{
+    struct cpuid_context c = context();
+    uint32_t with = filtered(1, 0, c).edx;
+    (void)state;
+    assert_true(with & BIT(9));
+    c.apic_off = true;
+    assert_int_equal(filtered(1, 0, c).edx, with & ~BIT(9));
+}
+
 static void test_cpuid_mirrors_cr4(void **state)
 {
     struct cpuid_context c = context();
@@ -393,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_cpuid_never_adds),
         cmocka_unit_test(test_cpuid_plain_leaves),
         cmocka_unit_test(test_cpuid_mirrors_cr4),
+        cmocka_unit_test(test_cpuid_without_apic),
         cmocka_unit_test(test_cpuid_follows_controls),
         cmocka_unit_test(test_cpuid_monitor_quirk),
         cmocka_unit_test(test_cpuid_leaf_beyond_highest),
