@@ -265,6 +265,13 @@ static NOINLINE struct dirty_rows write_dirty(struct vmcs12_slot *slot)
     return found;
 }
 
+/* L2 cannot set what L1's CPU has not, and reads 0, unless L1 itself answers for the bit. */
+static NOINLINE void keep_cr4_hidden(const struct vmcs12 *v, uint64_t hidden)
+{
+    vmcs_write(CR4_GUEST_HOST_MASK, v->CR4_GUEST_HOST_MASK | hidden);
+    vmcs_write(CR4_READ_SHADOW, v->CR4_READ_SHADOW & ~(hidden & ~v->CR4_GUEST_HOST_MASK));
+}
+
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
     struct vcpu *vcpu = nested->vcpu;
@@ -276,6 +283,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     struct dirty_rows dirty = {false, false};
     if (slot->dirty[0] | slot->dirty[1] | slot->dirty[2])
         dirty = write_dirty(slot);
+    if (__builtin_expect(vcpu->vm->cr4_hidden != 0, 0))
+        keep_cr4_hidden(v, vcpu->vm->cr4_hidden);
     if (dirty.computed)
         write_controls(nested, slot);
     write_vpid(nested, slot);

@@ -256,6 +256,7 @@ void machine_hide_sleep(void)
 void machine_create_vm(void)
 {
     caps12_compute(&l1_vm.caps, &l1_vm.caps12);
+    l1_vm.cr4_hidden = l1_vm.caps.cr4_fixed1 & ~l1_vm.caps12.cr4_fixed1;
     l1_vm.capability_msr = caps12_msr;
     l1_vm.ept01.features = (struct ept_features){
         .pages_1g = (l1_vm.caps.ept_vpid & EPT_CAP_1G) != 0,

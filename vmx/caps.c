@@ -51,6 +51,12 @@ static bool has_memory_encryption(void)
     return cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & BIT(13));
 }
 
+/* CPUID.7.1:EAX[26]. SDM 2A "CPUID—CPU Identification" */
+static bool has_linear_address_masking(void)
+{
+    return cpuid(0, 0).eax >= 7 && cpuid(7, 0).eax >= 1 && (cpuid(7, 1).eax & BIT(26));
+}
+
 void caps_read(struct vmx_caps *caps)
 {
     uint32_t sizes = cpuid(CPUID_ADDRESS_SIZES, 0).eax;
@@ -67,6 +73,8 @@ void caps_read(struct vmx_caps *caps)
         .address_mask = BITS((unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL) - 1, 12),
         .linear_bits = (unsigned)GET(sizes, ADDRESS_SIZES_LINEAR),
     };
+    if (has_linear_address_masking())
+        caps->cr3_flags = CR3_LAM_U48 | CR3_LAM_U57;
     caps->usable_bits = caps_usable_bits(caps->address_bits, has_memory_encryption() ? rdmsr(IA32_TME_ACTIVATE) : 0);
     read_primary_controls(caps);
     read_optional_msrs(caps);

@@ -22,6 +22,7 @@ struct vmx_caps {
     unsigned usable_bits; /* the same less the KeyID bits of memory encryption, by which memory has several addresses */
     uint64_t address_mask; /* of page frames: bits MAXPHYADDR-1:12 */
     unsigned linear_bits;
+    uint64_t cr3_flags; /* of bits 63:52 of CR3, those that the CPU takes: linear-address masking */
     uint8_t vpid_flush; /* INVVPID type that drops all of a VPID, maybe more; 0: no INVVPID */
 };
 

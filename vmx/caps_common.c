@@ -60,6 +60,7 @@ static const char *registers_meet(struct vmx_caps *common, const struct vmx_caps
     common->address_bits = MIN(common->address_bits, other->address_bits);
     common->usable_bits = MIN(common->usable_bits, other->usable_bits);
     common->address_mask &= other->address_mask;
+    common->cr3_flags &= other->cr3_flags;
     common->linear_bits = MIN(common->linear_bits, other->linear_bits);
     return NULL;
 }

@@ -25,7 +25,7 @@ void cr_update_masks(struct vcpu *vcpu)
     vmcs_write(CR0_READ_SHADOW, cr_read_cr0());
     vmcs_write(CR4_READ_SHADOW, cr_read_cr4());
     vmcs_write(CR0_GUEST_HOST_MASK, fixed0);
-    vmcs_write(CR4_GUEST_HOST_MASK, caps->cr4_fixed0);
+    vmcs_write(CR4_GUEST_HOST_MASK, caps->cr4_fixed0 | vcpu->vm->cr4_hidden);
 }
 
 bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3)

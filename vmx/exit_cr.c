@@ -74,7 +74,8 @@ static bool cr_write_cr4(struct vcpu *vcpu, uint64_t value)
     const struct vmx_caps *caps = &vcpu->vm->caps;
     uint64_t old = cr_read_cr4(), cr0 = cr_read_cr0(), efer = vmcs_read(GUEST_EFER), cr3 = vmcs_read(GUEST_CR3);
     bool pcide_rises = (value & ~old & CR4_PCIDE) != 0;
-    if ((value & ~caps->cr4_fixed1) || (vcpu->l1_in_vmx && (value & caps->cr4_fixed0) != caps->cr4_fixed0))
+    if ((value & ~(caps->cr4_fixed1 & ~vcpu->vm->cr4_hidden)) ||
+        (vcpu->l1_in_vmx && (value & caps->cr4_fixed0) != caps->cr4_fixed0))
         return false;
     if ((efer & EFER_LMA) && (!(value & CR4_PAE) || ((value ^ old) & CR4_LA57)))
         return false;

@@ -69,8 +69,10 @@ static bool entry_address(struct vcpu *vcpu, enum gpr list, bool write, gva_t *g
 {
     const struct segment flat = {0};
     uint64_t offset = vcpu->regs[list] + LIST_STEP * (unsigned)__builtin_ctzll(vcpu->regs[RCX]);
-    unsigned bits = vmcs_read(GUEST_CR4) & CR4_LA57 ? 57 : 48;
+    uint64_t cr4 = vmcs_read(GUEST_CR4);
+    unsigned bits = cr4 & CR4_LA57 ? 57 : 48;
     struct fault fault;
+    offset = operand_untag(offset, vmcs_read(GUEST_CR3), cr4);
     if (segment_linear(&flat, SEGMENT_DS, offset, LIST_STEP, write, bits, gva, &fault))
         return true;
     event_inject(vcpu, &fault);

@@ -137,18 +137,35 @@ static enum step walk_tables(struct walk *w, gpa_t *gpa)
     return step;
 }
 
-/* Whether the page's protection key forbids the access. SDM 3A 4.6.2 "Protection Keys" */
+/* Whether the page's protection key forbids the access: PKRU judges pages of user space, IA32_PKRS those of supervisors.
+ * SDM 3A 4.6.2 "Protection Keys" */
 static bool key_forbids(const struct walk *w)
 {
     const struct paging_state *state = w->state;
     bool write = w->access & GVA_WRITE, user = w->access & GVA_USER;
     uint32_t rights;
 
-    if (!(state->cr4 & CR4_PKE) || !(state->efer & EFER_LMA) || !w->user || (w->access & GVA_FETCH))
+    if (!(state->cr4 & (w->user ? CR4_PKE : CR4_PKS)) || !(state->efer & EFER_LMA) || (w->access & GVA_FETCH))
         return false;
-    rights = state->pkru >> 2 * GET(w->entry[w->entries - 1], PTE_PROTECTION_KEY);
+    if (!w->user && user) /* forbidden without a key */
+        return false;
+    rights = (w->user ? state->pkru : state->pkrs) >> 2 * GET(w->entry[w->entries - 1], PTE_PROTECTION_KEY);
     return (rights & PKRU_ACCESS_DISABLE) ||
            ((rights & PKRU_WRITE_DISABLE) && write && (user || (state->cr0 & CR0_WP)));
+}
+
+/* Linear-address space separation: bit 63 alone says whose an address is, before any table is read (chapter
+ * "Linear Address Space Separation" of Intel's "Architecture Instruction Set Extensions"). */
+static bool space_forbids(const struct walk *w)
+{
+    const struct paging_state *state = w->state;
+    bool supervisors = w->gva >> 63, explicit_ac = (state->rflags & RFLAGS_AC) && !(w->access & GVA_IMPLICIT);
+
+    if (!(state->cr4 & CR4_LASS) || !(state->efer & EFER_LMA))
+        return false;
+    if (w->access & GVA_USER)
+        return supervisors;
+    return !supervisors && ((w->access & GVA_FETCH) || ((state->cr4 & CR4_SMAP) && !explicit_ac));
 }
 
 /* SDM 3A 4.6.1 "Determination of Access Rights" */
@@ -211,6 +228,10 @@ bool gva_walk(const struct paging_state *state, const struct gva_memory *memory,
     if (!(state->cr0 & CR0_PG)) {
         *gpa = w.gva;
         return true;
+    }
+    if (space_forbids(&w)) {
+        *fault = (struct fault){.vector = VECTOR_GP, .has_error_code = true};
+        return false;
     }
     for (unsigned retry = 0;; retry++) {
         enum step step = walk_tables(&w, gpa);

@@ -30,6 +30,7 @@ struct paging_state {
     bool pages_1g;
     uint64_t pdpte[4];
     uint32_t pkru;
+    uint32_t pkrs; /* IA32_PKRS, with CR4.PKS */
 };
 
 /* The walk itself, pure but for the memory behind `read` (8 or 4 bytes at a gpa; false when not RAM: all-ones).

@@ -95,6 +95,7 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
     state->address_bits = vcpu->vm->caps.address_bits;
     state->pages_1g = cpu_has_1g_pages();
     state->pkru = state->cr4 & CR4_PKE ? pkru_read() : 0;
+    state->pkrs = state->cr4 & CR4_PKS ? (uint32_t)rdmsr(IA32_PKRS) : 0; /* no VM exit switches it */
     if ((state->cr0 & CR0_PG) && (state->cr4 & CR4_PAE) && !(state->efer & EFER_LMA)) {
         state->pdpte[0] = vmcs_read(GUEST_PDPTE0);
         state->pdpte[1] = vmcs_read(GUEST_PDPTE1);
@@ -203,7 +204,9 @@ static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk
     if (!(walk->efer & EFER_LMA) || (walk->cr4 & CR4_LA57) || !canonical || !(size = walk_levels(vcpu, walk, gva)))
         return NULL;
     user = walk->value[0] & walk->value[1] & walk->value[2] & walk->value[3] & PTE_U;
-    if (user && (walk->cr4 & (CR4_SMAP | CR4_PKE)))
+    if (user ? (walk->cr4 & (CR4_SMAP | CR4_PKE)) : (walk->cr4 & CR4_PKS))
+        return NULL;
+    if ((walk->cr4 & CR4_LASS) && !(gva >> 63))
         return NULL;
     gpa_t page =
         ALIGN_DOWN(walk->value[3] & vcpu->vm->caps.address_mask, size) | (ALIGN_DOWN(gva, PAGE_SIZE) & (size - 1));

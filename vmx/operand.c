@@ -9,6 +9,7 @@
 
 #define SEGMENT_COUNT 6u
 #define SEGMENT_FS 4u
+#define SEGMENT_STACK 2u
 
 /* Field encodings of the six segment registers follow each other in the order of the information field's numbers. */
 static void segment_read(unsigned number, struct segment *segment)
@@ -42,6 +43,9 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
         segment_read(place.segment_number, &segment);
     else if (place.segment_number >= SEGMENT_FS) /* of the others only their number counts in 64-bit mode */
         segment.base = vmcs_read_encoding(GUEST_ES_BASE.encoding + 2 * place.segment_number);
+    if (bits)
+        place.offset =
+            operand_untag(segment.base + place.offset, vmcs_read(GUEST_CR3), vmcs_read(GUEST_CR4)) - segment.base;
     return segment_linear(&segment, place.segment_number, place.offset, len, write, bits, gva, fault);
 }
 
@@ -66,18 +70,28 @@ const void *operand_plain(struct vcpu *vcpu, uint64_t len)
     return gva_plain(vcpu, gva, len); /* in IA-32e mode alone */
 }
 
+/* A stack access that separation of linear addresses forbids is #SS, others are #GP. */
+static bool settle(const struct vcpu *vcpu, bool done, struct fault *fault)
+{
+    if (!done && fault->vector == VECTOR_GP && GET(vcpu->exit.instruction_info, INSN_INFO_SEGMENT) == SEGMENT_STACK)
+        fault->vector = VECTOR_SS;
+    return done;
+}
+
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault)
 {
     gva_t gva;
 
-    return operand_address(vcpu, len, false, &gva, fault) && gva_read(vcpu, gva, buffer, len, fault);
+    return operand_address(vcpu, len, false, &gva, fault) &&
+           settle(vcpu, gva_read(vcpu, gva, buffer, len, fault), fault);
 }
 
 bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct fault *fault)
 {
     gva_t gva;
 
-    return operand_address(vcpu, len, true, &gva, fault) && gva_write(vcpu, gva, buffer, len, fault);
+    return operand_address(vcpu, len, true, &gva, fault) &&
+           settle(vcpu, gva_write(vcpu, gva, buffer, len, fault), fault);
 }
 
 uint64_t operand_register_read(struct vcpu *vcpu, unsigned number, bool long_mode)

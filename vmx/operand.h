@@ -22,6 +22,11 @@ struct segment {
 bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
                     unsigned linear_bits, gva_t *gva, struct fault *fault);
 
+/* The linear address that a data access in 64-bit mode is made to: with linear-address masking (LAM), for which CR3 has a
+ * flag for addresses of user space and CR4 one for those of supervisors, the bits between bit 63 and the highest of the
+ * address are ignored. A canonical check comes after it. Pure. */
+gva_t operand_untag(gva_t linear, uint64_t cr3, uint64_t cr4);
+
 /* Where the memory operand lies that the instruction information describes: segment number, and the offset cut to the
  * address size. `displacement`: the exit qualification; `regs`: general registers by number, RSP's among them. Pure. */
 struct operand_place {

@@ -63,3 +63,19 @@ bool segment_linear(const struct segment *segment, unsigned segment_number, uint
     *gva = (uint32_t)(segment->base + offset);
     return true;
 }
+
+gva_t operand_untag(gva_t linear, uint64_t cr3, uint64_t cr4)
+{
+    bool supervisor = linear >> 63;
+    unsigned width = 0;
+
+    if (supervisor && (cr4 & CR4_LAM_SUP))
+        width = cr4 & CR4_LA57 ? 57 : 48;
+    else if (!supervisor && (cr3 & CR3_LAM_U57))
+        width = 57;
+    else if (!supervisor && (cr3 & CR3_LAM_U48))
+        width = 48;
+    if (!width)
+        return linear;
+    return supervisor ? linear | BITS(62, width) : linear & ~BITS(62, width);
+}

@@ -31,6 +31,7 @@ struct vm {
     uint16_t pm1a_control, pm1b_control; /* ports by which L1 turns the machine off; 0: none */
     uint16_t reset_port;                 /* of the FADT; 0: none, or no port */
     uint8_t reset_value;
+    uint64_t cr4_hidden;    /* bits of CR4 that the CPU has and L1 does not: setting one is #GP */
     struct vmx_caps caps12; /* what is offered to L1 (nested/rules/caps12) */
     /* Value of a capability MSR of caps12, false for #GP: nested/rules/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);

@@ -1,6 +1,7 @@
 #include "nested/rules/caps12.h"
 
 #include "kernel/msr.h"
+#include "kernel/x86_bits.h"
 #include "nested/rules/vmcs12.h"
 #include "vmx/vmx_bits.h"
 
@@ -30,7 +31,8 @@
     (VMX_MISC_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_WAIT_SIPI |                  \
      VMX_MISC_CR3_TARGETS | VMX_MISC_MSR_LIST_MAX | VMX_MISC_VMWRITE_ANY | VMX_MISC_INJECT_LENGTH0)
 #define VIRTUAL_BASIC (VMX_BASIC_INS_OUTS_INFO | VMX_BASIC_TRUE_CONTROLS | VMX_BASIC_NO_ERROR_CODE_CHECK)
-#define VIRTUAL_VMFUNC BIT(0) /* EPTP switching */
+#define HIDDEN_CR4 (CR4_SMXE | CR4_KL | CR4_FRED) /* CPUID hides what they turn on */
+#define VIRTUAL_VMFUNC BIT(0)                     /* EPTP switching */
 
 #define MEMORY_TYPE_WB 6
 
@@ -81,6 +83,7 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     offered->pin = offer(cpu->pin, VIRTUAL_PIN);
     offered->proc = offer(cpu->proc, proc);
     offered->proc3 = proc3;
+    offered->cr4_fixed1 = cpu->cr4_fixed1 & ~HIDDEN_CR4;
     offered->proc2 = offer(cpu->proc2, proc2);
     offered->exit = offer(cpu->exit, exit);
     offered->entry = offer(cpu->entry, VIRTUAL_ENTRY);

@@ -98,6 +98,7 @@ static inline bool check_event_is(const struct check *c, unsigned type)
 /* Judgements that more than one area needs. */
 bool check_value_canonical(const struct check *c);
 bool check_value_within_width(const struct check *c);
+bool check_cr3_reserved(const struct check *c);
 bool check_value_is_pat(const struct check *c);
 bool check_efer_reserved(const struct check *c);
 bool check_cr4_fixed(const struct check *c);

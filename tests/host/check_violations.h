@@ -240,6 +240,9 @@ static const struct violation violations[] = {
           OFF(v.GUEST_CR0, CR0_PG)),
     GUEST("guest CR4.PAE clear in IA-32e mode", GOOD_64, OFF(v.GUEST_CR4, CR4_PAE)),
     GUEST("guest CR4.PCIDE outside IA-32e mode", GOOD_PAE, ON(v.GUEST_CR4, CR4_PCIDE)),
+    GUEST("guest CR3: reserved bits", GOOD_64, ON(v.GUEST_CR3, CR3_LAM_U57)), /* the CPU has no masking */
+    GUEST("guest CR3: reserved bits", GOOD_64, SET(caps.cr3_flags, CR3_LAM_U48 | CR3_LAM_U57),
+          ON(v.GUEST_CR3, BIT(60))),
     GUEST("guest CR3: reserved bits", GOOD_64, ON(v.GUEST_CR3, TOO_WIDE)),
     GUEST("guest CR3: reserved bits", GOOD_PAE_NO_EPT, ON(v.GUEST_CR3, BIT(52))),
     GUEST("guest DR7: bits 63:32", GOOD_64, ON(v.GUEST_DR7, BIT(32))),

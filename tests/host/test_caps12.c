@@ -142,6 +142,16 @@ static void test_tertiary_controls(void **state)
     assert_int_equal(offered_on(&cpu).proc3, 0);
 }
 
+/* FRED, Key Locker and SMX are hidden: so are the bits that turn them on. */
+static void test_hidden_bits_of_cr4(void **state)
+{
+    struct vmx_caps cpu = model_skylake_x;
+
+    (void)state;
+    cpu.cr4_fixed1 = UINT64_MAX;
+    assert_int_equal(offered_on(&cpu).cr4_fixed1, ~(BIT(14) | BIT(19) | BIT(32)));
+}
+
 static void assert_within(struct ctl_caps offered, struct ctl_caps cpu)
 {
     assert_int_equal(offered.must, cpu.must);
@@ -486,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_entry_exit_pairs),
         cmocka_unit_test(test_not_virtualised_is_not_offered),
         cmocka_unit_test(test_tertiary_controls),
+        cmocka_unit_test(test_hidden_bits_of_cr4),
         cmocka_unit_test(test_never_more_than_the_cpu),
         cmocka_unit_test(test_offering_is_stable),
         cmocka_unit_test(test_default1_bits_stay),

@@ -109,13 +109,85 @@ static void test_protection_keys(void **state)
     }
 }
 
+/* IA32_PKRS judges supervisor pages, and PKRU no longer does anything there. */
+static void test_supervisor_protection_keys(void **state)
+{
+    (void)state;
+    mode_4level();
+    for (unsigned key = 0; key < 16; key++) {
+        f.state.cr0 |= CR0_WP;
+        f.state.cr4 |= CR4_PKS | CR4_PKE;
+        f.state.pkru = ~0u;
+        map(gva_64, 4, 1, 0x1234000, W);
+        entry_set(gva_64, 1, entry_get(gva_64, 1) | (uint64_t)key << 59);
+        f.state.pkrs = ~(3u << 2 * key);
+        expect_gpa(gva_64, GVA_WRITE, 0x1234abc);
+        f.state.pkrs = 1u << 2 * key; /* no access */
+        expect_fault(gva_64, GVA_READ, PF_PRESENT | PF_KEY);
+        expect_gpa(gva_64, GVA_FETCH, 0x1234abc);
+        expect_fault(gva_64, GVA_READ | GVA_USER, PF_PRESENT | PF_USER);
+        f.state.pkrs = 2u << 2 * key; /* no writing */
+        expect_gpa(gva_64, GVA_READ, 0x1234abc);
+        expect_fault(gva_64, GVA_WRITE, PF_PRESENT | PF_WRITE | PF_KEY);
+        f.state.cr0 &= ~CR0_WP;
+        expect_gpa(gva_64, GVA_WRITE, 0x1234abc);
+        f.state.pkrs = ~0u;
+        f.state.cr4 &= ~CR4_PKS;
+        expect_gpa(gva_64, GVA_READ, 0x1234abc);
+    }
+}
+
+/* By bit 63 alone, with #GP and not #PF: no table is looked at. */
+static void test_separation_of_linear_addresses(void **state)
+{
+    static const struct {
+        bool supervisors;
+        uint32_t access;
+        bool smap, ac, forbidden;
+    } rows[] = {
+        {true, GVA_READ | GVA_USER, false, false, true},
+        {true, GVA_FETCH | GVA_USER, false, false, true},
+        {false, GVA_READ | GVA_USER, true, false, false},
+        {true, GVA_READ, true, false, false},
+        {true, GVA_FETCH, true, false, false},
+        {false, GVA_FETCH, false, false, true},
+        {false, GVA_FETCH, true, true, true},
+        {false, GVA_READ, false, false, false},
+        {false, GVA_READ, true, false, true},
+        {false, GVA_WRITE, true, true, false},
+        {false, GVA_READ | GVA_IMPLICIT, true, true, true},
+        {true, GVA_READ | GVA_USER | GVA_IMPLICIT, true, true, false},
+    };
+    const gva_t high = 0xffff800000000abc;
+
+    (void)state;
+    mode_4level();
+    map(gva_64, 4, 1, 0x1234000, W | U);
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        const struct gva_memory memory = {memory_read, NULL, &f};
+        struct fault fault;
+        gpa_t gpa;
+        gva_t gva = rows[i].supervisors ? high : 0x7abc;
+        f.state.cr4 = (f.state.cr4 & ~CR4_SMAP) | CR4_LASS | (rows[i].smap ? CR4_SMAP : 0);
+        f.state.rflags = rows[i].ac ? RFLAGS_AC : 0;
+        bool done = gva_walk(&f.state, &memory, gva, rows[i].access, &gpa, &fault);
+        bool forbidden = !done && fault.vector == VECTOR_GP;
+        if (forbidden != rows[i].forbidden)
+            fail_msg("row %u", i);
+        if (forbidden)
+            assert_int_equal(fault.error_code, 0);
+        f.state.cr4 &= ~CR4_LASS;
+        done = gva_walk(&f.state, &memory, gva, rows[i].access, &gpa, &fault);
+        assert_true(done || fault.vector == VECTOR_PF);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_rights_of_all_levels_count),
-        TEST(test_all_rights_combinations),
-        TEST(test_fetch_bit_of_error_code),
-        TEST(test_protection_keys),
+        TEST(test_rights_of_all_levels_count), TEST(test_all_rights_combinations),
+        TEST(test_fetch_bit_of_error_code),    TEST(test_protection_keys),
+        TEST(test_supervisor_protection_keys), TEST(test_separation_of_linear_addresses),
     };
     return cmocka_run_group_tests_name("gva_rights", tests, NULL, NULL);
 }

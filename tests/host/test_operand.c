@@ -265,6 +265,24 @@ static void test_segment_long_mode(void **state)
     expect_linear(s, GS, (uint64_t)-0x800ll, 8, true, 48, 0x800); /* wraps */
 }
 
+/* Which bits are ignored depends on whose address it is; what is left is checked as ever. */
+static void test_untag(void **state)
+{
+    const gva_t user = 0x00007f1234567890, tagged = 0x7a55ff1234567890 & ~BIT(47), kernel = 0xffff8f1234567890;
+
+    (void)state;
+    assert_int_equal(operand_untag(user | 0x7a00000000000000, 0, ~0ull), user | 0x7a00000000000000);
+    assert_int_equal(operand_untag(user | 0x7e00000000000000, CR3_LAM_U57, 0), user);
+    assert_int_equal(operand_untag(user | 0x0100000000000000, CR3_LAM_U57, 0), user | 0x0100000000000000);
+    assert_int_equal(operand_untag(user | 0x7fff000000000000, CR3_LAM_U48, 0), user);
+    assert_int_equal(operand_untag(tagged, CR3_LAM_U48, 0), tagged & BITS(47, 0));
+    assert_int_equal(operand_untag(user | 0x0100000000000000, CR3_LAM_U48 | CR3_LAM_U57, 0), user | 0x0100000000000000);
+    assert_int_equal(operand_untag(kernel & ~BITS(62, 48), 0, CR4_LAM_SUP), kernel);
+    assert_int_equal(operand_untag(kernel & ~BITS(62, 48), ~0ull, 0), kernel & ~BITS(62, 48));
+    assert_int_equal(operand_untag(kernel & ~BITS(62, 57), 0, CR4_LAM_SUP | CR4_LA57), kernel);
+    assert_int_equal(operand_untag(kernel & ~BITS(62, 48), 0, CR4_LAM_SUP | CR4_LA57), (kernel & ~BITS(56, 48)));
+}
+
 static void test_segment_canonical(void **state)
 {
     struct segment s = segment_of(AR_DATA_RW, 0, 0);
@@ -485,6 +503,7 @@ int main(void)
         TEST(test_segment_expand_down),
         TEST(test_segment_type),
         TEST(test_segment_long_mode),
+        TEST(test_untag),
         TEST(test_segment_canonical),
         TEST(test_operand_protected_mode),
         TEST(test_operand_rsp_from_vmcs),

@@ -35,7 +35,7 @@ def main():
               "--l1", IMAGE, "--l1-args", "msrform"]
     runs = {"bare": Run("--bare", *common)}
     for policy in ("trace", "merge", "allow", "exit"):
-        runs[policy] = Run("--nestor-elf", CHECKED, "--nestor", f"quirks=none bitmap={policy}", *common)
+        runs[policy] = Run("--nestor-elf", CHECKED, "--nestor", f"bitmap={policy}", *common)
     for kind, run in runs.items():
         run.wait()
         results = RESULT.findall(run.out)
