@@ -113,15 +113,14 @@ bool exit_list_find(struct vcpu *vcpu)
     return true;
 }
 
-/* An entry is done. The instruction goes on with the next one, as after an interrupt between two; RF keeps an instruction
- * breakpoint from hitting again. */
+/* An entry is done. The instruction goes on with the next one; between two it takes interrupts and traps. */
 static void entry_done(struct vcpu *vcpu)
 {
     vcpu->regs[RCX] &= vcpu->regs[RCX] - 1;
     if (!vcpu->regs[RCX])
         vcpu_skip_instruction(vcpu);
     else
-        vmcs_write(GUEST_RFLAGS, vmcs_read(GUEST_RFLAGS) | RFLAGS_RF);
+        vcpu_repeat_instruction(vcpu);
 }
 
 void exit_rdmsrlist(struct vcpu *vcpu)
