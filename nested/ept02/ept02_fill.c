@@ -125,9 +125,12 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
     struct ept_leaf ept01;
     look_at_ept01(e, walk, &ept01);
     unsigned level = MIN(walk->level, ept01.level);
-    bool refused = (access & EPT_W) && !(ept01.permissions & EPT_W);
     bool carveout = ept_is_carveout(e->shared->ept01, walk->gpa1);
     uint64_t leaf;
+
+    if (carveout) /* EPT01's leaf has W while some processor makes a step with it */
+        ept01.permissions &= ~EPT_W;
+    bool refused = (access & EPT_W) && !(ept01.permissions & EPT_W);
 
     if (level == 0)
         return EPT02_VIOLATION;

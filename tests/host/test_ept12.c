@@ -247,9 +247,25 @@ static void test_init_without_pages(void **state)
         page_free(held[--count]);
 }
 
+/* A processor makes a step with the leaf of EPT01, which has W meanwhile; EPT02 of another takes nothing over. */
+static void test_carveout_open_elsewhere(void **state)
+{
+    uint64_t *leaf01 = ept_carveout_entry(&ept01, CARVEOUT);
+
+    (void)state;
+    map12(0x1000, CARVEOUT, RWX_WB);
+    *leaf01 |= EPT_W;
+    assert_int_equal(fill(0x1000, READ), EPT02_FILLED);
+    assert_int_equal(leaf02(0x1000).permissions & EPT_W, 0);
+    assert_int_equal(fill(0x1000, WRITE), EPT02_CARVEOUT);
+    assert_int_equal(leaf02(0x1000).permissions & EPT_W, 0);
+    *leaf01 &= ~EPT_W;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_carveout_open_elsewhere),
         TEST(test_permissions_are_the_and),
         TEST(test_leaf_size_is_the_smaller),
         TEST(test_memory_types),

@@ -1,0 +1,168 @@
+/* sources: nested/enter.c nested/exit.c nested/resume.c nested/prepare.c nested/slot.c nested/shadow.c nested/l2_ept.c nested/rules/merge.c nested/rules/decide.c nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c nested/bitmap/merged_wrong.c nested/bitmap/slot_bitmaps.c nested/nested.c kernel/percpu.c nested/vpid12.c nested/insn.c nested/insn_invalidate.c nested/rules/vmcs12.c nested/ept02/ept02.c nested/ept02/ept02_tree.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c vmx/run.c vmx/kick.c vmx/step.c vmx/exit_ept.c vmx/skip.c vmx/hooks.c vmx/msr_bitmap.c vmx/caps.c vmx/vmcs_table.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
+/* cflags: -DCHECKED -finstrument-functions -finstrument-functions-exclude-file-list=tests/ -include tests/host/tlb_insn.h */
+/* ldflags: -no-pie -Wl,--unresolved-symbols=ignore-all */
+/* Two processors that never forget a translation run Nestor's code, and L1 and L2 do random things on them: whatever L2
+ * sees must be something that the SDM allows. See docs/TESTING.md. By itself: test_never_forgets OPERATIONS [SEED
+ * [FAULT]] runs so many, from that seed on. */
+#include <unistd.h>
+
+#include "tests/host/tlb_acts.h"
+
+#define RUN 100000u /* operations in one world */
+
+static uint64_t limit;
+static bool told = true; /* on stderr, when something is found */
+
+static void (*const l1_does[L1_ACTS])(struct processor *p) = {
+    l1_changes_ept12, l1_changes_pte, l1_changes_bitmap, l1_looks_at_carveout, l1_changes_policy, l1_invept,
+    l1_invvpid,       l1_vmptrld,     l1_vmclear,        l1_configures,        l1_enters,
+};
+static void (*const l2_does[L2_ACTS])(struct processor *p) = {
+    l2_touches_linear, l2_touches, l2_reads_msr, l2_moves_to_cr3, l2_invlpg, l2_calls,
+};
+
+QUIET static unsigned chosen(const uint8_t *weights, unsigned count)
+{
+    unsigned sum = 0, at = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        sum += weights[i];
+    for (unsigned left = (unsigned)(host_random() % sum); left >= weights[at]; at++)
+        left -= weights[at];
+    return at;
+}
+
+QUIET static void step_l1(struct processor *p)
+{
+    static const gpa_t places[] = {TABLE_BASE, TABLE_BASE + 8 * PAGE_SIZE, DATA_BASE, DATA_BASE + 5 * PAGE_SIZE,
+                                   CARVEOUT};
+
+    if (chance(4))
+        (void)tlb_walk(&p->tlb, hw_ep4ta(), places[host_random() % ARRAY_SIZE(places)]);
+    if (!p->vcpu.nested->current)
+        l1_vmptrld(p);
+    else
+        l1_does[chosen(phase->l1, ARRAY_SIZE(l1_does))](p);
+}
+
+QUIET static void step_l2(struct processor *p)
+{
+    if (chance(4) && tags[p->number].root != NO_EPT)
+        (void)tlb_walk(&p->tlb, hw_ep4ta(), place((unsigned)(host_random() % PLACES)));
+    l2_does[chosen(phase->l2, ARRAY_SIZE(l2_does))](p);
+}
+
+QUIET static void step(struct processor *p)
+{
+    if (operations > limit)
+        machine_stop();
+    if (operations % 512 == 0)
+        phase = &phases[host_random() % ARRAY_SIZE(phases)];
+    if (hw_pending(p)) {
+        if (tags[p->number].resident && !p->vcpu.in_l2)
+            l2_left(p);
+        return;
+    }
+    if (p->vcpu.in_l2)
+        step_l2(p);
+    else
+        step_l1(p);
+}
+
+/* One world. Seeds differ in Nestor's options, too. False: a difference, told on stderr. */
+QUIET static bool run(uint64_t seed, uint64_t count)
+{
+    static const uint64_t policies[] = {BITMAP_TRACE, BITMAP_TRACE, BITMAP_MERGE, BITMAP_EXIT};
+
+    host_random_seed(seed * 0x9e3779b97f4a7c15ull + 1);
+    (void)host_random();
+    options.vmcs_shadowing = 0;
+    options.bitmap = policies[seed % 4];
+    options.ept12_tracing = seed % 3 != 2;
+    memset(tags, 0, sizeof tags);
+    memset(may, 0, sizeof may);
+    memset(favourite, 0, sizeof favourite);
+    world_make();
+    machine_step = step;
+    limit = count;
+    phase = &phases[0];
+    if (machine_run()) {
+        host_memory_free();
+        return true;
+    }
+    if (told) {
+        tell_story();
+        fprintf(stderr, "# seed %lu, operation %lu: %s\n", seed, operations, failure);
+    }
+    host_memory_free();
+    return false;
+}
+
+static void test_nothing_stale(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 12; seed++)
+        if (!run(seed, 20000))
+            fail_msg("seed %lu: %s", seed, failure);
+}
+
+/* Each fault that concerns translations is found: before 100,000 operations as a rule, but chance has its part. */
+static void test_faults_are_found(void **state)
+{
+    static const struct {
+        enum injected_fault fault;
+        const char *name;
+    } faults[] = {
+        {FAULT_SKIP_INVEPT, "skip-invept"},
+        {FAULT_INVEPT_AT_ONCE, "invept-at-once"},
+        {FAULT_EARLY_GENERATION, "early-generation"},
+        {FAULT_KEEP_VPID, "keep-vpid"},
+        {FAULT_SKIP_KICK, "skip-kick"},
+        {FAULT_READ_FIRST, "read-first"},
+        {FAULT_SKIP_EPT02, "skip-ept02"},
+        {FAULT_FORGET_GENERATION, "forget-generation"},
+        {FAULT_SKIP_REMERGE, "skip-remerge"},
+        {FAULT_DROP_L0_BITS, "drop-l0-bits"},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
+        uint64_t done = 0;
+        bool found = false;
+        options.fault = faults[i].fault;
+        told = false;
+        for (uint64_t seed = 1; !found && done < 400000; seed++, done += 20000)
+            found = !run(seed, 20000);
+        options.fault = FAULT_NONE;
+        told = true;
+        if (!found)
+            fail_msg("fault=%s is not found in %lu operations", faults[i].name, done);
+        if (getenv("NEVER_FORGETS_TELL"))
+            fprintf(stderr, "# %s: %lu operations: %s\n", faults[i].name, done - 20000 + operations, failure);
+    }
+}
+
+static int long_run(uint64_t count, uint64_t seed, uint64_t fault)
+{
+    uint64_t done = 0;
+
+    options.fault = fault;
+    for (; done < count; seed++, done += RUN) {
+        if (!run(seed, MIN(count - done, RUN)))
+            return 1;
+        if (done % (10 * RUN) == 0 && isatty(1))
+            printf("%lu operations\n", done);
+    }
+    printf("%lu operations without a difference\n", count);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_stale), cmocka_unit_test(test_faults_are_found)};
+
+    if (argc > 1)
+        return long_run(strtoull(argv[1], NULL, 0), argc > 2 ? strtoull(argv[2], NULL, 0) : 1,
+                        argc > 3 ? strtoull(argv[3], NULL, 0) : 0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
