@@ -2,6 +2,7 @@
 
 #include "boot/bootinfo.h"
 #include "kernel/layout.h"
+#include "kernel/ledger.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/string.h"
@@ -203,6 +204,7 @@ static bool join(struct ept *ept, uint64_t *entry, unsigned level)
         if (table[i] != table[0] + i * step)
             return false;
     set_entry(entry, table[0] | EPT_LARGE);
+    ledger_owe_others(va_to_hpa(ept->root), "a table of EPT01 that a large page took the place of");
     ept->retired[ept->retired_count++] = (struct ept_retired){table, ept_next_generation(ept)};
     count(COUNT_EPT01_JOINS);
     return true;
@@ -280,6 +282,7 @@ static int take_write(struct ept *ept, gpa_t gpa)
     entry = split_to_page(ept, gpa);
     if (entry)
         set_entry(entry, *entry & ~EPT_W);
+    ledger_owe_others(va_to_hpa(ept->root), "a page of EPT01 that lost W");
     spinlock_unlock(&ept->lock);
     return entry ? 0 : -1;
 }

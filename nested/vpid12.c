@@ -1,6 +1,7 @@
 #include "nested/vpid12.h"
 
 #include "kernel/cmdline.h"
+#include "kernel/ledger.h"
 #include "kernel/panic.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
@@ -11,6 +12,7 @@ uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
 {
     unsigned set = vpid12 % VPID_SETS;
     uint16_t hardware = (uint16_t)(VPID_L2_FIRST + set);
+    ledger_serve_vpid(hardware, vpid12);
     if (nested->vpid_owner[set] != vpid12) {
         nested->vpid_owner[set] = vpid12;
         if (options.fault != FAULT_KEEP_VPID)
@@ -22,6 +24,7 @@ uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
 void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid12, gva_t address)
 {
     unsigned set = vpid12 % VPID_SETS;
+    ledger_owe_served(type == INVVPID_ALL ? 0 : vpid12, "INVVPID of L1");
     if (type == INVVPID_ALL) {
         for (unsigned i = 0; i < VPID_SETS; i++)
             if (nested->vpid_owner[i])

@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/lapic.h"
+#include "kernel/ledger.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/trap.h"
@@ -124,8 +125,11 @@ static void synchronize(struct ept *ept01)
             send(vm->vcpu[i]->cpu);
         }
     for (unsigned i = 0; i < vm->vcpus; i++)
-        if (vm->vcpu[i] != self)
+        if (vm->vcpu[i] != self) {
             wait_for(vm->vcpu[i], generation, self);
+            if (__atomic_load_n(&vm->vcpu[i]->ept01_generation, __ATOMIC_ACQUIRE) >= generation)
+                ledger_told(vm->vcpu[i]->cpu->id);
+        }
 }
 
 uint64_t kick_oldest_generation(const struct vm *vm)

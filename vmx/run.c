@@ -1,6 +1,7 @@
 #include "vmx/run.h"
 
 #include "kernel/cmdline.h"
+#include "kernel/ledger.h"
 #include "kernel/machine_check.h"
 #include "kernel/msr.h"
 #include "kernel/panic.h"
@@ -214,6 +215,14 @@ static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
         handle_any(vcpu, reason);
 }
 
+/* The ledger's look at the current VMCS, before each entry. In the CHECKED build alone. */
+static inline void expect_paid(void)
+{
+#ifdef CHECKED
+    ledger_enter(vmcs_read(EPT_POINTER), vmcs_read(PROC2_CONTROLS) & PROC2_VPID ? vmcs_read(VPID) : 0);
+#endif
+}
+
 /* What each exit must have made of the processor. In the CHECKED build alone. */
 static inline void expect_root_state(void)
 {
@@ -236,6 +245,7 @@ void vcpu_handle_exit(struct vcpu *vcpu)
         handle_exit_of_l2(vcpu, reason);
     else
         handle_exit_of_l1(vcpu, reason);
+    expect_paid();
 }
 
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
@@ -253,6 +263,7 @@ void vcpu_enter_again(struct vcpu *vcpu)
 {
     event_recall(vcpu);
     vcpu_prepare_entry_anew(vcpu);
+    expect_paid();
 }
 
 void vcpu_run(struct vcpu *vcpu)

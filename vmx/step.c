@@ -1,5 +1,6 @@
 #include "vmx/step.h"
 
+#include "kernel/ledger.h"
 #include "kernel/string.h"
 
 /* Units that the guest gets. One may pass before the first instruction completes, which costs only another
@@ -62,6 +63,7 @@ static int take_write(struct ept_watch *watch, void *what)
     for (unsigned i = 0; i < vcpu->step.open; i++)
         __atomic_store_n(vcpu->step.entry[i], *vcpu->step.entry[i] & ~EPT_W, __ATOMIC_RELEASE);
     vcpu->step.open = 0;
+    ledger_owe_others(ept_pointer(&vcpu->vm->ept01), "a page of Nestor's memory that was closed");
     return 1;
 }
 

@@ -5,6 +5,7 @@
 #define VMX_VMX_INSN_H
 
 #include "kernel/base.h"
+#include "kernel/ledger.h"
 #include "vmx/count.h"
 
 #define VMX_POINTER_INSN(name, counted)                                                                                \
@@ -40,16 +41,19 @@ struct invalidate_descriptor {
 #define INVVPID_ALL 2u
 #define INVVPID_SINGLE_NONGLOBAL 3u
 
-#define VMX_INVALIDATE_INSN(name, counted)                                                                             \
+#define VMX_INVALIDATE_INSN(name, counted, paid)                                                                       \
     MUST_CHECK static inline bool insn_##name(uint64_t type, struct invalidate_descriptor descriptor)                  \
     {                                                                                                                  \
+        uint64_t now = ledger_now();                                                                                   \
         bool succeeded;                                                                                                \
         counted;                                                                                                       \
         __asm__ volatile(#name " %1, %2" : "=@cca"(succeeded) : "m"(descriptor), "r"(type) : "memory");                \
+        (void)now;                                                                                                     \
+        paid;                                                                                                          \
         return succeeded;                                                                                              \
     }
-VMX_INVALIDATE_INSN(invept, COUNT_INSN(INVEPTS))
-VMX_INVALIDATE_INSN(invvpid, COUNT_INSN(INVVPIDS))
+VMX_INVALIDATE_INSN(invept, COUNT_INSN(INVEPTS), ledger_pay_ept(now, type == INVEPT_ALL, descriptor.context))
+VMX_INVALIDATE_INSN(invvpid, COUNT_INSN(INVVPIDS), ledger_pay_vpid(type == INVVPID_ALL, (unsigned)descriptor.context))
 #undef VMX_INVALIDATE_INSN
 
 #endif

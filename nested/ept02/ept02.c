@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/layout.h"
+#include "kernel/ledger.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "nested/ept02/ept02_filter.h"
@@ -61,10 +62,22 @@ void ept02_settle_debt(struct ept02s *e, struct ept02_root *root)
     __atomic_store_n(&root->owes, 0, __ATOMIC_SEQ_CST);
 }
 
+/* In the ledger. */
+static inline void enter_invept(const struct ept02s *e, uint64_t eptp12, uint64_t mask)
+{
+#ifdef CHECKED
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
+        if (e->root[i].table && !((e->root[i].key ^ eptp12) & mask))
+            ledger_owe_ept(va_to_hpa(e->root[i].table), "INVEPT of L1");
+#endif
+    (void)e, (void)eptp12, (void)mask;
+}
+
 /* Root operation caches nothing for an EPT02, and L1's next entry may be far: nothing is due before that. One that owes a
  * look already cannot owe more. */
 static inline void owe_matching(struct ept02s *e, uint64_t eptp12, uint64_t mask)
 {
+    enter_invept(e, eptp12, mask);
     for (uint32_t settled = e->settled; settled; settled &= settled - 1) {
         struct ept02_root *root = &e->root[__builtin_ctz(settled)];
         if (((root->key ^ eptp12) & mask) || options.fault == FAULT_SKIP_INVEPT)
@@ -148,8 +161,10 @@ void ept02_protect(void *context, gpa_t page)
     for (struct ept02s *e = shared->list; e; e = e->next) {
         spinlock_lock(&e->lock);
         for (unsigned i = 0; i < EPT02_ROOTS; i++)
-            if (e->root[i].table && protect_below(e->root[i].table, EPT02_TOP_LEVEL, page))
+            if (e->root[i].table && protect_below(e->root[i].table, EPT02_TOP_LEVEL, page)) {
+                ledger_owe_others(va_to_hpa(e->root[i].table), "a page of EPT02 that lost W");
                 ept02_want_invept(&e->root[i]);
+            }
         spinlock_unlock(&e->lock);
     }
     spinlock_unlock(&shared->lock);

@@ -4,6 +4,7 @@
 #define NESTED_EPT02_EPT02_TREE_H
 
 #include "kernel/layout.h"
+#include "kernel/ledger.h"
 #include "nested/ept02/ept02.h"
 
 #define EPT02_TOP_LEVEL 4u
@@ -44,6 +45,7 @@ static inline void ept02_set_entry(uint64_t *entry, uint64_t value)
 /* The root's next use must pass an INVEPT. No lock is needed. */
 static inline void ept02_want_invept(struct ept02_root *root)
 {
+    ledger_owe_ept(va_to_hpa(root->table), "a mapping of EPT02 that went");
     __atomic_fetch_or(&root->owes, EPT02_OWES_INVEPT, __ATOMIC_SEQ_CST);
 }
 /* A look has work with the root. No lock is needed. */

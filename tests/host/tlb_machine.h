@@ -1,6 +1,6 @@
 /* A machine of two processors whose caches never forget (tlb_cpu.h), on which Nestor's own code runs: exits, nested
  * entries, EPT02, tracing, kicks, VPIDs. One processor runs at a time; at the entry and exit of each function of
- * Nestor's, and where it waits for a lock, the other one may come between, and an NMI may arrive. machine_start() after
+ * Nestor's, and where it waits for a lock, the other one may come between, and an NMI may arrive. machine_run() after
  * the world is made; each processor calls machine_step of the test for ever. tests/host/ only; one file of a program
  * includes it. */
 #ifndef TESTS_HOST_TLB_MACHINE_H
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "kernel/ledger.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/spinlock.h"
@@ -261,6 +262,7 @@ QUIET bool tlb_vmclear(hpa_t vmcs)
 QUIET bool tlb_invept(uint64_t type, struct invalidate_descriptor descriptor)
 {
     struct processor *p = running;
+    uint64_t now = ledger_now();
 
     between();
     tlb_invalidate(&p->tlb, (struct tlb_reach){.guest_physical = true,
@@ -270,6 +272,7 @@ QUIET bool tlb_invept(uint64_t type, struct invalidate_descriptor descriptor)
                                                .every_vpid = true,
                                                .every_pcid = true,
                                                .every_address = true});
+    ledger_pay_ept(now, type == INVEPT_ALL, descriptor.context);
     between();
     return true;
 }
@@ -286,6 +289,7 @@ QUIET bool tlb_invvpid(uint64_t type, struct invalidate_descriptor descriptor)
                                                .every_pcid = true,
                                                .every_address = type != INVVPID_ADDRESS,
                                                .address = ALIGN_DOWN(descriptor.address, PAGE_SIZE)});
+    ledger_pay_vpid(type == INVVPID_ALL, (unsigned)descriptor.context);
     between();
     return true;
 }

@@ -334,6 +334,8 @@ QUIET static void make_processor(unsigned number)
     p->vcpu.vmcs01 = vmcs_alloc(&vm.caps);
     vm.vcpu[vm.vcpus++] = &p->vcpu;
     running = p;
+    (void)tlb_invept(INVEPT_ALL, (struct invalidate_descriptor){0}); /* the ledger outlives worlds */
+    (void)tlb_invvpid(INVVPID_ALL, (struct invalidate_descriptor){0});
     vmcs_load(p->vcpu.vmcs01);
     vmcs_write_common(&p->vcpu);
     vmcs_write(PROC2_CONTROLS, PROC2_EPT | PROC2_VPID);
