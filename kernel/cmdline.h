@@ -35,6 +35,8 @@ enum injected_fault {
     FAULT_PANIC,
 };
 
+/* In the order of the values of the option "virtual-vectoring". */
+enum virtual_vectoring { VECTORING_CPU, VECTORING_SVI };
 /* In the order of the values of the option "startup". */
 enum startup_option { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 

@@ -168,7 +168,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
-    slot->watches_svi = options.virtual_vectoring && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
+    slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
