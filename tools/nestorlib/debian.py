@@ -17,6 +17,7 @@ Dir::State::Lists "{work}/lists";
 Dir::State::status "{work}/status";
 Dir::Cache "{work}/cache";
 Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
 APT::Architecture "amd64";
 APT::Install-Recommends "false";
 APT::Sandbox::User "";
