@@ -87,6 +87,7 @@ static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
     }
     event_restore_nmi_blocking(vcpu);
     event_inject_fault(vcpu, VECTOR_VE, 0);
+    prepare_sync_ept02(vcpu->nested, vcpu->nested->current); /* the violation may have taken a mapping away */
     return true;
 }
 
