@@ -15,6 +15,7 @@ from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 IMAGE = os.path.join(ROOT, "build", "guests", "smp.elf")
 # The build that asserts the order of locks: `make nestor CHECKED=1`.
 CHECKED = os.path.join(ROOT, "build", "checked", "nestor.elf")
+PLAIN = os.path.join(ROOT, "build", "nestor.elf")
 COMMON = ["--cpus", "2", "--ips", "4000000", "--memory", "256", "--nestor-elf", CHECKED]
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
@@ -26,8 +27,8 @@ TESTS = STARTUP_TESTS + ["race", "race_of_l2", "restart_again", "migration", "sh
 FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
-def run(rounds, options, stores=500):
-    return Run(*COMMON, "--timeout", str(200 + rounds // 5), "--nestor", f"stats=0xf8 {options}",
+def run(rounds, options, stores=500, elf=CHECKED):
+    return Run(*COMMON, "--nestor-elf", elf, "--timeout", str(200 + rounds // 5), "--nestor", f"stats=0xf8 {options}",
                "--l1", IMAGE, "--l1-args", f"rounds={rounds} stores={stores}").wait()
 
 
@@ -58,6 +59,9 @@ def check_faults(tap):
         tap.ok(counts and int(counts.group(2)) > 0, f"{meaning} stores are lost", done.out[-2000:], done.err[-2000:])
         tap.equal(done.status, 1, "and the run fails")
     done = run(4, "fault=early-generation", 100)
+    tap.ok("ledger: processor 1 was told" in done.err, "the ledger of flushes sees a generation that moves before EPT02 loses W",
+           done.err[-2000:])
+    done = run(4, "fault=early-generation", 100, PLAIN)
     stores = STORES.search(done.out)
     tap.ok(stores and int(stores.group(2)) > 90, "stores of L2 are lost when the generation moves before EPT02 loses W",
            done.out[-2000:], done.err[-2000:])
