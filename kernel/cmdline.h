@@ -37,6 +37,24 @@ enum injected_fault {
 
 /* In the order of the values of the option "startup". */
 enum startup_option { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
+/* The rows of nested/quiet.def, and last: what others change is not heard of. In the order of the values of the option "quiet-fault". */
+enum quiet_fault {
+    QUIET_FAULT_NONE,
+    QUIET_FAULT_INVEPT,
+    QUIET_FAULT_PLAN,
+    QUIET_FAULT_SHOWN,
+    QUIET_FAULT_ROWS,
+    QUIET_FAULT_EVENT,
+    QUIET_FAULT_BITMAPS,
+    QUIET_FAULT_TREE,
+    QUIET_FAULT_VPID,
+    QUIET_FAULT_REVISIT,
+    QUIET_FAULT_WINDOW,
+    QUIET_FAULT_STEP,
+    QUIET_FAULT_NMI,
+    QUIET_FAULT_REQUESTS,
+    QUIET_FAULT_DEAF,
+};
 
 /* The options in force: the defaults until start/ parsed the command line into it. */
 extern struct options options;

@@ -5,6 +5,7 @@
 #include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
 #include "nested/prepare.h"
+#include "nested/quiet.h"
 #include "nested/refusal.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
@@ -78,8 +79,10 @@ static NOINLINE uint64_t with_high_half(struct nested *nested, struct vmcs12_slo
     return (uint32_t)slot->v->field[row] | value << 32;
 }
 
-static inline void field_write(struct vmcs12_slot *slot, uint64_t row, uint64_t value)
+static inline void field_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t row, uint64_t value)
 {
+    if (slot == vcpu->nested->current && straight_write(vcpu, slot, (unsigned)row, value))
+        return;
     slot->v->field[row] = value;
     slot_set_dirty(slot, row);
 }
@@ -105,7 +108,7 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
         return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};
     value = access.high ? with_high_half(vcpu->nested, slot, access.row, value) : value & vmcs12_width_mask(access.row);
-    field_write(slot, access.row, value);
+    field_write(vcpu, slot, access.row, value);
     shadow_put(vcpu->nested, slot, access.row);
     return out;
 }
@@ -151,7 +154,7 @@ static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uin
     }
     if (!vmcs12_write_masks[row] || (slot->mirrored && bits_test(vcpu->nested->rows_shown, row)))
         return false;
-    field_write(slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
+    field_write(vcpu, slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
     return true;
 }
 

@@ -22,6 +22,8 @@ static uint64_t rows_host[DIRTY_WORDS];     /* a change makes the host image be 
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
 static uint64_t rows_direct[DIRTY_WORDS];   /* of these, what L1 writes to vmcs02 itself: asked for each time */
 static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, but for few */
+/* What a straight exit leaves in vmcs02 that others read; of the registers, those that `optional` saves. */
+static uint64_t rows_unread[DIRTY_WORDS];
 /* What an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
 static uint64_t rows_left[2][DIRTY_WORDS];
 static struct {
@@ -69,8 +71,10 @@ void prepare_init(struct nested *nested)
                 rows_direct[row / 64] |= bit;
         }
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++) {
         rows_both[rows_known[i] / 64] &= ~BIT(rows_known[i] % 64);
+        bits_set(rows_unread, rows_known[i]);
+    }
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
         rows_left[EXIT_RECORDED][word] = rows_left[EXIT_IN_VMCS02][word] = rows_both[word] | rows_lazy[word];
     for (unsigned i = 0; i < ARRAY_SIZE(rows_exit); i++)
@@ -123,19 +127,26 @@ static void write_vpid(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(VPID, vpid);
 }
 
-/* All that depends on a control or pointer of L1's. */
-static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
+static struct merged_controls controls_of(const struct nested *nested, const struct vmcs12_slot *slot)
 {
-    const struct vmcs12 *v = slot->v;
     struct merge_input in = {
-        .v = v,
+        .v = slot->v,
         .cpu = &nested->vcpu->vm->caps,
         .msr_bitmap_merged = slot_bitmaps_has_msr(&slot->bitmaps),
         .io_bitmaps_merged = slot_bitmaps_has_io(&slot->bitmaps),
     };
-    struct merged_controls controls = merge_controls(&in);
+    return merge_controls(&in);
+}
+
+/* All that depends on a control or pointer of L1's. */
+static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    struct merged_controls controls = controls_of(nested, slot);
     vmcs_write(PIN_CONTROLS, controls.pin);
     vmcs_write(PROC_CONTROLS, controls.proc);
+    slot->plan.proc = controls.proc;
+    slot->plan.shape &= ~(uint64_t)SHAPE_PROC;
     vmcs_write(PROC2_CONTROLS, controls.proc2);
     if (controls.proc & PROC_TERTIARY)
         vmcs_write(PROC3_CONTROLS, controls.proc3);
@@ -231,6 +242,8 @@ static NOINLINE struct dirty_rows write_dirty(struct vmcs12_slot *slot)
     struct dirty_rows found = {false, false};
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t copy = slot->dirty[word] & rows_copied[word];
+        if (slot->dirty[word] != copy)
+            slot->plan.made = slot->plan.valid = false;
         found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
         if (slot->dirty[word] & rows_host[word])
             slot->host.ready = false;
@@ -251,6 +264,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     const struct vmcs12 *v = slot->v;
     if (!slot->vmcs02_ready) {
         vmcs_write_common(vcpu);
+        if (!options.trace) /* which records each exit */
+            vmcs_write(HOST_RIP, (uint64_t)straight_exit_l2);
         slot->vmcs02_ready = true;
     }
     struct dirty_rows dirty = {false, false};
@@ -258,6 +273,10 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         dirty = write_dirty(slot);
     if (dirty.computed)
         write_controls(nested, slot);
+    if (slot->plan.shape & SHAPE_PROC) {
+        vmcs_write(PROC_CONTROLS, (uint32_t)slot->plan.proc);
+        slot->plan.shape &= ~(uint64_t)SHAPE_PROC;
+    }
     write_vpid(nested, slot);
     if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept02s.roots_changed) {
         prepare_eptp(nested, slot);
@@ -275,6 +294,48 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     if (slot->nmi_unvirtual)
         slot->nmi_blocked = is_nmi_blocked(v);
     vcpu->l2_straight = slot->straight;
+}
+
+/* L2's mode is the one bit of this row that is L2's. */
+static void fetch_mode(struct vmcs12 *v)
+{
+    if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
+        v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+}
+
+/* Where an exit of the straight way left them. The rest is fetched as before. */
+void prepare_fetch_unread(struct vmcs12_slot *slot)
+{
+    if (!slot->unread)
+        return;
+    slot->unread = false;
+    if (slot_is_live(slot, FIELD_INDEX_ENTRY_CONTROLS))
+        fetch_mode(slot->v);
+    bits_clear(slot->live, FIELD_INDEX_ENTRY_CONTROLS);
+    for (unsigned word = 0; word < DIRTY_WORDS; word++) {
+        for (uint64_t live = slot->live[word] & (rows_unread[word] | rows_optional[word]); live; live &= live - 1) {
+            unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
+            vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
+        }
+        slot->live[word] &= ~(rows_unread[word] | rows_optional[word]);
+    }
+}
+
+void prepare_leave_unread(struct vmcs12_slot *slot)
+{
+    uint64_t save = slot->v->EXIT_CONTROLS;
+    slot->unread = true;
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        slot->live[word] = rows_left[EXIT_IN_VMCS02][word] | rows_unread[word];
+    bits_set(slot->live, FIELD_INDEX_ENTRY_CONTROLS);
+    if (save & EXITC_SAVE_DEBUG) {
+        bits_set(slot->live, FIELD_INDEX_GUEST_DR7);
+        bits_set(slot->live, FIELD_INDEX_GUEST_DEBUGCTL);
+    }
+    if (save & EXITC_SAVE_PAT)
+        bits_set(slot->live, FIELD_INDEX_GUEST_PAT);
+    if (save & EXITC_SAVE_EFER)
+        bits_set(slot->live, FIELD_INDEX_GUEST_EFER);
 }
 
 static void fetch_live(struct vmcs12_slot *slot, bool lazy)
@@ -305,6 +366,7 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
         return;
     if (current != slot->vmcs02)
         vmcs_load(slot->vmcs02);
+    prepare_fetch_unread(slot);
     fetch_live(slot, true);
     shadow_fetch(slot);
     if (current == slot->vmcs02)
@@ -367,7 +429,24 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
         v->GUEST_EFER = l2.efer;
     if (slot->keeps_timer) /* the CPU has saved what was left, see merge_controls() */
         vmcs_write(PREEMPTION_TIMER, (uint32_t)v->PREEMPTION_TIMER);
-    if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
-        v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+    fetch_mode(v);
     return l2;
 }
+
+#ifdef CHECKED
+bool prepare_is_copied(unsigned row)
+{
+    return bits_test(rows_copied, row);
+}
+
+bool prepare_controls_are(const struct nested *nested, const struct vmcs12_slot *slot)
+{
+    const struct merged_controls controls = controls_of(nested, slot);
+    uint64_t eptp = slot->root ? ept02_eptp(slot->root) : ept_pointer(&nested->vcpu->vm->ept01);
+    if (vmcs_read(PIN_CONTROLS) != controls.pin || vmcs_read(PROC_CONTROLS) != controls.proc ||
+        vmcs_read(PROC2_CONTROLS) != controls.proc2 || vmcs_read(EXIT_CONTROLS) != controls.exit ||
+        ((vmcs_read(ENTRY_CONTROLS) ^ controls.entry) & ~ENTRY_GUEST_64))
+        return false;
+    return vmcs_read(EPT_POINTER) == eptp && slot_bitmaps_are_in(&slot->bitmaps, &nested->bitmaps);
+}
+#endif

@@ -18,6 +18,10 @@ enum save_exit { EXIT_RECORDED, EXIT_IN_VMCS02 };
 /* Copies L2's state to vmcs12, but for the rows that can wait, which become live. Returns what L1 may have to go on with.
  * Current: the slot's vmcs02. */
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit);
+/* The same where nothing at all was copied, and what must be in vmcs12 before an entry is looked at. Current: the slot's vmcs02,
+ * at the second. */
+void prepare_leave_unread(struct vmcs12_slot *slot);
+void prepare_fetch_unread(struct vmcs12_slot *slot);
 /* Brings the live rows, those that are still in vmcs02 alone, to vmcs12: before L1 or a check reads one, and before vmcs02 goes.
  * Current: the VMCS of the level that runs, and again on return. */
 void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot);
@@ -30,5 +34,11 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
 /* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1's. Current: the
  * slot's vmcs02. */
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot);
+#ifdef CHECKED
+/* Whether vmcs02 has the row as vmcs12 says it; and whether it has the controls and pointers that would be computed now. Current:
+ * the slot's vmcs02. */
+bool prepare_is_copied(unsigned row);
+bool prepare_controls_are(const struct nested *nested, const struct vmcs12_slot *slot);
+#endif
 
 #endif

@@ -13,6 +13,9 @@
 static const uint8_t direct_rows[] = {
     FIELD_INDEX_GUEST_RIP, FIELD_INDEX_GUEST_RSP,        FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY,
     FIELD_INDEX_HOST_RSP,  FIELD_INDEX_PREEMPTION_TIMER, FIELD_INDEX_TPR_THRESHOLD};
+/* The event that it injects, likewise. */
+static const uint8_t event_rows[] = {FIELD_INDEX_ENTRY_INTERRUPTION_INFO, FIELD_INDEX_ENTRY_EXCEPTION_ERROR_CODE,
+                                     FIELD_INDEX_ENTRY_INSTRUCTION_LENGTH};
 /* What describes the exit, beside L2's state. */
 static const uint8_t exit_rows[] = {
     FIELD_INDEX_EXIT_REASON,          FIELD_INDEX_EXIT_QUALIFICATION,      FIELD_INDEX_EXIT_INTERRUPTION_INFO,
@@ -59,6 +62,10 @@ static void open_rows(struct nested *nested)
     for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
         if (is_offered(nested, direct_rows[i]))
             open_row(nested->vmwrite_bitmap, direct_rows[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(event_rows); i++) {
+        show_row(nested, event_rows[i]);
+        open_row(nested->vmwrite_bitmap, event_rows[i]);
+    }
 }
 
 int shadow_init(struct nested *nested)
@@ -118,20 +125,23 @@ void shadow_fetch(struct vmcs12_slot *slot)
     if (!slot->mirrored)
         return;
     struct vmcs12 *v = slot->v;
-    uint64_t rip = vmcs_read(GUEST_RIP), rflags = vmcs_read(GUEST_RFLAGS);
-    uint32_t interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
-    if ((rip ^ v->GUEST_RIP) >> 32) /* the checks look at the upper half only */
-        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RIP);
-    if (rflags != v->GUEST_RFLAGS)
-        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RFLAGS);
-    if (interruptibility != v->GUEST_INTERRUPTIBILITY)
-        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_INTERRUPTIBILITY);
-    v->GUEST_RIP = rip;
+    /* The CPU checks these four in vmcs02 as it would in vmcs12, and nested/enter finds the rule when it refuses one. */
+    v->GUEST_RIP = vmcs_read(GUEST_RIP);
     v->GUEST_RSP = vmcs_read(GUEST_RSP);
-    v->GUEST_RFLAGS = rflags;
-    v->GUEST_INTERRUPTIBILITY = interruptibility;
+    v->GUEST_RFLAGS = vmcs_read(GUEST_RFLAGS);
+    v->GUEST_INTERRUPTIBILITY = vmcs_read(GUEST_INTERRUPTIBILITY);
+    for (unsigned i = 0; i < ARRAY_SIZE(event_rows); i++)
+        vmcs_read_to(&v->field[event_rows[i]], vmcs_fields[event_rows[i]].encoding);
+    if (v->ENTRY_INTERRUPTION_INFO & INTR_VALID)
+        slot->scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
     if (slot->tpr_shadow)
         fetch_tpr_threshold(slot);
+}
+
+void shadow_write_event(const struct vmcs12_slot *slot)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(event_rows); i++)
+        vmcs_write_encoding(vmcs_fields[event_rows[i]].encoding, slot->v->field[event_rows[i]]);
 }
 
 void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)

@@ -5,6 +5,7 @@
 #include "nested/bitmap/merged_dump.h"
 #include "nested/nested.h"
 #include "vmx/exit_names.h"
+#include "vmx/straight.h"
 
 static const char *const counter_texts[COUNTER_COUNT] = {
 #define COUNTER(name, text) [COUNT_##name] = text,
@@ -23,7 +24,8 @@ static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < vm->vcpus; i++)
-        total += vm->vcpu[i]->exits[level][reason];
+        total += vm->vcpu[i]->exits[level][reason] +
+                 (level && reason < 64 ? straight_of(vm->vcpu[i]->cpu)->by_reason[reason] : 0);
     return total;
 }
 

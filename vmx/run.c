@@ -14,13 +14,30 @@
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
+#include "vmx/straight.h"
 
 /* entry.asm addresses these by number. */
 _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
 _Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
 _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
 _Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
-_Static_assert(offsetof(struct cpu, timed.exit_tsc) == 24, "entry.asm: CPU_EXIT_TSC");
+_Static_assert(offsetof(struct cpu, timed.exit_tsc) == 792, "entry.asm: CPU_EXIT_TSC");
+/* The same of straight.asm. */
+_Static_assert(offsetof(struct cpu, straight) == 16, "CPU()");
+_Static_assert(offsetof(struct straight, plan) == 24 && offsetof(struct straight, quiet) == 32 &&
+                   offsetof(struct straight, stop) == 33 && offsetof(struct straight, went) == 34 &&
+                   offsetof(struct straight, vmcs01) == 40 && offsetof(struct straight, entries) == 48 &&
+                   offsetof(struct straight, exits) == 56 && offsetof(struct straight, vmx) == 64 &&
+                   offsetof(struct straight, by_reason) == 112 && offsetof(struct straight, l1_exits) == 624 &&
+                   offsetof(struct straight, fields) == 664 && offsetof(struct straight, word) == 704 &&
+                   offsetof(struct straight, msr_exits) == 712 && offsetof(struct straight, flags) == 720,
+               "S_");
+_Static_assert(offsetof(struct straight_plan, cr0_mask) == 32 && offsetof(struct straight_plan, dr7) == 56 &&
+                   offsetof(struct straight_plan, l1_efer) == 88 && offsetof(struct straight_plan, timer) == 96 &&
+                   offsetof(struct straight_plan, invvpid_l1) == 112 && offsetof(struct straight_plan, proc) == 144 &&
+                   offsetof(struct straight_plan, image) == 160,
+               "P_");
+_Static_assert(STRAIGHT_GUEST_RSP == 0, "READ_TO HOST_RSP, P_IMAGE");
 
 /* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
  * executed nothing else is looked at. L2's exits are recorded whole. */
@@ -223,24 +240,80 @@ static inline void expect_root_state(void)
 #endif
 }
 
+static NOINLINE void count_l1(struct vcpu *vcpu, struct straight *straight)
+{
+    vcpu->exits[0][EXIT_CPUID] += straight->cpuids;
+    vcpu->exits[0][EXIT_VMREAD] += straight->vmreads;
+    vcpu->exits[0][EXIT_VMWRITE] += straight->vmwrites;
+    count_add(COUNT_EXITS_L1, straight->l1_exits);
+    straight->l1_exits = straight->cpuids = straight->vmreads = straight->vmwrites = 0;
+#ifdef COUNT_VMX
+    for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
+        count_add(COUNT_VMREADS + i, straight->vmx[i]);
+        straight->vmx[i] = 0;
+    }
+#endif
+}
+
+/* An exit, or what comes before an entry, takes the long way. An NMI that comes after this is looked at again. */
+static inline void leave_straight(struct vcpu *vcpu)
+{
+    struct straight *straight = straight_of(vcpu->cpu);
+    straight->stop = 0;
+    if (straight->went)
+        nested_hooks.straight_settle(vcpu);
+    if (straight->l1_exits)
+        count_l1(vcpu, straight);
+}
+
+/* Of L1's exits, those that change nothing of nested/quiet.def. An event for L1 is in vmcs01 when it is entered. */
+static inline bool disturbs(const struct vcpu *vcpu, uint32_t reason)
+{
+    return vcpu->in_l2 || step_active(vcpu) ||
+           (reason != EXIT_CPUID && reason != EXIT_RDMSR && reason != EXIT_IO && reason != EXIT_VMREAD);
+}
+
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
 void vcpu_handle_exit(struct vcpu *vcpu)
 {
+    leave_straight(vcpu);
     uint32_t reason = vmcs_read(EXIT_REASON);
+    bool ask = disturbs(vcpu, reason);
     vcpu->launched = true;
     spinlock_expect_none();
     expect_root_state();
+    if (ask)
+        straight_of(vcpu->cpu)->quiet = 0;
     if (__builtin_expect(step_active(vcpu), 0))
         handle_any(vcpu, reason);
     else if (vcpu->in_l2)
         handle_exit_of_l2(vcpu, reason);
     else
         handle_exit_of_l1(vcpu, reason);
+    if (ask)
+        nested_hooks.straight_ready(vcpu);
 }
+
+#ifdef CHECKED
+void vcpu_straight_checked(struct vcpu *vcpu)
+{
+    leave_straight(vcpu);
+    straight_of(vcpu->cpu)->quiet = 0;
+    nested_hooks.straight_checked(vcpu);
+    nested_hooks.straight_ready(vcpu);
+}
+#else
+void vcpu_straight_checked(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+#endif
 
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
 void vcpu_entry_failed(struct vcpu *vcpu)
 {
+    leave_straight(vcpu);
+    straight_of(vcpu->cpu)->quiet = 0;
     uint32_t error = vmcs_read(VM_INSTRUCTION_ERROR);
     if (!vcpu->in_l2)
         panic("vmx: VM entry of L1 failed with VM-instruction error %u", error);
@@ -251,14 +324,18 @@ void vcpu_entry_failed(struct vcpu *vcpu)
 /* An NMI came after the last look: what was written for the entry is taken back first. */
 void vcpu_enter_again(struct vcpu *vcpu)
 {
+    leave_straight(vcpu);
+    straight_of(vcpu->cpu)->quiet = 0;
     event_recall(vcpu);
     vcpu_prepare_entry_anew(vcpu);
+    nested_hooks.straight_ready(vcpu);
 }
 
 void vcpu_run(struct vcpu *vcpu)
 {
     if (options.fault == FAULT_MACHINE_CHECK)
         __asm__ volatile("int %0" : : "i"(VECTOR_MC));
+    straight_of(vcpu->cpu)->plain_leaves = vcpu->vm->cpuid.plain_leaves;
     vcpu_prepare_entry(vcpu);
     vmx_run(vcpu, vcpu->cpu->stack_word);
 }

@@ -33,6 +33,13 @@ static void set_hw(struct slot_bitmaps *s, const struct merged_cache *cache, enu
         vmcs_write(MSR_BITMAP, msr_page(s, cache));
 }
 
+#ifdef CHECKED
+bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache *cache)
+{
+    return !s->merged[MERGED_MSR] || vmcs_read(MSR_BITMAP) == msr_page(s, cache);
+}
+#endif
+
 /* True when the entry is good until somebody stores. */
 static bool refresh(struct merged *m, const struct merged_cache *cache)
 {
@@ -53,11 +60,25 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     follow_pointer(s, cache, MERGED_IO_B, use_io, v->IO_BITMAP_B);
     struct merged *msr = s->merged[MERGED_MSR];
     bool waits = msr && merged_waits(msr, merged_cache_policy(cache, MERGED_MSR));
-    bool settled = msr && (waits || refresh(msr, cache));
+    bool settled = use_msr ? msr && (waits || refresh(msr, cache)) : true;
     set_hw(s, cache, waits ? HW_WAITS : HW_MERGED);
     settled &= refresh(s->merged[MERGED_IO_A], cache);
     settled &= refresh(s->merged[MERGED_IO_B], cache);
     s->seen = settled && !options.bitmap_check ? now : 0;
+}
+
+void slot_bitmaps_count_saved(const struct slot_bitmaps *s, uint64_t entries)
+{
+    if (!s->merged[MERGED_MSR])
+        return;
+    s->merged[MERGED_MSR]->pays.saved += entries;
+    count_add(COUNT_BITMAP_MERGES_SAVED, entries);
+}
+
+const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s)
+{
+    const struct merged *m = s->merged[MERGED_MSR];
+    return m && s->hw == HW_MERGED ? merged_copy(m) : NULL;
 }
 
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v)
@@ -67,8 +88,7 @@ void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, co
         slot_bitmaps_refresh_anew(s, cache, v, now);
         return;
     }
-    s->merged[MERGED_MSR]->pays.saved++;
-    count(COUNT_BITMAP_MERGES_SAVED);
+    slot_bitmaps_count_saved(s, 1);
 }
 
 static hpa_t io_page(const struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind,

@@ -7,6 +7,7 @@
 #include "nested/ept02/ept02_filter.h"
 #include "nested/ept02/ept02_tree.h"
 #include "nested/ept02/ept12_trace.h"
+#include "vmx/straight.h"
 #include "vmx/vmx_bits.h"
 
 #define EPTP_FLAGS (PUT(MEMTYPE_WB, EPTP_MEMORY_TYPE) | PUT(EPT02_TOP_LEVEL - 1, EPTP_WALK_LENGTH))
@@ -150,6 +151,8 @@ void ept02_protect(void *context, gpa_t page)
         for (unsigned i = 0; i < EPT02_ROOTS; i++)
             if (e->root[i].table && protect_below(e->root[i].table, EPT02_TOP_LEVEL, page))
                 ept02_want_invept(&e->root[i]);
+        if (e->cpu)
+            straight_disturb(e->cpu);
         spinlock_unlock(&e->lock);
     }
     spinlock_unlock(&shared->lock);
