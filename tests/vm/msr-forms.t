@@ -21,7 +21,7 @@ IMAGE = os.path.join(ROOT, "build", "guests", "scenarios.elf")
 CHECKED = os.path.join(ROOT, "build", "checked", "nestor.elf")
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)( # SKIP .*)?$", re.M)
 LINE = re.compile(r"^(?:not ok .*|# guests.*)$", re.M)
-EMULATOR = os.environ.get(emulators.VARIABLE, "3.1")
+EMULATOR = "3.1"     # the only one with such a CPU model; lib_tap.py asks for 2.7 where nothing else is said
 
 
 def main():
