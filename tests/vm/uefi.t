@@ -42,15 +42,17 @@ def check_screen(tap, path, *wanted):
 
 
 def start_stack(cpus):
-    return Run("--cpus", str(cpus), *UEFI, "--ips", str(IPS), "--verbose", "--picture",
+    """Two processors as far as KVM: with an L2 of two, Bochs 3.1 hangs, by BIOS as well (docs/LIMITS.md)."""
+    return Run("--cpus", str(cpus), *UEFI, *(("--stop", "kvm") if cpus > 1 else ()), "--ips", str(IPS), "--verbose", "--picture",
                f"main: L1 starts={picture(f'log-{cpus}')}", program=STACK)
 
 
 def check_stack(tap, run, cpus):
     last = "\n".join(run.out.splitlines()[-40:])
-    tap.equal(run.status, 0, f"{cpus}: the whole stack ends with status 0", run.err, last)
+    tap.equal(run.status, 0, f"{cpus}: the stack ends with status 0", run.err, last)
+    further = {1: r"L2 \| .*L2: hello from init", 2: r"L1 \| L1: processor 1 is back: 0-1"}[cpus]
     for pattern in (r"L1 \| L1: EFI of 64 bits, screens: 0 EFI VGA", r"L1 \| L1: efivars: kept by the firmware",
-                    r"L2 \| .*L2: hello from init", r"L0 \| .*exit status 0 "):
+                    further, r"L0 \| .*exit status 0 "):
         tap.ok(re.search(pattern, run.out), f"{cpus}: {pattern}", last)
     for pattern in ("memattr", r"efi: .*(?:[Ff]ailed|[Ii]nvalid|error)", r"e820: .*overlap"):
         tap.ok(not re.search(pattern, run.out), f"{cpus}: L1's kernel does not say {pattern}",

@@ -24,6 +24,7 @@ FIRMWARE = {
 display_library: rfb, options="timeout=0"
 romimage: file={share}/BIOS-bochs-latest, options=fastboot
 """,
+    # Without the last line a processor that halts for good opens a dialogue that nobody answers.
     # A picture that is new twenty times in an emulated second, on a card that OVMF knows.
     "uefi": """\
 display_library: x, options="hideIPS"
@@ -31,6 +32,7 @@ romimage: file={ovmf}, address={ovmf_at:#x}
 fw_cfg: enabled=1
 pci: enabled=1, chipset=i440fx, slot1=pcivga
 vga: extension=vbe, update_freq=20, realtime=0
+warn: action=report
 """,
 }
 OVMF = "/usr/share/ovmf/OVMF.fd"
