@@ -42,8 +42,8 @@ struct efi_map {
 MUST_CHECK bool efi_map_set(struct efi_map *map, const uint8_t *body, uint32_t size);
 unsigned efi_map_count(const struct efi_map *map);
 struct efi_descriptor efi_map_get(const struct efi_map *map, unsigned index);
-/* The type that a BIOS's map would have for it (REGION_RAM ... of boot/bootinfo.h), as L1 may use it: what boot services
- * used is RAM, as they are over. */
+/* The type that a BIOS's map would have for it (REGION_RAM ... of boot/bootinfo.h), as L1 may use it: what boot
+ * services used is RAM, as they are over. */
 uint32_t efi_region_type(uint32_t type);
 /* Whether nothing of the firmware's can lie there: L1 looks at tables that boot services left in their memory. */
 bool efi_is_free(uint32_t type);

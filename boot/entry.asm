@@ -1,6 +1,6 @@
 ; From the multiboot2 loader (32-bit protected mode, paging off) to kernel_main() in long mode at IMAGE_LINK_BASE.
-; The loader puts the image where it likes, on a border of 2 MiB: until paging is on, ebp holds that address, and nothing in
-; the sections .low_* is reached but through it. The final tables of mm/hpt.c leave these sections out.
+; The loader puts the image where it likes, on a border of 2 MiB: until paging is on, ebp holds that address, and
+; nothing in the sections .low_* is reached but through it. The final tables of mm/hpt.c leave these sections out.
 %include "boot/multiboot2.inc"
 bits 32
 

@@ -1,7 +1,7 @@
 /* What a guest may read of Nestor through the port of the option inspect=: a read-only space of 32-bit words.
- * The guest writes the byte offset of a word to the port (32 bits), and then reads words; each read moves on by one word.
- * The offset belongs to the processor that wrote it. A word that is not there reads as all-ones.
- * vmx/inspect answers, tools/nestorctl asks: the one definition that both have. */
+ * The guest writes the byte offset of a word to the port (32 bits), and then reads words; each read moves on by one
+ * word. The offset belongs to the processor that wrote it. A word that is not there reads as all-ones. vmx/inspect
+ * answers, tools/nestorctl asks: the one definition that both have. */
 #ifndef KERNEL_INSPECT_ABI_H
 #define KERNEL_INSPECT_ABI_H
 
@@ -10,8 +10,8 @@
 #define INSPECT_MAGIC 0x4e535452u /* "NSTR" */
 #define INSPECT_VERSION 1u
 
-/* CPUID, when the option is on: EAX the last leaf, EBX, ECX and EDX the signature; in the next leaf EAX the version, EBX
- * the port, ECX the number of processors. CPUID.1:ECX[31] stays 0: for L1 this is a machine, not a guest's. */
+/* CPUID, when the option is on: EAX the last leaf, EBX, ECX and EDX the signature; in the next leaf EAX the version,
+ * EBX the port, ECX the number of processors. CPUID.1:ECX[31] stays 0: for L1 this is a machine, not a guest's. */
 #define INSPECT_LEAF 0x40000000u
 #define INSPECT_LEAF_PORT 0x40000001u
 #define INSPECT_SIGNATURE "NestorNestor" /* 12 bytes */

@@ -46,8 +46,8 @@ static void wait_until_sent(void)
 void lapic_send(uint32_t apic_id, uint32_t command)
 {
     if (is_x2apic()) {
-        /* The store that the IPI tells of must be seen first: this WRMSR does not serialise. SDM 3A 11.12.3 "MSR Access in
-         * x2APIC Mode" */
+        /* The store that the IPI tells of must be seen first: this WRMSR does not serialise. SDM 3A 11.12.3 "MSR Access
+         * in x2APIC Mode" */
         __asm__ volatile("mfence; lfence" : : : "memory");
         wrmsr(X2APIC_ICR, (uint64_t)apic_id << 32 | command);
         return;

@@ -25,8 +25,8 @@
 uint32_t lapic_id(void);
 /* Whether the APIC's mode can name a processor with that ID: xAPIC mode has 8 bits, and FFH is all. */
 bool lapic_reaches(uint32_t apic_id);
-/* Sends `command` (the low half of the ICR) to one processor. The high half of the ICR is what it was afterwards: L1 may
- * be between its two writes. */
+/* Sends `command` (the low half of the ICR) to one processor. The high half of the ICR is what it was afterwards: L1
+ * may be between its two writes. */
 void lapic_send(uint32_t apic_id, uint32_t command);
 /* A register of the memory-mapped APIC. Nothing in x2APIC mode. */
 void lapic_write(uint32_t offset, uint32_t value);

@@ -39,8 +39,8 @@ void log_line(enum log_level level, const char *subsys, const char *fmt, ...) PR
 void log_raw(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* Finds the serial ports at the usual addresses. */
 void log_init(void);
-/* The screen that the loader named, whose pixels lie at `pixels`; VGA's text screen where it is none of pixels. What was
- * said before goes there, too. */
+/* The screen that the loader named, whose pixels lie at `pixels`; VGA's text screen where it is none of pixels. What
+ * was said before goes there, too. */
 void log_screen(const struct boot_framebuffer *screen, void *pixels);
 /* Whether there is a screen that the log can be read from at the end. */
 bool log_has_screen(void);

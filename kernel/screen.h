@@ -7,8 +7,8 @@
 #include "boot/bootinfo.h"
 #include "kernel/base.h"
 
-/* `pixels`: where `screen` lies in the address space. False when it is no screen of red, green and blue, or of a size that
- * cannot be: nothing is drawn then. */
+/* `pixels`: where `screen` lies in the address space. False when it is no screen of red, green and blue, or of a size
+ * that cannot be: nothing is drawn then. */
 MUST_CHECK bool screen_init(const struct boot_framebuffer *screen, void *pixels);
 /* The same pixels lie elsewhere now. */
 void screen_move(void *pixels);

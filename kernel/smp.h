@@ -6,8 +6,8 @@
 
 #include "kernel/percpu.h"
 
-/* Starts the processor of `cpu` (entered by percpu_init) at `main`, on the stack that ends at `stack_top`. `page`: a page
- * below 1 MiB that is borrowed meanwhile. False: it did not come within a second. */
+/* Starts the processor of `cpu` (entered by percpu_init) at `main`, on the stack that ends at `stack_top`. `page`: a
+ * page below 1 MiB that is borrowed meanwhile. False: it did not come within a second. */
 MUST_CHECK bool smp_start(struct cpu *cpu, void *stack_top, void (*main)(struct cpu *cpu), hpa_t page);
 
 /* Waits at least so long, by the PIT: one processor at a time. */

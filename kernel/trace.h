@@ -54,10 +54,11 @@ struct timed_ring {
 };
 
 struct cpu;
-/* With the option trace=: what the processor's ring has got since the last call comes into its timed ring, with the time of
- * its last exit. */
+/* With the option trace=: what the processor's ring has got since the last call comes into its timed ring, with the
+ * time of its last exit. */
 void trace_copy(struct cpu *cpu);
-/* The same on this processor before an entry, and then the record that the guest is entered, L2 or L1, with the time now. */
+/* The same on this processor before an entry, and then the record that the guest is entered, L2 or L1, with the time
+ * now. */
 void trace_entry(bool l2);
 /* Prints the last `count` records of this processor, oldest first. */
 void trace_dump(unsigned count);

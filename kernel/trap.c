@@ -58,7 +58,8 @@ void trap_handle(struct trap_frame *frame)
             this_cpu()->nmi_seen = true;
         return;
     }
-    /* Nestor runs with interrupts off: one that comes nevertheless is spurious, and L1's APIC is L1's to acknowledge. */
+    /* Nestor runs with interrupts off: one that comes nevertheless is spurious, and L1's APIC is L1's to
+     * acknowledge. */
     if (frame->vector >= FIRST_INTERRUPT)
         return;
     if (!fix_up(frame))

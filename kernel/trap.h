@@ -21,7 +21,8 @@ struct trap_fixup {
     uint64_t at, to;
 };
 
-/* What vmx/kick does about an NMI that meets Nestor itself, once there are virtual processors. It may move frame->rip. */
+/* What vmx/kick does about an NMI that meets Nestor itself, once there are virtual processors. It may move
+ * frame->rip. */
 extern void (*trap_nmi)(struct trap_frame *frame);
 
 /* Called by trap.asm. Returns to the interrupted code for an NMI, an interrupt, or an exception with a fix-up. */

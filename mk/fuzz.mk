@@ -1,5 +1,5 @@
-# Fuzz targets: each tests/fuzz/fuzz_X.c is one libFuzzer program, build/fuzz/fuzz_X, for what parses bytes of a guest's.
-# Its first line names the project sources that it links, as in tests/host/.
+# Fuzz targets: each tests/fuzz/fuzz_X.c is one libFuzzer program, build/fuzz/fuzz_X, for what parses bytes of a
+# guest's. Its first line names the project sources that it links, as in tests/host/.
 FUZZ_CC ?= clang
 FUZZ_CFLAGS := -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wundef -I.

@@ -3,8 +3,8 @@ GUEST_IMAGES := scenarios demo diff bitmapbench bench smp
 GUEST_ELFS := $(GUEST_IMAGES:%=build/guests/%.elf)
 
 OBJCOPY ?= $(CROSS_COMPILE)objcopy
-# -Wno-clobbered, which only gcc knows: what a faulting statement changed in a local variable is lost, and FAULT_OF() says
-# so.
+# -Wno-clobbered, which only gcc knows: what a faulting statement changed in a local variable is lost, and FAULT_OF()
+# says so.
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -O2 -g -mno-red-zone -mgeneral-regs-only -mcmodel=small -fno-pic -fno-pie \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none \
 	-ffile-prefix-map='$(CURDIR)=.' -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef \

@@ -37,8 +37,8 @@ endef
 host_rules = $(call host_program$(if $3,_flags),$1,$2,$3,$4)
 $(foreach test,$(HOST_TESTS),$(eval $(call host_rules,$(test),$(call host_line,$(test),sources),$(call host_line,$(test),cflags),$(call host_line,$(test),ldflags))))
 
-# The test of the CPU that never forgets as a program by itself, without sanitizers, for long runs. FAULT: a number of enum
-# injected_fault.
+# The test of the CPU that never forgets as a program by itself, without sanitizers, for long runs. FAULT: a number of
+# enum injected_fault.
 build/never-forgets: tests/host/test_never_forgets.c
 	@mkdir -p $(@D)
 	$(HOST_CC) -std=c11 -g -O2 -I. $(call host_line,test_never_forgets,cflags) $(call host_line,test_never_forgets,ldflags) \

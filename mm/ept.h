@@ -110,11 +110,11 @@ struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
  * pool is empty (protect) or the page is no RAM of L1's. */
 MUST_CHECK int ept_write_protect(struct ept *ept, gpa_t gpa);
 void ept_write_allow(struct ept *ept, gpa_t gpa);
-/* Takes W from the 4 KiB page of gpa, which may be MMIO, for good and before any processor runs on this EPT: vmx/ answers
- * the violations. 0, or -1 when the pool is empty. */
+/* Takes W from the 4 KiB page of gpa, which may be MMIO, for good and before any processor runs on this EPT: vmx/
+ * answers the violations. 0, or -1 when the pool is empty. */
 MUST_CHECK int ept_trap_writes(struct ept *ept, gpa_t gpa);
-/* Splits large pages down to the 4 KiB page, and keeps them so until the last ept_unpin() of it. -1 when the pool is empty or
- * nothing is mapped there. What is cached of the large page stays until an INVEPT. */
+/* Splits large pages down to the 4 KiB page, and keeps them so until the last ept_unpin() of it. -1 when the pool is
+ * empty or nothing is mapped there. What is cached of the large page stays until an INVEPT. */
 MUST_CHECK int ept_pin(struct ept *ept, gpa_t page, struct ept_pin *pin);
 /* Nothing if not listed. */
 void ept_unpin(struct ept *ept, struct ept_pin *pin);

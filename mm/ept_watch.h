@@ -43,9 +43,9 @@ struct ept_watch {
 
 /* The one way to take a right away that processors may have cached. take(context, what) takes it from the tables, from
  * EPT01 first and from all EPT02s then; it runs under the watch lock and says 1 when something went, 0 when there was
- * nothing, -1 on an error. Then, and not before, the generation moves, and the other processors pass an INVEPT. On return
- * none of them can use the right; the caller's own INVEPT comes before its next entry. What take() said. No lock is held
- * by the caller. */
+ * nothing, -1 on an error. Then, and not before, the generation moves, and the other processors pass an INVEPT. On
+ * return none of them can use the right; the caller's own INVEPT comes before its next entry. What take() said. No lock
+ * is held by the caller. */
 int ept_revoke(struct ept_watch *watch, int (*take)(struct ept_watch *watch, void *what), void *what);
 /* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit, as
  * ept_revoke() says. 0, or -1 when it cannot be traced. */
@@ -55,7 +55,8 @@ void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
 /* A store to gpa1 is about to be repeated, or happened (gmem): drops all watches of that page. True when the page was
  * watched. False also when another processor's hit came first: the store can be repeated then, too. */
 bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);
-/* The same after flags A and D of an EPT12 entry were set there: nothing, if that is nothing to all who watch the page. */
+/* The same after flags A and D of an EPT12 entry were set there: nothing, if that is nothing to all who watch the
+ * page. */
 void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa);
 /* The CPU will write the page past EPT: whoever watches it is told of a store, and nobody can until the removal. */
 void ept_watch_bypass_add(struct ept_watch *watch, gpa_t page, struct ept_bypass *b);

@@ -9,9 +9,9 @@
 
 /* The loader put the image at `load_base`: before anything else. */
 void hpt_start(hpa_t load_base);
-/* Makes [start, start+size) reachable at its place in the direct map, where the first 4 GiB are always, and by the final
- * tables the RAM: from the first instruction on, also for tables and screens above 4 GiB. 0, or -1 when there is no table
- * left for it. The memory type is the MTRRs'. */
+/* Makes [start, start+size) reachable at its place in the direct map, where the first 4 GiB are always, and by the
+ * final tables the RAM: from the first instruction on, also for tables and screens above 4 GiB. 0, or -1 when there is
+ * no table left for it. The memory type is the MTRRs'. */
 MUST_CHECK int hpt_reach(hpa_t start, uint64_t size);
 /* Copies the image [IMAGE_LINK_BASE, image end) to `image_hpa` (2 MiB-aligned), builds the final tables from the page
  * allocator, loads CR3 and sets layout_image_hpa. `direct_end`: physical memory mapped up to here (1 GiB pages where

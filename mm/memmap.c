@@ -25,7 +25,8 @@ static unsigned find_at_or_above(const struct memmap *map, hpa_t address)
 
 #define PIECES_MAX 5
 
-/* Adds a piece to a short list made in rising order, joined with its last one when that touches and has the same type. */
+/* Adds a piece to a short list made in rising order, joined with its last one when that touches and has the same
+ * type. */
 static void add_piece(struct memmap_region *piece, unsigned *count, hpa_t base, hpa_t end, uint32_t type)
 {
     if (base >= end)

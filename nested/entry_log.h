@@ -1,5 +1,5 @@
-/* Says in Nestor's log why an entry of L1's failed: which rule, and what value broke it. Each rule is named once in a run,
- * at its first failure: L1 may fail entries for ever.
+/* Says in Nestor's log why an entry of L1's failed: which rule, and what value broke it. Each rule is named once in a
+ * run, at its first failure: L1 may fail entries for ever.
  * nested/enter calls it. */
 #ifndef NESTED_ENTRY_LOG_H
 #define NESTED_ENTRY_LOG_H

@@ -105,8 +105,8 @@ void nested_l0_handled_l2(struct vcpu *vcpu)
     slot_suspend_bitmaps(vcpu->nested, vcpu->nested->current);
 }
 
-/* The CPU makes this exit behind the instructions that it executes itself. It comes before debug traps, which stay pending
- * in the VMCS. SDM 3C 26.5.2 "Monitor Trap Flag" */
+/* The CPU makes this exit behind the instructions that it executes itself. It comes before debug traps, which stay
+ * pending in the VMCS. SDM 3C 26.5.2 "Monitor Trap Flag" */
 void nested_l2_completed(struct vcpu *vcpu)
 {
     if (!(vcpu->nested->current->v->PROC_CONTROLS & PROC_MONITOR_TRAP))
@@ -115,7 +115,8 @@ void nested_l2_completed(struct vcpu *vcpu)
     nested_reflect(vcpu);
 }
 
-/* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction again. */
+/* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction
+ * again. */
 static bool only_suspended(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->exit.reason;
@@ -124,8 +125,8 @@ static bool only_suspended(struct vcpu *vcpu)
     return !msr_bitmap_test(vcpu->vm->msr_bitmap, decide_msr(&vcpu->exit, vcpu->regs), decide_msr_direction(reason));
 }
 
-/* An exit that a page of ones in the place of a bitmap may have caused: makes the bitmaps fresh first. True when L2 goes
- * on. */
+/* An exit that a page of ones in the place of a bitmap may have caused: makes the bitmaps fresh first. True when L2
+ * goes on. */
 static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->exit.reason;
@@ -143,8 +144,8 @@ static void count_msr_exit(const struct vcpu *vcpu, enum decision decision)
         count(decision == TO_L1 ? COUNT_L2_MSR_EXITS_L1 : COUNT_L2_MSR_EXITS_L0);
 }
 
-/* Of a list that exits for one of its MSRs: which one that is. Without a bitmap of L1's the whole list is its. False: the
- * list could not be read, and L2 or L1 is told. */
+/* Of a list that exits for one of its MSRs: which one that is. Without a bitmap of L1's the whole list is its. False:
+ * the list could not be read, and L2 or L1 is told. */
 static bool find_list_entry(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->exit.reason;
@@ -156,9 +157,9 @@ static bool find_list_entry(struct vcpu *vcpu)
     return false;
 }
 
-/* Bochs: what an exit interrupted while a virtual interrupt was delivered is reported as an older event, or as none with
- * the valid bit. SVI has the vector since the entry then, and interrupts were enabled, as they seldom are while one is
- * being served: that tells it from an exception of its handler. */
+/* Bochs: what an exit interrupted while a virtual interrupt was delivered is reported as an older event, or as none
+ * with the valid bit. SVI has the vector since the entry then, and interrupts were enabled, as they seldom are while
+ * one is being served: that tells it from an exception of its handler. */
 static NOINLINE void correct_vectoring(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint8_t svi = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);

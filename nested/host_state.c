@@ -14,7 +14,8 @@
 #define ACCESS_DATA 0xc093
 #define ACCESS_BUSY_TSS 0x8b
 
-/* Fields that are loaded as they are: LOAD(L1's register, vmcs12's host field). Straight code: each exit to L1 runs it. */
+/* Fields that are loaded as they are: LOAD(L1's register, vmcs12's host field). Straight code: each exit to L1 runs
+ * it. */
 #define PAIRS(LOAD)                                                                                                    \
     LOAD(GUEST_CR3, HOST_CR3)                                                                                          \
     LOAD(GUEST_RSP, HOST_RSP)                                                                                          \

@@ -55,7 +55,8 @@ static inline bool ve_on(const struct vmcs12 *v)
     return (vmcs12_proc2(v) & PROC2_EPT_VE) != 0;
 }
 
-/* Whether a violation becomes an exception of L2 instead of L1's exit, with the control on. SDM 3C 26.5.7.1 "Convertible EPT Violations" */
+/* Whether a violation becomes an exception of L2 instead of L1's exit, with the control on. SDM 3C 26.5.7.1
+ * "Convertible EPT Violations" */
 static bool ve_convertible(const struct vcpu *vcpu, const struct vmcs12 *v, bool suppressed)
 {
     uint32_t busy;

@@ -88,7 +88,8 @@ static hpa_t l1_page_or_scratch(const struct nested *nested, gpa_t page)
     return va_to_hpa(nested->scratch_page);
 }
 
-/* The CPU writes L1's page by its address in vmcs02: a bitmap or table of EPT12 that is the same page cannot be traced. */
+/* The CPU writes L1's page by its address in vmcs02: a bitmap or table of EPT12 that is the same page cannot be
+ * traced. */
 static void follow_virtual_apic(struct nested *nested, struct vmcs12_slot *slot)
 {
     struct vm *vm = nested->vcpu->vm;
@@ -220,8 +221,8 @@ static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
         (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
 }
 
-/* Where NMIs exit and are not virtual, IRET does not end their blocking: it is so for the whole stay in L2 if it is at its
- * start, be it by the NMI that L1 injects. SDM 3C 26.3 "Changes to Instruction Behavior" (IRET) */
+/* Where NMIs exit and are not virtual, IRET does not end their blocking: it is so for the whole stay in L2 if it is at
+ * its start, be it by the NMI that L1 injects. SDM 3C 26.3 "Changes to Instruction Behavior" (IRET) */
 static NOINLINE bool is_nmi_blocked(const struct vmcs12 *v)
 {
     uint64_t info = v->ENTRY_INTERRUPTION_INFO;

@@ -15,10 +15,12 @@ struct l1_registers {
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
 /* Where an exit's own fields are: in vmcs12 already, or still in vmcs02 alone. */
 enum save_exit { EXIT_RECORDED, EXIT_IN_VMCS02 };
-/* Copies L2's state to vmcs12, but for the rows that can wait, which become live. Returns what L1 may have to go on with.
+/* Copies L2's state to vmcs12, but for the rows that can wait, which become live. Returns what L1 may have to go on
+ * with.
  * Current: the slot's vmcs02. */
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit);
-/* Brings the live rows, those that are still in vmcs02 alone, to vmcs12: before L1 or a check reads one, and before vmcs02 goes.
+/* Brings the live rows, those that are still in vmcs02 alone, to vmcs12: before L1 or a check reads one, and before
+ * vmcs02 goes.
  * Current: the VMCS of the level that runs, and again on return. */
 void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot);
 /* The same for the rows that checks of this scope look at. Current: the slot's vmcs02. */

@@ -31,7 +31,8 @@ static inline bool slot_is_live(const struct vmcs12_slot *slot, uint64_t row)
 {
     return bits_test(slot->live, row);
 }
-/* vmcs02 holds something else than what was made of vmcs12: every row is written again, but those that are vmcs02's own. */
+/* vmcs02 holds something else than what was made of vmcs12: every row is written again, but those that are vmcs02's
+ * own. */
 void slot_set_all_dirty(struct vmcs12_slot *slot);
 /* A merged bitmap goes: no slot may name it any longer. `context` is the struct nested; for merged_cache.evict. */
 void slot_forget_bitmap(void *context, struct merged *m);

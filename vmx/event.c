@@ -122,8 +122,8 @@ void event_restore_nmi_blocking(const struct vcpu *vcpu)
         vmcs_write(GUEST_INTERRUPTIBILITY, (uint32_t)(vmcs_read(GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI));
 }
 
-/* Looks at the pending NMI again after the event that is about to be injected. Without a timer that is when L2 lets NMIs
- * in, or at some other exit before. */
+/* Looks at the pending NMI again after the event that is about to be injected. Without a timer that is when L2 lets
+ * NMIs in, or at some other exit before. */
 static void event_return_for_nmi(struct vcpu *vcpu)
 {
     bool returns = options.fault != FAULT_DROP_NMI_WINDOW && step_return_at_once(vcpu);

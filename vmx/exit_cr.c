@@ -1,5 +1,6 @@
 /* L1's control registers. Only the bits that VMX operation fixes are Nestor's: CR0.NE and CR4.VMXE always, CR0.PE and
- * CR0.PG too once L1 is in VMX operation (SDM 3C 24.8 "Restrictions on VMX Operation"). L1 reads them from the shadows. */
+ * CR0.PG too once L1 is in VMX operation (SDM 3C 24.8 "Restrictions on VMX Operation"). L1 reads them from the
+ * shadows. */
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "vmx/breakpoint.h"

@@ -64,7 +64,8 @@ static void give_back_exception(struct vcpu *vcpu)
     vcpu->inject_address = vcpu->exit.qualification; /* of a #PF */
 }
 
-/* The NMI is for the guest, like one that meets Nestor itself. NMIs are blocked now until an IRET. SDM 3C 28.5.5 "Updating Non-Register State" */
+/* The NMI is for the guest, like one that meets Nestor itself. NMIs are blocked now until an IRET. SDM 3C 28.5.5
+ * "Updating Non-Register State" */
 static void exit_exception_nmi(struct vcpu *vcpu)
 {
     if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI) {

@@ -25,12 +25,12 @@ void exit_task_switch(struct vcpu *vcpu);   /* task_switch_exit.c */
 
 /* After an exit was read: of an immediate form vcpu->exit says what the SDM prescribes, whatever the CPU did. */
 void exit_settle_msr(struct vcpu *vcpu);
-/* Reads the next entry of the list of RDMSRLIST or WRMSRLIST into vcpu->exit.msr and msr_data, once an exit: who decides and
- * who acts see the same. False: the guest gets the fault that is queued, or vcpu->l2_unmapped is set. */
+/* Reads the next entry of the list of RDMSRLIST or WRMSRLIST into vcpu->exit.msr and msr_data, once an exit: who
+ * decides and who acts see the same. False: the guest gets the fault that is queued, or vcpu->l2_unmapped is set. */
 MUST_CHECK bool exit_list_find(struct vcpu *vcpu);
 
-/* Whether an exit came of an instruction, which did nothing yet, or of something else; of a reason that the list does not
- * have, an instruction is assumed. Pure. */
+/* Whether an exit came of an instruction, which did nothing yet, or of something else; of a reason that the list does
+ * not have, an instruction is assumed. Pure. */
 enum exit_cause { EXIT_CAUSE_INSTRUCTION, EXIT_CAUSE_EVENT };
 enum exit_cause exit_cause(uint32_t reason);
 /* An exit that nobody asked for: #UD for an instruction, nothing for an event; and a line in the log, once a reason. */

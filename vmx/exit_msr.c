@@ -163,8 +163,8 @@ static enum msr_form read_form(struct vcpu *vcpu, uint32_t *msr, unsigned *reg)
     return read ? msr_form_decode(bytes, size, msr, reg) : MSR_FORM_OTHER;
 }
 
-/* Bochs 3.1 gives no MSR in the qualification, nor the register, and has WRMSRNS exit with the immediate form's reason. A
- * qualification of 0 or 1 may be such an exit's, so the bytes say; any other is the CPU's word. */
+/* Bochs 3.1 gives no MSR in the qualification, nor the register, and has WRMSRNS exit with the immediate form's reason.
+ * A qualification of 0 or 1 may be such an exit's, so the bytes say; any other is the CPU's word. */
 static void settle_immediate(struct vcpu *vcpu)
 {
     struct vmexit *exit = &vcpu->exit;

@@ -137,8 +137,8 @@ static enum step walk_tables(struct walk *w, gpa_t *gpa)
     return step;
 }
 
-/* Whether the page's protection key forbids the access: PKRU judges pages of user space, IA32_PKRS those of supervisors.
- * SDM 3A 4.6.2 "Protection Keys" */
+/* Whether the page's protection key forbids the access: PKRU judges pages of user space, IA32_PKRS those of
+ * supervisors. SDM 3A 4.6.2 "Protection Keys" */
 static bool key_forbids(const struct walk *w)
 {
     const struct paging_state *state = w->state;

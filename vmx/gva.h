@@ -45,13 +45,14 @@ bool gva_walk(const struct paging_state *state, const struct gva_memory *memory,
               struct fault *fault);
 
 void paging_state_read(const struct vcpu *vcpu, struct paging_state *state);
-/* Reads or writes len bytes of the guest's linear memory, page borders allowed; nothing is written when any page faults.
- * While L2 runs the addresses are L2's, under its paging and EPT12; vcpu->l2_unmapped then says whether false means an
- * EPT violation for L1 rather than *fault. False and *fault when the guest must get an exception. Memory that is not RAM reads as all-ones, writes to it are dropped. */
+/* Reads or writes len bytes of the guest's linear memory, page borders allowed; nothing is written when any page
+ * faults. While L2 runs the addresses are L2's, under its paging and EPT12; vcpu->l2_unmapped then says whether false
+ * means an EPT violation for L1 rather than *fault. False and *fault when the guest must get an exception. Memory that
+ * is not RAM reads as all-ones, writes to it are dropped. */
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault);
 /* len bytes where they lie in L1's RAM, for a read by supervisor code of L1's under 4-level
- * paging, with all entries present and accessed, where neither SMAP nor a protection key can forbid it. NULL: gva_read()
- * must say. */
+ * paging, with all entries present and accessed, where neither SMAP nor a protection key can forbid it. NULL:
+ * gva_read() must say. */
 const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len);
 bool gva_write(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len, struct fault *fault);
 /* The same for accesses that are not the instruction's own: GVA_IMPLICIT for descriptor tables and TSSs, GVA_USER or

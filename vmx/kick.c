@@ -97,7 +97,8 @@ static bool has_passed(const struct vcpu *vcpu, uint64_t generation)
            __atomic_load_n(&vcpu->ept01_generation, __ATOMIC_ACQUIRE) >= generation;
 }
 
-/* `self` answers meanwhile: after an exit due to an NMI it may have NMIs blocked still, and the other may wait for it. */
+/* `self` answers meanwhile: after an exit due to an NMI it may have NMIs blocked still, and the other may wait for
+ * it. */
 static void wait_for(const struct vcpu *vcpu, uint64_t generation, struct vcpu *self)
 {
     for (unsigned i = 1; !has_passed(vcpu, generation); i++) {

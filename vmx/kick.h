@@ -1,9 +1,10 @@
-/* The kick: an NMI of Nestor's own by which one processor makes another leave guest mode, pass an INVEPT, and look at its
- * requests. A processor inside Nestor answers from the NMI handler, so one may wait for another whatever that one does.
+/* The kick: an NMI of Nestor's own by which one processor makes another leave guest mode, pass an INVEPT, and look at
+ * its requests. A processor inside Nestor answers from the NMI handler, so one may wait for another whatever that one
+ * does.
  *
- * Nothing on the way into a guest is locked or fenced for it: the sender moves EPT01's generation first and sends the NMI
- * then. The NMI meets the guest (an exit), or Nestor before the entry (the handler passes the INVEPT, and entry.asm looks
- * once more).
+ * Nothing on the way into a guest is locked or fenced for it: the sender moves EPT01's generation first and sends the
+ * NMI then. The NMI meets the guest (an exit), or Nestor before the entry (the handler passes the INVEPT, and entry.asm
+ * looks once more).
  * vmx/run and mm/ept_watch (by its slot) use it. */
 #ifndef VMX_KICK_H
 #define VMX_KICK_H

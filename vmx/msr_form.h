@@ -7,8 +7,8 @@
 #include "kernel/base.h"
 
 enum msr_form { MSR_FORM_OTHER, MSR_FORM_WRMSRNS, MSR_FORM_IMMEDIATE };
-/* `size` bytes at `bytes`, an instruction of 64-bit mode. Of an immediate form *msr and the general register's number *reg:
- * VEX map 7, opcode F6H, the MSR's number as the immediate. SDM 2B "RDMSR—Read From Model Specific Register" */
+/* `size` bytes at `bytes`, an instruction of 64-bit mode. Of an immediate form *msr and the general register's number
+ * *reg: VEX map 7, opcode F6H, the MSR's number as the immediate. SDM 2B "RDMSR—Read From Model Specific Register" */
 enum msr_form msr_form_decode(const uint8_t *bytes, unsigned size, uint32_t *msr, unsigned *reg);
 
 #endif

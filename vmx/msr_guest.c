@@ -60,8 +60,8 @@ static bool efer_next(uint64_t value, uint64_t *next)
     return true;
 }
 
-/* Which of the bits a CPU has is the CPU's to say: an entry with others would fail. Each alone, before L1 runs: L1's own
- * values never act in root operation. Exits leave the register 0. */
+/* Which of the bits a CPU has is the CPU's to say: an entry with others would fail. Each alone, before L1 runs: L1's
+ * own values never act in root operation. Exits leave the register 0. */
 static uint64_t debugctl_find_bits(void)
 {
     uint64_t bits = 0;
@@ -179,8 +179,8 @@ static bool apic_base_write_kept(struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN);
 }
 
-/* The base may move anywhere but over Nestor's memory; the CPU judges the rest. Nestor sends kicks by the APIC's registers, so
- * its own tables must lead there, too. */
+/* The base may move anywhere but over Nestor's memory; the CPU judges the rest. Nestor sends kicks by the APIC's
+ * registers, so its own tables must lead there, too. */
 static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
 {
     gpa_t base = value & ~APIC_BASE_FLAGS;

@@ -11,8 +11,8 @@
 MUST_CHECK int msr_policy_init(struct vm *vm);
 /* On each processor before L1 runs there: what writes memory past Nestor's rules is off. After msr_policy_init(). */
 void msr_prepare_processor(const struct vm *vm);
-/* L0 keeps the accesses of `msr` that are true, beside those of the policy's table, and no longer others that it was told
- * to keep. L1's next access goes by it, and L2's after the next nested entry. */
+/* L0 keeps the accesses of `msr` that are true, beside those of the policy's table, and no longer others that it was
+ * told to keep. L1's next access goes by it, and L2's after the next nested entry. */
 void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write);
 /* False: the guest gets #GP(0). Current: the VMCS of the guest (vmcs01, or vmcs02 for L2). */
 MUST_CHECK bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value);

@@ -22,9 +22,9 @@ struct segment {
 bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
                     unsigned linear_bits, gva_t *gva, struct fault *fault);
 
-/* The linear address that a data access in 64-bit mode is made to: with linear-address masking (LAM), for which CR3 has a
- * flag for addresses of user space and CR4 one for those of supervisors, the bits between bit 63 and the highest of the
- * address are ignored. A canonical check comes after it. Pure. */
+/* The linear address that a data access in 64-bit mode is made to: with linear-address masking (LAM), for which CR3 has
+ * a flag for addresses of user space and CR4 one for those of supervisors, the bits between bit 63 and the highest of
+ * the address are ignored. A canonical check comes after it. Pure. */
 gva_t operand_untag(gva_t linear, uint64_t cr3, uint64_t cr4);
 
 /* Where the memory operand lies that the instruction information describes: segment number, and the offset cut to the
@@ -38,8 +38,8 @@ struct operand_place operand_decode(uint32_t info, uint64_t displacement, const 
 /* Linear address of the memory operand that the last exit's instruction information and qualification (displacement)
  * describe. */
 bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, struct fault *fault);
-/* The memory operand of len bytes where it lies in L1's RAM, for a kernel in 64-bit mode and the usual address. NULL: not
- * usual, operand_read() must say. To be copied before it is looked at. regs[RSP] is valid then. */
+/* The memory operand of len bytes where it lies in L1's RAM, for a kernel in 64-bit mode and the usual address. NULL:
+ * not usual, operand_read() must say. To be copied before it is looked at. regs[RSP] is valid then. */
 const void *operand_plain(struct vcpu *vcpu, uint64_t len);
 /* Reads/writes a memory operand of len bytes. False: *fault. */
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault);

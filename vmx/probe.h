@@ -11,9 +11,9 @@
 /* Whether the monitor trap flag ends a guest after its first instruction. SDM 3C 26.5.2 "Monitor Trap Flag" */
 bool probe_monitor_trap(const struct vmx_caps *caps);
 
-/* Whether INIT and a start-up IPI are VM exits after which a guest goes on, found by sending them to the processor `cpu`,
- * which waits in probe_serve(). When they are not, that processor has left probe_serve() and VMX operation, if it could,
- * and must be started again. SDM 3C 26.2 "Other Causes of VM Exits" */
+/* Whether INIT and a start-up IPI are VM exits after which a guest goes on, found by sending them to the processor
+ * `cpu`, which waits in probe_serve(). When they are not, that processor has left probe_serve() and VMX operation, if
+ * it could, and must be started again. SDM 3C 26.2 "Other Causes of VM Exits" */
 bool probe_startup(const struct cpu *cpu);
 /* For the processor that waits: takes part if it is the one that was asked. */
 void probe_serve(const struct vmx_caps *caps);

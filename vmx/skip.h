@@ -1,6 +1,6 @@
-/* Moving on past an instruction that Nestor executed for the guest, with the debug exceptions that it leaves behind: single
- * step, data and I/O breakpoints, RF. The one place for them: whatever completes an instruction goes through here, and
- * vmx/run makes of it the exit that the monitor trap flag of L1 asks for.
+/* Moving on past an instruction that Nestor executed for the guest, with the debug exceptions that it leaves behind:
+ * single step, data and I/O breakpoints, RF. The one place for them: whatever completes an instruction goes through
+ * here, and vmx/run makes of it the exit that the monitor trap flag of L1 asks for.
  * Current: the VMCS that exited.
  * Exit handlers of vmx/ and nested/ use it. */
 #ifndef VMX_SKIP_H
@@ -18,7 +18,8 @@ static inline void skip_shadows(void)
         vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
 }
 
-/* The trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then), but for one that waits for branches only. */
+/* The trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then), but for one that waits for branches
+ * only. */
 static inline void skip_trap(uint64_t rflags)
 {
     if ((rflags & RFLAGS_TF) && !(vmcs_read(GUEST_DEBUGCTL) & DEBUGCTL_BTF))
@@ -60,11 +61,12 @@ static inline void vcpu_skip_with_flags(struct vcpu *vcpu, uint64_t rflags)
     skip_completed(vcpu);
 }
 /* One iteration of a string instruction is done, not the last: it is executed again, with all that happens between two
- * iterations. SDM 3B 18.3.1.4 "Single-Step Exception Condition", 18.3.1.1 "Instruction-Breakpoint Exception Condition" */
+ * iterations. SDM 3B 18.3.1.4 "Single-Step Exception Condition", 18.3.1.1 "Instruction-Breakpoint Exception
+ * Condition" */
 void vcpu_repeat_instruction(struct vcpu *vcpu);
-/* An exit was dealt with and the instruction is executed anew, or faulted. A CPU saves no pending debug exception then but
- * those that MOV SS holds back (SDM 3C 28.3.4 "Saving Non-Register State"); Bochs 2.7 saves BS of the instruction that has
- * not completed. Current: the VMCS that exited. */
+/* An exit was dealt with and the instruction is executed anew, or faulted. A CPU saves no pending debug exception then
+ * but those that MOV SS holds back (SDM 3C 28.3.4 "Saving Non-Register State"); Bochs 2.7 saves BS of the instruction
+ * that has not completed. Current: the VMCS that exited. */
 void vcpu_not_completed(void);
 
 #endif

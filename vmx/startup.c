@@ -40,8 +40,8 @@ void startup_wait_no_more(struct vcpu *vcpu)
     kick_answer(vcpu);
 }
 
-/* The APIC is reset here and not where INIT is taken: a start-up IPI that comes before the processor waits is lost, and L1
- * sends the first soon after INIT. One that comes from here on is ignored. */
+/* The APIC is reset here and not where INIT is taken: a start-up IPI that comes before the processor waits is lost, and
+ * L1 sends the first soon after INIT. One that comes from here on is ignored. */
 static void start(struct vcpu *vcpu, uint8_t vector)
 {
     lapic_reset();
@@ -126,8 +126,8 @@ void startup_attend(struct vcpu *vcpu)
         attend_init(vcpu);
 }
 
-/* An INIT that came while the processor waited for its start-up IPI changes nothing there, but some CPUs hold it, and make
- * an exit of it before the first instruction after the start. */
+/* An INIT that came while the processor waited for its start-up IPI changes nothing there, but some CPUs hold it, and
+ * make an exit of it before the first instruction after the start. */
 static bool was_held(const struct vcpu *vcpu)
 {
     return !vcpu->in_l2 && vcpu->started_at && rdtsc() - vcpu->started_at < HELD_TICKS && !vmcs_read(GUEST_RIP);
@@ -148,8 +148,8 @@ void exit_sipi(struct vcpu *vcpu)
 
 /* --- The processor that sends one --- */
 
-/* A processor that runs ignores a start-up IPI. One that waits for it ignores INIT (SDM 3C 26.2 says "blocked"; it would
- * end what the start-up IPI behind it began), and one of L1's NMIs as well, also when it is about to wait. */
+/* A processor that runs ignores a start-up IPI. One that waits for it ignores INIT (SDM 3C 26.2 says "blocked"; it
+ * would end what the start-up IPI behind it began), and one of L1's NMIs as well, also when it is about to wait. */
 static bool is_taken(const struct vcpu *to, unsigned delivery)
 {
     enum waiting waiting = to->waiting;

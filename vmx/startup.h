@@ -1,6 +1,6 @@
 /* INIT, start-up IPIs and NMIs that L1's processors send each other.
- * On a CPU where INIT and start-up IPI are VM exits they arrive as such, and a waiting processor waits in the guest. Where
- * that does not work (vmx/probe.h) L1's stores to its APIC are trapped, and a processor waits inside Nestor.
+ * On a CPU where INIT and start-up IPI are VM exits they arrive as such, and a waiting processor waits in the guest.
+ * Where that does not work (vmx/probe.h) L1's stores to its APIC are trapped, and a processor waits inside Nestor.
  * Current: the VMCS that exited; for what resets a processor, vmcs01. */
 #ifndef VMX_STARTUP_H
 #define VMX_STARTUP_H

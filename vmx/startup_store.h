@@ -6,8 +6,8 @@
 
 #include "vmx/vcpu.h"
 
-/* L1, or L2 that L1 gave the APIC, stored to the page at `gpa`: the store is done, the guest goes on behind it. #GP for an
- * instruction that Nestor cannot read. */
+/* L1, or L2 that L1 gave the APIC, stored to the page at `gpa`: the store is done, the guest goes on behind it. #GP for
+ * an instruction that Nestor cannot read. */
 void startup_store(struct vcpu *vcpu, gpa_t gpa);
 
 #endif

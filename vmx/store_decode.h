@@ -1,5 +1,5 @@
-/* The stores by which software writes a 32-bit register that is memory: MOV r/m32, r32; MOV r/m32, imm32; MOV moffs32, EAX.
- * Pure.
+/* The stores by which software writes a 32-bit register that is memory: MOV r/m32, r32; MOV r/m32, imm32; MOV moffs32,
+ * EAX. Pure.
  * vmx/startup uses it, where an EPT violation tells the address and nothing else. */
 #ifndef VMX_STORE_DECODE_H
 #define VMX_STORE_DECODE_H

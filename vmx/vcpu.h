@@ -48,8 +48,8 @@ struct vm {
 struct nested; /* nested/nested.h */
 
 enum { VCPU_INIT = 1, VCPU_SIPI = 2, VCPU_NMI = 4 };
-/* Who waits for a start-up IPI. L1 does after INIT, and what else comes is lost; L2 in its activity state, and NMIs come
- * later. */
+/* Who waits for a start-up IPI. L1 does after INIT, and what else comes is lost; L2 in its activity state, and NMIs
+ * come later. */
 enum waiting { WAITING_NOT, WAITING_L1, WAITING_L2 };
 
 /* A walk of gva_plain()'s and the entries that it met: while they are what they were, so is its result. */
@@ -68,8 +68,8 @@ struct plain_walk {
 struct vcpu {
     uint64_t regs[GPR_COUNT]; /* regs[RSP] is unused: GUEST_RSP holds it. First: entry.asm addresses it. */
     bool launched;            /* of the current VMCS: VMRESUME, else VMLAUNCH. entry.asm reads it. */
-    /* Something came up after the last look before entry: requests below, or an NMI. entry.asm reads it; the NMI handler
-     * and this processor set it. */
+    /* Something came up after the last look before entry: requests below, or an NMI. entry.asm reads it; the NMI
+     * handler and this processor set it. */
     volatile bool attention;
 
     /* Written by any processor, which kicks this one then. */
@@ -100,7 +100,8 @@ struct vcpu {
     uint32_t debug_hits; /* breakpoints that it met so far, as in GUEST_PENDING_DEBUG (vmx/breakpoint) */
     bool l2_unmapped;    /* nested_hooks.l2_translate() found an exit for L1 */
 
-    /* vmx/event. The event that the next entry of the current VMCS delivers, in interruption-information format; 0: none. */
+    /* vmx/event. The event that the next entry of the current VMCS delivers, in interruption-information format; 0:
+     * none. */
     uint32_t inject_info, inject_error_code, inject_length;
     bool inject_is_fault;    /* it is a fault that L0 found, not an event that an exit interrupted */
     uint64_t inject_address; /* CR2 of such a #PF */

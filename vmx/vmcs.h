@@ -47,8 +47,8 @@ static inline void vmcs_read_to(uint64_t *value, uint32_t encoding)
     *value = vmcs_read_encoding(encoding);
 }
 #else
-/* Of fields that the CPU has (vmx/vmcs_setup.c asks for them all) such an access cannot fail while a VMCS is current: the flags are
- * looked at in `make CHECKED=1` alone. */
+/* Of fields that the CPU has (vmx/vmcs_setup.c asks for them all) such an access cannot fail while a VMCS is current:
+ * the flags are looked at in `make CHECKED=1` alone. */
 static inline uint64_t vmcs_read_encoding(uint32_t encoding)
 {
     uint64_t value;

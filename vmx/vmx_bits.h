@@ -229,7 +229,8 @@
 #define APIC_QUAL_OFFSET BITS(11, 0)
 #define APIC_QUAL_TYPE BITS(15, 12)
 
-/* VM-instruction information for memory operands. SDM 3C 28.2.5 "Information for VM Exits Due to Instruction Execution" */
+/* VM-instruction information for memory operands. SDM 3C 28.2.5 "Information for VM Exits Due to Instruction
+ * Execution" */
 #define INSN_INFO_SCALING BITS(1, 0)
 #define INSN_INFO_REG1 BITS(6, 3)
 #define INSN_INFO_ADDRESS_SIZE BITS(9, 7)

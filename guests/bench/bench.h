@@ -39,7 +39,8 @@ extern struct vm bench_vm[BENCH_VMS];
 /* Makes a VM with EPT and enters it once, so that the next entry is a VMRESUME. The code has to exit at once. */
 void bench_create(struct vm *vm, void (*code)(void));
 
-/* Code of L2: exits again as soon as it is resumed. L1's loops leave L2 no register as it was: such code loads its own. */
+/* Code of L2: exits again as soon as it is resumed. L1's loops leave L2 no register as it was: such code loads its
+ * own. */
 void l2_vmcall(void);
 /* Round trips of the current VM with nothing done in L1. */
 uint64_t batch_round_trips(const struct bench_row *row);
@@ -76,7 +77,8 @@ void prepare_vmcall(const struct bench_row *row);
         [gpa] "i"(GUEST_PHYSICAL_ADDRESS), [event] "i"(ENTRY_INTERRUPTION_INFO), [host_fs] "i"(HOST_FS_BASE),          \
         [timer] "i"(PREEMPTION_TIMER), [threshold] "i"(TPR_THRESHOLD), [proc] "i"(PROC_CONTROLS)
 
-/* What a hypervisor does at the least at an exit for an instruction: reads why, how long and where it is, and skips it. */
+/* What a hypervisor does at the least at an exit for an instruction: reads why, how long and where it is, and skips
+ * it. */
 #define BENCH_HANDLE                                                                                                   \
     "mov %[reason], %%eax\nvmread %%rax, %%rdx\n"                                                                      \
     "mov %[length], %%eax\nvmread %%rax, %%rbx\n"                                                                      \

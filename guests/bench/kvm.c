@@ -1,5 +1,5 @@
-/* Exits as Linux KVM has them of its guests: with VPID, unrestricted guest, virtual NMIs, and EFER, PAT and debug registers
- * loaded both ways. And what an L1 without EPT sees. */
+/* Exits as Linux KVM has them of its guests: with VPID, unrestricted guest, virtual NMIs, and EFER, PAT and debug
+ * registers loaded both ways. And what an L1 without EPT sees. */
 #include "guests/bench/bench.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/msr_bits.h"

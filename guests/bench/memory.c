@@ -108,8 +108,8 @@ static void prepare_touch(const struct bench_row *row)
     vm_create(&bench_vm[0], l2_touch, VM_EPT);
 }
 
-/* Takes each table of the tree that hangs on `table` from L2. Splitting a leaf for that may make another table, which the
- * walk comes to when it is behind, and the next call's when not. */
+/* Takes each table of the tree that hangs on `table` from L2. Splitting a leaf for that may make another table, which
+ * the walk comes to when it is behind, and the next call's when not. */
 static void hide_tables(uint64_t *table, unsigned level)
 {
     *paging_entry(bench_vm[0].ept, (uint64_t)table, PAGE_SIZE) = 0;

@@ -1,5 +1,6 @@
-/* The story of a traced MSR bitmap, told by a small L1 with one L2. Every number shown is a counter of Nestor's, a difference
- * of TSC readings, or a count of exits that this L1 saw; the run fails if one of them is not what the story says. */
+/* The story of a traced MSR bitmap, told by a small L1 with one L2. Every number shown is a counter of Nestor's, a
+ * difference of TSC readings, or a count of exits that this L1 saw; the run fails if one of them is not what the story
+ * says. */
 #include "guests/lib/check.h"
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"

@@ -23,8 +23,8 @@ static uint64_t pick_value(uint32_t msr)
 }
 
 /* MSRs that no list may load. Not IA32_SMM_MONITOR_CTL: Bochs does not have it, and takes it for an MSR like others,
- * as it does with those of x2APIC mode where the CPU has none (with INVPCID, it has). Nor read-only ones: Bochs 3.1 ends
- * when one is written. */
+ * as it does with those of x2APIC mode where the CPU has none (with INVPCID, it has). Nor read-only ones: Bochs 3.1
+ * ends when one is written. */
 static uint32_t pick_wrong(void)
 {
     static const uint32_t wrong[] = {IA32_FS_BASE, IA32_GS_BASE, 0xc0002000, 0x800, 0x8ff};

@@ -27,7 +27,8 @@
 /* The lower 4 GiB one to one by leaves of 2 MiB or 1 GiB: as EPT with all rights, or as page tables for everybody. */
 uint64_t *ept_alloc_identity(uint64_t leaf_size);
 uint64_t *paging_alloc_identity(void);
-/* The entry for an address at this level, by what it spans: 4 KiB, 2 MiB, 1 GiB, 512 GiB. Larger leaves above are split. */
+/* The entry for an address at this level, by what it spans: 4 KiB, 2 MiB, 1 GiB, 512 GiB. Larger leaves above are
+ * split. */
 uint64_t *paging_entry(uint64_t *root, uint64_t address, uint64_t span);
 /* The EPTP for a root: write-back, 4 levels, and A/D flags if wanted. */
 uint64_t ept_pointer(const uint64_t *root, bool accessed_dirty);

@@ -58,8 +58,8 @@ extern struct jump_buffer fault_jump;
 void fault_arm(void);
 void fault_disarm(void);
 
-/* Runs a statement and gives the vector of the fault that it raised, or NO_FAULT; details are in `fault`. Do not rely on
- * local variables that the statement changed before it faulted. */
+/* Runs a statement and gives the vector of the fault that it raised, or NO_FAULT; details are in `fault`. Do not rely
+ * on local variables that the statement changed before it faulted. */
 #define FAULT_OF(statement)                                                                                            \
     ({                                                                                                                 \
         fault_arm();                                                                                                   \

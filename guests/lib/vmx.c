@@ -4,7 +4,8 @@
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
 
-/* The two flags that tell the outcome, into the first two operands: asm with two flag outputs is not safe everywhere. */
+/* The two flags that tell the outcome, into the first two operands: asm with two flag outputs is not safe
+ * everywhere. */
 #define FLAGS "; setc %b0; setz %b1"
 
 static uint64_t on_region;
@@ -141,7 +142,8 @@ void vmx_prepare_control_registers(void)
     cpu_write_cr4((cr4 & cpu_rdmsr(IA32_VMX_CR4_FIXED1)) | CR4_VMXE);
 }
 
-/* What a former use of VMX operation left in the TLBs. SDM 3C 29.4.3.3 "Guidelines for Use of the INVEPT Instruction" */
+/* What a former use of VMX operation left in the TLBs. SDM 3C 29.4.3.3 "Guidelines for Use of the INVEPT
+ * Instruction" */
 static void flush_tlbs(void)
 {
     const struct inv_descriptor any = {0};

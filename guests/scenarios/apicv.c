@@ -87,8 +87,8 @@ static void l2_touch_x2apic_caught(void)
     l2_written = FAULT_OF(cpu_wrmsr(X2APIC_TPR, 0x40));
 }
 
-/* L2 has the TPR's MSR only where a control virtualises it: with it off again (CVE-2019-3887 left the bits of the merged
- * bitmap behind) L2 meets the machine's APIC, which is not in x2APIC mode, or L1's bitmap. */
+/* L2 has the TPR's MSR only where a control virtualises it: with it off again (CVE-2019-3887 left the bits of the
+ * merged bitmap behind) L2 meets the machine's APIC, which is not in x2APIC mode, or L1's bitmap. */
 static void check_x2apic(struct vm *vm, uint64_t controls, bool caught)
 {
     bool is_virtual = controls & PROC2_X2APIC;
@@ -273,8 +273,8 @@ static uint32_t virtual_bit(unsigned base, unsigned vector)
     return virtual_apic[(base + vector / 32 * 0x10) / 4] >> vector % 32 & 1;
 }
 
-/* The software interrupt touches what the delivery will touch: an emulated CPU may report an exit out of the delivery of
- * a virtual interrupt with the wrong event, and this is not what is tested here. */
+/* The software interrupt touches what the delivery will touch: an emulated CPU may report an exit out of the delivery
+ * of a virtual interrupt with the wrong event, and this is not what is tested here. */
 static void l2_take_and_end(void)
 {
     asm volatile("int %0" : : "i"(VECTOR_TEST));
@@ -317,8 +317,8 @@ static void l2_take_first(void)
     cpu_wrmsr(X2APIC_EOI, 0);
 }
 
-/* Its delivery is the first that L2 does: whatever maps its stack for it does so then. The event that L1 injected before it
- * is not this one. */
+/* Its delivery is the first that L2 does: whatever maps its stack for it does so then. The event that L1 injected
+ * before it is not this one. */
 static void virtual_interrupt_first(void)
 {
     struct vm vm;

@@ -1,6 +1,6 @@
-/* Very many random steps: stores to bitmap pages by L1 and L2, changes of pointers, VMCLEARs, entries, changes of Nestor's own
- * policy. Whether an access of L2 exits follows from the page as L1 sees it, at each entry. A digest of all that L2 and L1
- * saw is printed: the bare CPU's transcript, and Nestor's must be the same. */
+/* Very many random steps: stores to bitmap pages by L1 and L2, changes of pointers, VMCLEARs, entries, changes of
+ * Nestor's own policy. Whether an access of L2 exits follows from the page as L1 sees it, at each entry. A digest of
+ * all that L2 and L1 saw is printed: the bare CPU's transcript, and Nestor's must be the same. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"

@@ -422,8 +422,8 @@ static void bad_guest_msrs(void)
     check_still_launches(&vm);
 }
 
-/* A failed entry loads the host state like an exit does, and nothing of L2. SDM 3C 27.8 "VM-Entry Failures During or After
- * Loading Guest State" */
+/* A failed entry loads the host state like an exit does, and nothing of L2. SDM 3C 27.8 "VM-Entry Failures During or
+ * After Loading Guest State" */
 static void host_state_after_failure(void)
 {
     uint64_t cr0 = cpu_read_cr0(), cr3 = cpu_read_cr3(), cr4 = cpu_read_cr4(), efer = cpu_rdmsr(IA32_EFER);
@@ -458,7 +458,8 @@ static void l2_cpuid(void)
     (void)cpu_cpuid(0, 0);
 }
 
-/* A VMfail is no exit: the exit information of the last one stays. SDM 3C 27.2 "Checks on VMX Controls and Host-State Area" */
+/* A VMfail is no exit: the exit information of the last one stays. SDM 3C 27.2 "Checks on VMX Controls and Host-State
+ * Area" */
 static void failure_keeps_exit_information(void)
 {
     struct vm vm;

@@ -133,8 +133,8 @@ static void apic_access_tpr(void)
     CHECK_EQ(apic_page[LAPIC_TPR / 4], 0);
 }
 
-/* The entry may begin below the threshold: it exits at once, after the event. SDM 3C 27.7.7 "VM Exits Induced by the TPR
- * Threshold" */
+/* The entry may begin below the threshold: it exits at once, after the event. SDM 3C 27.7.7 "VM Exits Induced by the
+ * TPR Threshold" */
 static void tpr_threshold_after_event(void)
 {
     uint64_t rsp, rip;

@@ -154,7 +154,8 @@ static void wide_accesses(void)
     EXPECT_DONE(&vm);
 }
 
-/* An access that wraps around the end of the port space exits whatever the bitmaps say. SDM 3C 25.6.4 "I/O-Bitmap Addresses" */
+/* An access that wraps around the end of the port space exits whatever the bitmaps say. SDM 3C 25.6.4 "I/O-Bitmap
+ * Addresses" */
 static void port_wrap(void)
 {
     struct vm vm;

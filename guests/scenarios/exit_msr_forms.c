@@ -1,6 +1,6 @@
-/* WRMSRNS, the immediate forms of RDMSR and WRMSRNS, RDMSRLIST and WRMSRLIST: each MSR that they access obeys the bitmap.
- * Two MSRs stand for what L0 does: LSTAR it leaves alone, a variable MTRR it keeps. L1 wants an access or not: so each form
- * is seen with L0, L1, both and nobody. The CPU may lack them all: then each is skipped. */
+/* WRMSRNS, the immediate forms of RDMSR and WRMSRNS, RDMSRLIST and WRMSRLIST: each MSR that they access obeys the
+ * bitmap. Two MSRs stand for what L0 does: LSTAR it leaves alone, a variable MTRR it keeps. L1 wants an access or not:
+ * so each form is seen with L0, L1, both and nobody. The CPU may lack them all: then each is skipped. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/msr_bits.h"

@@ -1,4 +1,5 @@
-/* What the comparison of random operations with the bare CPU (docs/DIFF.md) found wrong in Nestor, one scenario each. */
+/* What the comparison of random operations with the bare CPU (docs/DIFF.md) found wrong in Nestor, one scenario
+ * each. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/page.h"

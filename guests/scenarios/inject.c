@@ -219,7 +219,8 @@ static const char *without_hlt_state(void)
     return cpu_rdmsr(IA32_VMX_MISC) & VMX_MISC_ACTIVITY_HLT ? NULL : "no HLT activity state";
 }
 
-/* A fault of L2 while an event is delivered exits with both: the fault, and the event in the IDT-vectoring information. */
+/* A fault of L2 while an event is delivered exits with both: the fault, and the event in the IDT-vectoring
+ * information. */
 static void exception_during_delivery(void)
 {
     struct vm vm;

@@ -1,5 +1,5 @@
-/* INVEPT and INVVPID: what L2 sees of tables that L1 changed before or after, and whether the CPU executes one for each of
- * L1's. The emulator forgets everything at each entry: only a Nestor that counts (COUNT_VMX) shows the latter. */
+/* INVEPT and INVVPID: what L2 sees of tables that L1 changed before or after, and whether the CPU executes one for each
+ * of L1's. The emulator forgets everything at each entry: only a Nestor that counts (COUNT_VMX) shows the latter. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"

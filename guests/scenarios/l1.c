@@ -1,4 +1,5 @@
-/* The machine that L1 sees outside VMX operation and in root operation: interrupts, registers, CPUID, odd instructions. */
+/* The machine that L1 sees outside VMX operation and in root operation: interrupts, registers, CPUID, odd
+ * instructions. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/page.h"

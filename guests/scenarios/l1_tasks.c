@@ -1,4 +1,5 @@
-/* Hardware task switches of L1 in 32-bit protected mode: the CPU does them when L1 runs bare, Nestor when it does not. */
+/* Hardware task switches of L1 in 32-bit protected mode: the CPU does them when L1 runs bare, Nestor when it does
+ * not. */
 #include "guests/scenarios/l1_tasks.h"
 
 #include "guests/lib/cpu.h"

@@ -1,6 +1,6 @@
-/* Runs the scenarios that the command line names and reports them as TAP. A word is "all", a scenario, or a theme; with a
- * minus in front it takes away; "ept=0" and "ept=1" choose what L2s run on unless a scenario insists; "steps=N" is for
- * those that take random steps. */
+/* Runs the scenarios that the command line names and reports them as TAP. A word is "all", a scenario, or a theme; with
+ * a minus in front it takes away; "ept=0" and "ept=1" choose what L2s run on unless a scenario insists; "steps=N" is
+ * for those that take random steps. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"

@@ -120,7 +120,8 @@ static void iret_keeps_blocking(void)
     check_nmi_after_l2(end_nmi_blocking);
 }
 
-/* An NMI that L1 injects blocks the ones behind it; that NMIs were blocked before does not matter without virtual ones. */
+/* An NMI that L1 injects blocks the ones behind it; that NMIs were blocked before does not matter without virtual
+ * ones. */
 static void injected_nmi_blocks(void)
 {
     struct vm vm;

@@ -326,8 +326,8 @@ static void l2_rdmsr(void)
     asm volatile("rdmsr" : : : "rax", "rdx", "memory");
 }
 
-/* The log page is L1's MSR bitmap: bit 12 of entry 8 is the read bit of MSR 20Ch, and the address of the window's second
- * page has it. The processor's own write to the page counts like any other. */
+/* The log page is L1's MSR bitmap: bit 12 of entry 8 is the read bit of MSR 20Ch, and the address of the window's
+ * second page has it. The processor's own write to the page counts like any other. */
 static void log_is_msr_bitmap(void)
 {
     enum { MSR = 0x20c, ENTRY = MSR / 64 };

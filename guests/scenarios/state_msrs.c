@@ -1,5 +1,5 @@
-/* MSRs that L2 writes without an exit: what it wrote L1 reads, where nothing switches them, and what is switched is in the
- * VMCS. */
+/* MSRs that L2 writes without an exit: what it wrote L1 reads, where nothing switches them, and what is switched is in
+ * the VMCS. */
 #include "guests/lib/cpu.h"
 #include "guests/scenarios/scenario.h"
 

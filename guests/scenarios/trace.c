@@ -1,4 +1,5 @@
-/* What Nestor's tracing of bitmap pages costs, by its own counters: merges only after a write, one fault per write burst. */
+/* What Nestor's tracing of bitmap pages costs, by its own counters: merges only after a write, one fault per write
+ * burst. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"

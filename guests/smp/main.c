@@ -1,6 +1,6 @@
 /* Two processors: the second one is taken away and brought back, races the first one for its L2's bitmap, and shares
- * VMCSs with it. Words of the command line: rounds=N of the race (1000), stores=N of that with L2 (500); soak, with seed=N (1) and ticks=N; startup=1
- * for the tests of INIT and start-up IPIs alone, migration=1 for that one. */
+ * VMCSs with it. Words of the command line: rounds=N of the race (1000), stores=N of that with L2 (500); soak, with
+ * seed=N (1) and ticks=N; startup=1 for the tests of INIT and start-up IPIs alone, migration=1 for that one. */
 #include "guests/lib/check.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/start.h"

@@ -1,6 +1,6 @@
-/* The second processor's L2 stores to the bitmap that the first one's L2 runs with, through EPT12, and its EPT02 is so large
- * that taking the right to store from it lasts. Meanwhile it exits and enters, and stores again: what it caches then it must
- * have lost when the first one's L2 runs. */
+/* The second processor's L2 stores to the bitmap that the first one's L2 runs with, through EPT12, and its EPT02 is so
+ * large that taking the right to store from it lasts. Meanwhile it exits and enters, and stores again: what it caches
+ * then it must have lost when the first one's L2 runs. */
 #include "guests/lib/check.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"
@@ -35,8 +35,8 @@ static void reader_code(void)
     }
 }
 
-/* Each round: has the right to store; exits and stores while it is being taken; stores the bit that counts, with no exit
- * between but those that Nestor makes. */
+/* Each round: has the right to store; exits and stores while it is being taken; stores the bit that counts, with no
+ * exit between but those that Nestor makes. */
 static void writer_code(void)
 {
     uint64_t done = UINT64_MAX; /* as `begin` is before the first round */

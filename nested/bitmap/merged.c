@@ -14,8 +14,8 @@
 #include "kernel/string.h"
 #include "nested/bitmap/merged_cache.h"
 
-/* Step 6. Runs on the processor that stores, under the watch's lock, before the store is done. The watch is gone already,
- * so further stores cost nothing. */
+/* Step 6. Runs on the processor that stores, under the watch's lock, before the store is done. The watch is gone
+ * already, so further stores cost nothing. */
 static void merged_stale(struct watcher *watcher)
 {
     struct merged *m = (struct merged *)watcher;

@@ -1,7 +1,7 @@
 /* One merged bitmap: the page that the CPU uses for L2 is the OR of L0's and L1's page, kept current by write tracing
- * (docs/FLOWS.md, flow 5; Linux kernel bug 53761, "nVMX: MSR bitmap merging"). MSR bitmaps and the two I/O bitmaps alike.
- * Owned by one virtual processor; only the watcher and the state are written by the processor that stores to the page.
- * nested/bitmap/ alone looks inside; nested/bitmap/slot_bitmaps.h is what the rest of nested/ calls. */
+ * (docs/FLOWS.md, flow 5; Linux kernel bug 53761, "nVMX: MSR bitmap merging"). MSR bitmaps and the two I/O bitmaps
+ * alike. Owned by one virtual processor; only the watcher and the state are written by the processor that stores to the
+ * page. nested/bitmap/ alone looks inside; nested/bitmap/slot_bitmaps.h is what the rest of nested/ calls. */
 #ifndef NESTED_BITMAP_MERGED_H
 #define NESTED_BITMAP_MERGED_H
 
@@ -64,7 +64,8 @@ struct merged_policy {
 /* How an entry is merged: merged_merge(), or one of nested/bitmap/merged_wrong.h. */
 typedef void (*merged_merge_fn)(struct merged *m, struct merged_policy l0);
 
-/* An entry for `page` (any 64-bit address that passed the entry checks), EMPTY. `snapshot`, `result`: pages of its own. */
+/* An entry for `page` (any 64-bit address that passed the entry checks), EMPTY. `snapshot`, `result`: pages of its
+ * own. */
 void merged_init(struct merged *m, struct merged_cache *cache, enum merged_kind kind, gpa_t page, uint8_t *snapshot,
                  uint8_t *result);
 /* Before each entry: makes the merged page exact. FRESH and L0's page the same: nothing is read. Counts merges and

@@ -1,5 +1,5 @@
-/* The merged bitmaps of one virtual processor: found by the page and the role in which vmcs12s name it, made, kept while
- * idle, evicted, freed.
+/* The merged bitmaps of one virtual processor: found by the page and the role in which vmcs12s name it, made, kept
+ * while idle, evicted, freed.
  * merged_cache_init() first. Used by the processor that owns it; `changes` is moved by any.
  * nested/bitmap/slot_bitmaps calls it. */
 #ifndef NESTED_BITMAP_MERGED_CACHE_H
@@ -38,8 +38,8 @@ struct merged_cache {
 
 /* Fills the constant part; `*cache` is all 0. */
 void merged_cache_init(struct merged_cache *cache, const struct gmem *gmem, struct ept_watch *watch);
-/* The entry for L1's page `page`, with one more user; the caller gives it back. The entry that was used longest ago makes
- * room. NULL when the page pool is empty (or no entry may go). */
+/* The entry for L1's page `page`, with one more user; the caller gives it back. The entry that was used longest ago
+ * makes room. NULL when the page pool is empty (or no entry may go). */
 struct merged *merged_cache_get(struct merged_cache *cache, enum merged_kind kind, gpa_t page);
 /* `user` names it no longer. The entry stays, fresh as long as nobody stores to the page. */
 void merged_cache_put(struct merged_cache *cache, struct merged *m, const void *user);

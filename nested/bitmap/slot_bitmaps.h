@@ -28,8 +28,8 @@ struct slot_bitmaps {
     enum hw_bitmaps hw;
 };
 
-/* Before an entry: finds or makes the merged pages that `v` names, fresh; one compare when nothing changed. Current: the
- * slot's vmcs02. */
+/* Before an entry: finds or makes the merged pages that `v` names, fresh; one compare when nothing changed. Current:
+ * the slot's vmcs02. */
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v);
 /* A row of vmcs12 changed on which they depend: the next refresh looks at them all. */
 static inline void slot_bitmaps_look_again(struct slot_bitmaps *s)
@@ -42,10 +42,11 @@ void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache 
  * merged again, as the processor reads bitmaps at each use. True: vmcs02 has pages of ones now, and the next entry must
  * write it. Current: the slot's vmcs02. */
 MUST_CHECK bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cache);
-/* Ends that, and brings all up to date. `msr`: L2 accesses an MSR, so that also a merge that waited is due. Current: the
- * slot's vmcs02. */
+/* Ends that, and brings all up to date. `msr`: L2 accesses an MSR, so that also a merge that waited is due. Current:
+ * the slot's vmcs02. */
 void slot_bitmaps_restore(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v, bool msr);
-/* L1's page of the kind as a decision about an exit must see it; `page` is vmcs12's. NULL: no RAM, which reads as ones. */
+/* L1's page of the kind as a decision about an exit must see it; `page` is vmcs12's. NULL: no RAM, which reads as
+ * ones. */
 const uint8_t *slot_bitmaps_l1_page(const struct slot_bitmaps *s, const struct merged_cache *cache,
                                     enum merged_kind kind, gpa_t page);
 /* Whether vmcs12's bitmaps of the kind are used as merged pages: false when the control is off or memory ran out. */

@@ -73,8 +73,8 @@ static inline void enter_invept(const struct ept02s *e, uint64_t eptp12, uint64_
     (void)e, (void)eptp12, (void)mask;
 }
 
-/* Root operation caches nothing for an EPT02, and L1's next entry may be far: nothing is due before that. One that owes a
- * look already cannot owe more. */
+/* Root operation caches nothing for an EPT02, and L1's next entry may be far: nothing is due before that. One that owes
+ * a look already cannot owe more. */
 static inline void owe_matching(struct ept02s *e, uint64_t eptp12, uint64_t mask)
 {
     enter_invept(e, eptp12, mask);

@@ -1,7 +1,7 @@
-/* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on violation.
- * ept02_shared_init() once per VM, ept02_init() once per virtual processor. A struct ept02s is used by its own processor
- * only, but for ept02_protect(), which any processor may call. Nothing here executes INVEPT: nested/prepare asks
- * ept02_settle() before each entry.
+/* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on
+ * violation. ept02_shared_init() once per VM, ept02_init() once per virtual processor. A struct ept02s is used by its
+ * own processor only, but for ept02_protect(), which any processor may call. Nothing here executes INVEPT:
+ * nested/prepare asks ept02_settle() before each entry.
  * nested/ calls it. */
 #ifndef NESTED_EPT02_EPT02_H
 #define NESTED_EPT02_EPT02_H
@@ -113,8 +113,8 @@ static inline void ept02_touch(struct ept02s *ept02s, struct ept02_root *root)
 {
     root->last_used = ++ept02s->clock;
 }
-/* L1 executed INVEPT for the root since its last entry: what it has stored to EPT12 by now goes from EPT02. For an entry
- * that fills EPT02 before ept02_settle(). */
+/* L1 executed INVEPT for the root since its last entry: what it has stored to EPT12 by now goes from EPT02. For an
+ * entry that fills EPT02 before ept02_settle(). */
 void ept02_look(struct ept02s *ept02s, struct ept02_root *root);
 /* What the root owes is paid but for the CPU's INVEPT. */
 void ept02_settle_debt(struct ept02s *ept02s, struct ept02_root *root);
@@ -133,11 +133,11 @@ static inline bool ept02_settle(struct ept02s *ept02s, struct ept02_root *root)
 enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                              uint64_t qualification, bool log_full, struct ept02_exit *out);
 
-/* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that caused
- * it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
+/* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that
+ * caused it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
 void ept02_forget(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
-/* INVEPT as executed by L1: the next entry with each EPT02 that it names looks and executes one. Single context: all EPT02s
- * with the EP4TA of eptp12, whatever its other bits. */
+/* INVEPT as executed by L1: the next entry with each EPT02 that it names looks and executes one. Single context: all
+ * EPT02s with the EP4TA of eptp12, whatever its other bits. */
 void ept02_invept_single(struct ept02s *ept02s, uint64_t eptp12);
 void ept02_invept_all(struct ept02s *ept02s);
 /* L1 left VMX operation: all goes, watches too. */

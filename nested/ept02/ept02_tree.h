@@ -17,7 +17,8 @@ void *ept02_take_page(struct ept02s *e);
 void ept02_give_page(struct ept02s *e, void *page);
 /* Frees the tables below `table`, which is at `level`, and clears its entries. */
 void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level);
-/* All that is mapped below the table of EPT02 at `level` whose entry 0 maps `base` goes; asks for an INVEPT. Takes the lock. */
+/* All that is mapped below the table of EPT02 at `level` whose entry 0 maps `base` goes; asks for an INVEPT. Takes the
+ * lock. */
 void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base);
 /* All that the root maps goes; asks for an INVEPT. */
 void ept02_clear(struct ept02s *e, struct ept02_root *root);

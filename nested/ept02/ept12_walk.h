@@ -41,11 +41,12 @@ struct ept12_walk {
 struct ept12_rules ept12_rules_from(const struct vmx_caps *offered);
 /* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH) under eptp12.
  * With A/D flags on (EPTP_AD), an access that is allowed sets A in each entry on the path and D in the leaf if it is
- * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and Dirty Flags for EPT". */
+ * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and
+ * Dirty Flags for EPT". */
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full);
-/* What entry `index` of the table says in which `walk` found its leaf at level 1: OK, with the members that ept12_leaf()
- * looks at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
+/* What entry `index` of the table says in which `walk` found its leaf at level 1: OK, with the members that
+ * ept12_leaf() looks at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
 struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
                              const struct ept12_walk *walk, unsigned index);
 /* EPT02's leaf for a walk that is OK, on EPT01's: the smaller of the two pages, what both allow. Pure. */

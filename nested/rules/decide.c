@@ -191,8 +191,8 @@ static bool wants_xsaves(const struct decide_input *in)
 
 enum when { ALWAYS, IF_PIN, IF_PROC, IF_PROC2, ASK };
 
-/* L0's question, where it has one; then L1's. A reason without a row, or beyond the list, is L1's: nothing of L0's causes
- * it, and bare it would have come to L1. */
+/* L0's question, where it has one; then L1's. A reason without a row, or beyond the list, is L1's: nothing of L0's
+ * causes it, and bare it would have come to L1. */
 static const struct rule {
     bool (*l0_keeps)(const struct decide_input *in);
     enum when when;

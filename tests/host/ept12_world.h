@@ -1,5 +1,5 @@
-/* The world of the tests of EPT02: L1 with some RAM and its own allocator for the tables of EPT12, EPT01 above Nestor's memory.
- * A test includes it first, and lists its tests with TEST().
+/* The world of the tests of EPT02: L1 with some RAM and its own allocator for the tables of EPT12, EPT01 above Nestor's
+ * memory. A test includes it first, and lists its tests with TEST().
  * tests/host/test_ept12*.c */
 #ifndef TESTS_HOST_EPT12_WORLD_H
 #define TESTS_HOST_EPT12_WORLD_H

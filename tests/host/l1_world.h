@@ -1,5 +1,5 @@
-/* The world of the tests of L1's loaders: a PC with 64 MiB of RAM, an image as the boot loader would leave it, and images
- * that are good, for a test to spoil.
+/* The world of the tests of L1's loaders: a PC with 64 MiB of RAM, an image as the boot loader would leave it, and
+ * images that are good, for a test to spoil.
  * setup() and teardown() around each test; each program has its own copy.
  * tests/host/ only. */
 #ifndef TESTS_HOST_L1_WORLD_H

@@ -1,7 +1,8 @@
-/* A processor's caches for translations that never forget: what the SDM lets a CPU keep is kept, with its tags, until an
- * operation that takes it away, and what may still be used is used, mostly. SDM 3C 29.4.3.1 "Operations that Invalidate
- * Cached Mappings"
- *   guest-physical mappings: EP4TA, guest-physical page -> page, rights; and tables on the way (paging-structure caches)
+/* A processor's caches for translations that never forget: what the SDM lets a CPU keep is kept, with its tags, until
+ * an operation that takes it away, and what may still be used is used, mostly. SDM 3C 29.4.3.1 "Operations that
+ * Invalidate Cached Mappings"
+ *   guest-physical mappings: EP4TA, guest-physical page -> page, rights; and tables on the way (paging-structure
+ caches)
  *   combined mappings: VPID, PCID, EP4TA, linear page -> page, rights
  * Linear mappings are not here: each guest of Nestor's runs under EPT.
  * tests/host/tlb_machine.h has two of them. */

@@ -1,7 +1,8 @@
 /* What the SDM allows L2 to see: for each processor the values of each paging entry that it may have cached, as sets.
  * While a processor runs L2 it may cache, at any time, by the current EP4TA, VPID and PCID, what the entries hold; in
- * L1, which is root operation to it, nothing; and INVEPT, INVVPID, and what else invalidates, take away (SDM 3C 29.4.3.1).
- * An access may use any mixture of those values. Shares no code with Nestor. tests/host/ only; after tlb_world.h. */
+ * L1, which is root operation to it, nothing; and INVEPT, INVVPID, and what else invalidates, take away (SDM 3C
+ * 29.4.3.1). An access may use any mixture of those values. Shares no code with Nestor. tests/host/ only; after
+ * tlb_world.h. */
 #ifndef TESTS_HOST_TLB_SDM_H
 #define TESTS_HOST_TLB_SDM_H
 

@@ -1,18 +1,19 @@
-/* The protocol of one traced bitmap page: two processors of L1, each of which stores to the page (as L1, as L2 through EPT02,
- * or by L0 on its behalf), enters and leaves L2, and drops its cache entry; and L0's policy changes. Each transition names the
- * function that it stands for. tests/vm/model.t checks it (`make model`).
+/* The protocol of one traced bitmap page: two processors of L1, each of which stores to the page (as L1, as L2 through
+ * EPT02, or by L0 on its behalf), enters and leaves L2, and drops its cache entry; and L0's policy changes. Each
+ * transition names the function that it stands for. tests/vm/model.t checks it (`make model`).
  *
- * The page is a number for each processor, which that one counts up: a store. A merge copies them. The property: the merged
- * page on which an L2 runs has every store that was done before the entry began, and L0's policy as it was then.
+ * The page is a number for each processor, which that one counts up: a store. A merge copies them. The property: the
+ * merged page on which an L2 runs has every store that was done before the entry began, and L0's policy as it was then.
  *
- * A processor's TLB may allow what EPT01 or EPT02 no longer does, until it passes an INVEPT: because the generation has moved,
- * because EPT02 owes one, or by a kick, which is only sent to one that has not passed the generation. While a guest runs, all that
- * the tables allow may be cached.
+ * A processor's TLB may allow what EPT01 or EPT02 no longer does, until it passes an INVEPT: because the generation has
+ * moved, because EPT02 owes one, or by a kick, which is only sent to one that has not passed the generation. While a
+ * guest runs, all that the tables allow may be cached.
  *
- * L0's policy changes with -DPOLICY only, and -DOTHER_STEPS=1 keeps that small: the two together are forty times the states.
+ * L0's policy changes with -DPOLICY only, and -DOTHER_STEPS=1 keeps that small: the two together are forty times the
+ * states.
  *
- * -DEARLY_GENERATION, -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS each leave out one thing or do
- * it in the wrong order: the checker must find the fault. */
+ * -DEARLY_GENERATION, -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS
+ * each leave out one thing or do it in the wrong order: the checker must find the fault. */
 
 #ifndef STEPS
 #define STEPS 2 /* of each processor */
@@ -72,8 +73,8 @@ inline cache(i) {
     cpu[i].tlb[EPT02] = cpu[i].tlb[EPT02] | writable[EPT02]
 }
 
-/* nested/prepare.c:prepare_sync_ept02 pays what EPT02 owes, vmx/run.c:vcpu_prepare_entry looks at the generation, then the guest
- * runs: a kick between is answered inside Nestor. */
+/* nested/prepare.c:prepare_sync_ept02 pays what EPT02 owes, vmx/run.c:vcpu_prepare_entry looks at the generation, then
+ * the guest runs: a kick between is answered inside Nestor. */
 inline resume(i) {
     d_step {
         if :: cpu[i].owes -> cpu[i].owes = 0; cpu[i].tlb[EPT02] = 0 :: else fi;
@@ -126,8 +127,9 @@ inline store_by_l0(i) {
     resume(i)
 }
 
-/* mm/ept_watch.c:ept_watch_add by mm/ept_watch.c:ept_revoke: mm/ept.c:ept_write_protect, nested/ept02/ept02.c:ept02_protect, mm/ept.c:ept_next_generation,
- * then vmx/kick.c:synchronize. A kick meets the guest, which is entered again, or is answered inside Nestor. */
+/* mm/ept_watch.c:ept_watch_add by mm/ept_watch.c:ept_revoke: mm/ept.c:ept_write_protect,
+ * nested/ept02/ept02.c:ept02_protect, mm/ept.c:ept_next_generation, then vmx/kick.c:synchronize. A kick meets the
+ * guest, which is entered again, or is answered inside Nestor. */
 inline protect(i) {
     lock();
     if
@@ -188,8 +190,8 @@ inline refresh(i) {
     fi
 }
 
-/* nested/bitmap/slot_bitmaps.c:slot_bitmaps_refresh and nested/bitmap/slot_bitmaps.c:slot_bitmaps_refresh_anew. Any merge may be put off, whatever
- * nested/bitmap/merged.c:merged_waits goes by. */
+/* nested/bitmap/slot_bitmaps.c:slot_bitmaps_refresh and nested/bitmap/slot_bitmaps.c:slot_bitmaps_refresh_anew. Any
+ * merge may be put off, whatever nested/bitmap/merged.c:merged_waits goes by. */
 inline prepare(i) {
     now = changes[i] + policy_gen;
     if

@@ -1,6 +1,6 @@
 ; A boot sector that multiplies and divides what the sectors behind it say, in 64-bit mode, and compares.
-; tools/nestorlib/emulator_check.py writes those and reads port E9H: "arithmetic: N right", or the number of the first case
-; that came out wrong.
+; tools/nestorlib/emulator_check.py writes those and reads port E9H: "arithmetic: N right", or the number of the first
+; case that came out wrong.
 bits 16
 org 0x7c00
 

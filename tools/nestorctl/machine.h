@@ -18,8 +18,8 @@ bool machine_exists(const char *path);
 char *machine_read(const char *path, size_t *size);
 /* Processors that are online: their numbers, at most `room`. */
 unsigned machine_processors(unsigned *number, unsigned room);
-/* An MSR of that processor; false when the driver msr is not loaded or the MSR is not there. A recorded machine has it as
- * the text of the file dev/cpu/N/msr: lines "NUMBER VALUE", both hexadecimal. */
+/* An MSR of that processor; false when the driver msr is not loaded or the MSR is not there. A recorded machine has it
+ * as the text of the file dev/cpu/N/msr: lines "NUMBER VALUE", both hexadecimal. */
 bool machine_msr(unsigned processor, uint32_t msr, uint64_t *value);
 /* The text behind "KEY : " of that processor in /proc/cpuinfo, allocated; NULL when there is none. */
 char *machine_cpuinfo(unsigned processor, const char *key);
