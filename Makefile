@@ -37,15 +37,17 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo check test clean diff diff-models
+.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo check test \
+	clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 
-nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1: build/checked/nestor.elf, COUNT_VMX=1: build/count/nestor.elf; V=1: with the commands
+nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1 in build/checked, COUNT_VMX=1 in build/count; V=1: commands
 
 $(OUT)/nestor.elf: $(OBJECTS) linker.ld
 	$(call say,LINK)
-	$(Q)$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib -o $(OUT)/nestor.o $(OBJECTS))
+	$(Q)$(if $(LTO),$(CC) $(CFLAGS) -r -z noexecstack -flinker-output=nolto-rel -nostdlib \
+		-o $(OUT)/nestor.o $(OBJECTS))
 	$(Q)$(LD) $(LDFLAGS) -o $@ $(if $(LTO),$(OUT)/nestor.o,$(OBJECTS))
 
 $(OUT)/%.o: %.c Makefile
@@ -68,7 +70,7 @@ setup: ## install what Debian packages the tests and runs need
 	tools/setup
 
 # These run on a machine that has only git, make and gcc: what builds comes after setup, also under -j.
-run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2 or 4 for so many processors each; TRACE=FILE
+run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2 or 4 processors; TRACE=FILE
 	$(MAKE) nestor linux-assets $(if $(TRACE),nestorctl)
 	tools/run-stack $(if $(CPUS),--cpus $(CPUS)) $(if $(TRACE),--trace $(TRACE))
 
@@ -98,7 +100,7 @@ bench-record: setup ## record what bench-quick measures on Nestor, for tests/vm/
 	tools/nestor-bench --record
 
 test: setup ## everything: check, guest scenarios, demo, Linux/KVM
-	$(MAKE) all linux-assets shell-assets check-headers check-layers check-format
+	$(MAKE) all linux-assets shell-assets check-headers check-layers check-text check-format
 	$(MAKE) nestor CHECKED=1
 	$(MAKE) nestor COUNT_VMX=1
 	prove $(PROVE_FLAGS) tests/host/*.t $(filter-out tests/vm/uefi.t,$(sort $(wildcard tests/vm/*.t)))
@@ -122,7 +124,7 @@ diff-models: setup ## the same on the CPU models with other features, 20,000 ope
 		tools/nestor-diff --seed $(or $(SEED),1) --ops $(or $(OPS),20000) --cpu $$cpu || exit 1; \
 	done
 
-check: host-tests check-headers check-layers check-format ## unit tests and checks that need no emulator
+check: host-tests check-headers check-layers check-text check-format ## unit tests and checks that need no emulator
 
 clean: ## remove what was built, and what was fetched
 	rm -rf build compile_commands.json

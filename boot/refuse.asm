@@ -158,7 +158,8 @@ is_bochs_run:
 .yes:   ret
 
 section .low_rodata progbits alloc noexec nowrite align=8
-text_no_loader: db "nestor: not started by a multiboot2 loader", 10, "nestor: exit status 1 (no multiboot2 loader)", 10, 0
+text_no_loader: db "nestor: not started by a multiboot2 loader", 10
+                db "nestor: exit status 1 (no multiboot2 loader)", 10, 0
 text_lacks: db "nestor: this CPU lacks ", 0
 text_status: db 10, "nestor: exit status 1 (this CPU lacks ", 0
 text_status_end: db ")", 10, 0

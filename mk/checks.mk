@@ -3,7 +3,7 @@ CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz tools/nestorctl
 CLANG_FORMAT_VERSION := 14
 CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 
-.PHONY: model check-headers check-layers check-format format compile_commands.json
+.PHONY: model check-headers check-layers check-text check-format format compile_commands.json
 
 check-headers: ## each header compiles alone
 	@for header in $(sort $(wildcard $(LAYERS:%=%/*.h))); do \
@@ -16,11 +16,16 @@ check-layers: ## the folders' walls: who includes whom, what is pure, who calls 
 model: ## check the model of write tracing with spin (tests/model/)
 	@prove --verbose $(PROVE_FLAGS) tests/vm/model.t
 
+check-text: ## no line over 120 columns, no source over 500 lines (tools/check-text)
+	@tools/check-text
+
 check-format: ## sources are as .clang-format says
 	@command -v $(CLANG_FORMAT) >/dev/null || { echo "$(CLANG_FORMAT) is missing: run tools/setup" >&2; exit 1; }
 	@if $(CLANG_FORMAT) --version | grep -q 'version $(CLANG_FORMAT_VERSION)\.'; then \
 		$(CLANG_FORMAT) --dry-run -Werror $(CHECKED_SOURCES); \
-	else echo "check-format: skipped, as $(CLANG_FORMAT) is not version $(CLANG_FORMAT_VERSION), and each sets code otherwise"; fi
+	else \
+		echo "check-format: skipped: $(CLANG_FORMAT) is not version $(CLANG_FORMAT_VERSION)"; \
+	fi
 
 format: ## rewrite the sources as .clang-format says
 	$(CLANG_FORMAT) -i $(CHECKED_SOURCES)
@@ -28,7 +33,7 @@ format: ## rewrite the sources as .clang-format says
 compile_commands.json: ## what an editor's language server wants
 	@{ separator='['; \
 	for source in $(C_SOURCES); do \
-		printf '%s\n{"directory": "%s", "file": "%s", "command": "%s -c %s"}' "$$separator" '$(CURDIR)' $$source \
-			'$(CC) $(CPPFLAGS) $(CFLAGS)' $$source; \
+		printf '%s\n{"directory": "%s", "file": "%s", "command": "%s -c %s"}' \
+			"$$separator" '$(CURDIR)' $$source '$(CC) $(CPPFLAGS) $(CFLAGS)' $$source; \
 		separator=','; \
 	done; echo; echo ']'; } > $@

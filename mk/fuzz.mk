@@ -1,5 +1,5 @@
 # Fuzz targets: each tests/fuzz/fuzz_X.c is one libFuzzer program, build/fuzz/fuzz_X, for what parses bytes of a
-# guest's. Its first line names the project sources that it links, as in tests/host/.
+# guest's. Its first comment names the project sources that it links, as in tests/host/.
 FUZZ_CC ?= clang
 FUZZ_CFLAGS := -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wundef -I.
@@ -15,10 +15,9 @@ build/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
 
-fuzz_sources = $(shell sed -n '1s,^/\* *sources: *\(.*[^ ]\) *\*/$$,\1,p' tests/fuzz/$1.c)
-
 define fuzz_program
-build/fuzz/$1: $(patsubst %.c,build/fuzz/obj/%.o,tests/fuzz/$1.c tests/fuzz/fuzz.c $(call fuzz_sources,$1))
+build/fuzz/$1: $(patsubst %.c,build/fuzz/obj/%.o,tests/fuzz/$1.c tests/fuzz/fuzz.c \
+		$(call first_comment,tests/fuzz/$1.c,sources))
 	$$(FUZZ_CC) $$(FUZZ_CFLAGS) -o $$@ $$^
 endef
 $(foreach target,$(FUZZ_TARGETS),$(eval $(call fuzz_program,$(target))))

@@ -7,10 +7,12 @@ OBJCOPY ?= $(CROSS_COMPILE)objcopy
 # says so.
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -O2 -g -mno-red-zone -mgeneral-regs-only -mcmodel=small -fno-pic -fno-pie \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none \
-	-ffile-prefix-map='$(CURDIR)=.' -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef \
+	-ffile-prefix-map='$(CURDIR)=.' -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wundef \
 	-Wvla -Wno-unknown-warning-option \
 	-Wno-clobbered -I.
-GUEST_LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 --build-id=none -z noexecstack -T guests/lib/guest.ld
+GUEST_LDFLAGS := -m elf_x86_64 -nostdlib -static -z max-page-size=4096 --build-id=none -z noexecstack \
+	-T guests/lib/guest.ld
 
 guest_objects = $(patsubst %.c,build/%.o,$(wildcard $1/*.c)) $(patsubst %.asm,build/%.asm.o,$(wildcard $1/*.asm))
 GUEST_LIB_OBJECTS := $(call guest_objects,guests/lib)

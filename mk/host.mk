@@ -1,6 +1,6 @@
 # Host unit tests: each tests/host/test_X.c is one cmocka program, build/host/test_X.
-# Its first line names the project sources that it links:  /* sources: mm/memmap.c kernel/format.c */
-# A second line may add compiler flags for all of them:    /* cflags: -Dmemcpy=nestor_memcpy */
+# Its first comment names the project sources that it links:  /* sources: mm/memmap.c kernel/format.c */
+# A second one may add compiler flags for all of them:    /* cflags: -Dmemcpy=nestor_memcpy */
 # and a third one the linker's:                            /* ldflags: -no-pie */
 HOST_CC ?= gcc
 HOST_CFLAGS := -std=c11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
@@ -14,8 +14,9 @@ host-programs: $(HOST_PROGRAMS)
 host-tests: ## build and run the host unit tests (one: tests/host/unit.t NAME)
 	@prove $(PROVE_FLAGS) tests/host/unit.t
 
-# What the first lines of test $1 say after the word $2.
-host_line = $(shell sed -n '1,3s,^/\* *$2: *\(.*[^ ]\) *\*/$$,\1,p' tests/host/$1.c)
+# What the first comments of file $1 say after the word $2; of test $1. The text may take several lines.
+first_comment = $(shell awk -v RS='[*]/' 'NR <= 3 && $$2 == "$2:" { $$1 = $$2 = ""; print }' $1)
+host_line = $(call first_comment,tests/host/$1.c,$2)
 
 build/host/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -35,14 +36,16 @@ build/host/$1.o/%.o: %.c
 	$$(HOST_CC) $$(HOST_CFLAGS) $3 -MMD -MP -c $$< -o $$@
 endef
 host_rules = $(call host_program$(if $3,_flags),$1,$2,$3,$4)
-$(foreach test,$(HOST_TESTS),$(eval $(call host_rules,$(test),$(call host_line,$(test),sources),$(call host_line,$(test),cflags),$(call host_line,$(test),ldflags))))
+$(foreach test,$(HOST_TESTS),$(eval $(call host_rules,$(test),$(call host_line,$(test),sources),$\
+	$(call host_line,$(test),cflags),$(call host_line,$(test),ldflags))))
 
 # The test of the CPU that never forgets as a program by itself, without sanitizers, for long runs. FAULT: a number of
 # enum injected_fault.
 build/never-forgets: tests/host/test_never_forgets.c
 	@mkdir -p $(@D)
-	$(HOST_CC) -std=c11 -g -O2 -I. $(call host_line,test_never_forgets,cflags) $(call host_line,test_never_forgets,ldflags) \
-		-o $@ tests/host/test_never_forgets.c tests/host/stubs.c $(call host_line,test_never_forgets,sources) -lcmocka
+	$(HOST_CC) -std=c11 -g -O2 -I. $(call host_line,test_never_forgets,cflags) \
+		$(call host_line,test_never_forgets,ldflags) -o $@ tests/host/test_never_forgets.c tests/host/stubs.c \
+		$(call host_line,test_never_forgets,sources) -lcmocka
 
 .PHONY: never-forgets
 never-forgets: ## random operations on processors that never forget a translation: OPS=10000000 SEED=1 FAULT=0

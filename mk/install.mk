@@ -19,7 +19,8 @@ install-files:
 	install -m 755 build/nestorctl/nestorctl $(DESTDIR)$(SBINDIR)/nestorctl
 	install -m 755 tools/install/nestor-boot-once $(DESTDIR)$(SBINDIR)/nestor-boot-once
 	install -m 755 tools/install/20_nestor $(DESTDIR)/etc/grub.d/20_nestor
-	[ -e $(DESTDIR)/etc/default/nestor ] || install -m 644 tools/install/nestor.default $(DESTDIR)/etc/default/nestor
+	[ -e $(DESTDIR)/etc/default/nestor ] || \
+		install -m 644 tools/install/nestor.default $(DESTDIR)/etc/default/nestor
 
 uninstall: ## take it out again, the options file too
 	rm -f $(INSTALLED:%=$(DESTDIR)%)

@@ -9,7 +9,8 @@ $(L1_KERNEL):
 	tools/setup linux
 
 # The kernel's file keeps the date it has in the package: any initramfs is newer.
-$(L1_INITRD): $(L1_KERNEL) tools/mkinitramfs $(wildcard tools/initramfs/*) tools/nestorlib/linux.py tools/nestorlib/initramfs.py
+$(L1_INITRD): $(L1_KERNEL) tools/mkinitramfs $(wildcard tools/initramfs/*) tools/nestorlib/linux.py \
+		tools/nestorlib/initramfs.py
 	tools/mkinitramfs --kernel-dir $(dir $(L1_KERNEL)) --output $@
 
 SHELL_INITRD := build/initramfs-shell.cpio

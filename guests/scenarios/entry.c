@@ -458,8 +458,7 @@ static void l2_cpuid(void)
     (void)cpu_cpuid(0, 0);
 }
 
-/* A VMfail is no exit: the exit information of the last one stays. SDM 3C 27.2 "Checks on VMX Controls and Host-State
- * Area" */
+/* A VMfail leaves exit information alone. SDM 3C 27.2 "Checks on VMX Controls and Host-State Area" */
 static void failure_keeps_exit_information(void)
 {
     struct vm vm;

@@ -110,7 +110,8 @@ STEP_END
 ; Ports that a hypervisor keeps, by all kinds of I/O instructions.
 section .rodata
 align 8
-step_io_points: dq step_io.p1, step_io.p2, step_io.p3, step_io.p4, step_io.p5, step_io.p6, step_io.p6, step_io.p6, step_io.p7
+step_io_points: dq step_io.p1, step_io.p2, step_io.p3, step_io.p4, step_io.p5
+                dq step_io.p6, step_io.p6, step_io.p6, step_io.p7
 section .text
 STEP_BEGIN io
         mov edx, 0xcf9

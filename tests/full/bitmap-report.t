@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The picture of the merged bitmap: made from a run of the demo, drawn by headless Chromium, without network, and its numbers
-are those of the log."""
+"""The picture of the merged bitmap: made from a run of the demo, drawn by headless Chromium, without network, and its
+numbers are those of the log."""
 import os
 import re
 import shutil
@@ -27,7 +27,8 @@ def kept_bits(log):
 def drawn(browser, page):
     """The document after its script has run."""
     done = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "file://" + page],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          timeout=120,
                           check=False)
     return done.stdout
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Two million random steps around bitmaps (guests/scenarios/bitmap_stress.c), on Nestor and bare: in each, whether an access of
-L2 exits follows from the page as L1 sees it, and all that was seen is the same on both. Then fewer with a cache so small that
-bitmaps go and come all the time, and each merged page compared with L1's and L0's at each entry.
+"""Two million random steps around bitmaps (guests/scenarios/bitmap_stress.c), on Nestor and bare: in each, whether an
+access of L2 exits follows from the page as L1 sees it, and all that was seen is the same on both. Then fewer with a
+cache so small that bitmaps go and come all the time, and each merged page compared with L1's and L0's at each entry.
 
 Usage: tests/full/bitmap-stress.t [STEPS]
 """
@@ -23,7 +23,8 @@ CHECKED_PART = 10   # of the steps in the runs that compare each merged page
 
 def run_all(tap, steps, runs):
     """Returns where -> what was seen there. All run at the same time."""
-    started = {where: Run(*options, "--memory", "256", "--timeout", "3000", "--l1", L1, "--l1-args", f"stress steps={steps}")
+    started = {where: Run(*options, "--memory", "256", "--timeout", "3000", "--l1", L1, "--l1-args",
+                          f"stress steps={steps}")
                for where, options in runs.items()}
     seen = {}
     for where, run in started.items():

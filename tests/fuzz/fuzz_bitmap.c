@@ -1,4 +1,5 @@
-/* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c vmx/msr_bitmap.c */
+/* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c
+   nested/bitmap/merged_words.c vmx/msr_bitmap.c */
 /* A cache of merged bitmaps: pointers come and go, L1 stores at any moment, L0's policy changes, L2 enters and accesses
  * MSRs. Write tracing is a fake that any store may meet, also between the protection of a page and its reading. */
 #include "tests/fuzz/fuzz.h"

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """The documentation says only what is so: what it names exists, and the lists that it repeats are complete.
 
-In comments of the sources: every function() and path, every `make` target. In README.md, CONTRIBUTING.md and docs/: every `file:function`, path, `make` target, option of a tool and relative link; in
-docs/OPTIONS.md every row of kernel/options.def; in docs/FEATURES.md the tests; in docs/SDM.md every section that a comment of
-the sources cites.
-Usage: tests/host/docs.t [--write-sdm]      (--write-sdm: makes the table of docs/SDM.md anew from the citations)
-"""
+In comments of the sources: every function() and path, every `make` target. In README.md, CONTRIBUTING.md and docs/:
+every `file:function`, path, `make` target, option of a tool and relative link; in docs/OPTIONS.md every row of
+kernel/options.def; in docs/FEATURES.md the tests; in docs/SDM.md every section that a comment of the sources cites.
+Usage: tests/host/docs.t [--write-sdm]      (--write-sdm: makes the table of docs/SDM.md anew from the citations) """
 import collections
 import pathlib
 import re
@@ -52,6 +51,11 @@ class Tap:
 
 def read(path):
     return path.read_text(encoding="utf-8", errors="replace")
+
+
+def read_rows(file):
+    """The text of a .def file, each row on one line."""
+    return re.sub(r",\n +", ", ", re.sub(r'"\n +"', "", read(ROOT / file)))
 
 
 def name_of(path):
@@ -167,7 +171,8 @@ def check_comments(tap):
     check_targets(tap, {path: "\n".join(f"`{code}`" for code in CODE.findall(text)) for path, text in texts.items()},
                   "each make target that a comment names exists")
     faults = [f"{name_of(path)}: cites {word}, which is not in the repository" for path, text in texts.items()
-              for word in re.findall(r"\b[A-Z]{5,}(?=: \"|\.md\b)", text) if not (ROOT / "docs" / f"{word}.md").exists()]
+              for word in re.findall(r"\b[A-Z]{5,}(?=: \"|\.md\b)", text)
+              if not (ROOT / "docs" / f"{word}.md").exists()]
     tap.none("each page that a comment cites exists", faults)
 
 
@@ -196,12 +201,13 @@ def check_map(tap, pages):
     """Every page is on the map of reading order."""
     reading = read(ROOT / "docs" / "README.md")
     faults = [f"docs/README.md does not link {name_of(page)}" for page in pages
-              if page.parent != ROOT and page.name != "README.md" and str(page.relative_to(ROOT / "docs")) not in reading]
+              if page.parent != ROOT and page.name != "README.md"
+              and str(page.relative_to(ROOT / "docs")) not in reading]
     tap.none("docs/README.md leads to every page", faults)
 
 
 def check_options(tap, pages):
-    rows = OPTION_ROW.findall(read(ROOT / "kernel" / "options.def"))
+    rows = OPTION_ROW.findall(read_rows("kernel/options.def"))
     page = read(ROOT / "docs" / "OPTIONS.md")
     faults = [] if rows else ["no row found in kernel/options.def"]
     table = {}
@@ -220,7 +226,8 @@ def check_options(tap, pages):
     tap.none("docs/OPTIONS.md has each option with its values and default", faults)
 
     texts = {name_of(path): text for path, text in pages.items()}
-    texts.update((f"tools/{file}", read(ROOT / "tools" / file)) for file in ("nestor-run", "run-stack", "nestorlib/cli.py"))
+    texts.update((f"tools/{file}", read(ROOT / "tools" / file))
+                 for file in ("nestor-run", "run-stack", "nestorlib/cli.py"))
     faults = [f"{name}: Nestor has no option {word}" for name, text in texts.items()
               for words in NESTOR_WORDS.findall(text) for word in re.findall(r"[\w-]+", re.sub(r"=\S*", "", words))
               if word not in known and word != "OPTIONS"]
@@ -230,18 +237,20 @@ def check_options(tap, pages):
 def check_option_enums(tap):
     """Each enum that says so has the values of its option, in their order."""
     values = {name: [word.replace("-", "_").upper() for word in words.split("|") if ":" not in word]
-              for name, kind, _, words in OPTION_ROW.findall(read(ROOT / "kernel" / "options.def"))
+              for name, kind, _, words in OPTION_ROW.findall(read_rows("kernel/options.def"))
               if kind == "CHOICE" and name != "console"}
     found, faults = {}, []
     for path in (path for folder in ("kernel", "vmx", "start") for path in sorted((ROOT / folder).glob("*.[ch]"))):
         for name, body in re.findall(r'of the option "([\w-]+)"\. \*/\nenum \w*\s*\{([^}]*)\}', read(path)):
             members = re.findall(r"[A-Z_]+[A-Z0-9_]*", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
             wanted = values.get(name, [])
-            same = len(members) == len(wanted) and all(member.endswith(word) or word == "NONE" for member, word in zip(members, wanted))
+            same = len(members) == len(wanted) and all(
+                member.endswith(word) or word == "NONE" for member, word in zip(members, wanted))
             if name in found or not same:
                 faults.append(f"{name_of(path)}: the option {name} has {wanted}, the enum {members}")
             found[name] = path
-    tap.none("the enums of options follow kernel/options.def", faults + [f"no enum for {name}" for name in sorted(values.keys() - found)])
+    tap.none("the enums of options follow kernel/options.def",
+             faults + [f"no enum for {name}" for name in sorted(values.keys() - found)])
 
 
 def check_features(tap):
@@ -262,7 +271,8 @@ def check_tool_options(tap, pages):
     for page, text in pages.items():
         for line in re.sub(r"\\\n", " ", text).splitlines():
             for tool, rest in re.findall(r"tools/(nestor-run|run-stack)([^`]*)", line):
-                faults += [f"{name_of(page)}: {tool} has no option {option}" for option in re.findall(r" (--[\w-]+)", rest)
+                faults += [f"{name_of(page)}: {tool} has no option {option}"
+                           for option in re.findall(r" (--[\w-]+)", rest)
                            if f'"{option}"' not in texts[tool]]
     tap.none("each option of nestor-run and run-stack exists", faults)
 
@@ -272,7 +282,8 @@ def check_emulators(tap, pages):
     from nestorlib import emulators     # pylint: disable=import-outside-toplevel  (of this tree)
     text = pages[ROOT / "docs" / "TESTING.md"]
     rows = [("Bochs", *(heading for _, heading in emulators.FACTS))]
-    rows += [(version, *(getattr(known, name) for name, _ in emulators.FACTS)) for version, known in emulators.KNOWN.items()]
+    rows += [(version, *(getattr(known, name) for name, _ in emulators.FACTS))
+             for version, known in emulators.KNOWN.items()]
     tap.none("docs/TESTING.md has the table of emulators",
              [line for line in (f"| {' | '.join(row)} |" for row in rows) if line not in text])
 
@@ -294,7 +305,8 @@ def citations():
                 for part in PART.finditer(match.group(2)):
                     number, title = part.group(1) or "", part.group(2) or ""
                     if number or title:
-                        found[match.group(1), number.removeprefix("appendix ") or NO_NUMBER].setdefault(title, name_of(path))
+                        found[match.group(1), number.removeprefix("appendix ") or NO_NUMBER].setdefault(title,
+                                                                                                        name_of(path))
     return found
 
 
@@ -319,10 +331,12 @@ def check_sdm(tap):
             known = rows.get(place)
             if not known or (title and title not in known):
                 faults.append(f"{file}: SDM {' '.join(place)} \"{title}\": docs/SDM.md has {known or 'no such row'}")
-    tap.none("docs/SDM.md has each section that the sources cite, under the same title (else: docs.t --write-sdm)", faults)
+    tap.none("docs/SDM.md has each section that the sources cite, under the same title (else: docs.t --write-sdm)",
+             faults)
     tap.none("docs/SDM.md has no section that nothing cites",
              [f"{place}" for place in sorted(rows) if place not in found])
-    tap.none("a section has one title", [f"SDM {' '.join(place)}: {sorted(titles)}" for place, titles in sorted(rows.items())
+    tap.none("a section has one title", [f"SDM {' '.join(place)}: {sorted(titles)}"
+                                         for place, titles in sorted(rows.items())
                                          if len(titles) > 1 and place[1] not in (NO_NUMBER, *MANY_TITLES)])
 
 
@@ -340,7 +354,7 @@ def write_sdm():
 def check_msr_policy(tap):
     """docs/BITMAP.md lists what L0 keeps, with the reasons of vmx/msr_policy.def in their order."""
     page = read(ROOT / "docs" / "BITMAP.md")
-    reasons = re.findall(r'^MSR_POLICY\(.*"([^"]+)"\)', read(ROOT / "vmx" / "msr_policy.def"), re.M)
+    reasons = re.findall(r'^MSR_POLICY\(.*"([^"]+)"\)', read_rows("vmx/msr_policy.def"), re.M)
     listed = re.findall(r"^\| \w+H[^|]*\|[^|]*\|[^|]*\|[^|]*\| ([^|]+) \|$", page, re.M)
     tap.none("docs/BITMAP.md lists the MSRs that L0 keeps",
              [] if listed == reasons else sorted(set(reasons) ^ set(listed)) or ["another order"])

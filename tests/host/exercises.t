@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The exercises of docs/CONCEPTS.md have the answers that it gives: each edit is made in a copy of the sources, and the host
-tests that fail then are those that the page names.
+"""The exercises of docs/CONCEPTS.md have the answers that it gives: each edit is made in a copy of the sources, and the
+host tests that fail then are those that the page names.
 
 Usage: tests/host/exercises.t [NUMBER...]
 """
@@ -22,13 +22,16 @@ FAILED = re.compile(r"^not ok \d+ - (\w+)", re.M)
 
 def run(root, program):
     """The names of the tests of the program that fail; or why it says nothing."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    made = subprocess.run(["make", "-s", "-f", "mk/host.mk", f"build/host/{program}"], cwd=root, env=environment, text=True,
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    made = subprocess.run(["make", "-s", "-f", "mk/host.mk", f"build/host/{program}"], cwd=root, env=environment,
+                          text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if made.returncode:
         return None, made.stdout
     done = subprocess.run([f"build/host/{program}"], cwd=root, text=True, timeout=120, check=False,
-                          env=dict(environment, CMOCKA_MESSAGE_OUTPUT="TAP"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                          env=dict(environment, CMOCKA_MESSAGE_OUTPUT="TAP"), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     return sorted(FAILED.findall(done.stdout)), done.stdout
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The walls of the sources hold, and tools/check-layers sees each kind of breach: in a copy of the sources with one line more.
+"""The walls of the sources hold, and tools/check-layers sees each kind of breach: in a copy of the sources with one
+line more.
 
 Usage: tests/host/layers.t
 """
@@ -18,8 +19,10 @@ BREACHES = [
     ("vmx/ includes nested/", "vmx/run.c", '#include "nested/nested.h"', "vmx/ may not include nested/nested.h"),
     ("mm/ includes vmx/", "mm/page.c", '#include "vmx/vcpu.h"', "mm/ may not include vmx/vcpu.h"),
     ("l1/ includes vmx/", "l1/l1_load.c", '#include "vmx/vmcs.h"', "l1/ may not include vmx/vmcs.h"),
-    ("nested/bitmap/ includes nested/", "nested/bitmap/merged.c", '#include "nested/slot.h"', "may not include nested/slot.h"),
-    ("nested/ includes start/", "nested/nested.c", '#include "start/machine.h"', "nested/ may not include start/machine.h"),
+    ("nested/bitmap/ includes nested/", "nested/bitmap/merged.c", '#include "nested/slot.h"',
+     "may not include nested/slot.h"),
+    ("nested/ includes start/", "nested/nested.c", '#include "start/machine.h"',
+     "nested/ may not include start/machine.h"),
     ("nested/rules/ includes VMREAD", "nested/rules/decide.c", '#include "vmx/vmcs.h"', "vmx/vmcs.h is not pure"),
     ("nested/rules/ includes RDMSR", "nested/rules/check.c", '#include "kernel/x86.h"', "kernel/x86.h is not pure"),
     ("nested/rules/ includes L1's memory", "nested/rules/merge.c", '#include "mm/gmem.h"', "mm/gmem.h is not pure"),
@@ -27,7 +30,8 @@ BREACHES = [
      "vmx/vmcs_table.h -> kernel/percpu.h: kernel/percpu.h is not pure"),
     ("a pure header gets an instruction", "vmx/vmx_bits.h",
      'static inline void stop(void) { __asm__ volatile("hlt"); }', "vmx/vmx_bits.h: has an instruction in it"),
-    ("two files call each other", "vmx/event.c", "void circle(struct vcpu *vcpu) { vcpu_run(vcpu); }", "a circle of files: "),
+    ("two files call each other", "vmx/event.c", "void circle(struct vcpu *vcpu) { vcpu_run(vcpu); }",
+     "a circle of files: "),
     ("two files have one name", "vmx/page.c", "", "mm/page.c has the same name"),
 ]
 
@@ -60,7 +64,8 @@ def main():
         failed |= not good
         print(f"{'ok' if good else 'not ok'} {number} - seen: {title}")
         if not good:
-            print("".join(f"# {text}\n" for text in (f"status {status}, wanted: {words}", *output.splitlines())), end="")
+            print("".join(f"# {text}\n" for text in (f"status {status}, wanted: {words}", *output.splitlines())),
+                  end="")
     return failed
 
 

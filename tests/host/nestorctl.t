@@ -16,7 +16,8 @@ PROGRAM = os.path.join(ROOT, "build", "nestorctl", "nestorctl")
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # A CPU of the Skylake server line, as Bochs 2.7 has it (`corei7_skylake_x`): number, value.
 MSRS = {0x1b: 0xfee00900, 0x3a: 0x5, 0x480: 0xda040000000003, 0x481: 0x7f00000016, 0x482: 0xfff9fffe0401e172,
-        0x483: 0x7fffff00036dff, 0x484: 0xffff000011ff, 0x485: 0x400001e5, 0x486: 0x80000021, 0x487: 0xffffffff, 0x488: 0x2000,
+        0x483: 0x7fffff00036dff, 0x484: 0xffff000011ff, 0x485: 0x400001e5, 0x486: 0x80000021, 0x487: 0xffffffff,
+        0x488: 0x2000,
         0x489: 0x3727ff, 0x48a: 0x2e, 0x48b: 0x17ffff00000000, 0x48c: 0xf0106334141, 0x48d: 0x7f00000016,
         0x48e: 0xfff9fffe04006172, 0x48f: 0x7fffff00036dfb, 0x490: 0xffff000011fb, 0x491: 0x1}
 IOMEM = """\
@@ -42,7 +43,8 @@ class Machine:
         self.flags = ["fpu vme msr vmx ept"] * cpus
         self.microcode = ["0xf0"] * cpus
         self.msrs = [dict(MSRS) for _ in range(cpus)]
-        self.files = {"sys/devices/system/cpu/online": f"0-{cpus - 1}\n", "proc/iomem": IOMEM, "proc/tty/driver/serial": SERIAL,
+        self.files = {"sys/devices/system/cpu/online": f"0-{cpus - 1}\n", "proc/iomem": IOMEM,
+                      "proc/tty/driver/serial": SERIAL,
                       "sys/firmware/efi/fw_platform_size": "64\n", SECURE_BOOT: b"\6\0\0\0\0",
                       "boot/grub/grub.cfg": "menuentry 'x' $menuentry_id_option 'nestor' {\n",
                       "boot/grub/x86_64-efi/multiboot2.mod": "", "sys/firmware/acpi/tables/DMAR": "DMAR"}
@@ -76,11 +78,15 @@ def expect(tap, title, machine, status, *lines):
 
 
 def check_good(tap):
-    expect(tap, "a good machine", Machine(), 0, "ok      VMX: all 2", "ok      FEATURE_CONTROL", "ok      VMX features: all",
+    expect(tap, "a good machine", Machine(), 0, "ok      VMX: all 2", "ok      FEATURE_CONTROL",
+           "ok      VMX features: all",
            "ok      mixed cores", "ok      microcode: 0xf0", "ok      firmware: UEFI", "ok      Secure Boot: off",
-           "ok      memory: of 65535 MiB Nestor takes 282", "ok      APIC: in xAPIC mode", "ok      IOMMU: there is one",
-           "ok      serial: ttyS0 at 3F8H", "ok      serial: ttyS4 at 5080H: console=com:0x5080", "ok      GRUB: its menu has Nestor")
-    tap.ok("unknown" not in check(Machine())[1] and "ttyS1" not in check(Machine())[1], "a port without a UART is not named")
+           "ok      memory: of 65535 MiB Nestor takes 282", "ok      APIC: in xAPIC mode",
+           "ok      IOMMU: there is one",
+           "ok      serial: ttyS0 at 3F8H", "ok      serial: ttyS4 at 5080H: console=com:0x5080",
+           "ok      GRUB: its menu has Nestor")
+    tap.ok("unknown" not in check(Machine())[1] and "ttyS1" not in check(Machine())[1],
+           "a port without a UART is not named")
 
 
 def check_processors(tap):
@@ -102,7 +108,8 @@ def check_processors(tap):
     expect(tap, "no shadowing", machine, 0, "warning VMX features: no VMCS shadowing")
     machine = Machine()
     machine.msrs[1][0x48c] ^= 1
-    expect(tap, "mixed", machine, 0, "warning mixed cores: processors 0 and 1 differ in MSR 48CH (F0106334141 and F0106334140)")
+    expect(tap, "mixed", machine, 0,
+           "warning mixed cores: processors 0 and 1 differ in MSR 48CH (F0106334141 and F0106334140)")
     machine = Machine()
     del machine.msrs[1][0x491]
     expect(tap, "mixed by absence", machine, 0, "warning mixed cores: processors 0 and 1 differ in MSR 491H")
@@ -131,7 +138,8 @@ def check_rest(tap):
     expect(tap, "BIOS", machine, 0, "ok      firmware: BIOS", "ok      IOMMU: none told of")
     machine = Machine()
     machine.files["proc/iomem"] = "00100000-020fffff : System RAM\n"
-    expect(tap, "little memory", machine, 1, "blocks  memory: Nestor takes 34 MiB in one piece, and the largest is of 32 MiB")
+    expect(tap, "little memory", machine, 1,
+           "blocks  memory: Nestor takes 34 MiB in one piece, and the largest is of 32 MiB")
     machine = Machine()
     machine.files["proc/iomem"] = "00100000-040fffff : System RAM\n100000000-107fffffff : System RAM\n"
     expect(tap, "little below 4 GiB", machine, 0, "ok      memory: of 63552 MiB Nestor takes 282, above 4 GiB")
@@ -155,7 +163,8 @@ def check_report(tap):
     with tempfile.TemporaryDirectory(prefix="nestorctl.") as folder:
         Machine().write(os.path.join(folder, "root"))
         path = os.path.join(folder, "report.tar")
-        done = subprocess.run([PROGRAM, "report", path], env=dict(os.environ, NESTORCTL_ROOT=os.path.join(folder, "root")),
+        done = subprocess.run([PROGRAM, "report", path], env=dict(os.environ,
+                                                                  NESTORCTL_ROOT=os.path.join(folder, "root")),
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         tap.equal(done.returncode, 0, "report: status 0", done.stdout)
         with tarfile.open(path) as archive:
@@ -172,7 +181,8 @@ def check_report(tap):
 
 def main():
     tap = Tap()
-    made = subprocess.run(["make", "-s", "-C", ROOT, "nestorctl"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    made = subprocess.run(["make", "-s", "-C", ROOT, "nestorctl"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True,
                           check=False)
     if tap.equal(made.returncode, 0, "nestorctl is built", made.stdout):
         check_good(tap)

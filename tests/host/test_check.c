@@ -1,4 +1,6 @@
-/* sources: nested/rules/check_rows.c nested/rules/check_controls.c nested/rules/check_host.c nested/rules/check_guest.c nested/rules/check_segments.c nested/rules/check_state.c nested/rules/check_scope.c nested/rules/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/rules/check_rows.c nested/rules/check_controls.c nested/rules/check_host.c
+   nested/rules/check_guest.c nested/rules/check_segments.c nested/rules/check_state.c nested/rules/check_scope.c
+   nested/rules/vmcs12.c vmx/vmcs_table.c */
 #include "tests/host/host.h"
 
 #include <stdlib.h>

@@ -1,4 +1,6 @@
-/* sources: nested/rules/check.c nested/rules/check_rows.c nested/rules/check_controls.c nested/rules/check_host.c nested/rules/check_guest.c nested/rules/check_segments.c nested/rules/check_state.c nested/rules/check_scope.c nested/rules/caps12.c vmx/vmcs_exists.c nested/rules/vmcs12.c vmx/vmcs_table.c */
+/* sources: nested/rules/check.c nested/rules/check_rows.c nested/rules/check_controls.c nested/rules/check_host.c
+   nested/rules/check_guest.c nested/rules/check_segments.c nested/rules/check_state.c nested/rules/check_scope.c
+   nested/rules/caps12.c vmx/vmcs_exists.c nested/rules/vmcs12.c vmx/vmcs_table.c */
 #include "nested/rules/check_scope.h"
 
 #include "tests/host/check_world.h"

@@ -1,5 +1,7 @@
 /* sources: kernel/string.c */
-/* cflags: -fno-builtin -Dmemcpy=nestor_memcpy -Dmemmove=nestor_memmove -Dmemset=nestor_memset -Dmemcmp=nestor_memcmp -Dmemchr=nestor_memchr -Dstrlen=nestor_strlen -Dstrnlen=nestor_strnlen -Dstrcmp=nestor_strcmp -Dstrncmp=nestor_strncmp -Dstrchr=nestor_strchr */
+/* cflags: -fno-builtin -Dmemcpy=nestor_memcpy -Dmemmove=nestor_memmove -Dmemset=nestor_memset -Dmemcmp=nestor_memcmp
+   -Dmemchr=nestor_memchr -Dstrlen=nestor_strlen -Dstrnlen=nestor_strnlen -Dstrcmp=nestor_strcmp
+   -Dstrncmp=nestor_strncmp -Dstrchr=nestor_strchr */
 #include "tests/host/host.h"
 
 #include "kernel/string.h"

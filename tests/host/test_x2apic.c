@@ -1,4 +1,7 @@
-/* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_dump.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c nested/bitmap/merged_wrong.c nested/rules/merge.c nested/rules/caps12.c nested/rules/vmcs12.c vmx/vmcs_exists.c vmx/vmcs_table.c vmx/msr_bitmap.c vmx/msr_policy.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
+/* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_dump.c
+   nested/bitmap/merged_pays.c nested/bitmap/merged_words.c nested/bitmap/merged_wrong.c nested/rules/merge.c
+   nested/rules/caps12.c nested/rules/vmcs12.c vmx/vmcs_exists.c vmx/vmcs_table.c vmx/msr_bitmap.c vmx/msr_policy.c
+   mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
 /* MSRs 800H to 8FFH of L2, with every combination of the controls that virtualise the APIC, switched on and off again
  * (CVE-2019-3887): no access reaches a register of the machine's APIC that L0 or L1 keeps. */
 #include "tests/host/merged_world.h"

@@ -21,7 +21,8 @@ PLAN = re.compile(r"^1\.\.(\d+)")
 
 def make(*arguments):
     # Under `make -j` the caller's job server is not ours to use.
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     return subprocess.run(["make", "-s", "-f", "mk/host.mk", *arguments], cwd=ROOT, env=environment, check=False,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -70,7 +71,8 @@ def results_of(name):
         results.append((False, f"{name}: lists no tests", stray))
     elif len(results) != planned or (status and failures == 0):
         last = results[-1][2] if results and results[-1][0] else []
-        results.append((False, f"{name}: {len(results)} of {planned} tests ran, {status or 'no failure'}", stray + last))
+        results.append((False, f"{name}: {len(results)} of {planned} tests ran, {status or 'no failure'}",
+                        stray + last))
     return results
 
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """No operation of nested VMX costs more than it did: guests/bench on Nestor, against tests/vm/bench-figures.
 
-The figures repeat to the tick for one compiler. Where another one built Nestor the limit is wide, for what no compiler explains.
-`make bench-record` records new figures.
-"""
+The figures repeat to the tick for one compiler. Where another one built Nestor the limit is wide, for what no compiler
+explains. `make bench-record` records new figures. """
 import os
 import sys
 
@@ -23,7 +22,8 @@ def check_comparison(tap):
     measured = {"same": 102.9, "grown": 1031.0, "shrunk": 900.0, "new": 5.0}
     found = [line.split(":")[0] for line in figures.faults(recorded, measured)]
     tap.equal(found, ["grown", "gone", "new"], "a row that grew, one that is gone and one that is new are found")
-    tap.equal([line.split(":")[0] for line in figures.gains(recorded, measured)], ["shrunk"], "a row that shrank is noted")
+    tap.equal([line.split(":")[0] for line in figures.gains(recorded, measured)], ["shrunk"],
+              "a row that shrank is noted")
 
 
 def check_report(tap):

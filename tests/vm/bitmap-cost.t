@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""What the merged MSR bitmap costs: an access that nobody intercepts costs what it costs bare, an entry with an unchanged
-bitmap a dozen instructions and no merge, a page that is rewritten each time hardly more than merging each time.
+"""What the merged MSR bitmap costs: an access that nobody intercepts costs what it costs bare, an entry with an
+unchanged bitmap a dozen instructions and no merge, a page that is rewritten each time hardly more than merging each
+time.
 
 The figures are those of guests/bitmapbench; the instructions are counted in the image.
 """
@@ -46,10 +47,12 @@ def check_all_msrs(tap, bare, trace):
     found = {name: ALL.search(text) for name, text in (("bare", bare), ("trace", trace))}
     if not tap.ok(all(found.values()), "all MSRs were accessed"):
         return
-    (read, slow_reads, written, slow_writes), plain = (tuple(map(int, found[name].groups())) for name in ("trace", "bare"))
+    (read, slow_reads, written, slow_writes), plain = (tuple(map(int, found[name].groups()))
+                                                       for name in ("trace", "bare"))
     tap.equal(plain[1::2], (0, 0), f"bare, an access of each of the {plain[0]} MSRs costs the same")
     for what, total, slow in ("read", read, slow_reads), ("written", written, slow_writes):
-        tap.ok(total > 10000 and slow * 100 < total * KEPT_PERCENT, f"{total - slow} of {total} MSRs {what} cost no tick more")
+        tap.ok(total > 10000 and slow * 100 < total * KEPT_PERCENT,
+               f"{total - slow} of {total} MSRs {what} cost no tick more")
 
 
 def main():
@@ -74,7 +77,8 @@ def main():
         tap.ok(trace[name]["ticks"] < merge[name]["ticks"], f"{name}: tracing is cheaper than merging",
                trace[name]["ticks"], merge[name]["ticks"])
     changed = trace["entry-changed"]["ticks"] * 100 / merge["entry-changed"]["ticks"]
-    tap.ok(changed <= ADAPTIVE_PERCENT, f"a bitmap rewritten before each entry costs {changed:.1f} % of merging each time")
+    tap.ok(changed <= ADAPTIVE_PERCENT,
+           f"a bitmap rewritten before each entry costs {changed:.1f} % of merging each time")
     tap.ok(trace["entry-changed-4th"]["ticks"] < merge["entry-changed-4th"]["ticks"],
            "rewritten before each fourth entry, tracing is cheaper than merging")
     return tap.done()

@@ -25,7 +25,8 @@ CHECKED = ["--nestor-elf", os.path.join(ROOT, "build", "checked", "nestor.elf")]
 
 
 def run_scenario(fault, name):
-    run = Run("--timeout", "240", "--memory", "256", "--nestor", f"stats=0xf8 fault={fault}", "--l1", L1, "--l1-args", name)
+    run = Run("--timeout", "240", "--memory", "256", "--nestor", f"stats=0xf8 fault={fault}", "--l1", L1, "--l1-args",
+              name)
     return run.wait()
 
 
@@ -40,7 +41,8 @@ def main():
             tap.equal((failed, passed), wanted, f"{name} with fault={injected}" + (f": {meaning}" if failed else ""),
                       run.out[-2000:], run.err[-2000:])
     for fault, (meaning, checked, line) in ENDS.items():
-        run = Run(*(CHECKED if checked else []), "--timeout", "240", "--memory", "256", "--nestor", f"stats=0xf8 fault={fault}",
+        run = Run(*(CHECKED if checked else []), "--timeout", "240", "--memory", "256", "--nestor",
+                  f"stats=0xf8 fault={fault}",
                   "--l1", L1, "--l1-args", "l1-registers-mce").wait()
         tap.ok(run.status == 125 and re.search(line, run.err), f"fault={fault}: {meaning}, and Nestor says so",
                run.status, run.out[-2000:], run.err[-2000:])

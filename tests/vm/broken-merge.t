@@ -22,7 +22,8 @@ NAMED = {"drop-l0-bits": "bitmap-keeps-lower-bits", "skip-remerge": "bitmap-plai
 
 
 def failed_scenarios(fault):
-    run = Run("--timeout", "240", "--memory", "256", "--nestor", f"stats=0xf8 msr-policy=0xea0 fault={fault}", "--l1", L1, "--l1-args",
+    run = Run("--timeout", "240", "--memory", "256", "--nestor", f"stats=0xf8 msr-policy=0xea0 fault={fault}", "--l1",
+              L1, "--l1-args",
               "bitmap trace").wait()
     return run, re.findall(r"^not ok \d+ - (\S+)", run.out, re.M), len(re.findall(r"^ok \d+", run.out, re.M))
 

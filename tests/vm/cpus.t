@@ -18,7 +18,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..
 from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 from nestorlib import emulators  # noqa: E402
 
-OLD = ["corei7_sandy_bridge_2600k", "corei7_haswell_4770", "corei3_cnl", "corei7_skylake_x", "corei7_icelake_u", "tigerlake"]
+OLD = ["corei7_sandy_bridge_2600k", "corei7_haswell_4770", "corei3_cnl", "corei7_skylake_x", "corei7_icelake_u",
+       "tigerlake"]
 NEW = ["sapphire_rapids", "arrow_lake", "wildcat_lake"]
 ALL = [("2.7", model) for model in OLD] + [("3.1", model) for model in OLD + NEW]
 SLICE = [("3.1", "wildcat_lake")]
@@ -67,7 +68,8 @@ def run(command, emulator, model):
     if command[0] == "tools/nestor-diff":
         command = [*command, "--cpu", model]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True,
                               errors="replace", timeout=TIMEOUT, check=False)
     except subprocess.TimeoutExpired as expired:
         return 124, str(expired)

@@ -30,7 +30,8 @@ MANY = 64     # a log that stops after so many lines would miss the last ones
 
 def main():
     tap = Tap()
-    run = Run("--memory", "256", "--timeout", "240", "--nestor", "log=info", "--l1", IMAGE, "--l1-args", "entry msrarea")
+    run = Run("--memory", "256", "--timeout", "240", "--nestor", "log=info", "--l1", IMAGE, "--l1-args",
+              "entry msrarea")
     run.wait()
     tap.equal(run.status, 0, "the scenarios of failing entries pass", run.out[-500:], run.err[-1000:])
     lines = REFUSED.findall(run.err)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`make install` into a folder: the entry that update-grub makes of it boots L1 by BIOS and by UEFI, and uninstall leaves nothing.
+"""`make install` into a folder: the entry that update-grub makes of it boots L1 by BIOS and by UEFI, and uninstall
+leaves nothing.
 
 Usage: tests/vm/install.t [files|bios|uefi|deb|usb] ...
 """
@@ -25,7 +26,8 @@ NESTOR_OPTIONS = "inspect=0xea4 console=com2 on-exit=bochs debug-exit=0xf4 apic-
 
 
 def run(*command, **more):
-    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **more)
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                          **more)
 
 
 def files_in(folder):
@@ -56,7 +58,8 @@ def entries(folder, options):
 
 
 def check_files(tap, folder):
-    tap.equal(files_in(folder), ["boot/nestor.elf", "etc/default/nestor", "etc/grub.d/20_nestor", "usr/sbin/nestor-boot-once",
+    tap.equal(files_in(folder), ["boot/nestor.elf", "etc/default/nestor", "etc/grub.d/20_nestor",
+                                 "usr/sbin/nestor-boot-once",
                                  "usr/sbin/nestorctl"], "install puts five files")
     check_entries(tap, folder)
     for version in (OLDER, VERSION):
@@ -78,8 +81,10 @@ def check_entries(tap, folder):
     tap.equal(checked.returncode, 0, "GRUB's checker takes the entries", checked.stdout, text)
     titles = re.findall(r"^\s*menuentry '([^']*)'", text, re.M)
     tap.equal(titles, ["Debian under Nestor", f"Debian under Nestor, with Linux {VERSION}",
-                       f"Debian under Nestor, with Linux {OLDER}"], "one entry for the newest kernel, then one for each")
-    for line in (r"insmod all_video", r"multiboot2 /boot/nestor.elf inspect=0xea4", r"module2 --nounzip /boot/initrd\.img-",
+                       f"Debian under Nestor, with Linux {OLDER}"],
+              "one entry for the newest kernel, then one for each")
+    for line in (r"insmod all_video", r"multiboot2 /boot/nestor.elf inspect=0xea4",
+                 r"module2 --nounzip /boot/initrd\.img-",
                  r"module2 /boot/vmlinuz-\S+ root=UUID=0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0 ro "):
         tap.ok(re.search(r"^\s*" + line, text, re.M), f"an entry has: {line}", text)
     check_boot_once(tap, folder, path)
@@ -90,7 +95,8 @@ def check_boot_once(tap, folder, config):
     environment = dict(os.environ, NESTOR_GRUB_CFG=config, NESTOR_GRUB_REBOOT="echo")
     once = os.path.join(folder, "usr/sbin/nestor-boot-once")
     done = run(once, env=environment)
-    tap.ok(done.returncode == 0 and done.stdout.startswith("nestor\n"), "nestor-boot-once names the entry to GRUB", done.stdout)
+    tap.ok(done.returncode == 0 and done.stdout.startswith("nestor\n"), "nestor-boot-once names the entry to GRUB",
+           done.stdout)
     done = run(once, env=dict(environment, NESTOR_GRUB_CFG="/dev/null"))
     tap.ok(done.returncode == 1 and "update-grub" in done.stdout, "without an entry it says what to do", done.stdout)
 
@@ -129,7 +135,8 @@ def check_usb(tap, folder):
     tap.equal(made.returncode, 0, "make usb makes an image", made.stdout)
     for firmware in ("bios", "uefi"):
         arguments = ["--emulator", "3.1"] if firmware == "uefi" else []
-        done = Run(*arguments, "--firmware", firmware, "--iso", iso, "--l1", "none", "--timeout", "600", "--ips", "50000000",
+        done = Run(*arguments, "--firmware", firmware, "--iso", iso, "--l1", "none", "--timeout", "600", "--ips",
+                   "50000000",
                    "--until", "exit            power L1 off").wait()
         tap.ok("This is L1: Linux" in done.out and "under Nestor: CPUID leaf" in done.out,
                f"usb: by {firmware} to L1's shell, under Nestor", done.out[-1500:], done.err[-1500:])

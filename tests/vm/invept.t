@@ -43,7 +43,8 @@ def main():
     tap = Tap()
     for options, words in RUNS.items():
         done, passed, failed = run(options, words)
-        tap.ok(len(passed) >= (12 if words == ALL else len(words)) and not failed, f"all are executed and seen: {options or 'as it comes'}", *failed,
+        tap.ok(len(passed) >= (12 if words == ALL else len(words)) and not failed,
+               f"all are executed and seen: {options or 'as it comes'}", *failed,
                done.out[-2000:], done.err[-1000:])
     for options in MIGRATIONS:
         done, passed, failed = run(options, ["migration=1"], "--cpus", "2", "--ips", "4000000", image=SMP)

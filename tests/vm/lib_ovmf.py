@@ -40,7 +40,8 @@ class Qmp:
 def command(work, iso):
     variables = os.path.join(work, "vars.fd")
     shutil.copyfile(OVMF.format("VARS"), variables)
-    return ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none",
+    return ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-nodefaults", "-no-reboot", "-display",
+            "none",
             "-vga", "std", "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF.format('CODE')}",
             "-drive", f"if=pflash,format=raw,file={variables}", "-cdrom", iso, "-serial", f"file:{work}/com1",
             "-qmp", f"unix:{work}/qmp,server,nowait"]

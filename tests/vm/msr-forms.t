@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The newer forms of MSR access under the merged bitmap, on the CPU model of Bochs 3.1 that has them, bare and on Nestor.
+"""The newer forms of MSR access under the merged bitmap, on the CPU model of Bochs 3.1 that has them, bare and on
+Nestor.
 
 Each bitmap policy: what exits must be the same whatever Nestor runs L2 with. Skipped where that Bochs was not fetched
 (tools/fetch-emulators 3.1). Takes 10 s on an idle machine.

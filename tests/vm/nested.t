@@ -23,7 +23,8 @@ def main():
     tap.ok(BANNER in run.out and BANNER in run.err, "an outer and an inner Nestor started", run.err[-2000:])
     tap.ok(len(verdicts) > 10 and "WRONG" not in verdicts, "the story holds for L2 and L3", run.out[-3000:])
     inner, outer = (ENTRIES.findall(text) for text in (run.out, run.err))
-    tap.ok(inner and outer and int(outer[-1]) > int(inner[-1]) > 0, "L2 was entered for each entry of L3, and more often",
+    tap.ok(inner and outer and int(outer[-1]) > int(inner[-1]) > 0,
+           "L2 was entered for each entry of L3, and more often",
            inner, outer)
     return tap.done()
 

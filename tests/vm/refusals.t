@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Whatever VMX instruction of L1's is refused, Nestor's log says which, why, and where the SDM has it: once for each kind.
+"""Whatever VMX instruction of L1's is refused, Nestor's log says which, why, and where the SDM has it: once for each
+kind.
 
 The rows are those of nested/refusals.def; our scenarios make nearly all these mistakes on purpose.
 """
@@ -45,8 +46,9 @@ def pattern_of(row):
 def main():
     tap = Tap()
     with open(os.path.join(ROOT, "nested", "refusals.def"), encoding="utf-8") as file:
-        rows = ROW.findall(file.read())
-    run = Run("--memory", "256", "--nestor", "stats=0xf8", "--timeout", "240", "--l1", IMAGE, "--l1-args", "insn field mode shadow l1-modes").wait()
+        rows = ROW.findall(re.sub(r",\n +", ", ", re.sub(r'"\n +"', "", file.read())))
+    run = Run("--memory", "256", "--nestor", "stats=0xf8", "--timeout", "240", "--l1", IMAGE, "--l1-args",
+              "insn field mode shadow l1-modes").wait()
     tap.equal(run.status, 0, "the scenarios of refused instructions pass", run.out[-500:], run.err[-1000:])
     lines = LINE.findall(run.err)
     seen = collections.defaultdict(list)
@@ -60,7 +62,8 @@ def main():
         else:
             tap.ok(seen[row[0]], f"{row[0]}: {row[1]} is said")
     for name, instruction, values in VALUES:
-        tap.ok(any(line[0] == instruction and values in line[1] for line in seen[name]), f"{name} of {instruction}: {values}")
+        tap.ok(any(line[0] == instruction and values in line[1] for line in seen[name]),
+               f"{name} of {instruction}: {values}")
     unknown = [text for _, text in lines if not any(pattern_of(row).match(text) for row in rows)]
     tap.equal(unknown, [], "each line is a row of nested/refusals.def")
     kinds = collections.Counter((name, line[0]) for name, found in seen.items() for line in found)

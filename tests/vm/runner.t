@@ -64,12 +64,14 @@ def check_wrong_input(tap, work):
     run = Run("--l1", "none", "--nestor-elf", "/no/such/nestor").wait()
     tap.ok(run.status == 2 and "/no/such/nestor" in run.err, "no Nestor: status 2", run.err)
     run = Run("--l1", "none", "--nestor-elf", __file__).wait()
-    tap.ok(run.status == 125 and "no multiboot header" in run.err, "what GRUB cannot load: its words, status 125", run.err)
+    tap.ok(run.status == 125 and "no multiboot header" in run.err, "what GRUB cannot load: its words, status 125",
+           run.err)
     run = bare(work, "--cpu", "no_such_cpu", "--l1-args", "0").wait()
     tap.ok(run.status == 2 and "no_such_cpu" in run.err, "an unknown CPU model is named", run.err)
     for name, words in (("1.0", "known are"), ("/no/such/bochs", "/no/such/bochs"), ("/bin/true", "/bin/true")):
         run = bare(work, "--emulator", name).wait()
-        tap.ok(run.status == 2 and words in run.err and run.err.count("\n") == 1, f"emulator {name}: one line, status 2",
+        tap.ok(run.status == 2 and words in run.err and run.err.count("\n") == 1,
+               f"emulator {name}: one line, status 2",
                run.err)
 
 
@@ -169,7 +171,8 @@ def main():
     try:
         source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
         subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
-        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_emulators, check_lost_port,
+        for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_emulators,
+                      check_lost_port,
                       check_signals, check_nestor):
             check(tap, work)
     finally:

@@ -65,7 +65,8 @@ class Transcript:
             tap.ok(False, f"{kind}: {self.current} comes to an end", *self.lines[self.current], self.run.err[-2000:])
         complete = self.planned is not None and self.planned == len(self.results)
         failed = "not ok" in self.results.values()
-        tap.ok(complete and self.run.status == (1 if failed else 0), f"{kind}: all scenarios ran and the status says so",
+        tap.ok(complete and self.run.status == (1 if failed else 0),
+               f"{kind}: all scenarios ran and the status says so",
                f"{len(self.results)} of {self.planned} ran, status {self.run.status}", self.run.out[:500],
                self.run.err[-2000:])
 
@@ -86,11 +87,13 @@ def check_same(tap, bare, nestor):
         else:
             tap.ok(False, f"{name}: bare and Nestor agree", f"bare: {wanted}", f"Nestor: {result}")
     for name in same:
-        wanted, found = ([line for line in side.lines.get(name, ()) if line.startswith(DIGEST)] for side in (bare, nestor))
+        wanted, found = ([line for line in side.lines.get(name, ()) if line.startswith(DIGEST)]
+                         for side in (bare, nestor))
         if wanted or found:
             tap.equal(found, wanted, f"{name}: what was seen is the bare CPU's transcript")
     tap.ok(len(same) + len(more) + len(less) == len(bare.results) == len(nestor.results),
-           f"bare and Nestor agree: {len(same)} scenarios; {len(more)} need Nestor, {len(less)} need what it does not offer")
+           f"bare and Nestor agree: {len(same)} scenarios; {len(more)} need Nestor, "
+            f"{len(less)} need what it does not offer")
 
 
 def main():
@@ -101,7 +104,8 @@ def main():
     for kind, transcript in transcripts.items():
         transcript.report(tap, kind)
     check_same(tap, transcripts["bare"], transcripts["nestor"])
-    runs = {"nestor, no EPT": Run(*NESTOR, *COMMON, "ept=0 " + names), "bare, no EPT": Run("--bare", *COMMON, "ept=0 " + names)}
+    runs = {"nestor, no EPT": Run(*NESTOR, *COMMON, "ept=0 " + names),
+            "bare, no EPT": Run("--bare", *COMMON, "ept=0 " + names)}
     if names == "all":
         runs["nestor, with x2APIC"] = Run(*X2APIC, *COMMON, "apicv")
     for kind, run in runs.items():

@@ -72,7 +72,8 @@ def check_l1(tap, console):
     tap.ok(text and re.search(r"^under Nestor: CPUID leaf 40000000H says NestorNestor, port 0xea4", text, re.M),
            "nestorctl knows that it runs under Nestor")
     tap.ok("L1's kernel is" in console.type("echo \"L1's kernel is $(uname -r)\""), "a command in L1 answers")
-    tap.ok(re.search(r"^nestor: main: L1 starts$", console.type("nestorctl log"), re.M), "nestorctl log has Nestor's log")
+    tap.ok(re.search(r"^nestor: main: L1 starts$", console.type("nestorctl log"), re.M),
+           "nestorctl log has Nestor's log")
 
 
 def count_of(text, name):
@@ -95,7 +96,8 @@ def check_stat(tap, console):
            count_of(before, name), count_of(after, name))
     top = console.type("nestorctl top -n 2 -i 0.5")
     tap.ok("\033[2J" in top and "L1/s" in top, "top draws its table", top)
-    tap.ok("nestorctl: no command nonsense" in console.type("nestorctl nonsense"), "a wrong command is refused in words")
+    tap.ok("nestorctl: no command nonsense" in console.type("nestorctl nonsense"),
+           "a wrong command is refused in words")
 
 
 def main():

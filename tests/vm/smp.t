@@ -59,7 +59,8 @@ def check_faults(tap):
         tap.ok(counts and int(counts.group(2)) > 0, f"{meaning} stores are lost", done.out[-2000:], done.err[-2000:])
         tap.equal(done.status, 1, "and the run fails")
     done = run(4, "fault=early-generation", 100)
-    tap.ok("ledger: processor 1 was told" in done.err, "the ledger of flushes sees a generation that moves before EPT02 loses W",
+    tap.ok("ledger: processor 1 was told" in done.err, 
+           "the ledger of flushes sees a generation that moves before EPT02 loses W",
            done.err[-2000:])
     done = run(4, "fault=early-generation", 100, PLAIN)
     stores = STORES.search(done.out)

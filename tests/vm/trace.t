@@ -76,7 +76,8 @@ def check_order(tap, tracks, events):
         depth[track] = depth.get(track, 0) + {BEGIN: 1, END: -1, INSTANT: 0}[kind]
         if depth[track] not in (0, 1):
             faults.append(f"{depth[track]} slices are open on {tracks.get(track)}")
-    tap.ok(not faults and not any(depth.values()), "slices begin and end in turn, in order of time, on tracks that have names", *faults[:9])
+    tap.ok(not faults and not any(depth.values()),
+           "slices begin and end in turn, in order of time, on tracks that have names", *faults[:9])
 
 
 def total(log, name):
@@ -92,20 +93,24 @@ def main():
             return tap.done()
         tracks, events = read_perfetto(path)
         tap.equal(sorted(tracks.values()),
-                  ["L0 (Nestor) of processor 0", "L1 of processor 0", "L2 of processor 0", "processor 0"], "the tracks are there")
+                  ["L0 (Nestor) of processor 0", "L1 of processor 0", "L2 of processor 0", "processor 0"],
+                  "the tracks are there")
         check_order(tap, tracks, events)
         for level in ("L1", "L2"):
             exits = sum(kind == BEGIN and f"rip of {level}" in names for _, _, kind, _, names in events)
             # What the summary counts after the last record: nothing; the exit that ends the run is in both.
-            tap.equal(exits, total(run.err, f"exits of {level}"), f"each exit of {level} in the summary is a slice of L0's")
+            tap.equal(exits, total(run.err, f"exits of {level}"),
+                      f"each exit of {level} in the summary is a slice of L0's")
         runs = sum(kind == BEGIN and name == "L2" for _, _, kind, name, _ in events)
-        tap.ok(runs >= total(run.err, "nested entries (VMLAUNCH and VMRESUME of L1)"), "each nested entry is a slice of L2's", runs)
+        tap.ok(runs >= total(run.err, "nested entries (VMLAUNCH and VMRESUME of L1)"),
+               "each nested entry is a slice of L2's", runs)
         marks = [name for _, _, kind, name, _ in events if kind == INSTANT]
         tap.equal(marks.count("store to a traced page"), total(run.err, "write faults on traced pages"),
                   "each store to a traced page is marked")
         tap.equal(marks.count("MSR bitmap merged"), total(run.err, "MSR bitmap merges"), "and each merge")
         chrome = os.path.join(work, "demo.json")
-        subprocess.run([NESTORCTL, "trace", "-f", os.path.join(keep, "records.raw"), "-k", "20000", "-j", "-o", chrome], check=True,
+        subprocess.run([NESTORCTL, "trace", "-f", os.path.join(keep, "records.raw"), "-k", "20000", "-j", "-o", chrome],
+                       check=True,
                        stdout=subprocess.DEVNULL)
         with open(chrome, encoding="utf-8") as file:
             shown = [event for event in json.load(file)["traceEvents"] if event["ph"] in "BEi"]
@@ -115,9 +120,11 @@ def main():
         cut = os.path.join(work, "cut.raw")
         with open(cut, "wb") as out:
             out.write(half)
-        done = subprocess.run([NESTORCTL, "trace", "-f", cut, "-k", "1", "-o", os.path.join(work, "none")], capture_output=True,
+        done = subprocess.run([NESTORCTL, "trace", "-f", cut, "-k", "1", "-o", os.path.join(work, "none")],
+                              capture_output=True,
                               text=True, check=False)
-        tap.ok(done.returncode == 1 and "cut short" in done.stderr, "a file that is cut short is refused in words", done.stderr)
+        tap.ok(done.returncode == 1 and "cut short" in done.stderr, "a file that is cut short is refused in words",
+               done.stderr)
     return tap.done()
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Nestor on UEFI: OVMF and GRUB for EFI, with one and two processors; what is on the screen; an image at another address.
+"""Nestor on UEFI: OVMF and GRUB for EFI, with one and two processors; what is on the screen; an image at another
+address.
 
 The pictures are kept in build/uefi/. Bochs 3.1 is needed, which tools/setup fetches.
 Usage: tests/vm/uefi.t [stack|smp|panic|refusal|place|large] ...
@@ -43,7 +44,8 @@ def check_screen(tap, path, *wanted):
 
 def start_stack(cpus):
     """Two processors as far as KVM: with an L2 of two, Bochs 3.1 hangs, by BIOS as well (docs/LIMITS.md)."""
-    return Run("--cpus", str(cpus), *UEFI, *(("--stop", "kvm") if cpus > 1 else ()), "--ips", str(IPS), "--verbose", "--picture",
+    return Run("--cpus", str(cpus), *UEFI, *(("--stop", "kvm") if cpus > 1 else ()), "--ips", str(IPS), "--verbose",
+               "--picture",
                f"main: L1 starts={picture(f'log-{cpus}')}", program=STACK)
 
 
@@ -65,7 +67,8 @@ def start_panic(_cpus):
     return Run(*UEFI, "--ips", str(IPS), "--l1", linux.KERNEL, "--module", linux.INITRD,
                "--l1-args", "console=tty0 " + linux.l1_args("bochs", IPS, stop="port"),
                "--nestor", "fault=panic on-exit=reset",
-               "--picture", f"exit status={picture('panic')}", "--picture", f"a write to the debug-exit={picture('l1')}")
+               "--picture", f"exit status={picture('panic')}", "--picture",
+               f"a write to the debug-exit={picture('l1')}")
 
 
 def check_panic(tap, run, _cpus):
@@ -105,19 +108,22 @@ def check_place(tap, run, _cpus):
 
 
 def start_large(_cpus):
-    return Run("--emulator", "3.1", "--memory", "262144", "--host-memory", "1024", "--l1", DEMO, "--nestor", "stats=0xf8",
+    return Run("--emulator", "3.1", "--memory", "262144", "--host-memory", "1024", "--l1", DEMO, "--nestor",
+               "stats=0xf8",
                "--timeout", "600")
 
 
 def check_large(tap, run, _cpus):
     found = re.search(r"(\d+) MiB of RAM, Nestor's carve-out at [0-9a-f]+, (\d+) MiB", run.err)
-    tap.ok(found and int(found.group(1)) > 260000 and int(found.group(2)) == 280, "large: 256 GiB, 280 MiB of them Nestor's",
+    tap.ok(found and int(found.group(1)) > 260000 and int(found.group(2)) == 280,
+           "large: 256 GiB, 280 MiB of them Nestor's",
            run.err[-2000:])
     tap.equal(run.status, 0, "large: L1 runs", run.err[-2000:])
 
 
 # Name: what starts it, what checks it, processors.
-KINDS = {"stack": (start_stack, check_stack, 1), "panic": (start_panic, check_panic, 1), "smp": (start_stack, check_stack, 2),
+KINDS = {"stack": (start_stack, check_stack, 1), "panic": (start_panic, check_panic, 1),
+         "smp": (start_stack, check_stack, 2),
          "place": (start_place, check_place, 2), "large": (start_large, check_large, 1),
          "refusal": (None, check_refusal, 1)}
 AT_A_TIME = 2

@@ -43,7 +43,8 @@ def cases(folder):
                                                                                  "core2_penryn_t9600"]
     yield "a CPU without long mode", "this CPU lacks long mode", ["--l1", L1, "--cpu", "pentium_mmx"]
     yield "a CPU without VMX", "this CPU lacks VMX", ["--l1", L1, "--cpu", "p4_prescott_celeron_336"]
-    yield "an unknown value of an option", '"loud" is not one of err|warn|info|dbg', ["--l1", L1, "--nestor", "log=loud"]
+    yield "an unknown value of an option", '"loud" is not one of err|warn|info|dbg', ["--l1", L1, "--nestor",
+                                                                                      "log=loud"]
     yield "a number out of range", "memory", ["--l1", L1, "--nestor", "memory=99999999"]
 
 

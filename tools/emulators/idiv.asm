@@ -1,6 +1,7 @@
 ; A right long_idiv for a build of Bochs whose own never stores the dividend's low half. It takes that function's place
 ; in a copy of the program (tools/nestorlib/emulator_mend.py), so it is position-independent and calls nothing.
-;   void long_idiv(Bit128s *quotient, Bit64s *remainder, const Bit128s *dividend, Bit64s divisor), a Bit128s being {low, high}
+;   void long_idiv(Bit128s *quotient, Bit64s *remainder, const Bit128s *dividend, Bit64s divisor),
+;   a Bit128s being {low, high}
 ; The caller has excluded a divisor of 0, and judges itself whether the quotient fits.
 bits 64
 

@@ -15,8 +15,8 @@ run_l2() {
 	cr=$(printf '\r')
 	{
 		qemu -L /share -M microvm,x-option-roms=off,pit=off,pic=off,rtc=off \
-			-accel kvm -cpu host -smp "${L2_CPUS:-1}" -m "${L2_MEMORY:-128}" -nodefaults -no-user-config -display none \
-			-no-reboot -serial stdio -kernel /vmlinuz -initrd /l2.cpio -append "$1" 2>&1
+			-accel kvm -cpu host -smp "${L2_CPUS:-1}" -m "${L2_MEMORY:-128}" -nodefaults -no-user-config \
+			-display none -no-reboot -serial stdio -kernel /vmlinuz -initrd /l2.cpio -append "$1" 2>&1
 		echo $? >/qemu.status
 	} | while IFS= read -r line; do
 		line=${line%"$cr"}

@@ -121,7 +121,8 @@ class Bochs:
         cpus = self.opts.cpus
         model, features = self.cpu()
         text = self.firmware() + CONFIG.format(
-            cpu=model, features=f', add_features="{" ".join(features)}"' if features else "", cpus=cpus, ips=self.opts.ips,
+            cpu=model, features=f', add_features="{" ".join(features)}"' if features else "", cpus=cpus,
+                                               ips=self.opts.ips,
             memory=self.opts.memory, host=min(self.opts.memory, self.opts.host_memory or MAX_HOST_MEMORY),
             share=self.emulator.share, iso=iso, com1=com1, com1_mode="term" if self.opts.interactive else "file",
             com2=com2, log=log,

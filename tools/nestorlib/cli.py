@@ -48,7 +48,8 @@ def parse_args(argv):
     parser = argparse.ArgumentParser(
         prog="nestor-run", description="Boot L1 under Nestor (or bare) on the Bochs emulator "
         "or under QEMU/KVM. L1's console (COM1) goes to stdout, Nestor's log (COM2) to stderr.",
-        epilog=EPILOG.format(emulators="\n".join("  " + line for line in emulators.table())), formatter_class=argparse.RawDescriptionHelpFormatter)
+        epilog=EPILOG.format(emulators="\n".join("  " + line for line in emulators.table())),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--machine", choices=("bochs", "qemu"), default="bochs", help="default: bochs")
     add("--emulator", default="", metavar="WHICH",
@@ -79,7 +80,8 @@ def parse_args(argv):
     add("--iso", metavar="FILE", help="boot this image instead of a made one")
     add("--until", metavar="PATTERN", help="end with status 0 as soon as a line of L1's console matches")
     add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
-    add("--file", action="append", default=[], metavar="NAME=FILE", help="put a file on the boot image; may be repeated")
+    add("--file", action="append", default=[], metavar="NAME=FILE",
+        help="put a file on the boot image; may be repeated")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
     add("--l1-log", metavar="FILE", help="write L1's console there instead of to stdout")
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")

@@ -112,7 +112,8 @@ def fetch_kernel(apt, meta, target):
     new = target + ".new"
     shutil.rmtree(new, ignore_errors=True)
     os.makedirs(new)
-    shutil.move(place(files, f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz"), os.path.join(new, "vmlinuz"))
+    shutil.move(place(files, f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz"),
+                os.path.join(new, "vmlinuz"))
     shutil.move(place(files, f"usr/lib/modules/{release}/kernel", f"lib/modules/{release}/kernel"),
                 os.path.join(new, "modules"))
     with open(os.path.join(new, "package"), "w", encoding="utf-8") as file:

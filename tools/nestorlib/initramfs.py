@@ -14,7 +14,8 @@ from nestorlib.paths import TOOLS
 
 SOURCES = os.path.join(TOOLS, "initramfs")
 CFLAGS = ("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding",
-          "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-s")
+          "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-Wl,-z,noseparate-code",
+          "-s")
 
 
 class BuildError(Exception):

@@ -9,7 +9,7 @@ HELP = "Ctrl-A x leaves, Ctrl-A Ctrl-A sends a Ctrl-A"
 
 
 class Terminal:
-    """A pseudo-terminal whose other end is the machine's COM1. Raw from start() to close() where stdin is a terminal."""
+    """A pseudo-terminal whose other end is the machine's COM1. Raw from start() to close() if stdin is a terminal."""
 
     def __init__(self, on_leave, stdin=0, stdout=1):
         self.on_leave = on_leave
