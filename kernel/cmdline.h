@@ -37,6 +37,8 @@ enum injected_fault {
 
 /* In the order of the values of the option "virtual-vectoring". */
 enum virtual_vectoring { VECTORING_CPU, VECTORING_SVI };
+/* In the order of the values of the option "boot". */
+enum boot_option { BOOT_HD0, BOOT_HD1, BOOT_CD };
 /* In the order of the values of the option "startup". */
 enum startup_option { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
 

@@ -11,7 +11,7 @@
 #include "kernel/base.h"
 #include "mm/memmap.h"
 
-enum l1_kind { L1_UNKNOWN, L1_LINUX, L1_MULTIBOOT1, L1_MULTIBOOT2 };
+enum l1_kind { L1_UNKNOWN, L1_LINUX, L1_MULTIBOOT1, L1_MULTIBOOT2, L1_DISK };
 
 struct l1_input {
     const struct memmap *map;  /* L1's view: the carve-out is reserved in it */
@@ -26,6 +26,9 @@ struct l1_input {
     const struct boot_framebuffer *screen;
     hpa_t efi_system_table; /* 0: no UEFI */
     const struct efi_map *efi_map;
+    bool has_bios;      /* the next two are for an L1 without a module */
+    unsigned boot_disk; /* enum boot_option */
+    uint32_t end_port;  /* by which L1 ends the run; 0: none */
 };
 
 #define L1_COPIES_MAX 64
@@ -39,9 +42,11 @@ struct l1_copy {
 };
 
 /* The processor state of L1's first instruction: 32-bit protected mode, flat segments of 4 GiB, no paging, IF clear,
- * A20 open; registers that are not named here are 0. */
+ * A20 open; registers that are not named here are 0. With real_page, an address below 1 MiB: as after a start-up IPI
+ * that names that page, but for the registers. */
 struct l1_start {
-    uint32_t rip, eax, ebx, esi;
+    hpa_t real_page;
+    uint32_t rip, eax, ebx, ecx, esi;
     uint16_t cs, ds; /* ds: also ES, SS, FS, GS */
     hpa_t gdt;
     uint16_t gdt_limit;

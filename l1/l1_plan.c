@@ -1,6 +1,7 @@
 #include "l1/l1_plan.h"
 
 #include "kernel/string.h"
+#include "l1/l1_disk.h"
 #include "l1/l1_linux.h"
 #include "l1/l1_multiboot.h"
 
@@ -16,11 +17,13 @@ enum l1_kind l1_detect(const uint8_t *image, uint64_t size)
 
 const char *l1_plan(const struct l1_input *in, struct l1_plan *plan)
 {
-    if (in->modules == 0)
-        return "no module: name L1's kernel as the first one";
     memset(plan, 0, sizeof *plan);
     /* The first page holds the interrupt vectors and the BIOS data area. */
     l1_reserve(plan, 0, PAGE_SIZE);
+    if (in->modules == 0) {
+        plan->kind = L1_DISK;
+        return l1_disk_plan(in, plan);
+    }
     for (unsigned i = 0; i < in->modules; i++)
         l1_reserve(plan, in->module[i].start, in->module[i].size);
     plan->kind = l1_detect(in->image, in->module[0].size);

@@ -36,6 +36,7 @@ static hpa_t bios_page;           /* answers L1's questions to the BIOS about me
 struct vm l1_vm;
 struct ept02_shared ept02_shared;
 struct l1_plan l1_plan_space;
+static const char *const boot_disk_name[] = {"hd0", "hd1", "cd"};
 
 static void option_line(bool error, const char *text)
 {
@@ -60,8 +61,6 @@ void machine_read_boot_information(uint64_t mbi)
     log_options();
     inspect_say("version", "Nestor %s", NESTOR_VERSION);
     inspect_say("options", "%s", bootinfo.command_line);
-    if (!bootinfo.modules)
-        machine_end(STATUS_ENVIRONMENT, "no L1: give its kernel as the first multiboot2 module");
 }
 
 /* Regions overlap in some firmware's maps: RAM is entered first, so that the less usable type wins. */
@@ -287,18 +286,23 @@ void machine_load_l1(void)
         .free = &free_map,
         .module = bootinfo.module,
         .modules = bootinfo.modules,
-        .image = hpa_to_va(bootinfo.module[0].start),
+        .image = bootinfo.modules ? hpa_to_va(bootinfo.module[0].start) : NULL,
         .rsdp = bootinfo.rsdp,
         .rsdp_size = bootinfo.rsdp_size,
         .rsdp_place = efi_find_rsdp(bootinfo.efi_system_table, read_physical, NULL),
         .screen = &bootinfo.screen,
         .efi_system_table = bootinfo.efi_system_table,
         .efi_map = &bootinfo.efi_map,
+        .has_bios = bios_page != 0,
+        .boot_disk = (unsigned)options.boot,
+        .end_port = (uint32_t)options.debug_exit,
     };
     const char *error = l1_plan(&in, &l1_plan_space);
     if (error)
         machine_end(STATUS_ENVIRONMENT, "L1: %s", error);
     l1_load(&l1_plan_space);
+    if (l1_plan_space.kind == L1_DISK)
+        log_info("main", "no module: L1 is what the BIOS boots from %s", boot_disk_name[options.boot]);
     if (bios_page)
         l1_bios_install(&l1_vm.map, bios_page);
 }

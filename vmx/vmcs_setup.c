@@ -250,6 +250,18 @@ void vmcs01_start(uint8_t vector)
     vmcs_write(GUEST_RIP, 0);
 }
 
+static void start_at(struct vcpu *vcpu, const struct l1_start *entry)
+{
+    if (entry->real_page) {
+        vmcs01_reset(vcpu);
+        vmcs01_start((uint8_t)(entry->real_page / PAGE_SIZE));
+        return;
+    }
+    write_segments(entry);
+    write_guest_registers(vcpu, CR0_PE | CR0_ET, entry->rip);
+    cr_update_masks(vcpu);
+}
+
 int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
 {
     vcpu->vmcs01 = vmcs_alloc(&vcpu->vm->caps);
@@ -260,12 +272,11 @@ int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
         return -1;
     vmcs_write_common(vcpu);
     write_controls(&vcpu->vm->caps);
-    write_segments(entry);
-    write_guest_registers(vcpu, CR0_PE | CR0_ET, entry->rip);
     vmcs_write(GUEST_PAT, rdmsr(IA32_PAT));
-    cr_update_masks(vcpu);
+    start_at(vcpu, entry);
     vcpu->regs[RAX] = entry->eax;
     vcpu->regs[RBX] = entry->ebx;
+    vcpu->regs[RCX] = entry->ecx;
     vcpu->regs[RSI] = entry->esi;
     vcpu->ept01_generation = vcpu->vm->ept01.generation - 1; /* the first entry passes an INVEPT */
     return 0;

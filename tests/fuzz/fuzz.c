@@ -9,6 +9,7 @@
 #include "kernel/panic.h"
 
 uint8_t *layout_host_memory;
+const uint8_t l1_disk_code[1024]; /* in place of l1/l1_disk.asm */
 
 void fuzz_failed(const char *file, int line, const char *condition)
 {

@@ -22,6 +22,7 @@ __attribute__((constructor)) static void host_start(void)
 }
 
 uint8_t *layout_host_memory;
+WEAK const uint8_t l1_disk_code[1024]; /* in place of l1/l1_disk.asm */
 
 uint8_t *host_memory(unsigned long size)
 {

@@ -1,5 +1,5 @@
 /* sources: l1/l1_plan.c l1/l1_image.c l1/l1_stash.c l1/l1_linux.c l1/l1_elf.c l1/l1_multiboot.c
-   l1/l1_multiboot_info.c l1/l1_load.c mm/memmap.c */
+   l1/l1_disk.c l1/l1_multiboot_info.c l1/l1_load.c mm/memmap.c */
 #include "l1/l1_plan.h"
 #include "tests/host/l1_world.h"
 
@@ -26,8 +26,26 @@ static void test_detect(void **state)
     put32(4096, 0);
     put32(32760 + 12, 0);
     assert_int_equal(l1_detect(image, IMAGE_MAX), L1_UNKNOWN);
+}
+
+/* The code that asks the BIOS is all that is put into memory, where a start-up IPI could lead. */
+static void test_disk(void **state)
+{
+    (void)state;
     in.modules = 0;
-    expect_error("no module");
+    expect_error("no module, and no BIOS");
+    in.has_bios = true;
+    in.boot_disk = 2;
+    in.end_port = 0xf4;
+    assert_null(l1_plan(&in, &plan));
+    assert_int_equal(plan.kind, L1_DISK);
+    assert_int_equal(plan.copies, 1);
+    assert_int_equal(plan.copy[0].to, plan.start.real_page);
+    assert_true(IS_ALIGNED(plan.start.real_page, PAGE_SIZE) && plan.start.real_page < MIB);
+    assert_int_equal(plan.start.ebx, 2);
+    assert_int_equal(plan.start.ecx, 0xf4);
+    assert_int_equal(memmap_set(&map, 0, 64 * KIB, REGION_RESERVED), 0);
+    expect_error("does not fit");
 }
 
 /* As on a machine whose firmware uses all of it: what L1 is told goes elsewhere. */
@@ -95,9 +113,7 @@ static void test_damaged_images(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_detect),
-        TEST(test_no_low_memory),
-        TEST(test_firmware_memory_is_left_alone),
+        TEST(test_detect),         TEST(test_disk), TEST(test_no_low_memory), TEST(test_firmware_memory_is_left_alone),
         TEST(test_damaged_images),
     };
 

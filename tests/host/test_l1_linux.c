@@ -1,5 +1,5 @@
 /* sources: l1/l1_plan.c l1/l1_image.c l1/l1_stash.c l1/l1_linux.c l1/l1_elf.c l1/l1_multiboot.c
-   l1/l1_multiboot_info.c l1/l1_load.c mm/memmap.c */
+   l1/l1_disk.c l1/l1_multiboot_info.c l1/l1_load.c mm/memmap.c */
 #include "l1/l1_plan.h"
 #include "tests/host/l1_world.h"
 

@@ -32,7 +32,8 @@ def cases(folder):
     with open(KERNEL, "rb") as kernel, open(short, "wb") as file:
         file.write(kernel.read(100000))
     multiboot1_without_code(hollow)
-    yield "no module", "no L1: give its kernel", ["--l1", "none"]
+    yield "no module and no disk", "no module: L1 is what the BIOS boots from hd0", ["--l1", "none"]
+    yield "no such disk to boot", '"fd0" is not one of hd0|hd1|cd', ["--l1", "none", "--nestor", "boot=fd0"]
     yield "a module that is no kernel", "the first module is no kernel", ["--l1", text]
     yield "a truncated bzImage", "truncated bzImage", ["--l1", short]
     yield "a multiboot image without code", "L1: ", ["--l1", hollow]

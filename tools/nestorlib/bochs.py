@@ -42,8 +42,7 @@ config_interface: textconfig
 cpu: model={cpu}{features}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={memory}, host={host}
 vgaromimage: file={share}/VGABIOS-lgpl-latest
-ata0-master: type=cdrom, path="{iso}", status=inserted
-boot: cdrom
+{disks}
 com1: enabled=1, mode={com1_mode}, dev="{com1}"
 com2: enabled=1, mode=file, dev="{com2}"
 log: "{log}"
@@ -56,6 +55,22 @@ info: action=report, {ignored_cpus}
 error: action=report, {ignored_cpus}
 debug: action=ignore, unmapped=report
 """
+
+
+CDROM = 'ata{channel}-master: type=cdrom, path="{path}", status=inserted'
+DISK = 'ata{channel}-{unit}: type=disk, path="{path}", mode=flat, cylinders=0'
+
+
+def disks_config(iso, disk, cd):
+    """The made image boots, as a CD or, where there is another CD, as the first hard disk."""
+    if cd:
+        lines = [DISK.format(channel=0, unit="master", path=iso), CDROM.format(channel=1, path=os.path.abspath(cd)),
+                 "boot: disk"]
+    else:
+        lines = [CDROM.format(channel=0, path=iso), "boot: cdrom"]
+    if disk:
+        lines.append(DISK.format(channel=0, unit="slave", path=os.path.abspath(disk)))
+    return "\n".join(lines)
 
 
 class Bochs:
@@ -124,7 +139,8 @@ class Bochs:
             cpu=model, features=f', add_features="{" ".join(features)}"' if features else "", cpus=cpus,
                                                ips=self.opts.ips,
             memory=self.opts.memory, host=min(self.opts.memory, self.opts.host_memory or MAX_HOST_MEMORY),
-            share=self.emulator.share, iso=iso, com1=com1, com1_mode="term" if self.opts.interactive else "file",
+            share=self.emulator.share, disks=disks_config(iso, self.opts.disk, self.opts.cd), com1=com1,
+            com1_mode="term" if self.opts.interactive else "file",
             com2=com2, log=log,
             ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
         with open(self.path("bochsrc"), "w", encoding="utf-8") as config:

@@ -78,6 +78,8 @@ def parse_args(argv):
     add("--interactive", action="store_true",
         help="L1's console is this terminal, typed into (Ctrl-A x leaves); Nestor's log goes to --l0-log or nowhere")
     add("--iso", metavar="FILE", help="boot this image instead of a made one")
+    add("--disk", metavar="FILE", help="Bochs: the first hard disk; the machine still boots from the CD")
+    add("--cd", metavar="FILE", help="Bochs: another CD; the machine boots what it would from the CD as a hard disk")
     add("--until", metavar="PATTERN", help="end with status 0 as soon as a line of L1's console matches")
     add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
     add("--file", action="append", default=[], metavar="NAME=FILE",
