@@ -11,6 +11,7 @@
 #define TSS_STACK0 4
 #define TSS32_SS0 8
 #define TSS_IO_MAP 102
+#define RFLAGS_RF BIT(16)
 
 static const uint8_t vmcall_bytes[] = {0x0f, 0x01, 0xc1, 0x90};
 
@@ -179,13 +180,18 @@ uint64_t *arena_ept_entry(bool accessed_dirty, enum arena_page page, uint64_t sp
     return paging_entry(ept_roots[accessed_dirty], AT(page), span);
 }
 
+uint64_t arena_compared(enum arena_page page, uint64_t quad)
+{
+    return page == PAGE_STACK ? quad & ~(RFLAGS_RF | RFLAGS_RF << 32) : quad;
+}
+
 uint64_t arena_hash(enum arena_page page)
 {
     const uint64_t *p = arena_at(AT(page));
     uint64_t hash = 0;
 
     for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
-        hash = (hash ^ p[i]) * 0x100000001b3ull + (hash >> 31);
+        hash = (hash ^ arena_compared(page, p[i])) * 0x100000001b3ull + (hash >> 31);
     return hash;
 }
 

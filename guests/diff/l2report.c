@@ -138,6 +138,25 @@ static void report_ve(const struct operation *op)
     memset(l1_pages.ve_info, 0, 5 * sizeof(*l1_pages.ve_info));
 }
 
+/* BOCHS 18: 3.1 saves RF as 1 when an EPT violation interrupts the delivery of an event, whatever the event; Nestor,
+ * which fills EPT02 in such exits, injects it with that. So RF does not count where a handler finds its flags: behind
+ * the return address of four or eight bytes and CS, and before those an error code, or none.
+ * SDM 3C 28.3.3 "Saving RIP, RSP, RFLAGS, and SSP" */
+static void forget_pushed_rf(const struct operation *op)
+{
+    const struct image *left = &op->guest->l2.known;
+    bool ia32e = op->guest->config.mode <= MODE_COMPATIBILITY_USER;
+    unsigned width = ia32e ? 8 : 4;
+    uint64_t frame = ia32e ? left->f[F_GUEST_RSP] : (uint32_t)(left->f[F_GUEST_SS_BASE] + left->f[F_GUEST_RSP]);
+
+    if (op->exit.reason != EXIT_VMCALL || ALIGN_DOWN(left->f[F_GUEST_RIP], PAGE_SIZE) != AT(PAGE_HANDLERS))
+        return;
+    if (frame >= AT(ARENA_PAGES - 1))
+        return;
+    for (unsigned slot = 2; slot <= 3; slot++)
+        *(uint8_t *)arena_at(frame + slot * width + 2) &= (uint8_t) ~(RFLAGS_RF >> 16);
+}
+
 static void report_watched(void)
 {
     static const struct {
@@ -150,7 +169,7 @@ static void report_watched(void)
     for (unsigned i = 0; i < ARRAY_SIZE(watched); i++) {
         const uint64_t *p = arena_at(AT(watched[i].page) + watched[i].offset);
         for (unsigned n = watched[i].size / 8; n; n--)
-            sum = (sum ^ *p++) * 0x100000001b3ull + (sum >> 40);
+            sum = (sum ^ arena_compared(watched[i].page, *p++)) * 0x100000001b3ull + (sum >> 40);
         arena_restore(watched[i].page, watched[i].offset, watched[i].size);
     }
     tr("memory", sum);
@@ -173,6 +192,7 @@ void l2report_registers(const struct operation *op)
 
 void l2report_memory(const struct operation *op)
 {
+    forget_pushed_rf(op);
     report_watched();
     report_pml(op);
     report_ve(op);

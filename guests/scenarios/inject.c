@@ -343,6 +343,23 @@ static void violation_during_own_fault(void)
     CHECK_EQ(l2_value, VECTOR_UD);
 }
 
+/* The exit saves the flags that the delivery would have pushed: an interrupt's have no RF, whatever a violation's have.
+ * SDM 3C 28.3.3 "Saving RIP, RSP, RFLAGS, and SSP" */
+static void violation_leaves_flags(void)
+{
+    uint64_t *entry;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, VM_EPT);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    entry = hide_stack(&vm);
+    inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
+    expect_interrupted_delivery(&vm, entry, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
+    CHECK_EQ(vmx_get(GUEST_RFLAGS), RFLAGS_FIXED | RFLAGS_IF);
+    EXPECT_DONE(&vm);
+}
+
 /* The delivery also reads the IDT: here its page is the one that is missing. */
 static void violation_on_idt(void)
 {
@@ -378,6 +395,7 @@ const struct scenario inject_scenarios[] = {
     {"inject-violation-during-fault", violation_during_fault, without_ept},
     {"inject-violation-during-soft-interrupt", violation_during_soft_interrupt, without_ept},
     {"inject-violation-during-own-fault", violation_during_own_fault, without_ept},
+    {"inject-violation-leaves-flags", violation_leaves_flags, without_ept},
     {"inject-violation-on-idt", violation_on_idt, without_ept},
     {0},
 };
