@@ -37,7 +37,7 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo check test \
+.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo mini check test \
 	clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
@@ -77,6 +77,10 @@ run: setup ## boot the whole stack: Nestor, Linux/KVM as L1, Linux as L2; CPUS=2
 demo: setup ## the story of the merged MSR bitmap, in seconds
 	$(MAKE) all
 	tools/nestor-run --nestor "stats=0xf8" --l1 build/guests/demo.elf
+
+mini: setup ## run guests/mini, a hypervisor of 150 lines to copy; MISTAKE=NAME or all: with it (docs/LABS.md)
+	$(MAKE) all
+	tools/nestor-run --memory 256 --l1 build/guests/mini.elf $(if $(MISTAKE),--l1-args "$(MISTAKE)")
 
 bitmap-report: setup ## draw the merged MSR bitmap of L2 as build/bitmap-report.html; LINUX=1: of Linux as L2
 	$(MAKE) all $(if $(LINUX),linux-assets)

@@ -15,8 +15,6 @@
 #define TABLE_LIMIT 0xffff
 #define DR7_RESET 0x400
 
-int vm_enter_raw(uint64_t *regs, bool resume);
-extern uint8_t vm_exit_point[];
 extern uint8_t l2_return[];
 
 bool vm_default_ept;
