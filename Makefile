@@ -37,8 +37,8 @@ ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
 OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 
 .DELETE_ON_ERROR:
-.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo mini check test \
-	clean diff diff-models
+.PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo mini check \
+	test clean diff diff-models
 
 all: nestor guests ## build Nestor and the guests of our own (default)
 

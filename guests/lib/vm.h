@@ -41,8 +41,8 @@ void vm_load(struct vm *);
 void vm_clear(struct vm *);
 /* One entry: 0 when an exit came back (also one that reports a failed entry), else as the VMX instructions. */
 MUST_CHECK int vm_enter(struct vm *);
-/* The bare entry, with all general registers: 0 after an exit to vm_exit_point, the HOST_RIP that it needs; 1 VMfailInvalid, 2
- * VMfailValid. */
+/* The bare entry, with all general registers: 0 after an exit to vm_exit_point, the HOST_RIP that it needs;
+ * 1 VMfailInvalid, 2 VMfailValid. */
 int vm_enter_raw(uint64_t *regs, bool resume);
 extern uint8_t vm_exit_point[];
 /* One entry that must not VMfail: the basic exit reason. */

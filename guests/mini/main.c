@@ -1,4 +1,4 @@
-/* Runs the mini hypervisor once, or once for each word behind the image's name: a mistake of the list, or "all" for each
+/* Runs the mini hypervisor once, or once for each word behind the image's name: a mistake of the list, or "all": each
  * of them in turn. With a mistake, success is that it does not come to its end. */
 #include "guests/lib/check.h"
 #include "guests/lib/cpu.h"

@@ -1,6 +1,6 @@
-/* A hypervisor for one guest, to copy: VMXON, a VMCS, EPT, an MSR bitmap and the loop of exits. `make mini` runs it, and
- * docs/LABS.md is made of it. Where wrong() is asked a mistake is made on purpose, if main.c was told so; Nestor's log
- * then says what it was. */
+/* A hypervisor for one guest, to copy: VMXON, a VMCS, EPT, an MSR bitmap and the loop of exits. `make mini` runs it,
+ * and docs/LABS.md is made of it. Where wrong() is asked a mistake is made on purpose, if main.c was told so; Nestor's
+ * log then says what it was. */
 #include "guests/mini/mini.h"
 
 #include "guests/lib/check.h"
@@ -73,8 +73,8 @@ static void write_all_controls(void)
         *paging_entry(ept, ALIGN_DOWN((uint64_t)guest, LARGE_2M), LARGE_2M) &= ~EPT_R;
 }
 
-/* Where an exit leads to: here. What is not written is 0, as all fields are in a new VMCS here. The SDM does not promise
- * that: a real hypervisor writes each field that its controls use. */
+/* Where an exit leads to: here. What is not written is 0, as all fields are in a new VMCS here. The SDM does not
+ * promise that: a real hypervisor writes each field that its controls use. */
 static void write_host_state(void)
 {
     for (uint64_t field = HOST_ES_SELECTOR; field <= HOST_GS_SELECTOR; field += 2)

@@ -20,7 +20,7 @@ LAYERS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "start")
 SOURCES = (*LAYERS, "guests", "mk", "Makefile", "linker.ld")
 BUILT = tuple(os.path.join("build", name) for name in (*LAYERS, "guests"))
 LAB = re.compile(r"^## Lab (\d+): (.*?)\n(.*?)(?=^## |\Z)", re.M | re.S)
-EDIT = re.compile(r"[Ii]n `([\w/.-]+)` replace\n```c\n(.*?)```\nby\n```c\n(.*?)```", re.S)
+EDIT = re.compile(r"[Ii]n\s`([\w/.-]+)` replace\n```c\n(.*?)```\nby\n```c\n(.*?)```", re.S)
 ROW = re.compile(r"^\| [^|]*(as it is|lab \d+) \| [\d,]+ \| ([\d,]+) \|", re.M)
 TICKS = re.compile(r"exits, (\d+) ticks")
 APART = 3
