@@ -5,10 +5,11 @@ CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 
 .PHONY: model check-headers check-layers check-text check-format format compile_commands.json
 
-check-headers: ## each header compiles alone
+check-headers: ## each header compiles alone, and so does each fuzz target
 	@for header in $(sort $(wildcard $(LAYERS:%=%/*.h))); do \
 		$(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only -include $$header -x c /dev/null || exit 1; \
 	done
+	@$(CC) -std=c11 $(WARNINGS) -Wno-missing-prototypes -I. -fsyntax-only tests/fuzz/*.c
 
 check-layers: ## the folders' walls: who includes whom, what is pure, who calls whom (tools/check-layers)
 	@tools/check-layers

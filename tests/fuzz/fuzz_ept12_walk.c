@@ -10,7 +10,7 @@
 static uint8_t memory[4096];
 static size_t memory_size;
 
-bool gmem_read64(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
+bool gmem_read64_anywhere(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
 {
     (void)gmem;
     FUZZ_CHECK(IS_ALIGNED(gpa, 8));
@@ -37,7 +37,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct gmem gmem = {0};
     struct fuzz_input in = {data, size};
     uint8_t offered = fuzz_take_8(&in);
-    const struct ept12_rules rules = {offered & 1, offered & 2, offered & 4, 32 + fuzz_take_8(&in) % 17};
+    const struct vmx_caps caps = {
+        .ept_vpid =
+            (offered & 1 ? EPT_CAP_EXEC_ONLY : 0) | (offered & 2 ? EPT_CAP_2M : 0) | (offered & 4 ? EPT_CAP_1G : 0),
+        .address_bits = 32 + fuzz_take_8(&in) % 17,
+    };
+    const struct ept12_rules rules = ept12_rules_from(&caps);
     uint64_t eptp12 = fuzz_take_64(&in) & ~(uint64_t)EPTP_AD, gpa2 = fuzz_take_64(&in);
     uint64_t access = fuzz_take_8(&in) % 8;
     struct ept12_walk walk, other;
