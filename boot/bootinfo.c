@@ -1,5 +1,6 @@
 #include "boot/bootinfo.h"
 
+#include "kernel/bytes.h"
 #include "kernel/string.h"
 
 /* Multiboot2 specification 3.6 "Boot information". */
@@ -71,20 +72,6 @@ struct tag {
     const uint8_t *body;
 };
 
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
 /* Copies the string that starts at `at` in the tag's body into info->strings. */
 static enum error copy_string(const struct tag *tag, uint32_t at, struct bootinfo *info, const char **copy)
 {
@@ -113,7 +100,7 @@ static enum error parse_module(const struct tag *tag, struct bootinfo *info)
     if (info->modules == BOOTINFO_MAX_MODULES)
         return ERROR_MODULES_FULL;
     struct boot_module *module = &info->module[info->modules];
-    uint32_t start = get32(tag->body + MODULE_START), end = get32(tag->body + MODULE_END);
+    uint32_t start = bytes_get32(tag->body + MODULE_START), end = bytes_get32(tag->body + MODULE_END);
     if (end < start)
         return ERROR_MODULE_RANGE;
     module->start = start;
@@ -147,12 +134,13 @@ static enum error parse_memory_map(const struct tag *tag, struct bootinfo *info)
 {
     if (tag->size < MAP_ENTRIES)
         return ERROR_TAG_SHORT;
-    uint32_t entry_size = get32(tag->body + MAP_ENTRY_SIZE);
+    uint32_t entry_size = bytes_get32(tag->body + MAP_ENTRY_SIZE);
     if (entry_size < ENTRY_MIN_SIZE)
         return ERROR_MAP_ENTRY_SIZE;
     for (uint32_t at = MAP_ENTRIES; tag->size - at >= entry_size; at += entry_size) {
         const uint8_t *entry = tag->body + at;
-        struct boot_region region = {get64(entry + ENTRY_BASE), get64(entry + ENTRY_LENGTH), get32(entry + ENTRY_TYPE)};
+        struct boot_region region = {bytes_get64(entry + ENTRY_BASE), bytes_get64(entry + ENTRY_LENGTH),
+                                     bytes_get32(entry + ENTRY_TYPE)};
         enum error error = add_region(region, info);
         if (error)
             return error;
@@ -182,10 +170,10 @@ static enum error parse_screen(const struct tag *tag, struct bootinfo *info)
         return ERROR_NONE; /* a screen that nobody knows how to draw on */
     info->screen = (struct boot_framebuffer){
         .type = (enum boot_screen)type,
-        .base = get64(body + SCREEN_BASE),
-        .pitch = get32(body + SCREEN_PITCH),
-        .width = get32(body + SCREEN_WIDTH),
-        .height = get32(body + SCREEN_HEIGHT),
+        .base = bytes_get64(body + SCREEN_BASE),
+        .pitch = bytes_get32(body + SCREEN_PITCH),
+        .width = bytes_get32(body + SCREEN_WIDTH),
+        .height = bytes_get32(body + SCREEN_HEIGHT),
         .bits = body[SCREEN_BITS],
     };
     if (type == SCREEN_RGB) {
@@ -200,7 +188,7 @@ static enum error parse_efi64(const struct tag *tag, struct bootinfo *info)
 {
     if (tag->size < sizeof info->efi_system_table)
         return ERROR_TAG_SHORT;
-    info->efi_system_table = get64(tag->body);
+    info->efi_system_table = bytes_get64(tag->body);
     return ERROR_NONE;
 }
 
@@ -264,10 +252,10 @@ static enum error parse_tags(const uint8_t *block, uint64_t size, struct bootinf
     uint64_t at = HEADER_SIZE;
 
     while (at < size && size - at >= HEADER_SIZE) {
-        uint32_t tag_size = get32(block + at + 4);
+        uint32_t tag_size = bytes_get32(block + at + 4);
         if (tag_size < HEADER_SIZE || tag_size > size - at)
             return ERROR_TAG_SIZE;
-        struct tag tag = {get32(block + at), tag_size - HEADER_SIZE, block + at + HEADER_SIZE};
+        struct tag tag = {bytes_get32(block + at), tag_size - HEADER_SIZE, block + at + HEADER_SIZE};
         if (tag.type == TAG_END)
             return finish(info);
         enum error error = parse_tag(&tag, info);
@@ -285,7 +273,7 @@ int bootinfo_parse(const void *mbi, uint64_t size, struct bootinfo *info)
     info->screen.type = SCREEN_NONE;
     if (size < HEADER_SIZE)
         return -ERROR_BLOCK_SHORT;
-    uint32_t total = get32(mbi);
+    uint32_t total = bytes_get32(mbi);
     if (total < HEADER_SIZE || total > size)
         return -ERROR_BLOCK_SHORT;
     return -(int)parse_tags(mbi, total, info);

@@ -1,6 +1,7 @@
 #include "boot/efi_map.h"
 
 #include "boot/bootinfo.h"
+#include "kernel/bytes.h"
 #include "kernel/string.h"
 
 /* Offsets in the body of the multiboot2 tag, and in a descriptor (UEFI 2.10 7.2.3). */
@@ -13,25 +14,11 @@
 #define DESCRIPTOR_MIN 40 /* attributes included */
 #define DESCRIPTOR_MAX 256
 
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
 bool efi_map_set(struct efi_map *map, const uint8_t *body, uint32_t size)
 {
     if (size < TAG_DESCRIPTORS)
         return false;
-    uint32_t step = get32(body + TAG_DESCRIPTOR_SIZE);
+    uint32_t step = bytes_get32(body + TAG_DESCRIPTOR_SIZE);
     if (step < DESCRIPTOR_MIN || step > DESCRIPTOR_MAX || step % 8)
         return false;
     uint32_t bytes = (size - TAG_DESCRIPTORS) / step * step;
@@ -39,7 +26,7 @@ bool efi_map_set(struct efi_map *map, const uint8_t *body, uint32_t size)
         return false;
     map->size = bytes;
     map->descriptor_size = step;
-    map->version = get32(body + TAG_VERSION);
+    map->version = bytes_get32(body + TAG_VERSION);
     memcpy(map->bytes, body + TAG_DESCRIPTORS, bytes);
     return true;
 }
@@ -51,8 +38,8 @@ unsigned efi_map_count(const struct efi_map *map)
 
 static struct efi_descriptor read_descriptor(const uint8_t *at)
 {
-    struct efi_descriptor d = {get32(at + TYPE), get64(at + START), 0};
-    uint64_t pages = get64(at + PAGES), most = (~0ull - d.base) / EFI_PAGE;
+    struct efi_descriptor d = {bytes_get32(at + TYPE), bytes_get64(at + START), 0};
+    uint64_t pages = bytes_get64(at + PAGES), most = (~0ull - d.base) / EFI_PAGE;
 
     d.size = MIN(pages, most) * EFI_PAGE; /* nothing can be beyond the address space */
     return d;

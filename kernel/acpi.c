@@ -1,5 +1,6 @@
 #include "kernel/acpi.h"
 
+#include "kernel/bytes.h"
 #include "kernel/string.h"
 
 /* ACPI 6.4 5.2.5 "Root System Description Pointer (RSDP)" */
@@ -55,20 +56,6 @@ struct reader {
     void *context;
 };
 
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
 static uint8_t sum_bytes(const uint8_t *bytes, uint64_t size)
 {
     uint8_t sum = 0;
@@ -86,7 +73,7 @@ static bool check_table(const struct reader *reader, hpa_t table, const char *si
 
     if (!reader->read(reader->context, table, chunk, HEADER_SIZE) || memcmp(chunk, signature, 4) != 0)
         return false;
-    *length = get32(chunk + HEADER_LENGTH);
+    *length = bytes_get32(chunk + HEADER_LENGTH);
     if (*length < HEADER_SIZE || *length > TABLE_LIMIT)
         return false;
     for (uint32_t at = 0; at < *length; at += sizeof chunk) {
@@ -116,16 +103,16 @@ static int parse_madt_entry(const uint8_t *entry, uint8_t size, hpa_t at, struct
 
     if (entry[0] == ENTRY_LAPIC && size >= ENTRY_LAPIC_SIZE && entry[3] != APIC_ID_NONE) {
         cpu.apic_id = entry[3];
-        cpu.enabled = get32(entry + 4) & ENTRY_ENABLED;
+        cpu.enabled = bytes_get32(entry + 4) & ENTRY_ENABLED;
         return add_cpu(info, &cpu);
     }
     if (entry[0] == ENTRY_X2APIC && size >= ENTRY_X2APIC_SIZE) {
-        cpu.apic_id = get32(entry + 4);
-        cpu.enabled = get32(entry + 8) & ENTRY_ENABLED;
+        cpu.apic_id = bytes_get32(entry + 4);
+        cpu.enabled = bytes_get32(entry + 8) & ENTRY_ENABLED;
         return add_cpu(info, &cpu);
     }
     if (entry[0] == ENTRY_LAPIC_ADDRESS && size >= ENTRY_LAPIC_ADDRESS_SIZE)
-        info->lapic = get64(entry + 4);
+        info->lapic = bytes_get64(entry + 4);
     return 0;
 }
 
@@ -136,7 +123,7 @@ static int parse_madt(const struct reader *reader, hpa_t table, uint32_t length,
     if (length < MADT_ENTRIES || !reader->read(reader->context, table + MADT_LAPIC, entry, 4))
         return 0;
     info->madt = table;
-    info->lapic = get32(entry);
+    info->lapic = bytes_get32(entry);
     for (uint32_t at = MADT_ENTRIES; at + 2 <= length; at += entry[1]) {
         if (!reader->read(reader->context, table + at, entry, 2) || entry[1] < 2 || entry[1] > length - at)
             break;
@@ -154,10 +141,10 @@ static int parse_madt(const struct reader *reader, hpa_t table, uint32_t length,
 static uint16_t parse_port(const uint8_t *fadt, uint32_t old, uint32_t extended)
 {
     const uint8_t *gas = fadt + extended;
-    uint64_t port = gas[GAS_SPACE] == GAS_IO ? get64(gas + GAS_ADDRESS) : 0;
+    uint64_t port = gas[GAS_SPACE] == GAS_IO ? bytes_get64(gas + GAS_ADDRESS) : 0;
 
     if (!port)
-        port = get32(fadt + old);
+        port = bytes_get32(fadt + old);
     return port <= UINT16_MAX ? (uint16_t)port : 0;
 }
 
@@ -176,14 +163,14 @@ static void parse_fadt(const struct reader *reader, hpa_t table, uint32_t length
     if (!reader->read(reader->context, table, fadt, MIN(length, FADT_SIZE)))
         return;
     info->fadt = table;
-    hpa_t dsdt = get64(fadt + FADT_X_DSDT);
-    add_code(reader, dsdt ? dsdt : get32(fadt + FADT_DSDT), "DSDT", info);
+    hpa_t dsdt = bytes_get64(fadt + FADT_X_DSDT);
+    add_code(reader, dsdt ? dsdt : bytes_get32(fadt + FADT_DSDT), "DSDT", info);
     info->pm1a_control = parse_port(fadt, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
     info->pm1b_control = parse_port(fadt, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
     const uint8_t *reset = fadt + FADT_RESET;
-    info->reset.address = get64(reset + GAS_ADDRESS);
+    info->reset.address = bytes_get64(reset + GAS_ADDRESS);
     info->reset.is_io = reset[GAS_SPACE] == GAS_IO;
-    info->reset.valid = (get32(fadt + FADT_FLAGS) & FADT_FLAG_RESET) && info->reset.address &&
+    info->reset.valid = (bytes_get32(fadt + FADT_FLAGS) & FADT_FLAG_RESET) && info->reset.address &&
                         (info->reset.is_io ? info->reset.address <= UINT16_MAX : reset[GAS_SPACE] == GAS_MEMORY);
     info->reset_value = fadt[FADT_RESET_VALUE];
 }
@@ -200,7 +187,7 @@ static int parse_root(const struct reader *reader, hpa_t root, bool extended, st
         int error = 0;
         if (!reader->read(reader->context, root + at, entry, entry_size))
             return ERROR_ROOT_TABLE;
-        hpa_t table = get64(entry);
+        hpa_t table = bytes_get64(entry);
         if (!info->madt && check_table(reader, table, "APIC", &length))
             error = parse_madt(reader, table, length, info);
         else if (!info->fadt && check_table(reader, table, "FACP", &length))
@@ -224,10 +211,10 @@ int acpi_parse(const void *rsdp, uint64_t rsdp_size, acpi_read_fn read, void *co
     if (root[RSDP_REVISION] >= 2 && rsdp_size >= RSDP_SIZE_V2) {
         if (sum_bytes(root, RSDP_SIZE_V2) != 0)
             return ERROR_ROOT_POINTER;
-        if (get64(root + RSDP_XSDT))
-            return parse_root(&reader, get64(root + RSDP_XSDT), true, info);
+        if (bytes_get64(root + RSDP_XSDT))
+            return parse_root(&reader, bytes_get64(root + RSDP_XSDT), true, info);
     }
-    return parse_root(&reader, get32(root + RSDP_RSDT), false, info);
+    return parse_root(&reader, bytes_get32(root + RSDP_RSDT), false, info);
 }
 
 const char *acpi_error(int error)
@@ -258,7 +245,7 @@ static bool is_sleep(const uint8_t *at)
 static void mend_checksum(uint8_t *table)
 {
     table[HEADER_CHECKSUM] = 0;
-    table[HEADER_CHECKSUM] = (uint8_t)-sum_bytes(table, get32(table + HEADER_LENGTH));
+    table[HEADER_CHECKSUM] = (uint8_t)-sum_bytes(table, bytes_get32(table + HEADER_LENGTH));
 }
 
 unsigned acpi_hide_sleep(void *table, uint64_t size)
@@ -266,9 +253,9 @@ unsigned acpi_hide_sleep(void *table, uint64_t size)
     uint8_t *bytes = table;
     unsigned hidden = 0;
 
-    if (size < HEADER_SIZE || get32(bytes + HEADER_LENGTH) > size)
+    if (size < HEADER_SIZE || bytes_get32(bytes + HEADER_LENGTH) > size)
         return 0;
-    for (uint64_t at = HEADER_SIZE + 1; at + 5 <= get32(bytes + HEADER_LENGTH); at++) {
+    for (uint64_t at = HEADER_SIZE + 1; at + 5 <= bytes_get32(bytes + HEADER_LENGTH); at++) {
         bool named = bytes[at - 1] == AML_NAME || (bytes[at - 1] == AML_ROOT && bytes[at - 2] == AML_NAME);
         if (!named || !is_sleep(bytes + at))
             continue;

@@ -4,7 +4,6 @@
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
 
-#define PTE_NX BIT(63)
 #define VECTORS 256
 #define GATE32_TYPE 0x8e
 #define GATE_DPL3 0x60

@@ -153,7 +153,7 @@ static void build_guest(struct image *v, const struct l2_config *config)
     build_segments(v, &modes[config->mode], config->mode);
     build_paging(v, config);
     v->f[F_GUEST_DR7] = DR7_RESET;
-    v->f[F_GUEST_RFLAGS] = RFLAGS_FIXED | (config->mode == MODE_V86 ? BIT(17) : 0);
+    v->f[F_GUEST_RFLAGS] = RFLAGS_FIXED1 | (config->mode == MODE_V86 ? BIT(17) : 0);
     v->f[F_GUEST_RIP] = AT(PAGE_CODE);
     v->f[F_GUEST_RSP] = STACK_TOP;
     v->f[F_VMCS_LINK_POINTER] = rand_chance(3, 4) ? l1_pages.shadow : UINT64_MAX; /* with VMCS shadowing */

@@ -4,7 +4,6 @@
 #include "guests/lib/cpu.h"
 
 #define AR_TYPE_CODE_READ 11
-#define RFLAGS_VM BIT(17)
 #define SELECTOR_RPL 3u
 
 static bool proc2(const struct image *v, uint64_t bit)

@@ -3,10 +3,9 @@
 #include "guests/diff/arena.h"
 #include "guests/diff/rand.h"
 #include "guests/diff/transcript.h"
+#include "guests/lib/cpu.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/vm.h"
-
-#define RFLAGS_RF BIT(16)
 
 static const char *const register_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                              "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};

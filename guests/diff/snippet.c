@@ -357,7 +357,7 @@ static void atom_popf(struct snippet *s)
 {
     static const uint32_t bits[] = {BIT(9), BIT(10), BIT(12), BIT(14), BIT(16), BIT(17), BIT(18), BIT(21), 0};
 
-    code_load(s, RAX, (uint32_t)(RFLAGS_FIXED | RAND_PICK(bits) | RAND_PICK(bits)));
+    code_load(s, RAX, (uint32_t)(RFLAGS_FIXED1 | RAND_PICK(bits) | RAND_PICK(bits)));
     code_byte(s, 0x50);
     code_byte(s, 0x9d);
 }

@@ -3,39 +3,11 @@
 #ifndef GUESTS_LIB_CPU_H
 #define GUESTS_LIB_CPU_H
 
-#include "kernel/base.h"
+#include "kernel/x86_bits.h"
 
-#define CR0_PE BIT(0)
-#define CR0_MP BIT(1)
-#define CR0_EM BIT(2)
-#define CR0_TS BIT(3)
-#define CR0_ET BIT(4)
-#define CR0_NE BIT(5)
-#define CR0_WP BIT(16)
-#define CR0_AM BIT(18)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
+/* What only guests know; the rest of these bits is in kernel/x86_bits.h. */
 #define CR4_TSD BIT(2)
-#define CR4_DE BIT(3)
-#define CR4_PSE BIT(4)
-#define CR4_PAE BIT(5)
-#define CR4_MCE BIT(6)
 #define CR4_PCE BIT(8)
-#define CR4_VMXE BIT(13)
-#define CR4_PCIDE BIT(17)
-#define CR4_OSXSAVE BIT(18)
-
-#define RFLAGS_CF BIT(0)
-#define RFLAGS_FIXED BIT(1)
-#define RFLAGS_PF BIT(2)
-#define RFLAGS_AF BIT(4)
-#define RFLAGS_ZF BIT(6)
-#define RFLAGS_SF BIT(7)
-#define RFLAGS_TF BIT(8)
-#define RFLAGS_IF BIT(9)
-#define RFLAGS_OF BIT(11)
-#define RFLAGS_ARITHMETIC (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
 #define CPUID1_ECX_VMX BIT(5)
 #define CPUID1_ECX_X2APIC BIT(21)

@@ -3,18 +3,12 @@
 #ifndef GUESTS_LIB_PAGING_H
 #define GUESTS_LIB_PAGING_H
 
-#include "kernel/base.h"
+#include "kernel/x86_bits.h"
 
-/* Page tables. */
-#define PTE_P BIT(0)
-#define PTE_W BIT(1)
-#define PTE_U BIT(2)
-#define PTE_A BIT(5)
-#define PTE_D BIT(6)
-/* Both kinds. */
+/* Of page tables and extended page tables. */
 #define PAGING_LARGE BIT(7)
 #define PAGING_ADDRESS BITS(51, 12)
-/* Extended page tables. */
+/* Of extended page tables. */
 #define EPT_R BIT(0)
 #define EPT_W BIT(1)
 #define EPT_X BIT(2)

@@ -3,18 +3,10 @@
 #ifndef GUESTS_LIB_TRAP_H
 #define GUESTS_LIB_TRAP_H
 
-#include "kernel/base.h"
+#include "kernel/x86_bits.h"
 
+/* The vectors of exceptions are in kernel/x86_bits.h. */
 enum {
-    VECTOR_DE = 0,
-    VECTOR_DB = 1,
-    VECTOR_NMI = 2,
-    VECTOR_BP = 3,
-    VECTOR_UD = 6,
-    VECTOR_DF = 8,
-    VECTOR_SS = 12,
-    VECTOR_GP = 13,
-    VECTOR_PF = 14,
     VECTOR_USER_RETURN = 0x81,
     NO_FAULT = 0xff,
 };

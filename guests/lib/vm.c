@@ -118,7 +118,7 @@ void vm_set_code(struct vm *vm, void (*code)(void))
     *top = (uint64_t)l2_return;
     vmx_set(GUEST_RIP, (uint64_t)code);
     vmx_set(GUEST_RSP, (uint64_t)top);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1);
 }
 
 void vm_load(struct vm *vm)

@@ -327,12 +327,12 @@ static void virtual_interrupt_first(void)
     trap_count[IRQ_VECTOR_SELF] = 0;
     virtual_apic[LAPIC_TPR / 4] = 0xf0;
     vm_set_code(&vm, l2_nothing);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | IRQ_VECTOR_SELF);
     EXPECT_DONE(&vm);
     virtual_apic[LAPIC_TPR / 4] = 0;
     vm_set_code(&vm, l2_take_first);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     if (vm.ept) /* small pages, each of which is mapped for itself */
         (void)paging_entry(vm.ept, vmx_get(GUEST_RSP), PAGE_SIZE);
     EXPECT_DONE(&vm);

@@ -1,19 +1,14 @@
 /* The MSR bitmap as a page of memory: however L1 or L2 writes to it, the next entry goes by what it holds then. */
+#include "guests/scenarios/bitmap.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
-#include "guests/scenarios/scenario.h"
 
 #define WINDOW GIB
 #define MSR IA32_LSTAR
 
 static volatile uint64_t *l2_place;
-
-static void l2_rdmsr(void)
-{
-    asm volatile("rdmsr" : : : "rax", "rdx", "memory");
-}
 
 static void l2_wrmsr(void)
 {
@@ -28,30 +23,11 @@ static void l2_toggle(void)
     *byte = (uint8_t)(*byte ^ 1 << MSR % 8);
 }
 
-static void check_read(struct vm *vm, uint32_t msr, bool exits, const char *file, int line)
-{
-    vm_set_code(vm, l2_rdmsr);
-    vm->regs[RCX] = msr;
-    if (exits) {
-        vm_expect(vm, EXIT_RDMSR, file, line);
-        vm_skip(vm);
-    }
-    vm_expect_done(vm, file, line);
-}
-#define EXITS(vm, msr) check_read(vm, msr, true, __FILE__, __LINE__)
-#define PASSES(vm, msr) check_read(vm, msr, false, __FILE__, __LINE__)
-
-static void start(struct vm *vm)
-{
-    vmx_start();
-    vm_create(vm, l2_rdmsr, 0);
-}
-
 static void plain_store(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     PASSES(&vm, MSR);
     PASSES(&vm, MSR);
     msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
@@ -67,7 +43,7 @@ static void toggled_often(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     for (unsigned i = 0; i < 60; i++) {
         msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
         EXITS(&vm, MSR);
@@ -89,7 +65,7 @@ static void accessed_at_last(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     for (unsigned i = 0; i < 200; i++) {
         bool read = i % 3 == 0, written = i % 3 == 1;
         msr_bit_clear(vm.msr_bitmap, MSR, MSR_READ);
@@ -104,7 +80,7 @@ static void accessed_at_last(void)
         }
         if (i % 10)
             continue;
-        check_read(&vm, MSR, read, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, bitmap_l2_rdmsr, MSR, read, __FILE__, __LINE__);
         PASSES(&vm, IA32_STAR);
         vm_set_code(&vm, l2_wrmsr);
         vm.regs[RCX] = MSR;
@@ -129,7 +105,7 @@ static void store_between_resumes(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     vm_set_code(&vm, l2_rdmsr_around_cpuid);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
     msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
@@ -144,7 +120,7 @@ static void pointer_change(void)
     uint8_t *pages[3];
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
         pages[i] = page_alloc();
         if (i)
@@ -152,8 +128,8 @@ static void pointer_change(void)
     }
     for (unsigned i = 0; i < 9; i++) {
         vmx_set(MSR_BITMAP, (uint64_t)pages[i % 3]);
-        check_read(&vm, MSR, i % 3 == 1, __FILE__, __LINE__);
-        check_read(&vm, IA32_STAR, i % 3 == 2, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, bitmap_l2_rdmsr, MSR, i % 3 == 1, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, bitmap_l2_rdmsr, IA32_STAR, i % 3 == 2, __FILE__, __LINE__);
     }
     /* A page that is not pointed to at the moment changes too. */
     msr_bit_set(pages[0], MSR, MSR_READ);
@@ -168,8 +144,8 @@ static void shared_page(void)
 {
     struct vm one, two;
 
-    start(&one);
-    vm_create(&two, l2_rdmsr, 0);
+    bitmap_start(&one);
+    vm_create(&two, bitmap_l2_rdmsr, 0);
     vmx_set(MSR_BITMAP, (uint64_t)one.msr_bitmap);
     PASSES(&one, MSR);
     PASSES(&two, MSR);
@@ -186,8 +162,8 @@ static void different_pages(void)
 {
     struct vm one, two;
 
-    start(&one);
-    vm_create(&two, l2_rdmsr, 0);
+    bitmap_start(&one);
+    vm_create(&two, bitmap_l2_rdmsr, 0);
     msr_bit_set(two.msr_bitmap, MSR, MSR_READ);
     for (unsigned i = 0; i < 4; i++) {
         PASSES(&one, MSR);
@@ -206,7 +182,7 @@ static void locked_operations(void)
     uint32_t old = bit;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     word = (uint32_t *)(vm.msr_bitmap + (msr_byte(MSR, MSR_READ) & ~3u));
     PASSES(&vm, MSR);
     asm volatile("lock orl %1, %0" : "+m"(*word) : "r"(bit) : "cc");
@@ -227,7 +203,7 @@ static void crossing_stores(void)
     uint8_t *pages;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     pages = page_alloc_run(3, PAGE_SIZE);
     vmx_set(MSR_BITMAP, (uint64_t)pages + PAGE_SIZE);
     PASSES(&vm, IA32_TIME_STAMP_COUNTER);
@@ -250,7 +226,7 @@ static void string_stores(void)
     uint64_t count;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     pages = page_alloc_run(3, PAGE_SIZE);
     bitmap = pages + PAGE_SIZE;
     vmx_set(MSR_BITMAP, (uint64_t)bitmap);
@@ -274,7 +250,7 @@ static void stored_by_l2(unsigned options)
     struct vm vm;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, options);
+    vm_create(&vm, bitmap_l2_rdmsr, options);
     PASSES(&vm, MSR);
     for (unsigned i = 0; i < 3; i++) {
         l2_place = (volatile uint64_t *)vm.msr_bitmap;
@@ -303,7 +279,7 @@ static void stored_by_l2_at_alias(void)
     struct vm vm;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, VM_EPT);
+    vm_create(&vm, bitmap_l2_rdmsr, VM_EPT);
     *paging_entry(vm.ept, WINDOW, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | EPT_RWX | EPT_WB;
     l2_place = (volatile uint64_t *)WINDOW;
     vm_set_code(&vm, l2_toggle);
@@ -323,7 +299,7 @@ static void read_only_for_l2(void)
     struct vm vm;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, VM_EPT);
+    vm_create(&vm, bitmap_l2_rdmsr, VM_EPT);
     entry = paging_entry(vm.ept, (uint64_t)vm.msr_bitmap, PAGE_SIZE);
     *entry &= ~EPT_W;
     PASSES(&vm, MSR);
@@ -344,7 +320,7 @@ static void control_off_and_on(void)
     uint64_t page;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     page = vmx_get(MSR_BITMAP);
     PASSES(&vm, MSR);
     vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_USE_MSR_BITMAPS);
@@ -371,12 +347,12 @@ static void ends_of_quarters(void)
     };
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     PASSES(&vm, MSR);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         CHECK_EQ(msr_byte(rows[i].msr, rows[i].access), rows[i].offset);
         vm.msr_bitmap[rows[i].offset] = (uint8_t)(1 << rows[i].msr % 8);
-        vm_set_code(&vm, rows[i].access == MSR_READ ? l2_rdmsr : l2_wrmsr);
+        vm_set_code(&vm, rows[i].access == MSR_READ ? bitmap_l2_rdmsr : l2_wrmsr);
         vm.regs[RCX] = rows[i].msr;
         EXPECT_EXIT_SKIP(&vm, rows[i].access == MSR_READ ? EXIT_RDMSR : EXIT_WRMSR);
         EXPECT_DONE(&vm);
@@ -392,7 +368,7 @@ static void all_ones(void)
         IA32_KERNEL_GS_BASE,     0x40000000};
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     PASSES(&vm, MSR);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         vm.msr_bitmap[i] = 0xff;

@@ -3,51 +3,19 @@
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
-#include "guests/scenarios/scenario.h"
+#include "guests/scenarios/bitmap.h"
 
 #define WINDOW GIB
 #define BEYOND_RAM (3 * GIB)
 #define MSR IA32_LSTAR
 #define PTE_ALL (PTE_P | PTE_W | PTE_U)
 
-static void l2_rdmsr(void)
-{
-    asm volatile("rdmsr" : : : "rax", "rdx", "memory");
-}
-
-static uint32_t l2_msr;
-
-/* For MSRs that this CPU may not have. */
-static void l2_rdmsr_caught(void)
-{
-    (void)FAULT_OF((void)cpu_rdmsr(l2_msr));
-}
-
-static void check_read(struct vm *vm, uint32_t msr, bool exits, const char *file, int line)
-{
-    vm_set_code(vm, l2_rdmsr);
-    vm->regs[RCX] = msr;
-    if (exits) {
-        vm_expect(vm, EXIT_RDMSR, file, line);
-        vm_skip(vm);
-    }
-    vm_expect_done(vm, file, line);
-}
-#define EXITS(vm, msr) check_read(vm, msr, true, __FILE__, __LINE__)
-#define PASSES(vm, msr) check_read(vm, msr, false, __FILE__, __LINE__)
-
-static void start(struct vm *vm)
-{
-    vmx_start();
-    vm_create(vm, l2_rdmsr, 0);
-}
-
 /* A pointer to where there is no memory: reads there give ones, so everything exits. */
 static void beyond_ram(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     CHECK_EQ(*(volatile uint64_t *)BEYOND_RAM, UINT64_MAX);
     PASSES(&vm, MSR);
     vmx_set(MSR_BITMAP, BEYOND_RAM);
@@ -62,14 +30,15 @@ static void page_reused(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     PASSES(&vm, MSR);
     vm_clear(&vm);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         vm.msr_bitmap[i] = (uint8_t)i;
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         CHECK_EQ(vm.msr_bitmap[i], (uint8_t)i);
-    check_read(&vm, IA32_PAT, (uint8_t)msr_byte(IA32_PAT, MSR_READ) >> IA32_PAT % 8 & 1, __FILE__, __LINE__);
+    bitmap_expect_read(&vm, bitmap_l2_rdmsr, IA32_PAT, (uint8_t)msr_byte(IA32_PAT, MSR_READ) >> IA32_PAT % 8 & 1,
+                       __FILE__, __LINE__);
     vm_clear(&vm);
     vmx_stop();
     vm.msr_bitmap[0] = 0x5a;
@@ -85,7 +54,7 @@ static void also_io_bitmap(void)
 {
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     vmx_set(IO_BITMAP_A, (uint64_t)vm.msr_bitmap);
     vmx_set(IO_BITMAP_B, (uint64_t)page_alloc());
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_USE_IO_BITMAPS);
@@ -105,7 +74,7 @@ static void stored_by_exit(void)
     } * entry;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     entry = (struct area *)(vm.msr_bitmap + (msr_byte(IA32_SYSENTER_ESP, MSR_READ) & ~15u)); /* in the value's half */
     entry->index = IA32_STAR;
     cpu_wrmsr(IA32_STAR, UINT64_MAX);
@@ -124,7 +93,7 @@ static void stored_by_vmx_instructions(void)
     uint64_t *word;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     word = (uint64_t *)(vm.msr_bitmap + (msr_byte(MSR, MSR_READ) & ~7u));
     PASSES(&vm, MSR);
     vmx_set(CR0_READ_SHADOW, UINT64_MAX);
@@ -133,7 +102,7 @@ static void stored_by_vmx_instructions(void)
     EXITS(&vm, MSR);
     CHECK_EQ(vmx_vmptrst(word), 0);
     CHECK_EQ(*word, vm.vmcs);
-    check_read(&vm, MSR, vm.vmcs >> MSR % 64 & 1, __FILE__, __LINE__);
+    bitmap_expect_read(&vm, bitmap_l2_rdmsr, MSR, vm.vmcs >> MSR % 64 & 1, __FILE__, __LINE__);
 }
 
 /* The page is one of L1's page tables, whose accessed bits the CPU sets by itself: bit 5 of entry i is MSR 64 i + 5. */
@@ -144,22 +113,18 @@ static void also_page_table(void)
     uint64_t *tables, *table;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     tables = paging_alloc_identity();
     *paging_entry(tables, WINDOW + ENTRY * PAGE_SIZE, PAGE_SIZE) = (uint64_t)page_alloc() | PTE_ALL;
     table = (uint64_t *)(*paging_entry(tables, WINDOW, LARGE_2M) & PAGING_ADDRESS);
     vmx_set(MSR_BITMAP, (uint64_t)table);
     cpu_write_cr3((uint64_t)tables);
-    vm_set_code(&vm, l2_rdmsr_caught);
-    l2_msr = PTE_A_MSR;
-    EXPECT_DONE(&vm);
+    PASSES_CAUGHT(&vm, PTE_A_MSR);
     cpu_write_cr3((uint64_t)tables);
     (void)*(volatile uint8_t *)(WINDOW + ENTRY * PAGE_SIZE);
     cpu_write_cr3(own);
     CHECK_EQ(table[ENTRY] & PTE_A, PTE_A);
-    vm_set_code(&vm, l2_rdmsr_caught);
-    l2_msr = PTE_A_MSR;
-    EXPECT_EXIT_SKIP(&vm, EXIT_RDMSR);
+    EXITS_CAUGHT(&vm, PTE_A_MSR);
 }
 
 /* L2's stack lies in the page. */
@@ -168,9 +133,9 @@ static void also_l2_stack(void)
     uint64_t *top;
     struct vm vm;
 
-    start(&vm);
+    bitmap_start(&vm);
     PASSES(&vm, MSR);
-    vm_set_code(&vm, l2_rdmsr);
+    vm_set_code(&vm, bitmap_l2_rdmsr);
     top = (uint64_t *)vmx_get(GUEST_RSP);
     *(uint64_t *)(vm.msr_bitmap + PAGE_SIZE - 8) = *top;
     vmx_set(GUEST_RSP, (uint64_t)vm.msr_bitmap + PAGE_SIZE - 8);
@@ -202,7 +167,7 @@ static void keeps_lower_bits(void)
     struct vm vm;
     uint8_t *other = page_alloc();
 
-    start(&vm);
+    bitmap_start(&vm);
     check_basic(&vm);
     msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
     check_basic(&vm);

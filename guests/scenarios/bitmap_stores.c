@@ -4,7 +4,7 @@
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
-#include "guests/scenarios/scenario.h"
+#include "guests/scenarios/bitmap.h"
 
 #define WINDOW GIB
 #define MSR IA32_LSTAR
@@ -13,27 +13,7 @@
 #define XCR0_AVX 7u /* x87, SSE and AVX */
 #define WIDTH_MAX 32u
 
-static uint32_t l2_msr;
 static volatile uint8_t *l2_place;
-
-/* For MSRs that this CPU may not have. */
-static void l2_rdmsr(void)
-{
-    (void)FAULT_OF((void)cpu_rdmsr(l2_msr));
-}
-
-static void check_read(struct vm *vm, uint32_t msr, bool exits, const char *file, int line)
-{
-    vm_set_code(vm, l2_rdmsr);
-    l2_msr = msr;
-    if (exits) {
-        vm_expect(vm, EXIT_RDMSR, file, line);
-        vm_skip(vm);
-    }
-    vm_expect_done(vm, file, line);
-}
-#define EXITS(vm, msr) check_read(vm, msr, true, __FILE__, __LINE__)
-#define PASSES(vm, msr) check_read(vm, msr, false, __FILE__, __LINE__)
 
 /* A load and a store of one width each, from one place to another. */
 #define STORE(name, load, store, reg)                                                                                  \
@@ -57,9 +37,9 @@ static void check_width(struct vm *vm, unsigned width, void (*store)(void *, con
 
     for (unsigned i = 0; i < ARRAY_SIZE(starts); i++) {
         store(vm->msr_bitmap + starts[i], ones);
-        EXITS(vm, MSR);
+        EXITS_CAUGHT(vm, MSR);
         store(vm->msr_bitmap + starts[i], zeros);
-        PASSES(vm, MSR);
+        PASSES_CAUGHT(vm, MSR);
     }
 }
 
@@ -79,8 +59,8 @@ static void every_width(void)
         write_xcr0(XCR0_AVX);
     }
     vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
-    PASSES(&vm, MSR);
+    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
+    PASSES_CAUGHT(&vm, MSR);
     check_width(&vm, 1, store_1);
     check_width(&vm, 2, store_2);
     check_width(&vm, 4, store_4);
@@ -100,11 +80,11 @@ static void through_alias(void)
     struct vm vm;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
     tables = paging_alloc_identity();
     *paging_entry(tables, WINDOW, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | PTE_ALL;
     for (unsigned i = 0; i < 4; i++) {
-        check_read(&vm, MSR, i % 2, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, bitmap_l2_rdmsr_caught, MSR, i % 2, __FILE__, __LINE__);
         cpu_write_cr3((uint64_t)tables);
         *(volatile uint8_t *)(WINDOW + msr_byte(MSR, MSR_READ)) ^= (uint8_t)(1 << MSR % 8);
         cpu_write_cr3(own);
@@ -129,22 +109,22 @@ static void also_ept12_table(void)
     struct vm vm;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, VM_EPT);
+    vm_create(&vm, bitmap_l2_rdmsr_caught, VM_EPT);
     *paging_entry(vm.ept, WINDOW + ENTRY * PAGE_SIZE, PAGE_SIZE) = (uint64_t)page_alloc() | EPT_RWX | EPT_WB;
     table = (uint64_t *)(*paging_entry(vm.ept, WINDOW, LARGE_2M) & PAGING_ADDRESS);
     vmx_set(EPT_POINTER, ept_pointer(vm.ept, true));
     vmx_set(MSR_BITMAP, (uint64_t)table);
-    PASSES(&vm, A_MSR);
+    PASSES_CAUGHT(&vm, A_MSR);
     l2_place = (volatile uint8_t *)WINDOW + ENTRY * PAGE_SIZE;
     vm_set_code(&vm, l2_read_place);
     EXPECT_DONE(&vm);
     CHECK_EQ(table[ENTRY] & (EPT_ACCESSED | EPT_DIRTY), EPT_ACCESSED);
-    EXITS(&vm, A_MSR);
-    PASSES(&vm, D_MSR);
+    EXITS_CAUGHT(&vm, A_MSR);
+    PASSES_CAUGHT(&vm, D_MSR);
     vm_set_code(&vm, l2_write_place);
     EXPECT_DONE(&vm);
     CHECK_EQ(table[ENTRY] & EPT_DIRTY, EPT_DIRTY);
-    EXITS(&vm, D_MSR);
+    EXITS_CAUGHT(&vm, D_MSR);
 }
 
 static const char *without_accessed_dirty(void)
@@ -159,7 +139,7 @@ static void check_by_content(struct vm *vm)
     vm_load(vm);
     for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
         bool exits = vm->msr_bitmap[msr_byte(msrs[i], MSR_READ)] >> msrs[i] % 8 & 1;
-        check_read(vm, msrs[i], exits, __FILE__, __LINE__);
+        bitmap_expect_read(vm, bitmap_l2_rdmsr_caught, msrs[i], exits, __FILE__, __LINE__);
     }
 }
 
@@ -170,7 +150,7 @@ static void also_vmcs_region(void)
     struct vm vm;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
     page = (uint64_t *)vm.msr_bitmap;
     region = (uint64_t)page;
     for (unsigned i = 0; i < PAGE_SIZE / sizeof *page; i++)
@@ -198,14 +178,14 @@ static void also_virtual_apic(void)
     struct vm vm, other;
 
     vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
     vm_create(&other, l2_set_cr8, 0);
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)vm.msr_bitmap);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
     for (unsigned i = 0; i < 8; i++) {
         vm_load(&vm);
-        PASSES(&vm, TPR_MSR);
-        PASSES(&vm, TPR_MSR);
+        PASSES_CAUGHT(&vm, TPR_MSR);
+        PASSES_CAUGHT(&vm, TPR_MSR);
         vm_load(i < 4 ? &other : &vm);
         if (i == 4) {
             vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)vm.msr_bitmap);
@@ -215,7 +195,7 @@ static void also_virtual_apic(void)
         EXPECT_DONE(i < 4 ? &other : &vm);
         CHECK_EQ(vm.msr_bitmap[TPR], 0x70);
         vm_load(&vm);
-        EXITS(&vm, TPR_MSR);
+        EXITS_CAUGHT(&vm, TPR_MSR);
         vm.msr_bitmap[TPR] = 0;
     }
 }

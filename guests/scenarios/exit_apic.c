@@ -147,7 +147,7 @@ static void tpr_threshold_after_event(void)
     vmx_set(APIC_ACCESS_ADDR, (uint64_t)page_alloc());
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)page_alloc()); /* VTPR is 0 */
     vmx_set(TPR_THRESHOLD, 1);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
     trap_count[VECTOR_TEST] = 0;
     rsp = vmx_get(GUEST_RSP);

@@ -4,10 +4,6 @@
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
 
-#define PF_PRESENT 1u
-#define PF_WRITE 2u
-#define PF_USER 4u
-
 static volatile uint64_t l2_value;
 
 static void l2_ud2(void)
@@ -232,7 +228,7 @@ static void external_interrupt_before_entry(void)
     vm_create(&vm, l2_spin_with_interrupts, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     rip = vmx_get(GUEST_RIP);
     irq_self_ipi(IRQ_VECTOR_SELF);
     EXPECT_EXIT(&vm, EXIT_EXTERNAL_INTERRUPT);
@@ -376,10 +372,10 @@ static void interrupt_window(void)
     vm_create(&vm, l2_sti_and_wait, 0);
     rip = vmx_get(GUEST_RIP);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_INTERRUPT_WINDOW);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     EXPECT_EXIT(&vm, EXIT_INTERRUPT_WINDOW);
     CHECK_EQ(vmx_get(GUEST_RIP), rip);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1);
     EXPECT_EXIT(&vm, EXIT_INTERRUPT_WINDOW);
     CHECK_EQ(vmx_get(GUEST_RIP), rip + 3); /* one instruction after STI */
     vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_INTERRUPT_WINDOW);

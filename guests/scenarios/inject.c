@@ -6,7 +6,6 @@
 #include "guests/scenarios/scenario.h"
 
 #define VECTOR_TEST 0x50
-#define PF_WRITE 2u
 
 static volatile uint64_t l2_value;
 static volatile uint32_t l2_error;
@@ -44,7 +43,7 @@ static void external_interrupt(void)
     vm_create(&vm, l2_nothing, 0);
     rip = vmx_get(GUEST_RIP);
     trap_count[VECTOR_TEST] = 0;
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     EXPECT_DONE(&vm);
     CHECK_EQ(trap_count[VECTOR_TEST], 1);
@@ -62,7 +61,7 @@ static void external_interrupt_refused(void)
     vm_create(&vm, l2_nothing, 0);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     CHECK_EQ(vm_run(&vm), EXIT_INVALID_GUEST_STATE);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(GUEST_INTERRUPTIBILITY, BLOCKING_BY_STI);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     CHECK_EQ(vm_run(&vm), EXIT_INVALID_GUEST_STATE);
@@ -79,7 +78,7 @@ static void refused_event_is_gone(void)
     vmx_start();
     vm_create(&vm, l2_nothing, 0);
     trap_count[VECTOR_TEST] = 0;
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(GUEST_INTERRUPTIBILITY, BIT(4));
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     CHECK_EQ(vm_run(&vm), EXIT_INVALID_GUEST_STATE);
@@ -206,7 +205,7 @@ static void wakes_halted(void)
     vmx_start();
     vm_create(&vm, l2_nothing, 0);
     trap_count[VECTOR_TEST] = 0;
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     EXPECT_DONE(&vm);
@@ -229,7 +228,7 @@ static void exception_during_delivery(void)
     vm_create(&vm, l2_nothing, 0);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_GP));
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(GUEST_IDTR_LIMIT, VECTOR_TEST * 16 - 1);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     EXPECT_EXIT(&vm, EXIT_EXCEPTION_NMI);
@@ -274,7 +273,7 @@ static void violation_during_interrupt(void)
     vmx_start();
     vm_create(&vm, l2_nothing, VM_EPT);
     trap_count[VECTOR_TEST] = 0;
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     entry = hide_stack(&vm);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     expect_interrupted_delivery(&vm, entry, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
@@ -369,7 +368,7 @@ static void violation_on_idt(void)
     vmx_start();
     vm_create(&vm, l2_nothing, VM_EPT);
     trap_count[VECTOR_TEST] = 0;
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     entry = paging_entry(vm.ept, vmx_get(GUEST_IDTR_BASE) + VECTOR_TEST * 16, PAGE_SIZE);
     *entry &= ~EPT_RWX;
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);

@@ -7,7 +7,6 @@
 #include "guests/scenarios/shadow.h"
 
 #define LOG_MAX 64
-#define RFLAGS_RF BIT(16)
 #define DR6_BS BIT(14)
 #define DR6_B0 BIT(0)
 #define DR6_B1 BIT(1)

@@ -20,7 +20,6 @@
 #define WINDOW 0x70000000u
 #define EFLAGS_VM BIT(17)
 #define EFLAGS_IOPL3 BITS(13, 12)
-#define CR4_PGE BIT(7)
 
 struct modes_results {
     uint32_t cpuid_max, cpuid_vendor, feature_control;

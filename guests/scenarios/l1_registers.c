@@ -6,11 +6,6 @@
 
 #define CR0_LMSW (CR0_PE | CR0_MP | CR0_EM | CR0_TS)
 #define CR0_IGNORED (BITS(15, 6) | BIT(17) | BITS(28, 19)) /* reserved, and not checked */
-#define CR4_LA57 BIT(12)
-#define CR4_SMEP BIT(20)
-#define CR4_SMAP BIT(21)
-#define CR4_CET BIT(23)
-#define CR4_LASS BIT(27) /* this program lies at low addresses */
 #define XCR0_X87 BIT(0)
 #define XCR0_SSE BIT(1)
 #define XCR0_AVX BIT(2)

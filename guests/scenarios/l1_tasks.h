@@ -10,8 +10,6 @@
 /* What a task does once it has recorded what it found; numbered as in l1_tasks.asm. */
 enum { ACTION_END, ACTION_IRET, ACTION_JMP, ACTION_NMI_IRET };
 
-enum { VECTOR_OF = 4, VECTOR_TS = 10, VECTOR_NP = 11 };
-
 #define GATE_TASK 0x85
 #define GATE_TASK_DPL3 0xe5
 #define EFLAGS_NT BIT(14)

@@ -179,7 +179,7 @@ static void failed_entry_loads_host_list(void)
     CHECK_EQ(vm.exit.reason, EXIT_REASON_ENTRY_FAILURE | EXIT_INVALID_GUEST_STATE);
     CHECK_EQ(cpu_rdmsr(IA32_STAR), HOST_VALUE);
     CHECK_EQ(exit_store[0].value, 0x42);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1);
     cpu_wrmsr(IA32_STAR, 0);
     EXPECT_DONE(&vm);
     CHECK_EQ(l2_star, 0);

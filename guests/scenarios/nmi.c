@@ -58,7 +58,7 @@ static void start_with_nmi_pending(struct vm *vm, uint32_t pin)
 
 static void inject_interrupt(void)
 {
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | IRQ_VECTOR_SELF);
 }
 

@@ -16,49 +16,9 @@ struct scenario {
 extern unsigned scenario_steps;
 
 /* Each theme's list ends with a row without a name. */
-extern const struct scenario l1_scenarios[];
-extern const struct scenario insn_scenarios[];
-extern const struct scenario field_scenarios[];
-extern const struct scenario caps_scenarios[];
-extern const struct scenario entry_scenarios[];
-extern const struct scenario exit_insn_scenarios[];
-extern const struct scenario exit_cr_scenarios[];
-extern const struct scenario exit_io_scenarios[];
-extern const struct scenario exit_msr_scenarios[];
-extern const struct scenario exit_msr_form_scenarios[];
-extern const struct scenario exit_event_scenarios[];
-extern const struct scenario nmi_scenarios[];
-extern const struct scenario exit_apic_scenarios[];
-extern const struct scenario apicv_scenarios[];
-extern const struct scenario inject_scenarios[];
-extern const struct scenario msrarea_scenarios[];
-extern const struct scenario ept_scenarios[];
-extern const struct scenario invept_scenarios[];
-extern const struct scenario pml_scenarios[];
-extern const struct scenario ve_scenarios[];
-extern const struct scenario vmfunc_scenarios[];
-extern const struct scenario shadow_scenarios[];
-extern const struct scenario shadow_operand_scenarios[];
-extern const struct scenario paging_scenarios[];
-extern const struct scenario mode_scenarios[];
-extern const struct scenario bitmap_scenarios[];
-extern const struct scenario bitmap_roles_scenarios[];
-extern const struct scenario bitmap_store_scenarios[];
-extern const struct scenario bitmap_stress_scenarios[];
-extern const struct scenario trace_scenarios[];
-extern const struct scenario protect_scenarios[];
-extern const struct scenario state_scenarios[];
-extern const struct scenario state_msr_scenarios[];
-extern const struct scenario found_scenarios[];
-extern const struct scenario l1_task_scenarios[];
-extern const struct scenario l1_task_gate_scenarios[];
-extern const struct scenario l1_task_paging_scenarios[];
-extern const struct scenario l1_debug_scenarios[];
-extern const struct scenario l1_register_scenarios[];
-extern const struct scenario l1_event_scenarios[];
-extern const struct scenario l1_io_scenarios[];
-extern const struct scenario l1_memory_scenarios[];
-extern const struct scenario l1_mode_scenarios[];
+#define THEME(name) extern const struct scenario name##_scenarios[];
+#include "guests/scenarios/themes.def"
+#undef THEME
 
 /* Reasons to skip. */
 const char *without_ept(void);

@@ -5,8 +5,6 @@
 #include "guests/scenarios/shadow.h"
 
 #define WINDOW GIB
-#define PF_WRITE BIT(1)
-#define VECTOR_VE 20
 
 static volatile uint8_t l2_fault_seen;
 static volatile uint64_t *volatile l2_operand;

@@ -7,7 +7,6 @@
 #include "guests/scenarios/scenario.h"
 
 #define WINDOW GIB
-#define VECTOR_VE 20
 #define SUPPRESS BIT(63)
 #define BUSY UINT32_MAX
 #define PTE_ALL (PTE_P | PTE_W | PTE_U)
