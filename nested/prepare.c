@@ -30,15 +30,20 @@ static struct {
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
 static unsigned rows_saved_count;
 
-/* What entries and exits look at in vmcs12: save_known() copies them. */
-static const uint8_t rows_known[] = {FIELD_INDEX_GUEST_CR0, FIELD_INDEX_GUEST_CR4, FIELD_INDEX_GUEST_RIP,
-                                     FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY};
+/* What entries and exits look at in vmcs12: save_known() copies it. */
+static const uint8_t rows_known[] = {
+#define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(ROW_IN_LIST(name), , , )
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+};
 
 /* What describes an exit. No error code but that of the event whose delivery it interrupted: see decide_straight(). */
 static const uint8_t rows_exit[] = {
-    FIELD_INDEX_EXIT_REASON,           FIELD_INDEX_EXIT_QUALIFICATION,       FIELD_INDEX_EXIT_INTERRUPTION_INFO,
-    FIELD_INDEX_IDT_VECTORING_INFO,    FIELD_INDEX_IDT_VECTORING_ERROR_CODE, FIELD_INDEX_EXIT_INSTRUCTION_LENGTH,
-    FIELD_INDEX_EXIT_INSTRUCTION_INFO, FIELD_INDEX_GUEST_LINEAR_ADDRESS,     FIELD_INDEX_GUEST_PHYSICAL_ADDRESS};
+#define FIELD(name, enc, width, area, sync, merge, need, judged, view)                                                 \
+    VIEW_##view(, , ROW_IN_LIST(name), ROW_IN_LIST(name))
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+};
 
 void prepare_init(struct nested *nested)
 {
@@ -350,12 +355,10 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
 
 static void save_known(struct vmcs12 *v)
 {
-    vmcs_read_to(&v->GUEST_CR0, GUEST_CR0.encoding);
-    vmcs_read_to(&v->GUEST_CR4, GUEST_CR4.encoding);
-    vmcs_read_to(&v->GUEST_RIP, GUEST_RIP.encoding);
-    vmcs_read_to(&v->GUEST_RFLAGS, GUEST_RFLAGS.encoding);
-    vmcs_read_to(&v->GUEST_INTERRUPTIBILITY, GUEST_INTERRUPTIBILITY.encoding);
-    vmcs_read_to(&v->HOST_RSP, HOST_RSP.encoding);
+#define FIELD(name, enc, width, area, sync, merge, need, judged, view)                                                 \
+    VIEW_##view(vmcs_read_to(&v->name, name.encoding);, , , )
+#include "vmx/vmcs_fields.def"
+#undef FIELD
 }
 
 static void save_all(struct vmcs12_slot *slot)

@@ -9,15 +9,18 @@
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 
-/* What L1 writes at most exits: shadow_fetch() knows them too. */
+/* What L1 writes at most exits; shadow_fetch() names each. */
 static const uint8_t direct_rows[] = {
-    FIELD_INDEX_GUEST_RIP, FIELD_INDEX_GUEST_RSP,        FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY,
-    FIELD_INDEX_HOST_RSP,  FIELD_INDEX_PREEMPTION_TIMER, FIELD_INDEX_TPR_THRESHOLD};
+#define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(, ROW_IN_LIST(name), , )
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+};
 /* What describes the exit, beside L2's state. */
 static const uint8_t exit_rows[] = {
-    FIELD_INDEX_EXIT_REASON,          FIELD_INDEX_EXIT_QUALIFICATION,      FIELD_INDEX_EXIT_INTERRUPTION_INFO,
-    FIELD_INDEX_IDT_VECTORING_INFO,   FIELD_INDEX_EXIT_INSTRUCTION_LENGTH, FIELD_INDEX_EXIT_INSTRUCTION_INFO,
-    FIELD_INDEX_GUEST_LINEAR_ADDRESS, FIELD_INDEX_GUEST_PHYSICAL_ADDRESS};
+#define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(, , ROW_IN_LIST(name), )
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+};
 
 bool shadow_is_direct(unsigned row)
 {

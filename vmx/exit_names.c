@@ -3,7 +3,7 @@
 #include "vmx/vmx_bits.h"
 
 static const char *const names[EXIT_REASON_COUNT] = {
-#define REASON(name, number, printable, cause) [number] = (printable),
+#define REASON(name, number, printable, ...) [number] = (printable),
 #include "vmx/exit_reasons.def"
 #undef REASON
 };

@@ -6,7 +6,7 @@
 #include "vmx/exit_names.h"
 
 static const uint8_t causes[EXIT_REASON_COUNT] = {
-#define REASON(name, number, printable, cause) [number] = EXIT_CAUSE_##cause,
+#define REASON(name, number, printable, cause, ...) [number] = EXIT_CAUSE_##cause,
 #include "vmx/exit_reasons.def"
 #undef REASON
 };

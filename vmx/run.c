@@ -23,39 +23,17 @@ _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTI
 _Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
 _Static_assert(offsetof(struct cpu, timed.exit_tsc) == 24, "entry.asm: CPU_EXIT_TSC");
 
-/* Which parts of the snapshot a reason fills, beyond what every exit has. PLAIN and OPERAND: of an instruction that L1
- * executed nothing else is looked at. L2's exits are recorded whole. */
-enum { READ_ADDRESSES = 1, READ_EVENT = 2, PLAIN = 4, OPERAND = 8 };
+/* The column `parts` of each exit reason: bits, of which PLAIN and OPERAND leave out what every other exit has. */
+enum { PART_COMMON = 0, PART_ADDRESSES = 1, PART_EVENT = 2, PART_PLAIN = 4, PART_OPERAND = 8 };
 static const uint8_t exit_parts[EXIT_REASON_COUNT] = {
-    [EXIT_EXCEPTION_NMI] = READ_EVENT,
-    [EXIT_EXTERNAL_INTERRUPT] = READ_EVENT,
-    [EXIT_EPT_VIOLATION] = READ_ADDRESSES,
-    [EXIT_EPT_MISCONFIG] = READ_ADDRESSES,
-    [EXIT_IO] = READ_ADDRESSES,
-    [EXIT_CR_ACCESS] = READ_ADDRESSES,
-    [EXIT_APIC_ACCESS] = READ_ADDRESSES,
-    [EXIT_GDTR_IDTR] = READ_ADDRESSES,
-    [EXIT_LDTR_TR] = READ_ADDRESSES,
-    [EXIT_CPUID] = PLAIN,
-    [EXIT_RDMSR] = PLAIN,
-    [EXIT_WRMSR] = PLAIN,
-    [EXIT_VMLAUNCH] = PLAIN,
-    [EXIT_VMRESUME] = PLAIN,
-    [EXIT_VMXOFF] = PLAIN,
-    [EXIT_VMCALL] = PLAIN,
-    [EXIT_VMREAD] = READ_ADDRESSES,
-    [EXIT_VMWRITE] = READ_ADDRESSES,
-    [EXIT_VMCLEAR] = OPERAND,
-    [EXIT_VMPTRLD] = OPERAND,
-    [EXIT_VMPTRST] = OPERAND,
-    [EXIT_VMXON] = OPERAND,
-    [EXIT_INVEPT] = OPERAND,
-    [EXIT_INVVPID] = OPERAND,
+#define REASON(name, number, printable, cause, parts) [number] = PART_##parts,
+#include "vmx/exit_reasons.def"
+#undef REASON
 };
 
 bool vcpu_exit_has_addresses(uint32_t reason)
 {
-    return reason < EXIT_REASON_COUNT && (exit_parts[reason] & READ_ADDRESSES);
+    return reason < EXIT_REASON_COUNT && (exit_parts[reason] & PART_ADDRESSES);
 }
 
 static void read_whole_exit(struct vmexit *exit, uint8_t parts)
@@ -65,11 +43,11 @@ static void read_whole_exit(struct vmexit *exit, uint8_t parts)
     exit->idt_vectoring_info = vmcs_read(IDT_VECTORING_INFO);
     if (exit->idt_vectoring_info & INTR_VALID)
         exit->idt_vectoring_error_code = vmcs_read(IDT_VECTORING_ERROR_CODE);
-    if (parts & READ_EVENT) {
+    if (parts & PART_EVENT) {
         exit->interruption_info = vmcs_read(EXIT_INTERRUPTION_INFO);
         exit->interruption_error_code = vmcs_read(EXIT_INTERRUPTION_ERROR_CODE);
     }
-    if (parts & READ_ADDRESSES) {
+    if (parts & PART_ADDRESSES) {
         exit->guest_linear_address = vmcs_read(GUEST_LINEAR_ADDRESS);
         exit->guest_physical_address = vmcs_read(GUEST_PHYSICAL_ADDRESS);
     }
@@ -161,7 +139,7 @@ static NOINLINE void handle_instruction(struct vcpu *vcpu, uint32_t reason)
     vcpu->exit.reason = reason;
     vcpu->exit.rip = vmcs_read(GUEST_RIP);
     vcpu->exit.instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
-    if (exit_parts[reason] & OPERAND)
+    if (exit_parts[reason] & PART_OPERAND)
         vcpu->exit.instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
     vcpu_count_exit(vcpu, reason, vcpu->exit.rip, false);
     exit_handlers[reason](vcpu);
@@ -185,7 +163,7 @@ static NOINLINE void handle_violation_of_l2(struct vcpu *vcpu)
 {
     begin_instruction(vcpu);
     read_common(&vcpu->exit, EXIT_EPT_VIOLATION);
-    read_whole_exit(&vcpu->exit, READ_ADDRESSES);
+    read_whole_exit(&vcpu->exit, PART_ADDRESSES);
     vcpu_count_exit(vcpu, EXIT_EPT_VIOLATION, vcpu->exit.rip, true);
     if (!nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
@@ -209,7 +187,7 @@ static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
         handle_plain_cpuid(vcpu);
     else if (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)
         nested_hooks.field_access(vcpu, reason);
-    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PLAIN | OPERAND))
+    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PART_PLAIN | PART_OPERAND))
         handle_instruction(vcpu, reason);
     else
         handle_any(vcpu, reason);

@@ -2,7 +2,7 @@
 
 /* Each row's number says its width and area once more (SDM 3D B, "Field Encoding in VMCS"): they must agree, and be the
  * full form of a field. */
-#define FIELD(name, enc, width, area, sync, merge)                                                                     \
+#define FIELD(name, enc, width, area, sync, merge, ...)                                                                \
     _Static_assert(GET(enc, ENCODING_WIDTH) == VMCS_WIDTH_##width, #name ": width and encoding disagree");             \
     _Static_assert(GET(enc, ENCODING_AREA) == VMCS_AREA_##area, #name ": area and encoding disagree");                 \
     _Static_assert(((enc) & ~(ENCODING_WIDTH | ENCODING_AREA | ENCODING_INDEX)) == 0, #name ": stray encoding bits");
@@ -10,7 +10,7 @@
 #undef FIELD
 
 const struct vmcs_field vmcs_fields[FIELD_COUNT] = {
-#define FIELD(name, enc, width, area, sync, merge)                                                                     \
+#define FIELD(name, enc, width, area, sync, merge, ...)                                                                \
     {#name, enc, VMCS_WIDTH_##width, VMCS_AREA_##area, VMCS_SYNC_##sync, VMCS_MERGE_##merge},
 #include "vmx/vmcs_fields.def"
 #undef FIELD

@@ -20,13 +20,13 @@ typedef struct {
     uint32_t encoding;
 } vmcsNAT_t;
 
-#define FIELD(name, enc, width, area, sync, merge) static const vmcs##width##_t name = {enc};
+#define FIELD(name, enc, width, area, sync, merge, ...) static const vmcs##width##_t name = {enc};
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 
 /* Row numbers of vmcs_fields.def: FIELD_INDEX_GUEST_RIP ... */
 enum vmcs_field_index {
-#define FIELD(name, enc, width, area, sync, merge) FIELD_INDEX_##name,
+#define FIELD(name, enc, width, area, sync, merge, ...) FIELD_INDEX_##name,
 #include "vmx/vmcs_fields.def"
 #undef FIELD
     FIELD_COUNT
@@ -43,6 +43,15 @@ struct vmcs_field {
     uint8_t width, area, sync, merge;
 };
 extern const struct vmcs_field vmcs_fields[FIELD_COUNT];
+
+/* What a row's column `view` takes of its four arguments, for lists made from vmcs_fields.def. */
+#define VIEW_NONE(known, direct, exit, exit_rare)
+#define VIEW_KNOWN(known, direct, exit, exit_rare) known
+#define VIEW_DIRECT(known, direct, exit, exit_rare) direct
+#define VIEW_KNOWN_DIRECT(known, direct, exit, exit_rare) known direct
+#define VIEW_EXIT(known, direct, exit, exit_rare) exit
+#define VIEW_EXIT_RARE(known, direct, exit, exit_rare) exit_rare
+#define ROW_IN_LIST(name) FIELD_INDEX_##name,
 
 #define ENCODING_HIGH BIT(0)
 #define ENCODING_INDEX BITS(9, 1)

@@ -271,10 +271,18 @@
 #define VMCS_SHADOW_INDICATOR BIT(31)
 
 enum exit_reason {
-#define REASON(name, number, printable, cause) EXIT_##name = (number),
+#define REASON(name, number, printable, ...) EXIT_##name = (number),
 #include "vmx/exit_reasons.def"
 #undef REASON
     EXIT_REASON_COUNT = 86
+};
+
+/* Encodings of VMCS fields where a constant is wanted: GUEST_RIP_ENCODING ... (elsewhere the handles of
+ * vmx/vmcs_table.h). */
+enum vmcs_encoding {
+#define FIELD(name, enc, ...) name##_ENCODING = (enc),
+#include "vmx/vmcs_fields.def"
+#undef FIELD
 };
 
 #endif

@@ -7,7 +7,7 @@
 #define ENCODING_HIGH BIT(0)
 
 struct field fields[F_COUNT] = {
-#define FIELD(name, encoding, width, area, sync, merge) [F_##name] = {#name, encoding, true},
+#define FIELD(name, encoding, width, area, sync, merge, ...) [F_##name] = {#name, encoding, true},
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };

@@ -6,7 +6,7 @@
 #include "guests/diff/caps.h"
 
 enum field_index {
-#define FIELD(name, encoding, width, area, sync, merge) F_##name,
+#define FIELD(name, encoding, width, area, sync, merge, ...) F_##name,
 #include "vmx/vmcs_fields.def"
 #undef FIELD
     F_COUNT

@@ -11,7 +11,7 @@
 #define VMFAIL_INVALID (-1)
 
 enum vmcs_field {
-#define FIELD(name, encoding, width, area, sync, merge) name = (encoding),
+#define FIELD(name, encoding, width, area, sync, merge, ...) name = (encoding),
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };

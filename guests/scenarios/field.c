@@ -13,7 +13,7 @@
 #define AREA_INFO 1
 
 static const uint16_t fields[] = {
-#define FIELD(name, encoding, width, area, sync, merge) (encoding),
+#define FIELD(name, encoding, width, area, sync, merge, ...) (encoding),
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };

@@ -17,7 +17,7 @@ struct vmcs12 {
     union {
         uint64_t field[FIELD_COUNT];
         struct {
-#define FIELD(name, enc, width, area, sync, merge) uint64_t name;
+#define FIELD(name, enc, width, area, sync, merge, ...) uint64_t name;
 #include "vmx/vmcs_fields.def"
 #undef FIELD
         };

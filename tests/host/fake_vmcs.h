@@ -11,7 +11,7 @@
 typedef struct {
     uint32_t encoding;
 } vmcs_field_t;
-#define FIELD(name, enc, width, area, sync, merge) __attribute__((unused)) static const vmcs_field_t name = {enc};
+#define FIELD(name, enc, width, area, sync, merge, ...) __attribute__((unused)) static const vmcs_field_t name = {enc};
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 
