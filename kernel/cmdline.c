@@ -1,6 +1,8 @@
 #include "kernel/cmdline.h"
 
 #include "kernel/format.h"
+#include "kernel/log.h"
+#include "kernel/panic.h"
 #include "kernel/string.h"
 
 enum kind { OPTION_NUMBER, OPTION_CHOICE, OPTION_FLAG };
@@ -77,7 +79,6 @@ static bool parse_in_range(const char *values, const struct word *word, uint64_t
 }
 
 #define PORT_PART "PORT"
-#define PORT_MIN 0x100u /* above any index of a choice, and below it no card has its ports */
 #define PORT_MAX 0xfff8u
 
 /* Whether the choice at `values` ends in "PORT", and the word is the same with a number in its place. */
@@ -89,7 +90,7 @@ static bool parse_port(const char *values, size_t length, const struct word *wor
         memcmp(word->text, values, head) != 0)
         return false;
     struct word number = {word->text + head, word->length - head};
-    return parse_number(&number, value) && *value >= PORT_MIN && *value <= PORT_MAX;
+    return parse_number(&number, value) && *value >= OPTION_PORT_MIN && *value <= PORT_MAX;
 }
 
 /* `values` is "a|b|c"; *value becomes the index, or the number that stands for PORT. */

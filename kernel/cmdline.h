@@ -5,6 +5,7 @@
 #define KERNEL_CMDLINE_H
 
 #include "kernel/base.h"
+#include "kernel/choices.h"
 
 struct options {
 #define OPTION(member, name, kind, initial, values, text) uint64_t member;
@@ -12,35 +13,15 @@ struct options {
 #undef OPTION
 };
 
-/* In the order of the values of the option "bitmap". */
-enum bitmap_policy { BITMAP_TRACE, BITMAP_MERGE, BITMAP_ALLOW, BITMAP_EXIT };
-/* In the order of the values of the option "fault". */
-enum injected_fault {
-    NO_INJECTED_FAULT,
-    FAULT_DROP_L0_BITS,
-    FAULT_SKIP_REMERGE,
-    FAULT_SKIP_EPT02,
-    FAULT_FORGET_GENERATION,
-    FAULT_NEVER_REJOIN,
-    FAULT_SKIP_KICK,
-    FAULT_READ_FIRST,
-    FAULT_DROP_NMI_WINDOW,
-    FAULT_HOST_WITHOUT_MCE,
-    FAULT_MACHINE_CHECK,
-    FAULT_DROP_REPEAT_TRAP,
-    FAULT_EARLY_GENERATION,
-    FAULT_SKIP_INVEPT,
-    FAULT_INVEPT_AT_ONCE,
-    FAULT_KEEP_VPID,
-    FAULT_PANIC,
-};
+enum console_choice { CONSOLE_CHOICES(CHOICE_MEMBER) };
+enum bitmap_policy { BITMAP_CHOICES(CHOICE_MEMBER) };
+enum boot_option { BOOT_CHOICES(CHOICE_MEMBER) };
+enum startup_option { STARTUP_CHOICES(CHOICE_MEMBER) };
+enum virtual_vectoring { VECTORING_CHOICES(CHOICE_MEMBER) };
+enum injected_fault { FAULT_CHOICES(CHOICE_MEMBER) };
 
-/* In the order of the values of the option "virtual-vectoring". */
-enum virtual_vectoring { VECTORING_CPU, VECTORING_SVI };
-/* In the order of the values of the option "boot". */
-enum boot_option { BOOT_HD0, BOOT_HD1, BOOT_CD };
-/* In the order of the values of the option "startup". */
-enum startup_option { STARTUP_AUTO, STARTUP_EXIT, STARTUP_TRAP };
+/* Where a choice names an I/O port its member is the number, above any index; below this no card has its ports. */
+#define OPTION_PORT_MIN 0x100u
 
 /* The options in force: the defaults until start/ parsed the command line into it. */
 extern struct options options;

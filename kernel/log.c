@@ -20,8 +20,8 @@
 #define CONSOLE_PIXELS BIT(4)
 #define CONSOLE_SCREEN (CONSOLE_TEXT | CONSOLE_PIXELS)
 
-/* In the order of the values of the option "console". */
-static const uint64_t console_choices[] = {CONSOLE_COM1, CONSOLE_COM2, CONSOLE_SCREEN, 0};
+static const uint64_t console_choices[] = {
+    [LOG_ON_COM1] = CONSOLE_COM1, [LOG_ON_COM2] = CONSOLE_COM2, [LOG_ON_VGA] = CONSOLE_SCREEN, [LOG_ON_NONE] = 0};
 
 /* Guards all below. */
 static struct spinlock lock = SPINLOCK(LOCK_LOG);

@@ -6,9 +6,10 @@
 
 #include "boot/bootinfo.h"
 #include "kernel/base.h"
+#include "kernel/choices.h"
 
-/* In the order of the values of the option "log". */
-enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DBG };
+/* Also the values of the option "log". */
+enum log_level { LOG_CHOICES(CHOICE_MEMBER) };
 
 #define log_err(subsys, ...) log_line(LOG_ERR, subsys, __VA_ARGS__)
 #define log_warn(subsys, ...) log_line(LOG_WARN, subsys, __VA_ARGS__)

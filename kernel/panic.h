@@ -5,9 +5,10 @@
 #define KERNEL_PANIC_H
 
 #include "kernel/base.h"
+#include "kernel/choices.h"
 
-/* In the order of the values of the option "on-exit". */
-enum on_exit { ON_EXIT_HALT, ON_EXIT_BOCHS, ON_EXIT_QEMU, ON_EXIT_RESET, ON_EXIT_PORT };
+/* The values of the option "on-exit". */
+enum on_exit { ON_EXIT_CHOICES(CHOICE_MEMBER) };
 
 #define STATUS_PANIC 125
 

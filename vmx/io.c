@@ -17,8 +17,6 @@
 #define SYSTEM_CONTROL_A 0x92
 #define SYSTEM_CONTROL_A_RESET BIT(0)
 #define PM1_CONTROL_SLP_EN BIT(13)
-#define CONSOLE_COM2 1         /* index in the values of the option "console" */
-#define CONSOLE_PORT_MIN 0x100 /* from here on its value is a port's number */
 #define MAX_PORTS 16
 
 static struct io_port ports[MAX_PORTS];
@@ -162,9 +160,9 @@ int io_policy_init(struct vm *vm)
         port_add(vm, vm->pm1b_control, (uint16_t)(vm->pm1b_control + 1),
                  (struct io_port){.write = pm1_write, .read = pass_read});
     add_reset_ports(vm);
-    if (options.console == CONSOLE_COM2)
+    if (options.console == LOG_ON_COM2)
         port_add(vm, COM2_FIRST, COM2_LAST, (struct io_port){.write = hidden_write, .read = hidden_read});
-    if (options.console >= CONSOLE_PORT_MIN)
+    if (options.console >= OPTION_PORT_MIN)
         port_add(vm, (uint16_t)options.console, (uint16_t)(options.console + 7),
                  (struct io_port){.write = hidden_write, .read = hidden_read});
     if (options.debug_exit)

@@ -23,7 +23,7 @@ PATH = re.compile(r"(?<![\w./-])((?:%s)/[\w./-]*\w)" % "|".join(SOURCE_DIRS))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 CODE = re.compile(r"`([^`\n]+)`")
 TARGET = re.compile(r"\bmake ([a-z][a-z_-]*)")
-OPTION_ROW = re.compile(r'^OPTION\(\w+, "([^"]+)", (\w+), (\d+), "([^"]+)"', re.M)
+OPTION_ROW = re.compile(r'^OPTION\(\w+, "([^"]+)", (\w+), (\w+), ("[^"]+"|CHOICES_OF\(\w+\)),', re.M)
 NESTOR_WORDS = re.compile(r'--nestor "([^"]*)"')
 
 # SDM citations: the volume, then items of a number, a title or both.
@@ -206,15 +206,28 @@ def check_map(tap, pages):
     tap.none("docs/README.md leads to every page", faults)
 
 
+def option_rows():
+    """(name, kind, default as a word, values) of each option, choices with their words."""
+    choices = {name: re.findall(r'V\((\w+), "([^"]+)"\)', body)
+               for name, body in re.findall(r"^#define (\w+)_CHOICES\(V\)((?:.*\\\n)*.*)",
+                                            read(ROOT / "kernel" / "choices.h"), re.M)}
+    for name, kind, initial, values in OPTION_ROW.findall(read_rows("kernel/options.def")):
+        if kind == "CHOICE":
+            words = choices[values.removeprefix("CHOICES_OF(").removesuffix(")")]
+            yield name, dict(words)[initial], "|".join(word for _, word in words)
+        else:
+            yield name, initial, values.strip('"')
+
+
 def check_options(tap, pages):
-    rows = OPTION_ROW.findall(read_rows("kernel/options.def"))
+    rows = list(option_rows())
     page = read(ROOT / "docs" / "OPTIONS.md")
     faults = [] if rows else ["no row found in kernel/options.def"]
     table = {}
     for name, values, default in re.findall(r"^\| \[([\w-]+)\]\(#[\w-]+\) \| `([^`]+)` \| `([^`]+)` \|", page, re.M):
         table[name] = (values.replace("\\|", "|"), default)
-    for name, kind, initial, values in rows:
-        wanted = (values, values.split("|")[int(initial)] if kind == "CHOICE" else initial)
+    for name, initial, values in rows:
+        wanted = (values, initial)
         if name not in table:
             faults.append(f"docs/OPTIONS.md has no row for {name}")
         elif table[name] != wanted:
@@ -232,25 +245,6 @@ def check_options(tap, pages):
               for words in NESTOR_WORDS.findall(text) for word in re.findall(r"[\w-]+", re.sub(r"=\S*", "", words))
               if word not in known and word != "OPTIONS"]
     tap.none("each example for --nestor uses options that exist", faults)
-
-
-def check_option_enums(tap):
-    """Each enum that says so has the values of its option, in their order."""
-    values = {name: [word.replace("-", "_").upper() for word in words.split("|") if ":" not in word]
-              for name, kind, _, words in OPTION_ROW.findall(read_rows("kernel/options.def"))
-              if kind == "CHOICE" and name != "console"}
-    found, faults = {}, []
-    for path in (path for folder in ("kernel", "vmx", "start") for path in sorted((ROOT / folder).glob("*.[ch]"))):
-        for name, body in re.findall(r'of the option "([\w-]+)"\. \*/\nenum \w*\s*\{([^}]*)\}', read(path)):
-            members = re.findall(r"[A-Z_]+[A-Z0-9_]*", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
-            wanted = values.get(name, [])
-            same = len(members) == len(wanted) and all(
-                member.endswith(word) or word == "NONE" for member, word in zip(members, wanted))
-            if name in found or not same:
-                faults.append(f"{name_of(path)}: the option {name} has {wanted}, the enum {members}")
-            found[name] = path
-    tap.none("the enums of options follow kernel/options.def",
-             faults + [f"no enum for {name}" for name in sorted(values.keys() - found)])
 
 
 def check_features(tap):
@@ -376,7 +370,6 @@ def main():
     check_options(tap, pages)
     check_tool_options(tap, pages)
     check_emulators(tap, pages)
-    check_option_enums(tap)
     check_features(tap)
     check_msr_policy(tap)
     check_sdm(tap)
