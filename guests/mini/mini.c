@@ -112,7 +112,7 @@ static void write_guest_state(void)
     vmx_set(GUEST_DR7, 0x400);
     vmx_set(GUEST_RIP, (uint64_t)guest);
     vmx_set(GUEST_RSP, (uint64_t)page_alloc() + PAGE_SIZE - 8);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1);
     vmx_set(VMCS_LINK_POINTER, wrong("link-pointer") ? 0x1008 : UINT64_MAX);
 }
 

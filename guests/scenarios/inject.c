@@ -351,11 +351,11 @@ static void violation_leaves_flags(void)
 
     vmx_start();
     vm_create(&vm, l2_nothing, VM_EPT);
-    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     entry = hide_stack(&vm);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     expect_interrupted_delivery(&vm, entry, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
-    CHECK_EQ(vmx_get(GUEST_RFLAGS), RFLAGS_FIXED | RFLAGS_IF);
+    CHECK_EQ(vmx_get(GUEST_RFLAGS), RFLAGS_FIXED1 | RFLAGS_IF);
     EXPECT_DONE(&vm);
 }
 
