@@ -2,6 +2,7 @@
 ; on COM1, each between brackets, and ends as the last character of the command line says:
 ;   0..9  writes that status to port 0xf4        p  ACPI power-off
 ;   t     triple fault                           h  hangs for ever
+;   d     status 8 if a fault of a handler's first instruction has that instruction's address, else 9
 bits 32
 org 0x100000
 
@@ -23,6 +24,7 @@ DEBUG_EXIT_PORT   equ 0xF4
 BOCHS_PORT        equ 0x8900
 PM1_CONTROL       equ 0xB004            ; where Bochs's BIOS puts it
 PM1_SLEEP_S5      equ 0x2000
+INTERRUPT_GATE    equ 0x8E00
 
 header:
     dd MULTIBOOT_MAGIC, MULTIBOOT_FLAGS, -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS)
@@ -59,8 +61,11 @@ finish:
     je triple_fault
     cmp bl, 'p'
     je power_off
+    cmp bl, 'd'
+    je fault_twice
     mov al, bl
     sub al, '0'
+end_with_al:
     out DEBUG_EXIT_PORT, al
     mov esi, shutdown_word
     mov ecx, shutdown_length
@@ -78,6 +83,33 @@ power_off:
     mov ax, PM1_SLEEP_S5
     out dx, ax
     jmp halt
+
+fault_twice:
+    mov eax, divide_error
+    mov edi, gates                      ; vector 0
+    call set_gate
+    mov eax, invalid_opcode
+    mov edi, gates + 6 * 8
+    call set_gate
+    lidt [gates_pointer]
+    xor ecx, ecx
+    ud2
+invalid_opcode:
+    div ecx                             ; by 0
+divide_error:
+    cmp dword [esp], invalid_opcode
+    setne al
+    add al, 8
+    jmp end_with_al
+
+; In: EAX, a handler; EDI, its gate.
+set_gate:
+    mov [edi], ax
+    mov [edi + 2], cs
+    mov word [edi + 4], INTERRUPT_GATE
+    shr eax, 16
+    mov [edi + 6], ax
+    ret
 
 ; In: ESI, a string. Out: ESI behind its zero.
 print_bracketed:
@@ -109,6 +141,11 @@ print_char:
 shutdown_word: db "Shutdown"
 shutdown_length equ $ - shutdown_word
 empty_table: times 6 db 0
+gates_pointer:
+    dw 7 * 8 - 1
+    dd gates
+align 8
+gates: times 7 dq 0
 align 16
     times 512 db 0
 stack_top:

@@ -147,7 +147,8 @@ class Bochs:
             config.write(text)
         with open(self.path("debugger.rc"), "w", encoding="ascii") as script:
             script.write("c\nptime\nq\n")
-        return [self.emulator.program, "-q", "-f", self.path("bochsrc"), "-rc", self.path("debugger.rc")]
+        loop = emulators.known(self.emulator).multi if cpus > 1 else ()
+        return [self.emulator.program, "-q", *loop, "-f", self.path("bochsrc"), "-rc", self.path("debugger.rc")]
 
     def read_log(self, line):
         """Return (status, reason) if this line ends the run, or None."""

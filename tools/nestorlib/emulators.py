@@ -29,7 +29,12 @@ class Known:
     uefi: str           # it has the fw_cfg device that OVMF asks for
     arithmetic: str     # what Debian's build computes
     nestor: str         # options that Nestor needs there, as no trial could tell
+    multi: tuple = ()   # arguments for more processors than one
 
+
+# The debugger's loop is the only one of 2.7. The other of 3.0 and 3.1 keeps, with more processors than one, RIP and RSP as they
+# were before an exception until the handler's first instruction is done: an exit or a fault of that one goes back to those.
+DEBUGGER_LOOP = ("-debugger",)
 
 FACTS = (("suite", "Debian"), ("models", "newest models"), ("x2apic", "x2APIC"), ("init_exits", "INIT and SIPI exits"),
          ("trap_flag", "monitor trap flag"), ("uefi", "UEFI"), ("arithmetic", "64-bit IDIV"))
@@ -38,9 +43,9 @@ KNOWN = {
     "2.7": Known("bookworm", "up to tigerlake", "no", "no", "no", "no", "right",
                  "apic-disable=0 x2apic=0 virtual-vectoring=svi"),
     "3.0": Known("trixie", "up to tigerlake", "yes", "no", "yes", "no", "right",
-                 "apic-disable=0 virtual-vectoring=svi"),
+                 "apic-disable=0 virtual-vectoring=svi", DEBUGGER_LOOP),
     "3.1": Known("forky", "sapphire_rapids, arrow_lake, wildcat_lake", "yes", "yes", "yes", "yes", "mended",
-                 "apic-disable=0 virtual-vectoring=svi"),
+                 "apic-disable=0 virtual-vectoring=svi", DEBUGGER_LOOP),
 }
 PREFERRED = ("3.1", "2.7", "3.0")
 
@@ -166,9 +171,14 @@ def choose(name):
     raise RunnerError(f"no Bochs {name} here: {advice}")
 
 
+def known(emulator):
+    """An unknown version is taken for the newest."""
+    return KNOWN.get(version_of(emulator), KNOWN[max(KNOWN)])
+
+
 def nestor_options(emulator):
-    """What Nestor must be told of it; an unknown version is taken for the newest."""
-    return KNOWN.get(version_of(emulator), KNOWN[max(KNOWN)]).nestor
+    """What Nestor must be told of it."""
+    return known(emulator).nestor
 
 
 def list_cpus():
