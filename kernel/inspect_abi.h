@@ -25,6 +25,7 @@ enum inspect_area {
     INSPECT_COUNTERS, /* for each processor: its counters, exits of L1, exits of L2, by reason; 64 bits each */
     INSPECT_TRACE,    /* for each processor: records ever (64 bits), then its ring of struct inspect_record */
     INSPECT_POLICY,   /* the MSR bitmap that says what L0 keeps: 4 KiB */
+    INSPECT_PREVIOUS, /* as INSPECT_LOG, of the run before a reset; written is 0 when there is none */
 };
 
 struct inspect_header {
@@ -37,7 +38,7 @@ struct inspect_header {
     uint32_t trace_stride;    /* bytes */
 };
 
-/* Precedes the text in INSPECT_LOG: bytes ever written; the next one goes to written % log_bytes. */
+/* Precedes the text in INSPECT_LOG and INSPECT_PREVIOUS: bytes ever written; the next goes to written % log_bytes. */
 struct inspect_log_position {
     uint64_t written;
 };

@@ -31,12 +31,7 @@ static uint64_t own_screen; /* what the machine has of CONSOLE_SCREEN */
 static hpa_t pixels_at;     /* of CONSOLE_PIXELS */
 static struct pci_place pixels_home;
 struct log_ring log_ring;
-
-static void write_ring(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        log_ring.text[log_ring.written++ % LOG_RING_SIZE] = text[i];
-}
+struct log_text log_previous;
 
 static void write_serial(uint16_t port, const char *text, size_t size)
 {
@@ -62,12 +57,13 @@ static void write_to(uint64_t where, const char *text, size_t size)
 /* Writes the newest `lines` lines of the ring to a console that joins later. */
 static void replay(uint64_t where, unsigned lines)
 {
-    uint64_t oldest = log_ring.written > LOG_RING_SIZE ? log_ring.written - LOG_RING_SIZE : 0, at = log_ring.written;
+    const struct log_text *log = &log_ring.log;
+    uint64_t oldest = log->written > LOG_RING_SIZE ? log->written - LOG_RING_SIZE : 0, at = log->written;
 
-    while (at > oldest && (log_ring.text[(at - 1) % LOG_RING_SIZE] != '\n' || lines-- > 0))
+    while (at > oldest && (log->text[(at - 1) % LOG_RING_SIZE] != '\n' || lines-- > 0))
         at--;
-    for (; at < log_ring.written; at++)
-        write_to(where, &log_ring.text[at % LOG_RING_SIZE], 1);
+    for (; at < log->written; at++)
+        write_to(where, &log->text[at % LOG_RING_SIZE], 1);
 }
 
 /* All that was said before the console was known. */
@@ -87,7 +83,7 @@ static void write_line(char *line, size_t length, bool visible)
     line[length++] = '\n';
     if (locked)
         spinlock_lock(&lock);
-    write_ring(line, length);
+    log_ring_write(&log_ring, line, length);
     if (visible)
         write_to(consoles, line, length);
     if (locked)
@@ -119,6 +115,7 @@ void log_raw(const char *fmt, ...)
 
 void log_init(void)
 {
+    log_ring_seal(&log_ring);
     if (serial_init(SERIAL_COM1))
         consoles |= CONSOLE_COM1;
     if (serial_init(SERIAL_COM2))
@@ -142,6 +139,17 @@ void log_options(void)
 {
     if (options.console >= ARRAY_SIZE(console_choices) && serial_init((uint16_t)options.console))
         add_console(CONSOLE_PORT);
+}
+
+void log_find_previous(void *start, uint64_t size)
+{
+    struct log_ring *ring = log_ring_find(start, size);
+
+    if (!ring)
+        return;
+    unsigned lost = log_ring_take(ring, &log_previous);
+    log_info("log", "memory still has the log of the run before, %llu bytes%s: nestorctl log --previous",
+             MIN(log_previous.written, LOG_RING_SIZE), lost ? " with gaps" : "");
 }
 
 void log_l1_starts(void)

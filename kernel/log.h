@@ -7,6 +7,7 @@
 #include "boot/bootinfo.h"
 #include "kernel/base.h"
 #include "kernel/choices.h"
+#include "kernel/log_ring.h"
 
 /* Also the values of the option "log". */
 enum log_level { LOG_CHOICES(CHOICE_MEMBER) };
@@ -16,12 +17,10 @@ enum log_level { LOG_CHOICES(CHOICE_MEMBER) };
 #define log_info(subsys, ...) log_line(LOG_INFO, subsys, __VA_ARGS__)
 #define log_dbg(subsys, ...) log_line(LOG_DBG, subsys, __VA_ARGS__)
 
-/* All lines, also those that no console shows; vmx/inspect lets L1 read it, a debugger or a memory dump can. */
-#define LOG_RING_SIZE (64 * KIB)
-extern struct log_ring {
-    uint64_t written; /* bytes ever; the next one goes to written % LOG_RING_SIZE */
-    char text[LOG_RING_SIZE];
-} log_ring;
+/* All lines, also those that no console shows; vmx/inspect lets L1 read them, a debugger or a memory dump can. */
+extern struct log_ring log_ring;
+/* What the run before has left in RAM, if it has. */
+extern struct log_text log_previous;
 
 #if __STDC_HOSTED__
 /* Unit tests look at results, not at the log. */
@@ -47,6 +46,9 @@ void log_screen(const struct boot_framebuffer *screen, void *pixels);
 bool log_has_screen(void);
 /* The options are known: the same for the serial port that they name. */
 void log_options(void);
+/* Nestor's memory is going to be [start, start + size), and may have been it before the reset: looks for the log of
+ * that run. Before anything is written there. */
+void log_find_previous(void *start, uint64_t size);
 /* L1 takes its devices over: from here on only the console of the option "console" is written. */
 void log_l1_starts(void);
 /* From here on without the lock, and with all text on the line when a call returns: this processor may have died while

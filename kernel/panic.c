@@ -93,6 +93,7 @@ void machine_report(int status, const char *reason)
     if (print)
         print();
     log_raw("nestor: exit status %d (%s)", status, reason);
+    cpu_wbinvd(); /* a reset may leave the caches' lines behind, and the next start looks for the log in RAM */
 }
 
 static NORETURN void end(int status, const char *reason)

@@ -136,6 +136,11 @@ static inline void cpu_halt(void)
     __asm__ volatile("hlt" : : : "memory");
 }
 
+static inline void cpu_wbinvd(void)
+{
+    __asm__ volatile("wbinvd" : : : "memory");
+}
+
 static inline void cpu_invlpg(const void *va)
 {
     __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");

@@ -186,6 +186,11 @@ void machine_choose_carveout(void)
                 base, size / MIB);
 }
 
+void machine_find_previous_log(void)
+{
+    log_find_previous(hpa_to_va(l1_vm.ept01.carveout_base), l1_vm.ept01.carveout_size);
+}
+
 void machine_reserve_bios_page(void)
 {
     if (!bootinfo.efi_system_table)

@@ -24,6 +24,7 @@ void machine_check_cpu(void);
 void machine_print_cpu(void);
 void machine_read_acpi(void);
 void machine_choose_carveout(void);
+void machine_find_previous_log(void);
 void machine_reserve_bios_page(void);
 void machine_stash_modules(void);
 void machine_move_to_carveout(void);

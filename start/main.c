@@ -37,6 +37,7 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     machine_print_cpu();
     machine_read_acpi();
     machine_choose_carveout();
+    machine_find_previous_log();
     machine_reserve_bios_page();
     machine_stash_modules();
     machine_move_to_carveout();

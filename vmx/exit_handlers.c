@@ -44,7 +44,7 @@ static void exit_xsetbv(struct vcpu *vcpu)
  * that had written back just before. SDM 2A "INVD" */
 static void exit_invd(struct vcpu *vcpu)
 {
-    __asm__ volatile("wbinvd" : : : "memory");
+    cpu_wbinvd();
     vcpu_skip_instruction(vcpu);
 }
 

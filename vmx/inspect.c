@@ -13,7 +13,7 @@
 #define TEXT_BYTES 4096u
 
 _Static_assert(INSPECT_MAGIC == COUNTER_MAGIC_VALUE, "one magic number");
-_Static_assert(offsetof(struct log_ring, text) == sizeof(struct inspect_log_position), "the ring follows its position");
+_Static_assert(offsetof(struct log_text, text) == sizeof(struct inspect_log_position), "the ring follows its position");
 _Static_assert(sizeof(struct timed_record) == sizeof(struct inspect_record), "one format");
 
 /* The exits of both levels follow the counters. */
@@ -108,7 +108,9 @@ uint32_t inspect_word(const struct vm *vm, uint32_t offset)
     case INSPECT_TEXT:
         return word_of(text, TEXT_BYTES, at);
     case INSPECT_LOG:
-        return word_of(&log_ring, sizeof log_ring, at);
+        return word_of(&log_ring.log, sizeof log_ring.log, at);
+    case INSPECT_PREVIOUS:
+        return word_of(&log_previous, sizeof log_previous, at);
     case INSPECT_COUNTERS:
         return counters_word(vm, at);
     case INSPECT_TRACE:

@@ -11,6 +11,7 @@
 #include "vmx/inspect.h"
 
 struct log_ring log_ring;
+struct log_text log_previous;
 
 static struct vm vm;
 static struct cpu cpus[2];
@@ -91,7 +92,8 @@ static void test_nothing_beyond_the_areas(void **state)
         INSPECT_OFFSET(INSPECT_COUNTERS, h.cpus * h.counters_stride),
         INSPECT_OFFSET(INSPECT_TRACE, h.cpus * h.trace_stride),
         INSPECT_OFFSET(INSPECT_POLICY, PAGE_SIZE),
-        INSPECT_OFFSET(INSPECT_POLICY + 1, 0),
+        INSPECT_OFFSET(INSPECT_PREVIOUS, sizeof(struct inspect_log_position) + h.log_bytes),
+        INSPECT_OFFSET(INSPECT_PREVIOUS + 1, 0),
     };
     memset(policy, 0, sizeof policy);
     for (unsigned i = 0; i < ARRAY_SIZE(ends); i++) {
@@ -107,8 +109,8 @@ static void test_port_walks_on(void **state)
 {
     (void)state;
     struct vcpu *vcpu = vm.vcpu[0];
-    log_ring.written = 5;
-    memcpy(log_ring.text, "hello", 5);
+    log_ring.log.written = 5;
+    memcpy(log_ring.log.text, "hello", 5);
     inspect_write(vcpu, 0, 4, INSPECT_OFFSET(INSPECT_LOG, 3)); /* whole words only */
     assert_int_equal(inspect_read(vcpu, 0, 4), 5);
     assert_int_equal(inspect_read(vcpu, 0, 4), 0);

@@ -9,12 +9,12 @@
 #define POLL_US 200000
 
 /* What is in the ring now. Text that Nestor overwrote while it was read is cut off at the front. */
-static uint64_t read_ring(const struct inspect_header *header, char *ring, uint64_t *first)
+static uint64_t read_ring(const struct inspect_header *header, enum inspect_area area, char *ring, uint64_t *first)
 {
     uint32_t size = header->log_bytes;
-    uint64_t before = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0));
-    window_read(INSPECT_OFFSET(INSPECT_LOG, sizeof(struct inspect_log_position)), ring, size);
-    uint64_t after = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0));
+    uint64_t before = window_read64(INSPECT_OFFSET(area, 0));
+    window_read(INSPECT_OFFSET(area, sizeof(struct inspect_log_position)), ring, size);
+    uint64_t after = window_read64(INSPECT_OFFSET(area, 0));
     *first = after > size ? after - size : 0;
     return before;
 }
@@ -32,14 +32,44 @@ static void print(const struct inspect_header *header, const char *ring, uint64_
     fflush(stdout);
 }
 
-int command_log(int argc, char **argv)
+static int show_previous(const struct inspect_header *header, char *ring)
 {
-    bool follow = argc == 2 && !strcmp(argv[1], "-f");
-    struct inspect_header header;
+    uint64_t written = window_read64(INSPECT_OFFSET(INSPECT_PREVIOUS, 0)), first;
+
+    if (!written || written == ~0ull) {
+        fprintf(stderr, "nestorctl: no log of a run before this one was in memory when Nestor started: it is after a reset "
+                        "without power-off, if neither the firmware nor another system has used its place\n");
+        return STATUS_FAILED;
+    }
+    uint64_t end = read_ring(header, INSPECT_PREVIOUS, ring, &first);
+    print(header, ring, first, end, first > 0);
+    return STATUS_OK;
+}
+
+static int show(const struct inspect_header *header, char *ring, bool follow)
+{
     uint64_t next = 0;
 
-    if (argc > 1 && !follow) {
-        fprintf(stderr, "nestorctl: log [-f]\n");
+    do {
+        uint64_t written = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0)), first;
+        if (written == next) {
+            usleep(POLL_US);
+            continue;
+        }
+        uint64_t end = read_ring(header, INSPECT_LOG, ring, &first);
+        print(header, ring, first > next ? first : next, end, first > next);
+        next = end;
+    } while (follow && !ferror(stdout));
+    return STATUS_OK;
+}
+
+int command_log(int argc, char **argv)
+{
+    bool follow = argc == 2 && !strcmp(argv[1], "-f"), previous = argc == 2 && !strcmp(argv[1], "--previous");
+    struct inspect_header header;
+
+    if (argc > 1 && !follow && !previous) {
+        fprintf(stderr, "nestorctl: log [-f | --previous]\n");
         return STATUS_USAGE;
     }
     if (window_open(&header))
@@ -47,16 +77,7 @@ int command_log(int argc, char **argv)
     char *ring = malloc(header.log_bytes);
     if (!ring)
         return STATUS_FAILED;
-    do {
-        uint64_t written = window_read64(INSPECT_OFFSET(INSPECT_LOG, 0)), first;
-        if (written == next) {
-            usleep(POLL_US);
-            continue;
-        }
-        uint64_t end = read_ring(&header, ring, &first);
-        print(&header, ring, first > next ? first : next, end, first > next);
-        next = end;
-    } while (follow && !ferror(stdout));
+    int status = previous ? show_previous(&header, ring) : show(&header, ring, follow);
     free(ring);
-    return STATUS_OK;
+    return status;
 }

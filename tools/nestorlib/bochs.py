@@ -160,7 +160,7 @@ class Bochs:
             return self.read_port_write(int(write.group(1), 16), int(write.group(2), 16))
         if RESET in line:
             self.resets += 1
-            if self.resets > 1:
+            if self.resets > 1 + self.opts.resets:
                 return None, "the machine was reset"
         if self.opts.bare and POWER_OFF in line:
             return 0, "L1 powered off"

@@ -91,6 +91,8 @@ def parse_args(argv):
         help="Bochs: instructions per emulated second (default 20000000)")
     add("--trace", metavar="FILE",
         help="write what each processor did when as a Perfetto trace there (ui.perfetto.dev opens it)")
+    add("--resets", type=int, default=0, metavar="N",
+        help="so many times L1 may reset the machine, and the run goes on")
     add("--stats", metavar="FILE", help="write 'ticks=N seconds=S status=N' there")
     add("--verbose", action="store_true", help="say what is started and how it ended")
     opts = parser.parse_args(argv)

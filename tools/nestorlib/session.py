@@ -13,6 +13,7 @@ from nestorlib import process
 from nestorlib.errors import STATUS_DIED, STATUS_INTERRUPTED, STATUS_TIMEOUT
 from nestorlib.terminal import Terminal
 
+RESET = "(L1 reset the machine)"
 NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
 GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
 EXPORTED = re.compile(r"nestor-inspect: ((?:[0-9a-f]{8})+)")
@@ -118,6 +119,7 @@ class Session:
         self.output = collections.deque(maxlen=KEPT_LINES)
         self.l0_lines = collections.deque(maxlen=10)
         self.streams = []
+        self.resets = 0             # of those that are part of the run
         self.fifos = []
         self.exported = []          # words in hexadecimal, of Nestor's records
         self.terminal = None        # with --interactive: L1's console
@@ -157,7 +159,9 @@ class Session:
         self.plan_picture(text)
         self.l0_lines.append(text)
         found = NESTOR_STATUS.search(text)
-        if found:
+        if found and RESET in text and self.resets < self.opts.resets:
+            self.resets += 1
+        elif found:
             self.settle((int(found.group(1)) & 0xFF, found.group(2) or "Nestor ended the run"), "nestor")
 
     def on_log(self, line):
