@@ -14,7 +14,10 @@ static const struct {
     uint16_t port;
     uint8_t value;
 } ways[] = {
-    {"cf9", 0xcf9, 0x6}, {"keyboard", 0x64, 0xfe}, {"port92", 0x92, 0x1}, {"none", 0x80, 0x0},
+    {"cf9", 0xcf9, 0x6},
+    {"keyboard", 0x64, 0xfe},
+    {"port92", 0x92, 0x1},
+    {"none", 0x80, 0x0},
 };
 
 static bool same(const char *a, const char *b)

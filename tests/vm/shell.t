@@ -76,6 +76,20 @@ def check_l1(tap, console):
            "nestorctl log has Nestor's log")
 
 
+def check_machine(tap, console):
+    """L1 is a machine as any other for check and report."""
+    text = console.type("nestorctl check; echo status $?")
+    for line in (r"ok      VMX: all 1 processors have it", r"ok      FEATURE_CONTROL", r"(ok|warning) +VMX features",
+                 r"ok      memory: of \d+ MiB", r"ok      firmware: BIOS", r"status 0"):
+        tap.ok(re.search(f"^{line}", text, re.M), f"nestorctl check in L1: {line}", text)
+    tap.ok("hypervisor" not in text, "to which L1 is no guest", text)
+    text = console.type("nestorctl report r.tar && tar tf r.tar && tar xOf r.tar $(tar tf r.tar | grep /id$)")
+    for line in (r"check", r"log", r"root/dev/cpu/0/msr", r"under Nestor: .*"):
+        tap.ok(re.search(f"^(.*/)?{line}$", text, re.M), f"nestorctl report in L1: {line}", text)
+    text = console.type("nestorctl log --previous; echo status $?")
+    tap.ok("no log of a run before" in text and "status 1" in text, "nothing has run before", text)
+
+
 def count_of(text, name):
     found = re.search(rf"^{re.escape(name)} +(\d+)", text, re.M)
     return int(found.group(1)) if found else -1
@@ -105,6 +119,7 @@ def main():
     console = Console([os.path.join(ROOT, "tools", "run-shell")])
     try:
         check_l1(tap, console)
+        check_machine(tap, console)
         check_stat(tap, console)
         os.write(console.master, b"exit\n")
         tap.equal(console.wait(), 0, "exit in L1 powers off with status 0", console.seen[-1500:])

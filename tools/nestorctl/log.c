@@ -37,8 +37,9 @@ static int show_previous(const struct inspect_header *header, char *ring)
     uint64_t written = window_read64(INSPECT_OFFSET(INSPECT_PREVIOUS, 0)), first;
 
     if (!written || written == ~0ull) {
-        fprintf(stderr, "nestorctl: no log of a run before this one was in memory when Nestor started: it is after a reset "
-                        "without power-off, if neither the firmware nor another system has used its place\n");
+        fprintf(stderr,
+                "nestorctl: no log of a run before this one was in memory when Nestor started: it is after a reset "
+                "without power-off, if neither the firmware nor another system has used its place\n");
         return STATUS_FAILED;
     }
     uint64_t end = read_ring(header, INSPECT_PREVIOUS, ring, &first);
