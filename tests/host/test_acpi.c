@@ -10,9 +10,11 @@
 #define XSDT 0x200u
 #define MADT 0x400u
 #define FADT 0x6000u
+#define DSDT 0x7000u
 
-/* The machine's memory; nothing beyond it can be read. */
+/* The machine's memory, from `base` on; nothing else can be read. */
 static uint8_t memory[MEMORY_SIZE];
+static hpa_t base;
 static uint8_t rsdp[36];
 static unsigned madt_size;
 static struct acpi_info info;
@@ -20,9 +22,9 @@ static struct acpi_info info;
 static bool read_memory(void *context, hpa_t address, void *buffer, uint64_t size)
 {
     assert_ptr_equal(context, memory);
-    if (address > MEMORY_SIZE || size > MEMORY_SIZE - address)
+    if (address < base || address - base > MEMORY_SIZE || size > MEMORY_SIZE - (address - base))
         return false;
-    memcpy(buffer, memory + address, size);
+    memcpy(buffer, memory + (address - base), size);
     return true;
 }
 
@@ -103,6 +105,7 @@ static void add_x2apic(uint32_t id, uint32_t flags)
 static int setup(void **state)
 {
     (void)state;
+    base = 0;
     memset(memory, 0, sizeof memory);
     memset(rsdp, 0, sizeof rsdp);
     memcpy(rsdp, "RSD PTR ", 8);
@@ -223,6 +226,29 @@ static void test_reset_register(void **state)
     fix_table(FADT);
     assert_int_equal(parse(), 0);
     assert_false(info.reset.valid);
+}
+
+/* All tables above 4 GiB, as a firmware of much memory may put them: only the pointers of 64 bits lead there. */
+static void test_tables_above_4_gib(void **state)
+{
+    (void)state;
+    add_lapic(3, 1);
+    base = 37 * GIB;
+    put(rsdp + 24, base + XSDT, 8);
+    fix_rsdp();
+    put(memory + XSDT + 36, base + MADT, 8);
+    put(memory + XSDT + 44, base + FADT, 8);
+    fix_table(XSDT);
+    make_table(DSDT, "DSDT", 64);
+    put(memory + FADT + 140, base + DSDT, 8);
+    fix_table(FADT);
+    assert_int_equal(parse(), 0);
+    assert_int_equal(info.cpus, 1);
+    assert_int_equal(info.cpu[0].entry, base + MADT + 44);
+    assert_int_equal(info.madt, base + MADT);
+    assert_int_equal(info.pm1a_control, 0xb004);
+    assert_int_equal(info.code_tables, 1);
+    assert_int_equal(info.code[0], base + DSDT);
 }
 
 static void test_short_fadt(void **state)
@@ -385,6 +411,7 @@ int main(void)
         TEST(test_ports),
         TEST(test_port_beyond_the_port_space),
         TEST(test_reset_register),
+        TEST(test_tables_above_4_gib),
         TEST(test_short_fadt),
         TEST(test_hides_sleep),
         TEST(test_bad_root_pointer),
