@@ -127,8 +127,8 @@ def check_emulators(tap, work):
         listed = bare(work, "--l1-args", "7", "--emulator", version).wait()
         tap.equal((listed.status, listed.out), (7, "[probe 7]\n"), f"--emulator {version} runs it", listed.err)
         twice = bare(work, "--l1-args", "d", "--emulator", version, "--cpus", "2").wait()
-        tap.equal(twice.status, 8, f"{version}: with two processors a fault of a handler's first instruction has its address",
-                  twice.err)
+        tap.equal(twice.status, 8,
+                  f"{version}: with two processors a fault of a handler's first instruction has its address", twice.err)
 
 
 def check_lost_port(tap, work):

@@ -32,8 +32,9 @@ class Known:
     multi: tuple = ()   # arguments for more processors than one
 
 
-# The debugger's loop is the only one of 2.7. The other of 3.0 and 3.1 keeps, with more processors than one, RIP and RSP as they
-# were before an exception until the handler's first instruction is done: an exit or a fault of that one goes back to those.
+# The debugger's loop is the only one of 2.7. The other of 3.0 and 3.1 keeps, with more processors than one, RIP and RSP
+# as they were before an exception until the handler's first instruction is done: an exit or a fault of that one goes
+# back to those.
 DEBUGGER_LOOP = ("-debugger",)
 
 FACTS = (("suite", "Debian"), ("models", "newest models"), ("x2apic", "x2APIC"), ("init_exits", "INIT and SIPI exits"),
