@@ -88,7 +88,7 @@ struct l2_config base_config_pick(void)
     bool needs_unrestricted = config.mode == MODE_REAL || config.mode == MODE_PROTECTED;
 
     config.ept = caps_have(PROC2_CONTROLS, PROC2_EPT) && (ept || needs_unrestricted);
-    config.vpid = caps_have(PROC2_CONTROLS, PROC2_VPID) && vpid;
+    config.vpid = caps_have(PROC2_CONTROLS, PROC2_VPID) && (caps.ept_vpid & VPID_CAP_ALL) && vpid;
     config.unrestricted =
         caps_have(PROC2_CONTROLS, PROC2_UNRESTRICTED) && config.ept && (unrestricted || needs_unrestricted);
     if (needs_unrestricted && !config.unrestricted)

@@ -48,6 +48,20 @@ static void invalidate_ept(void)
         REQUIRE_EQ(vmx_invept(2, &all), 0);
 }
 
+/* Each operation makes another L2 of its VPID: paging may be another one, and its tables were changed from outside. And the
+ * last one may have had ordinary memory where this one has its APIC-access page. SDM 3C 29.4.3.1 "Operations that
+ * Invalidate Cached Mappings", 30.4.5 "Issues Pertaining to Page Size and TLB Management" */
+static void invalidate_for(const struct image *v)
+{
+    uint64_t proc2 = v->f[F_PROC2_CONTROLS];
+    struct inv_descriptor all = {0, 0};
+
+    if (proc2 & PROC2_VPID)
+        REQUIRE_EQ(vmx_invvpid(2, &all), 0);
+    if ((proc2 & PROC2_EPT) && (proc2 & PROC2_APIC_ACCESS))
+        invalidate_ept();
+}
+
 /* What operations write to must not reach the next block. */
 static void clear_pages(void)
 {
@@ -209,6 +223,7 @@ static void prepare(void)
         vary_ept();
     l2_load(&op.guest->l2);
     l2_write(&op.guest->l2, &op.wanted);
+    invalidate_for(&op.wanted);
 }
 
 static uint64_t enter(bool resume, int *failed)
