@@ -146,7 +146,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
             }
             break;
         case EPT02_CARVEOUT:
-            step_begin(vcpu, out.entry);
+            step_begin_in_l2(vcpu, out.entry, exit->guest_physical_address);
             return nested_resume_l2(vcpu);
         case EPT02_VIOLATION:
             return violation_of_l1(vcpu, v, &out);
@@ -259,6 +259,13 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
         pml_log(vcpu, v, *gpa);
     *gpa = found.gpa1;
     return true;
+}
+
+void l2_close_page(struct vcpu *vcpu, gpa_t gpa2)
+{
+    struct nested *nested = vcpu->nested;
+    ept02_close(&nested->ept02s, nested->current->v->EPT_POINTER, gpa2);
+    prepare_sync_ept02(nested, nested->current);
 }
 
 bool l2_unmapped_exit(struct vcpu *vcpu)

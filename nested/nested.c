@@ -40,6 +40,7 @@ static void register_handlers(void)
         .init_to_l1 = nested_init_to_l1,
         .sipi_to_l1 = nested_sipi_to_l1,
         .l2_translate = l2_translate,
+        .close_l2_page = l2_close_page,
         .l0_handled_l2 = nested_l0_handled_l2,
         .l2_completed = nested_l2_completed,
     };

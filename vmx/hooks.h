@@ -30,6 +30,9 @@ struct nested_hooks {
     void (*l0_handled_l2)(struct vcpu *vcpu);
     /* L0 has executed an instruction of L2, or an iteration of it: what L1 asked for then. */
     void (*l2_completed)(struct vcpu *vcpu);
+    /* The page of Nestor's memory that L2 could store to at gpa2 for one instruction is closed again, and the CPU knows
+     * (vmcs02 current). */
+    void (*close_l2_page)(struct vcpu *vcpu, gpa_t gpa2);
     /* VMLAUNCH/VMRESUME of the current VMCS failed with this VM-instruction error (vmcs02 current). */
     void (*entry_failed)(struct vcpu *vcpu, uint32_t error);
     /* An NMI for the guest is pending while L2 runs. */

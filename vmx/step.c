@@ -2,6 +2,8 @@
 
 #include "kernel/ledger.h"
 #include "kernel/string.h"
+#include "kernel/x86.h"
+#include "vmx/hooks.h"
 
 /* Units that the guest gets. One may pass before the first instruction completes, which costs only another
  * violation. SDM 3C 26.5.1 "VMX-Preemption Timer" */
@@ -61,20 +63,26 @@ static int take_write(struct ept_watch *watch, void *what)
     struct vcpu *vcpu = what;
     (void)watch;
     for (unsigned i = 0; i < vcpu->step.open; i++)
-        __atomic_store_n(vcpu->step.entry[i], *vcpu->step.entry[i] & ~EPT_W, __ATOMIC_RELEASE);
-    vcpu->step.open = 0;
+        __atomic_store_n(vcpu->step.page[i].entry, *vcpu->step.page[i].entry & ~EPT_W, __ATOMIC_RELEASE);
     ledger_owe_others(ept_pointer(&vcpu->vm->ept01), "a page of Nestor's memory that was closed");
     return 1;
 }
 
-/* The leaves of EPT01 are every processor's: another one may have cached W. The ones come back when none can store. */
+/* The ones come back when this processor can store no more. */
 static void close_pages(struct vcpu *vcpu)
 {
-    (void)ept_revoke(&vcpu->vm->watch, take_write, vcpu);
+    bool is_stepper = __atomic_load_n(&vcpu->vm->stepper, __ATOMIC_RELAXED) == vcpu;
+    if (is_stepper) /* leaves of EPT01: another processor may have cached W */
+        (void)ept_revoke(&vcpu->vm->watch, take_write, vcpu);
+    for (unsigned i = 0; !is_stepper && i < vcpu->step.open; i++)
+        nested_hooks.close_l2_page(vcpu, vcpu->step.page[i].gpa2);
+    vcpu->step.open = 0;
     ept_fill_ones(&vcpu->vm->ept01);
+    if (is_stepper)
+        __atomic_store_n(&vcpu->vm->stepper, NULL, __ATOMIC_RELEASE);
 }
 
-void step_begin(struct vcpu *vcpu, uint64_t *entry)
+static void open_page(struct vcpu *vcpu, uint64_t *entry, struct step_page page)
 {
     count(COUNT_CARVEOUT_HITS);
     if (!vcpu->step.active && has_trap_flag(vcpu))
@@ -83,12 +91,36 @@ void step_begin(struct vcpu *vcpu, uint64_t *entry)
         start_timer(vcpu);
     if (!vcpu->step.open)
         choose_units(vcpu);
-    else if (vcpu->step.open == STEP_MAX)
-        close_pages(vcpu);
     __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
-    vcpu->step.entry[vcpu->step.open++] = entry;
+    vcpu->step.page[vcpu->step.open++] = page;
     if (!vcpu->step.by_trap && (vmcs_read(PIN_CONTROLS) & PIN_PREEMPTION_TIMER))
         vmcs_write(PREEMPTION_TIMER, vcpu->step.units);
+}
+
+/* The leaves of EPT01 are every processor's, and closing one makes the others exit. One at a time has some open: two would
+ * end each other's steps for ever. */
+static bool claim_ept01(struct vcpu *vcpu)
+{
+    struct vcpu *nobody = NULL;
+    return __atomic_load_n(&vcpu->vm->stepper, __ATOMIC_RELAXED) == vcpu ||
+           __atomic_compare_exchange_n(&vcpu->vm->stepper, &nobody, vcpu, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+void step_begin(struct vcpu *vcpu, uint64_t *entry)
+{
+    if (vcpu->step.open == STEP_MAX)
+        close_pages(vcpu);
+    if (claim_ept01(vcpu))
+        open_page(vcpu, entry, (struct step_page){.entry = entry});
+    else
+        cpu_pause(); /* and the guest tries again */
+}
+
+void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2)
+{
+    if (vcpu->step.open == STEP_MAX)
+        close_pages(vcpu);
+    open_page(vcpu, entry, (struct step_page){.gpa2 = gpa2});
 }
 
 bool step_return_at_once(struct vcpu *vcpu)

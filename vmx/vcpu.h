@@ -40,6 +40,7 @@ struct vm {
     uint64_t debugctl;       /* bits of IA32_DEBUGCTL that the CPU takes */
     bool startup_trapped;    /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
     gpa_t apic_page;         /* whose stores exit then */
+    struct vcpu *stepper;    /* who has pages of the carve-out open in EPT01; atomic */
     struct vcpu *vcpu[MAX_CPUS];
     unsigned vcpus;
     struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
@@ -120,7 +121,10 @@ struct vcpu {
         bool by_trap;     /* by the monitor trap flag, which ... */
         bool guest_traps; /* ... the guest has on itself */
         unsigned open;    /* leaves whose page is open meanwhile */
-        uint64_t *entry[STEP_MAX];
+        struct step_page {
+            uint64_t *entry; /* of EPT01; NULL: of EPT02 ... */
+            gpa_t gpa2;      /* ... at this address */
+        } page[STEP_MAX];
         uint32_t pin_controls, timer; /* as they were before it */
         uint32_t units;               /* that the last one got, and where it began */
         uint64_t rip, regs[GPR_COUNT];

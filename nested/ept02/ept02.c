@@ -109,21 +109,48 @@ void ept02_forget_all(struct ept02s *ept02s)
     ept12_trace_forget(ept02s);
 }
 
+/* The leaf that maps gpa2; NULL when there is none. The lock is held. */
+static uint64_t *find_leaf(const struct ept02_root *root, gpa_t gpa2)
+{
+    uint64_t *table = root ? root->table : NULL;
+
+    for (unsigned level = EPT02_TOP_LEVEL; table; level--) {
+        uint64_t *entry = &table[ept_index(gpa2, level)];
+        if (!*entry)
+            return NULL;
+        if (ept_is_leaf(*entry, level))
+            return entry;
+        table = ept02_table_of(*entry);
+    }
+    return NULL;
+}
+
 void ept02_forget(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2)
 {
     struct ept02_root *root;
-    uint64_t *table;
+    uint64_t *leaf;
 
     spinlock_lock(&ept02s->lock);
     root = ept02_find_root(ept02s, eptp12);
-    table = root ? root->table : NULL;
-    for (unsigned level = EPT02_TOP_LEVEL; table; level--) {
-        uint64_t *entry = &table[ept_index(gpa2, level)], value = *entry;
-        table = value && !ept_is_leaf(value, level) ? ept02_table_of(value) : NULL;
-        if (value && !table) {
-            ept02_set_entry(entry, 0);
-            ept02_want_invept(root);
-        }
+    leaf = find_leaf(root, gpa2);
+    if (leaf) {
+        ept02_set_entry(leaf, 0);
+        ept02_want_invept(root);
+    }
+    spinlock_unlock(&ept02s->lock);
+}
+
+void ept02_close(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2)
+{
+    struct ept02_root *root;
+    uint64_t *leaf;
+
+    spinlock_lock(&ept02s->lock);
+    root = ept02_find_root(ept02s, eptp12);
+    leaf = find_leaf(root, gpa2);
+    if (leaf && (*leaf & EPT_ADDRESS) == ept02s->shared->ept01->ones_page) {
+        ept02_set_entry(leaf, *leaf & ~EPT_W);
+        ept02_want_invept(root);
     }
     spinlock_unlock(&ept02s->lock);
 }

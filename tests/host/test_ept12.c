@@ -264,10 +264,52 @@ static void test_carveout_open_elsewhere(void **state)
     *leaf01 &= ~EPT_W;
 }
 
+static void test_carveout_closes(void **state)
+{
+    struct ept02_exit out;
+
+    (void)state;
+    map12(0x1000, CARVEOUT, RWX_WB);
+    map12(0x2000, 0x5000, RWX_WB);
+    assert_int_equal(fill(0x2000, WRITE), EPT02_FILLED);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, WRITE, WRITE, false, &out), EPT02_CARVEOUT);
+    (void)settle();
+    *out.entry |= EPT_W;
+    ept02_close(&e, eptp12, 0x1000);
+    assert_int_equal(leaf02(0x1000).permissions, EPT_R | EPT_X);
+    assert_true(settle());
+    ept02_close(&e, eptp12, 0x2000); /* other pages stay as they are */
+    assert_int_equal(leaf02(0x2000).permissions, EPT_RWX);
+    assert_false(settle());
+}
+
+/* One instruction stores to two pages of the carve-out, and there are no pages for the second: the first one's table goes,
+ * and whoever has it then loses nothing. */
+static void test_carveout_closes_without_its_table(void **state)
+{
+    struct ept02_exit out;
+    uint64_t *first, kept = ept01.ones_page | EPT_RWX;
+
+    (void)state;
+    map12(0x1000, CARVEOUT, RWX_WB);
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, WRITE, WRITE, false, &out), EPT02_CARVEOUT);
+    first = out.entry;
+    *first |= EPT_W;
+    for (unsigned i = 1; ept02_translate(&e, eptp12, 0x1000).level; i++) {
+        map12(i * LARGE_2M, 0x5000, RWX_WB);
+        assert_int_equal(fill(i * LARGE_2M, WRITE), EPT02_FILLED);
+    }
+    *first = kept;
+    ept02_close(&e, eptp12, 0x1000);
+    assert_int_equal(*first, kept);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_carveout_open_elsewhere),
+        TEST(test_carveout_closes),
+        TEST(test_carveout_closes_without_its_table),
         TEST(test_permissions_are_the_and),
         TEST(test_leaf_size_is_the_smaller),
         TEST(test_memory_types),
