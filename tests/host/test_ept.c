@@ -203,6 +203,37 @@ static void test_split_and_join_of_1g(void **state)
     assert_int_equal(page_count_free(), free_at_start);
 }
 
+static void check_alike(const struct ept_leaf *before, gpa_t base)
+{
+    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        struct ept_leaf now = ept_translate(&ept, base + i * PAGE_SIZE);
+        assert_int_equal(now.hpa, before[i].hpa);
+        assert_int_equal(now.memtype, before[i].memtype);
+        assert_int_equal(now.permissions & EPT_X, before[i].permissions & EPT_X);
+    }
+}
+
+/* Of a page that is executed nothing else changes with its size: neither address nor memory type. docs/SILICON.md, 20 */
+static void test_only_the_size_changes(void **state)
+{
+    static const gpa_t bases[] = {0, LARGE_2M, 0x40000000ull, 0xc0000000ull - LARGE_2M};
+    struct ept_leaf before[EPT_ENTRIES];
+
+    (void)state;
+    for (unsigned n = 0; n < ARRAY_SIZE(bases); n++) {
+        gpa_t page = bases[n] + 9 * PAGE_SIZE;
+        for (unsigned i = 0; i < EPT_ENTRIES; i++)
+            before[i] = ept_translate(&ept, bases[n] + i * PAGE_SIZE);
+        if (ept_write_protect(&ept, page))
+            continue; /* no RAM */
+        assert_int_equal(ept_translate(&ept, page + PAGE_SIZE).level, 1);
+        check_alike(before, bases[n]);
+        ept_write_allow(&ept, page);
+        assert_int_equal(ept_translate(&ept, page).level, before[9].level);
+        check_alike(before, bases[n]);
+    }
+}
+
 static void test_join_waits_for_the_last(void **state)
 {
     gpa_t base = 0x10000000;
@@ -421,7 +452,7 @@ int main(void)
         TEST(test_only_ram_is_protected),     TEST(test_protect_without_pages),
         TEST(test_build_without_pages),       TEST(test_map_on_demand),
         TEST(test_aliases_are_never_mapped),  TEST(test_far_addresses_cannot_take_all_pages),
-        TEST(test_random_protection),
+        TEST(test_random_protection),         TEST(test_only_the_size_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
