@@ -31,7 +31,8 @@
     V(FAULT_DROP_NMI_WINDOW, "drop-nmi-window") V(FAULT_HOST_WITHOUT_MCE, "host-without-mce") \
     V(FAULT_MACHINE_CHECK, "machine-check") V(FAULT_DROP_REPEAT_TRAP, "drop-repeat-trap") \
     V(FAULT_EARLY_GENERATION, "early-generation") V(FAULT_SKIP_INVEPT, "skip-invept") \
-    V(FAULT_INVEPT_AT_ONCE, "invept-at-once") V(FAULT_KEEP_VPID, "keep-vpid") V(FAULT_PANIC, "panic")
+    V(FAULT_INVEPT_AT_ONCE, "invept-at-once") V(FAULT_KEEP_VPID, "keep-vpid") \
+    V(FAULT_SKIP_INVVPID, "skip-invvpid") V(FAULT_PANIC, "panic")
 /* clang-format on */
 
 #endif

@@ -68,8 +68,8 @@ static void resume_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct 
 {
     const struct vmcs12 *v = slot->v;
     host_state_load(vcpu, slot, l2->efer, l2->pat, l2_cr0);
-    if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an exit flushes what L1 itself has cached. SDM 3C 29.4.3.1 */
-        vpid_flush(vcpu, VPID_L1);
+    if (!(vmcs12_proc2(v) & PROC2_VPID))
+        vpid_flush_zero(vcpu, VPID_L1);
     if (msr_area_load(vcpu, v->EXIT_MSR_LOAD_ADDR, (uint32_t)v->EXIT_MSR_LOAD_COUNT)) {
         entry_log_abort(slot->vmptr, &vcpu->nested->refusal);
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-load list failed");

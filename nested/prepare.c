@@ -107,9 +107,20 @@ static void follow_virtual_apic(struct nested *nested, struct vmcs12_slot *slot)
         ept_watch_bypass_add(vm->gmem.watch, page, bypass);
 }
 
-/* Without EPT12 the L2 runs on EPT01, and the control holds for 4-KByte pages only. SDM 3C 30.4.5 "Issues Pertaining to
- * Page Size and TLB Management" */
-static void follow_apic_access(struct nested *nested, struct vmcs12_slot *slot)
+/* A leaf of EPT01 of 4 KBytes for the page. When pages run out this processor's EPT02s give theirs. */
+static bool pin_apic_access(struct nested *nested, gpa_t page, struct ept_pin *pin)
+{
+    struct ept *ept01 = &nested->vcpu->vm->ept01;
+    (void)ept_map_on_demand(ept01, page);
+    if (!ept_pin(ept01, page, pin))
+        return true;
+    ept02_forget_all(&nested->ept02s);
+    return !ept_pin(ept01, page, pin);
+}
+
+/* Without EPT12 the L2 runs on EPT01, and the control holds for 4-KByte pages only. False: there is none. SDM 3C 30.4.5
+ * "Issues Pertaining to Page Size and TLB Management" */
+static bool follow_apic_access(struct nested *nested, struct vmcs12_slot *slot)
 {
     struct ept *ept01 = &nested->vcpu->vm->ept01;
     struct ept_pin *pin = &nested->apic_access[slot - nested->slot];
@@ -118,18 +129,29 @@ static void follow_apic_access(struct nested *nested, struct vmcs12_slot *slot)
     slot->apic_access = (proc2 & PROC2_APIC_ACCESS) && !(proc2 & PROC2_EPT);
     if (pin->listed && (!slot->apic_access || pin->page != page))
         ept_unpin(ept01, pin);
-    if (slot->apic_access && !pin->listed && !ept_is_carveout(ept01, page) && ept_pin(ept01, page, pin))
-        log_warn("nested", "APIC-access page %lx: no page of its own for it, L2's accesses may not exit", page);
+    return !slot->apic_access || pin->listed || ept_is_carveout(ept01, page) || pin_apic_access(nested, page, pin);
+}
+
+/* The CPU refuses such an address, and L1 gets VMfail 7; its next try comes here again. */
+static NOINLINE void refuse_entry(struct vmcs12_slot *slot)
+{
+    log_warn("nested",
+             "APIC-access page %lx: no page is left to make it one of 4 KBytes, so L1's entry fails with error 7: "
+             "give Nestor more by the option memory=MIB",
+             slot->v->APIC_ACCESS_ADDR);
+    vmcs_write(APIC_ACCESS_ADDR, slot->v->APIC_ACCESS_ADDR | 1);
+    slot_set_dirty(slot, FIELD_INDEX_APIC_ACCESS_ADDR);
 }
 
 static void write_apic_pages(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
     follow_virtual_apic(nested, slot);
-    follow_apic_access(nested, slot);
     if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
         vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
-    if (vmcs12_proc2(v) & PROC2_APIC_ACCESS) {
+    if (!follow_apic_access(nested, slot)) {
+        refuse_entry(slot);
+    } else if (vmcs12_proc2(v) & PROC2_APIC_ACCESS) {
         struct ept_leaf leaf = ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR);
         vmcs_write(APIC_ACCESS_ADDR, leaf.level ? ALIGN_DOWN(leaf.hpa, PAGE_SIZE) : v->APIC_ACCESS_ADDR);
     }
@@ -199,7 +221,8 @@ void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot)
 {
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
     /* L1 has used EPT01 without APIC-access page since. */
-    if (slot->root ? ept02_settle(&nested->ept02s, slot->root) : slot->apic_access)
+    if (slot->root ? ept02_settle(&nested->ept02s, slot->root)
+                   : slot->apic_access && options.fault != FAULT_SKIP_INVEPT)
         ASSERT(insn_invept(INVEPT_SINGLE, descriptor));
 }
 
@@ -306,8 +329,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     if (slot->keeps_timer)
         slot->v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
     write_pdptes(vcpu, v);
-    if (!(vmcs12_proc2(v) & PROC2_VPID)) /* such an entry flushes. SDM 3C 29.4.3.1 */
-        vpid_flush(vcpu, VPID_L2_NONE);
+    if (!(vmcs12_proc2(v) & PROC2_VPID))
+        vpid_flush_zero(vcpu, VPID_L2_NONE);
     queue_event(vcpu, v);
     if (slot->nmi_unvirtual)
         slot->nmi_blocked = is_nmi_blocked(v);

@@ -24,7 +24,7 @@ uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
 void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid12, gva_t address)
 {
     unsigned set = vpid12 % VPID_SETS;
-    ledger_owe_served(type == INVVPID_ALL ? 0 : vpid12, "INVVPID of L1");
+    ledger_owe_served(type == INVVPID_ALL ? 0 : vpid12, type, address, "INVVPID of L1");
     if (type == INVVPID_ALL) {
         for (unsigned i = 0; i < VPID_SETS; i++)
             if (nested->vpid_owner[i])

@@ -1,6 +1,7 @@
 /* L1's control registers. Only the bits that VMX operation fixes are Nestor's: CR0.NE and CR4.VMXE always, CR0.PE and
  * CR0.PG too once L1 is in VMX operation (SDM 3C 24.8 "Restrictions on VMX Operation"). L1 reads them from the
  * shadows. */
+#include "kernel/ledger.h"
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "vmx/breakpoint.h"
@@ -15,6 +16,8 @@
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define TYPE_TSS16_BUSY 3u
+/* SDM 3A 4.10.4.1 "Operations that Invalidate TLBs and Paging-Structure Caches" */
+#define CR4_FLUSHING (CR4_PGE | CR4_PAE | CR4_PCIDE | CR4_SMEP)
 
 static bool cr_uses_pae(uint64_t cr0, uint64_t cr4, uint64_t efer)
 {
@@ -65,6 +68,8 @@ static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
     /* No VM entry loads CD and NW: L1's are the processor's. SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug
      * Registers, and MSRs" */
     write_cr0((read_cr0() & ~(CR0_CD | CR0_NW)) | (value & (CR0_CD | CR0_NW)));
+    if (old & ~value & CR0_PG)
+        ledger_owe_vpid(VPID_L1, "MOV to CR0 that ends paging");
     vmcs_write(GUEST_CR0, value | (fixed0 & ~(CR0_PE | CR0_PG)));
     vmcs_write(CR0_READ_SHADOW, value);
     return true;
@@ -87,6 +92,8 @@ static bool cr_write_cr4(struct vcpu *vcpu, uint64_t value)
     if (((value ^ old) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && cr_uses_pae(cr0, value, efer) &&
         !cr_load_pdptes(vcpu, cr3))
         return false;
+    if ((value ^ old) & CR4_FLUSHING)
+        ledger_owe_vpid(VPID_L1, "MOV to CR4");
     vmcs_write(GUEST_CR4, value | caps->cr4_fixed0);
     vmcs_write(CR4_READ_SHADOW, value);
     return true;

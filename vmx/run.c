@@ -15,6 +15,7 @@
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
+#include "vmx/vpid.h"
 
 /* entry.asm addresses these by number. */
 _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
@@ -194,11 +195,17 @@ static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
 }
 
 /* The ledger's look at the current VMCS, before each entry. In the CHECKED build alone. */
-static inline void expect_paid(void)
+static inline void expect_paid(const struct vcpu *vcpu)
 {
 #ifdef CHECKED
-    ledger_enter(vmcs_read(EPT_POINTER), vmcs_read(PROC2_CONTROLS) & PROC2_VPID ? vmcs_read(VPID) : 0);
+    uint64_t proc2 = vmcs_read(PROC2_CONTROLS);
+    struct ledger_entry entry = {.ep4ta = vmcs_read(EPT_POINTER), .vpid = proc2 & PROC2_VPID ? vmcs_read(VPID) : 0};
+    entry.is_zero = vpid_is_zero(entry.vpid);
+    if ((proc2 & PROC2_APIC_ACCESS) && entry.ep4ta == ept_pointer(&vcpu->vm->ept01)) /* else L1 answers for it */
+        entry.apic_page = vmcs_read(APIC_ACCESS_ADDR);
+    ledger_enter(&entry);
 #endif
+    (void)vcpu;
 }
 
 /* What each exit must have made of the processor. In the CHECKED build alone. */
@@ -223,13 +230,14 @@ void vcpu_handle_exit(struct vcpu *vcpu)
         handle_exit_of_l2(vcpu, reason);
     else
         handle_exit_of_l1(vcpu, reason);
-    expect_paid();
+    expect_paid(vcpu);
 }
 
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
 void vcpu_entry_failed(struct vcpu *vcpu)
 {
     uint32_t error = vmcs_read(VM_INSTRUCTION_ERROR);
+    ledger_not_entered();
     if (!vcpu->in_l2)
         panic("vmx: VM entry of L1 failed with VM-instruction error %u", error);
     nested_hooks.entry_failed(vcpu, error);
@@ -241,7 +249,7 @@ void vcpu_enter_again(struct vcpu *vcpu)
 {
     event_recall(vcpu);
     vcpu_prepare_entry_anew(vcpu);
-    expect_paid();
+    expect_paid(vcpu);
 }
 
 void vcpu_run(struct vcpu *vcpu)

@@ -97,8 +97,8 @@ static void open_page(struct vcpu *vcpu, uint64_t *entry, struct step_page page)
         vmcs_write(PREEMPTION_TIMER, vcpu->step.units);
 }
 
-/* The leaves of EPT01 are every processor's, and closing one makes the others exit. One at a time has some open: two would
- * end each other's steps for ever. */
+/* The leaves of EPT01 are every processor's, and closing one makes the others exit. One at a time has some open: two
+ * would end each other's steps for ever. */
 static bool claim_ept01(struct vcpu *vcpu)
 {
     struct vcpu *nobody = NULL;

@@ -11,12 +11,12 @@
 /* Makes the guest come back before its first instruction, after the event that the entry injects. False: the CPU has no
  * preemption timer. Current: the VMCS to enter. SDM 3C 27.7.4 "VMX-Preemption Timer" */
 bool step_return_at_once(struct vcpu *vcpu);
-/* Opens `entry`, a leaf of EPT01 that leads to the page of ones; again for each further page that the instruction stores to.
- * While another processor has one open nothing is done, and the guest's next try comes here again. Current: the VMCS of the
- * guest that stored. */
+/* Opens `entry`, a leaf of EPT01 that leads to the page of ones; again for each further page that the instruction
+ * stores to. While another processor has one open nothing is done, and the guest's next try comes here again. Current:
+ * the VMCS of the guest that stored. */
 void step_begin(struct vcpu *vcpu, uint64_t *entry);
-/* The same of a leaf of the current EPT02 at gpa2. It is looked for again when it is closed: pages may run out meanwhile, and
- * its table go. Current: vmcs02. */
+/* The same of a leaf of the current EPT02 at gpa2. It is looked for again when it is closed: pages may run out
+ * meanwhile, and its table go. Current: vmcs02. */
 void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2);
 static inline bool step_active(const struct vcpu *vcpu)
 {

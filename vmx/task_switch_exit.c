@@ -6,6 +6,7 @@
 #include "vmx/task_switch.h"
 #include "vmx/vpid.h"
 
+#include "kernel/ledger.h"
 #include "kernel/x86.h"
 
 #define DR6_BT BIT(15)
@@ -30,6 +31,7 @@ static bool task_load_cr3(void *context, uint32_t cr3)
 
     if ((cr_read_cr4() & CR4_PAE) && !cr_load_pdptes(vcpu, cr3))
         return false;
+    ledger_owe_vpid(VPID_L1, "a task switch that loads CR3");
     vmcs_write(GUEST_CR3, (uint64_t)cr3);
     vpid_flush(vcpu, VPID_L1);
     return true;

@@ -53,7 +53,8 @@ struct invalidate_descriptor {
         return succeeded;                                                                                              \
     }
 VMX_INVALIDATE_INSN(invept, COUNT_INSN(INVEPTS), ledger_pay_ept(now, type == INVEPT_ALL, descriptor.context))
-VMX_INVALIDATE_INSN(invvpid, COUNT_INSN(INVVPIDS), ledger_pay_vpid(type == INVVPID_ALL, (unsigned)descriptor.context))
+VMX_INVALIDATE_INSN(invvpid, COUNT_INSN(INVVPIDS),
+                    ledger_pay_vpid(now, type, (unsigned)descriptor.context, descriptor.address))
 #undef VMX_INVALIDATE_INSN
 
 #endif

@@ -5,6 +5,7 @@
 #ifndef VMX_VPID_H
 #define VMX_VPID_H
 
+#include "kernel/cmdline.h"
 #include "kernel/panic.h"
 #include "vmx/vcpu.h"
 #include "vmx/vmx_insn.h"
@@ -20,6 +21,20 @@ static inline void vpid_flush(const struct vcpu *vcpu, uint16_t vpid)
     uint8_t type = vcpu->vm->caps.vpid_flush;
     if (type)
         ASSERT(insn_invvpid(type, descriptor));
+}
+
+/* Whether L1 knows the VPID as VPID 0000H. */
+static inline bool vpid_is_zero(unsigned vpid)
+{
+    return vpid == VPID_L1 || vpid == VPID_L2_NONE;
+}
+
+/* An entry into or exit from an L2 without VPID flushes VPID 0000H, before the guest with `vpid`, one of those that L1
+ * knows as that, goes on. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
+static inline void vpid_flush_zero(const struct vcpu *vcpu, uint16_t vpid)
+{
+    if (options.fault != FAULT_SKIP_INVVPID)
+        vpid_flush(vcpu, vpid);
 }
 
 #endif

@@ -48,8 +48,8 @@ static void invalidate_ept(void)
         REQUIRE_EQ(vmx_invept(2, &all), 0);
 }
 
-/* Each operation makes another L2 of its VPID: paging may be another one, and its tables were changed from outside. And the
- * last one may have had ordinary memory where this one has its APIC-access page. SDM 3C 29.4.3.1 "Operations that
+/* Each operation makes another L2 of its VPID: paging may be another one, and its tables were changed from outside. And
+ * the last one may have had ordinary memory where this one has its APIC-access page. SDM 3C 29.4.3.1 "Operations that
  * Invalidate Cached Mappings", 30.4.5 "Issues Pertaining to Page Size and TLB Management" */
 static void invalidate_for(const struct image *v)
 {

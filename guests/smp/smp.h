@@ -6,12 +6,15 @@
 #include "kernel/base.h"
 
 /* Words of the command line. */
-extern uint64_t smp_rounds, smp_l2_rounds, smp_seed, smp_ticks;
+extern uint64_t smp_rounds, smp_l2_rounds, smp_seed, smp_ticks, smp_flushes, smp_no_bitmap;
 
 void test_race(void);       /* race.c */
 void test_race_of_l2(void); /* race_of_l2.c */
 void test_migration(void);  /* migrate.c */
 void test_shared_vmcs(void);
+void test_l2s_tables(void); /* flushes.c */
+void test_moved(void);
+void test_vpids(void);
 void test_init_in_l2(void); /* init.c */
 void test_init_in_root(void);
 void test_init_before_l2(void);

@@ -136,7 +136,8 @@ enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2,
 /* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that
  * caused it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
 void ept02_forget(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
-/* The page of Nestor's memory that was open for a store at gpa2 loses W again, if EPT02 has it still; asks for an INVEPT. */
+/* The page of Nestor's memory that was open for a store at gpa2 loses W again, if EPT02 has it still; asks for an
+ * INVEPT. */
 void ept02_close(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
 /* INVEPT as executed by L1: the next entry with each EPT02 that it names looks and executes one. Single context: all
  * EPT02s with the EP4TA of eptp12, whatever its other bits. */

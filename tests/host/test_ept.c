@@ -213,7 +213,7 @@ static void check_alike(const struct ept_leaf *before, gpa_t base)
     }
 }
 
-/* Of a page that is executed nothing else changes with its size: neither address nor memory type. docs/SILICON.md, 20 */
+/* Of a page that is executed nothing else changes with its size: neither address nor memory type. docs/SILICON.md */
 static void test_only_the_size_changes(void **state)
 {
     static const gpa_t bases[] = {0, LARGE_2M, 0x40000000ull, 0xc0000000ull - LARGE_2M};

@@ -283,8 +283,8 @@ static void test_carveout_closes(void **state)
     assert_false(settle());
 }
 
-/* One instruction stores to two pages of the carve-out, and there are no pages for the second: the first one's table goes,
- * and whoever has it then loses nothing. */
+/* One instruction stores to two pages of the carve-out, and there are no pages for the second: the first one's table
+ * goes, and whoever has it then loses nothing. */
 static void test_carveout_closes_without_its_table(void **state)
 {
     struct ept02_exit out;

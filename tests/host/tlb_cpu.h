@@ -26,6 +26,7 @@ enum tlb_kind { TLB_GUEST_PHYSICAL, TLB_TABLE, TLB_COMBINED };
 
 struct tlb_entry {
     uint8_t kind, level; /* level: of the table that a TLB_TABLE leads to */
+    bool apic;           /* it was the APIC-access page of the VMCS under which it was cached */
     uint16_t vpid, pcid;
     uint64_t ep4ta, address; /* page, or the part of it that is translated up to the table */
     hpa_t to;
@@ -48,7 +49,8 @@ QUIET static unsigned tlb_bucket(unsigned kind, unsigned level, uint64_t address
 QUIET static bool tlb_same(const struct tlb_entry *a, const struct tlb_entry *b)
 {
     return a->kind == b->kind && a->level == b->level && a->vpid == b->vpid && a->pcid == b->pcid &&
-           a->ep4ta == b->ep4ta && a->address == b->address && a->to == b->to && a->permissions == b->permissions;
+           a->ep4ta == b->ep4ta && a->address == b->address && a->to == b->to && a->permissions == b->permissions &&
+           a->apic == b->apic;
 }
 
 QUIET static void tlb_add(struct tlb *tlb, struct tlb_entry entry)
@@ -121,6 +123,9 @@ QUIET static uint64_t tlb_read_ept(hpa_t table, unsigned index, unsigned level)
     return entry;
 }
 
+/* In the machine: the page is the current VMCS's APIC-access page. */
+static bool tlb_is_apic_page(hpa_t page);
+
 /* Translates by the tables as they are, from the root or from a table that the CPU remembers, and remembers all that it
  * met. 0 permissions: not present. */
 QUIET static struct tlb_entry tlb_walk(struct tlb *tlb, uint64_t ep4ta, gpa_t gpa)
@@ -151,6 +156,7 @@ QUIET static struct tlb_entry tlb_walk(struct tlb *tlb, uint64_t ep4ta, gpa_t gp
         if (ept_is_leaf(entry, level)) {
             found.permissions = permissions & EPT_RWX;
             found.to = ALIGN_DOWN(ept_leaf_of(entry, gpa, level).hpa, PAGE_SIZE);
+            found.apic = level == 1 && tlb_is_apic_page(found.to); /* of a larger page it may be, or not */
             tlb_add(tlb, found);
             return found;
         }

@@ -280,6 +280,7 @@ QUIET bool tlb_invept(uint64_t type, struct invalidate_descriptor descriptor)
 QUIET bool tlb_invvpid(uint64_t type, struct invalidate_descriptor descriptor)
 {
     struct processor *p = running;
+    uint64_t now = ledger_now();
 
     between();
     tlb_invalidate(&p->tlb, (struct tlb_reach){.combined = true,
@@ -289,7 +290,7 @@ QUIET bool tlb_invvpid(uint64_t type, struct invalidate_descriptor descriptor)
                                                .every_pcid = true,
                                                .every_address = type != INVVPID_ADDRESS,
                                                .address = ALIGN_DOWN(descriptor.address, PAGE_SIZE)});
-    ledger_pay_vpid(type == INVVPID_ALL, (unsigned)descriptor.context);
+    ledger_pay_vpid(now, type, (unsigned)descriptor.context, descriptor.address);
     between();
     return true;
 }
@@ -311,6 +312,16 @@ QUIET static uint16_t hw_vpid(void)
 QUIET static uint64_t hw_ep4ta(void)
 {
     return vmcs_read(EPT_POINTER) & EP4TA;
+}
+
+QUIET static bool hw_has_apic_page(void)
+{
+    return vmcs_read(PROC2_CONTROLS) & PROC2_APIC_ACCESS;
+}
+
+QUIET static bool tlb_is_apic_page(hpa_t page)
+{
+    return hw_has_apic_page() && vmcs_read(APIC_ACCESS_ADDR) == page;
 }
 
 /* Entries and exits without a VPID. SDM 3C 29.4.3.1 */

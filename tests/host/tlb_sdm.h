@@ -17,6 +17,7 @@ struct l2_tags {
     unsigned root; /* table of EPT12, or NO_EPT */
     unsigned vpid; /* index in vpid12[] */
     bool flags;    /* EPT12's A/D flags are on */
+    bool apic;     /* it has an APIC-access page, and no EPT */
     bool bitmap;   /* L1 uses an MSR bitmap, the one in page `bitmap_page` of the data */
     unsigned bitmap_page;
 };
@@ -25,6 +26,8 @@ struct l2_tags {
 struct may {
     uint16_t ept[ROOTS][TABLES][SLOTS], dirty[ROOTS][TABLES][SLOTS]; /* dirty: with D set, or where D does not matter */
     uint16_t pte[VPIDS][SPACES][ROOTS + 1][DATA][LINEARS];
+    uint8_t
+        own[LINEARS]; /* pages to which L1's own linear pages may lead, by the entries of its page table: VPID 0000H */
     uint8_t l1_bit[MSRS], l0_bit[MSRS]; /* 1: it may be 0, 2: it may be 1 */
 };
 
@@ -73,9 +76,22 @@ QUIET static void see_bits(unsigned number)
     }
 }
 
+QUIET static unsigned own_of(uint64_t entry)
+{
+    return (unsigned)((entry & EPT_ADDRESS) - own_page(0)) / PAGE_SIZE;
+}
+
+/* Root operation has VPID 0000H. */
+QUIET static void see_own(unsigned number)
+{
+    for (unsigned linear = 0; !tags[number].resident && linear < LINEARS; linear++)
+        may[number].own[linear] |= (uint8_t)BIT(own_of(*own_entry(linear)));
+}
+
 /* All that the current tags may cache now. */
 QUIET static void see_all(unsigned number)
 {
+    see_own(number);
     for (unsigned table = 0; table < TABLES; table++)
         for (unsigned slot = 0; slot < slots_of(table); slot++)
             see_ept(number, table, slot);
@@ -118,15 +134,23 @@ QUIET static void sdm_invept(unsigned number, unsigned root)
     }
 }
 
-/* An entry into L2 begins, or L2 has exited to L1. Without VPID both invalidate. */
+/* Without VPID entries and exits invalidate what is cached for VPID 0000H: L2's, and L1's own. */
+QUIET static void forget_zero(unsigned number)
+{
+    if (vpid12[tags[number].vpid] != 0)
+        return;
+    memset(may[number].own, 0, sizeof may[number].own);
+    forget_ptes(number, tags[number].vpid, ~0u, ~0u, ~0u);
+}
+
+/* An entry into L2 begins, or L2 has exited to L1. */
 QUIET static void sdm_enter(unsigned number, struct l2_tags of)
 {
     tags[number] = of;
     tags[number].resident = true;
     memset(may[number].l1_bit, 0, sizeof may[number].l1_bit);
     memset(may[number].l0_bit, 0, sizeof may[number].l0_bit);
-    if (vpid12[of.vpid] == 0)
-        forget_ptes(number, of.vpid, ~0u, ~0u, ~0u);
+    forget_zero(number);
     see_all(number);
 }
 
@@ -134,8 +158,8 @@ QUIET static void sdm_leave(unsigned number)
 {
     see_all(number); /* D flags that were set meanwhile */
     tags[number].resident = false;
-    if (vpid12[tags[number].vpid] == 0)
-        forget_ptes(number, tags[number].vpid, ~0u, ~0u, ~0u);
+    forget_zero(number);
+    see_own(number);
 }
 
 /* --- What an access may come to --- */

@@ -33,7 +33,9 @@
 #define TABLE_BASE (4 * MIB)
 #define VMCS12_BASE (5 * MIB)
 #define DATA_BASE (2 * MIB)
-#define EPT02_PAGES 24u /* of each processor: too few for all that L2 may touch */
+#define APIC_PAGE (DATA_BASE + 2 * PAGE_SIZE) /* of L2s without EPT; L1 and others have data there */
+#define OWN_BASE (6 * MIB)                    /* L1's page table, and the pages that its entries may lead to */
+#define EPT02_PAGES 24u                       /* of each processor: too few for all that L2 may touch */
 
 #define PLACES 12u /* pages of L2's guest-physical addresses */
 #define LINEARS 3u /* pages of its linear addresses */
@@ -43,6 +45,7 @@
 #define MSRS 4u
 #define VMCS12S 3u
 #define VPIDS 5u
+#define OWNS 4u /* pages that an entry of L1's page table may lead to */
 #define MENU 16u
 #define TABLES 9u
 #define SLOTS 3u /* entries of a table that are used */
@@ -71,6 +74,17 @@ QUIET static uint64_t *table_entry(unsigned table, unsigned slot)
 QUIET static uint64_t *data_word(unsigned data, unsigned word)
 {
     return (uint64_t *)(memory + DATA_BASE + data * PAGE_SIZE) + word;
+}
+
+/* An entry of L1's own page table. */
+QUIET static uint64_t *own_entry(unsigned linear)
+{
+    return (uint64_t *)(memory + OWN_BASE) + linear;
+}
+
+QUIET static gpa_t own_page(unsigned i)
+{
+    return OWN_BASE + (1 + i) * PAGE_SIZE;
 }
 
 QUIET static gpa_t vmcs12_page(unsigned number)
@@ -372,6 +386,8 @@ QUIET static void world_make(void)
     for (unsigned data = 0; data < DATA; data++)
         for (unsigned i = 0; i < LINEARS; i++)
             *data_word(data, i) = pte_menu[some_choice()];
+    for (unsigned i = 0; i < LINEARS; i++)
+        *own_entry(i) = own_page(i) | 1;
     for (unsigned i = 0; i < VMCS12S; i++) {
         *(uint32_t *)(memory + vmcs12_page(i)) = (uint32_t)GET(vm.caps12.basic, VMX_BASIC_REVISION);
         vmcs12_owner[i] = -1;
