@@ -43,6 +43,7 @@ static struct l1_registers read_l1_registers(uint32_t loaded)
 /* Back to vmcs01 after vmcs02 was made current. */
 static void leave_l2(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct vmcs12_slot *slot = vcpu->nested->current;
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
@@ -55,6 +56,7 @@ static void leave_l2(struct vcpu *vcpu)
 /* Makes the slot's vmcs02 current, with what L1 wrote to it without an exit. Current: vmcs01. */
 static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
     shadow_open(slot);
@@ -66,6 +68,7 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 /* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */
 static void resume_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l2, uint64_t l2_cr0)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     const struct vmcs12 *v = slot->v;
     host_state_load(vcpu, slot, l2->efer, l2->pat, l2_cr0);
     if (!(vmcs12_proc2(v) & PROC2_VPID))
@@ -86,6 +89,7 @@ static void put_exit_row(struct nested *nested, unsigned row)
 /* `left`: what the entry had made of L1's registers when it failed. Current: vmcs01. */
 static void fail_entry(struct vcpu *vcpu, uint32_t reason, uint64_t qualification, const struct l1_registers *left)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
     uint32_t nmi_blocked = vmcs_read(GUEST_INTERRUPTIBILITY) & (uint32_t)BLOCKING_BY_NMI;
@@ -103,6 +107,7 @@ static void fail_entry(struct vcpu *vcpu, uint32_t reason, uint64_t qualificatio
 
 void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     struct l1_registers l1 = read_l1_registers(0);
     fail_entry(vcpu, reason, qualification, &l1);
 }
@@ -110,6 +115,7 @@ void nested_entry_failure(struct vcpu *vcpu, uint32_t reason, uint64_t qualifica
 /* Current: vmcs02. */
 static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct vmcs12 *v = slot->v;
     if (slot->revisit)
         l2_ept_prefill(vcpu);
@@ -143,6 +149,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
 /* Current: vmcs02; on return vmcs01. */
 static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     leave_l2(vcpu);
     count(COUNT_NESTED_ENTRY_FAILS);
     entry_log_check(vcpu->nested->current->vmptr, result);
@@ -161,6 +168,7 @@ static inline check_scope_t scope_to_check(const struct vmcs12_slot *slot, bool 
 /* `long_mode`: L1's. False: the entry has failed. Current: the slot's vmcs02; vmcs01 when it failed. */
 static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_t scope)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     struct vmcs12_slot *slot = nested->current;
     if (scope & SLOT_SCOPE_BITMAPS)
@@ -186,6 +194,7 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
 
 void nested_enter(struct vcpu *vcpu, bool launch)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     struct vmcs12_slot *slot = vcpu->nested->current;
     if (!insn_permitted(vcpu))
         return;
@@ -245,6 +254,7 @@ static bool blocks_nmis(const struct vcpu *vcpu, const struct vmcs12 *v)
 /* From L2 to L1, with the exit's information where L1 finds it. Current: vmcs02. */
 static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum save_exit exit)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     struct vmcs12 *v = slot->v;
     struct l1_registers l2 = save_vmcs02(nested, slot, exit);
@@ -272,6 +282,7 @@ static bool is_readable_in_vmcs02(const struct vcpu *vcpu)
 
 void nested_reflect(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct vmcs12_slot *slot = vcpu->nested->current;
     if (step_active(vcpu)) /* an EPT violation that turned out to be L1's */
         (void)step_end(vcpu);
@@ -299,6 +310,7 @@ void nested_straight_to_l1(struct vcpu *vcpu, uint32_t reason)
 
 void nested_hardware_entry_failure(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     uint32_t reason = vcpu->exit.reason;
     uint64_t qualification = vcpu->exit.qualification;
     struct vmcs12_slot *slot = vcpu->nested->current;
@@ -314,6 +326,7 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
 
 void nested_late_failure(struct vcpu *vcpu, uint32_t error)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     entry_log_cpu_error(error);
     struct vmcs12_slot *slot = vcpu->nested->current;
     slot->v->launched = slot->was_launched;

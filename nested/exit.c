@@ -16,6 +16,7 @@
 #include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
 #include "vmx/startup.h"
+#include "vmx/vmcs_setup.h"
 
 /* L1's bitmaps that the reason asks for: NULL when the control is off or the page is no RAM. */
 static void add_bitmaps(const struct nested *nested, struct decide_input *in)
@@ -98,6 +99,7 @@ static bool met_exit_of_l1(struct vcpu *vcpu)
 
 void nested_l0_handled_l2(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     if (met_exit_of_l1(vcpu)) {
         nested_reflect(vcpu);
         return;
@@ -173,6 +175,7 @@ static NOINLINE void correct_vectoring(struct vcpu *vcpu, struct vmcs12_slot *sl
 
 bool nested_exit_from_l2(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     const struct vmcs12 *v = vcpu->nested->current->v;
     uint32_t reason = vcpu->exit.reason;
     if (__builtin_expect(vcpu->nested->current->watches_svi, 0))
@@ -219,6 +222,7 @@ static bool l1_window_is_open(const struct vmcs12 *v)
 
 enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     const struct vmcs12_slot *slot = vcpu->nested->current;
     if (!(slot->v->PIN_CONTROLS & PIN_NMI))
         return NMI_FOR_GUEST;

@@ -5,6 +5,7 @@
 #include "nested/rules/merge.h"
 #include "vmx/cr.h"
 #include "vmx/dump.h"
+#include "vmx/vmcs_setup.h"
 
 /* CR0 bits that a VM exit leaves alone. SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs" */
 #define CR0_KEPT (CR0_ET | CR0_CD | CR0_NW | BITS(28, 19) | BIT(17) | BITS(15, 6))
@@ -105,6 +106,7 @@ static void load_control_registers(const struct host_image *image, uint64_t l2_c
 
 void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     const struct vmcs12 *v = slot->v;
     if (__builtin_expect(!slot->host.ready, 0))
         make_image(vcpu, v, &slot->host);

@@ -10,6 +10,7 @@
 #include "vmx/operand.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
+#include "vmx/vmcs_setup.h"
 
 static void set_flags(struct vcpu *vcpu, uint64_t flags)
 {
@@ -43,6 +44,7 @@ static bool wrong_mode(void)
 
 bool insn_permitted(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     if (!vcpu->nested->vmxon) {
         refusal_log(vcpu, REFUSAL_NOT_IN_VMX, 0, 0);
         event_inject_ud(vcpu);

@@ -12,6 +12,7 @@
 #include "vmx/operand.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
+#include "vmx/vmcs_setup.h"
 
 /* A field as an instruction names it. */
 struct field_access {
@@ -198,6 +199,7 @@ void insn_field_access(struct vcpu *vcpu, uint32_t reason)
 /* Privilege comes before everything; the modes in which there is no such instruction do not exit. */
 bool l2_shadow_access(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     gpa_t link = nested->current->v->VMCS_LINK_POINTER;
     if (operand_cpl() > 0) {

@@ -12,6 +12,7 @@
 #include "vmx/startup.h"
 #include "vmx/startup_store.h"
 #include "vmx/step.h"
+#include "vmx/vmcs_setup.h"
 
 #define VMFUNC_EPTP_SWITCHING 0u
 #define EPTP_LIST_ENTRIES 512u
@@ -120,6 +121,7 @@ static bool exit_of_l1(struct vcpu *vcpu, uint32_t reason, uint64_t qualificatio
 
 bool l2_ept_exit(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     struct vmcs12 *v = nested->current->v;
     const struct vmexit *exit = &vcpu->exit;
@@ -173,6 +175,7 @@ static NOINLINE void forget_cleared(struct ept02s *ept02s, struct vmcs12_slot *s
 
 void l2_ept_prefill(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
     unsigned revisit = slot->revisit;
@@ -203,6 +206,7 @@ static bool requested_eptp(const struct vcpu *vcpu, const struct vmcs12 *v, uint
 
 bool l2_vmfunc(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     struct vmcs12 *v = nested->current->v;
     uint64_t eptp;

@@ -201,6 +201,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     const struct vmcs12 *v = slot->v;
     uint64_t eptp = ept_pointer(&nested->vcpu->vm->ept01);
     slot->root = NULL;
@@ -219,6 +220,7 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     struct invalidate_descriptor descriptor = {.context = slot->eptp02};
     /* L1 has used EPT01 without APIC-access page since. */
     if (slot->root ? ept02_settle(&nested->ept02s, slot->root)
@@ -303,6 +305,7 @@ static NOINLINE void keep_cr4_hidden(const struct vmcs12 *v, uint64_t hidden)
 
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     struct vcpu *vcpu = nested->vcpu;
     const struct vmcs12 *v = slot->v;
     if (!slot->vmcs02_ready) {
@@ -353,6 +356,7 @@ static void fetch_live(struct vmcs12_slot *slot, bool lazy)
 
 void prepare_fetch_checked(struct vmcs12_slot *slot, check_scope_t scope)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     fetch_live(slot, scope & check_scope_lazy());
 }
 
@@ -401,6 +405,7 @@ static NOINLINE void keep_nmi_blocked(struct vmcs12 *v)
 
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     struct vmcs12 *v = slot->v;
     struct l1_registers l2 = {0};
     if (nested->vmread_bitmap) {

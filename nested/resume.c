@@ -4,9 +4,11 @@
 #include "nested/prepare.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
+#include "vmx/vmcs_setup.h"
 
 bool nested_resume_l2(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
     prepare_sync_ept02(vcpu->nested, vcpu->nested->current);

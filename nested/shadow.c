@@ -66,6 +66,7 @@ static void open_rows(struct nested *nested)
 
 int shadow_init(struct nested *nested)
 {
+    EXPECT_CURRENT(nested->vcpu->vmcs01);
     const struct vmx_caps *caps = &nested->vcpu->vm->caps;
     if (!(caps->proc2.may & PROC2_VMCS_SHADOWING) || !(caps->misc & VMX_MISC_VMWRITE_ANY) || !options.vmcs_shadowing)
         return 0;
@@ -100,6 +101,7 @@ void shadow_open(struct vmcs12_slot *slot)
 
 void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     if (nested->vmread_bitmap) {
         ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, true);
@@ -118,6 +120,7 @@ static NOINLINE void fetch_tpr_threshold(struct vmcs12_slot *slot)
 
 void shadow_fetch(struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     if (!slot->mirrored)
         return;
     struct vmcs12 *v = slot->v;
@@ -159,6 +162,7 @@ void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
 
 void shadow_select(struct nested *nested)
 {
+    EXPECT_CURRENT(nested->vcpu->vmcs01);
     const struct vmcs12_slot *slot = nested->current;
     hpa_t shown = slot && slot->mirrored ? slot->vmcs02 : 0;
     if (shown == nested->shown)

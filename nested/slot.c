@@ -48,6 +48,7 @@ void slot_forget_bitmap(void *context, struct merged *m)
 
 void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     if (slot_bitmaps_suspend(&slot->bitmaps, &nested->bitmaps))
         slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }

@@ -1,6 +1,7 @@
 #include "vmx/cr.h"
 
 #include "kernel/x86_bits.h"
+#include "vmx/vmcs_setup.h"
 
 #define PDPTE_RESERVED_LOW (BITS(8, 5) | BITS(2, 1))
 
@@ -18,6 +19,7 @@ uint64_t cr_read_cr4(void)
 
 void cr_update_masks(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     const struct vmx_caps *caps = &vcpu->vm->caps;
     uint64_t fixed0 = caps->cr0_fixed0;
     if (!vcpu->l1_in_vmx)

@@ -86,6 +86,7 @@ void startup_wait_in_l2(struct vcpu *vcpu)
 
 void startup_reset(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
     vmcs01_reset(vcpu);

@@ -82,6 +82,14 @@ void vmcs_access_failed(uint64_t encoding, bool write)
     panic("vmx: %s of VMCS field %lx (%s) failed", write ? "VMWRITE" : "VMREAD", encoding,
           vmcs_field_name((uint32_t)encoding));
 }
+
+void vmcs_expect_current(hpa_t vmcs, const char *function)
+{
+    hpa_t current;
+    __asm__ volatile("vmptrst %0" : "=m"(current));
+    if (current != vmcs)
+        panic("vmx: %s() wants the VMCS at %lx, and the one at %lx is current", function, vmcs, current);
+}
 #endif
 
 /* Nestor's own accesses are not checked one by one. Current: any VMCS. */

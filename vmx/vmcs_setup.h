@@ -18,6 +18,14 @@ hpa_t vmcs_alloc(const struct vmx_caps *caps);
 void vmcs_free(hpa_t vmcs);
 /* Makes it current; asserts success. */
 void vmcs_load(hpa_t vmcs);
+/* EXPECT_CURRENT(vmcs): the CHECKED build stops the run unless that VMCS is current (VMPTRST says which), as the
+ * contract of the function demands. Elsewhere it is nothing. */
+#ifdef CHECKED
+void vmcs_expect_current(hpa_t vmcs, const char *function);
+#define EXPECT_CURRENT(vmcs) vmcs_expect_current(vmcs, __func__)
+#else
+#define EXPECT_CURRENT(vmcs) ((void)0)
+#endif
 #define LINK_POINTER_NONE (~0ull)
 
 /* The fields of the eight segment registers lie 2 apart in each group, ES first. */

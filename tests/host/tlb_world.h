@@ -285,6 +285,12 @@ QUIET void vmcs_load(hpa_t vmcs)
     (void)tlb_vmptrld(vmcs);
 }
 
+QUIET void vmcs_expect_current(hpa_t vmcs, const char *function)
+{
+    if (running->vmcs != vmcs)
+        panic("%s() wants another VMCS than the current one", function);
+}
+
 QUIET void vmcs_write_common(const struct vcpu *vcpu)
 {
     vmcs_write(EPT_POINTER, ept_pointer(&vcpu->vm->ept01));
