@@ -1,6 +1,6 @@
 /* The bits of the control registers, RFLAGS, page-fault error codes and paging entries, and the vectors, in
  * the SDM's names.
- * Pure: no instruction, no state.
+ * Pure: no instruction, no state; the rules here are those that more than one folder needs.
  * Anyone may include it. */
 #ifndef KERNEL_X86_BITS_H
 #define KERNEL_X86_BITS_H
@@ -89,5 +89,29 @@
 #define PTE_D BIT(6)
 #define PTE_PS BIT(7)
 #define PTE_NX BIT(63)
+
+/* Whether all bits above the linear-address width (48, or 57 with CR4.LA57) equal the highest below it. SDM 1 3.3.7.1
+ * "Canonical Addressing" */
+static inline bool x86_is_canonical(uint64_t address, unsigned linear_bits)
+{
+    unsigned unused = 64 - linear_bits;
+    return (uint64_t)((int64_t)(address << unused) >> unused) == address;
+}
+
+/* Whether IA32_PAT takes the value: each byte is a memory type, 0, 1 or 4 to 7. SDM 3A 12.12.2 "IA32_PAT MSR" */
+static inline bool x86_is_pat(uint64_t value)
+{
+    for (unsigned i = 0; i < 8; i++, value >>= 8)
+        if ((value & 0xff) > 7 || (value & 0xff) == 2 || (value & 0xff) == 3)
+            return false;
+    return true;
+}
+
+/* Whether a guest pages by PAE: by four PDPTEs that the processor holds. SDM 3A 4.4.2
+ * "Linear-Address Translation with PAE Paging" */
+static inline bool x86_uses_pae(uint64_t cr0, uint64_t cr4, bool ia32e_mode)
+{
+    return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !ia32e_mode;
+}
 
 #endif

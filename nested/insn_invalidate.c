@@ -87,12 +87,6 @@ void insn_exit_invept(struct vcpu *vcpu)
         invept_any(vcpu);
 }
 
-static bool is_canonical(const struct vmx_caps *caps, gva_t address)
-{
-    uint64_t sign = BITS(63, caps->linear_bits - 1);
-    return (address & sign) == 0 || (address & sign) == sign;
-}
-
 static bool invvpid_operands_valid(const struct vmx_caps *caps, uint64_t type,
                                    const struct invalidate_descriptor *descriptor)
 {
@@ -100,7 +94,7 @@ static bool invvpid_operands_valid(const struct vmx_caps *caps, uint64_t type,
         return false;
     if (type != INVVPID_ALL && !descriptor->context)
         return false;
-    return type != INVVPID_ADDRESS || is_canonical(caps, descriptor->address);
+    return type != INVVPID_ADDRESS || x86_is_canonical(descriptor->address, caps->linear_bits);
 }
 
 void insn_exit_invvpid(struct vcpu *vcpu)

@@ -246,8 +246,7 @@ static void write_optional_registers(const struct vmcs12 *v, const struct l1_reg
 /* Without EPT the processor would read the PDPTEs from memory; under EPT01 it takes the fields. SDM 3C 27.3.2.4 */
 static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
 {
-    bool pae = (v->GUEST_CR0 & CR0_PG) && (v->GUEST_CR4 & CR4_PAE) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
-    if (pae && !(vmcs12_proc2(v) & PROC2_EPT))
+    if (vmcs12_uses_pae(v) && !(vmcs12_proc2(v) & PROC2_EPT))
         (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
 }
 

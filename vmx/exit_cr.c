@@ -19,11 +19,6 @@
 /* SDM 3A 4.10.4.1 "Operations that Invalidate TLBs and Paging-Structure Caches" */
 #define CR4_FLUSHING (CR4_PGE | CR4_PAE | CR4_PCIDE | CR4_SMEP)
 
-static bool cr_uses_pae(uint64_t cr0, uint64_t cr4, uint64_t efer)
-{
-    return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
-}
-
 /* Busy, of 16 bits: IA-32e mode has no such TSS, and no VM entry takes one into it. */
 static bool cr_tss_is_16bit(void)
 {
@@ -62,7 +57,8 @@ static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
     value = (value & CR0_DEFINED) | CR0_ET;
     if (((value ^ old) & CR0_PG) && !cr_switch_paging((value & CR0_PG) != 0))
         return false;
-    if (((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) && cr_uses_pae(value, cr_read_cr4(), vmcs_read(GUEST_EFER)) &&
+    if (((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) &&
+        x86_uses_pae(value, cr_read_cr4(), vmcs_read(GUEST_EFER) & EFER_LMA) &&
         !cr_load_pdptes(vcpu, vmcs_read(GUEST_CR3)))
         return false;
     /* No VM entry loads CD and NW: L1's are the processor's. SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug
@@ -89,7 +85,7 @@ static bool cr_write_cr4(struct vcpu *vcpu, uint64_t value)
         return false;
     if ((value & CR4_CET) && !(cr0 & CR0_WP))
         return false;
-    if (((value ^ old) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && cr_uses_pae(cr0, value, efer) &&
+    if (((value ^ old) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && x86_uses_pae(cr0, value, efer & EFER_LMA) &&
         !cr_load_pdptes(vcpu, cr3))
         return false;
     if ((value ^ old) & CR4_FLUSHING)

@@ -96,7 +96,7 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
     state->pages_1g = cpu_has_1g_pages();
     state->pkru = state->cr4 & CR4_PKE ? pkru_read() : 0;
     state->pkrs = state->cr4 & CR4_PKS ? (uint32_t)rdmsr(IA32_PKRS) : 0; /* no VM exit switches it */
-    if ((state->cr0 & CR0_PG) && (state->cr4 & CR4_PAE) && !(state->efer & EFER_LMA)) {
+    if (x86_uses_pae(state->cr0, state->cr4, state->efer & EFER_LMA)) {
         state->pdpte[0] = vmcs_read(GUEST_PDPTE0);
         state->pdpte[1] = vmcs_read(GUEST_PDPTE1);
         state->pdpte[2] = vmcs_read(GUEST_PDPTE2);
@@ -198,7 +198,7 @@ static uint64_t walk_levels(const struct vcpu *vcpu, struct plain_walk *walk, gv
 static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
 {
     const struct gmem *gmem = &vcpu->vm->gmem;
-    bool canonical = (gva_t)((int64_t)(gva << 16) >> 16) == gva;
+    bool canonical = x86_is_canonical(gva, 48);
     uint64_t size, user;
     walk->key = 0;
     if (!(walk->efer & EFER_LMA) || (walk->cr4 & CR4_LA57) || !canonical || !(size = walk_levels(vcpu, walk, gva)))

@@ -33,21 +33,6 @@ static const struct {
 #define DEBUGCTL_DEFINED (BITS(15, 6) | BITS(2, 0)) /* 2: bus-lock detection */
 #define APIC_BASE_FLAGS (APIC_BASE_BSP | APIC_BASE_EXTD | APIC_BASE_EN)
 
-static bool is_canonical(const struct vcpu *vcpu, uint64_t address)
-{
-    uint64_t sign = BITS(63, vcpu->vm->caps.linear_bits - 1);
-    return (address & sign) == 0 || (address & sign) == sign;
-}
-
-/* Each byte is a memory type: 0, 1, 4 to 7. SDM 3A 12.12.2 "IA32_PAT MSR" */
-static bool pat_valid(uint64_t pat)
-{
-    for (unsigned i = 0; i < 8; i++, pat >>= 8)
-        if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)
-            return false;
-    return true;
-}
-
 /* LMA is read-only, LME changes only while paging is off. SDM 3A 2.2.1 "Extended Feature Enable Register" */
 static bool efer_next(uint64_t value, uint64_t *next)
 {
@@ -78,11 +63,11 @@ static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value
         value = (uint32_t)value;
         break;
     case VALUE_CANONICAL:
-        if (!is_canonical(vcpu, value))
+        if (!x86_is_canonical(value, vcpu->vm->caps.linear_bits))
             return false;
         break;
     case VALUE_PAT:
-        if (!pat_valid(value))
+        if (!x86_is_pat(value))
             return false;
         break;
     case VALUE_EFER:

@@ -15,13 +15,6 @@ static bool refuse(unsigned segment_number, struct fault *fault)
     return false;
 }
 
-static bool is_canonical(gva_t gva, unsigned linear_bits)
-{
-    unsigned unused = 64 - linear_bits;
-
-    return (gva_t)((int64_t)(gva << unused) >> unused) == gva;
-}
-
 /* Whether the segment's type lets data be read or written. */
 static bool type_allows(uint32_t access_rights, bool write)
 {
@@ -50,7 +43,7 @@ bool segment_linear(const struct segment *segment, unsigned segment_number, uint
     fault->vector = FAULT_NONE;
     if (linear_bits) {
         *gva = offset + (segment_number >= SEGMENT_FS ? segment->base : 0);
-        if (!is_canonical(*gva, linear_bits) || !is_canonical(*gva + len - 1, linear_bits))
+        if (!x86_is_canonical(*gva, linear_bits) || !x86_is_canonical(*gva + len - 1, linear_bits))
             return refuse(segment_number, fault);
         return true;
     }

@@ -7,12 +7,11 @@
 
 static uint64_t guest_mode(const struct vmcs12 *v, uint32_t proc2)
 {
-    bool pae = v->GUEST_CR0 & CR0_PG && v->GUEST_CR4 & CR4_PAE && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
     uint64_t mode = v->GUEST_RFLAGS & RFLAGS_VM ? MODE_V8086 : MODE_NOT_V8086;
 
     if (!(proc2 & PROC2_UNRESTRICTED))
         mode |= MODE_RESTRICTED;
-    if (pae)
+    if (vmcs12_uses_pae(v))
         mode |= proc2 & PROC2_EPT ? MODE_PAE : MODE_PAE_IN_MEMORY;
     if (v->VMCS_LINK_POINTER != UINT64_MAX)
         mode |= MODE_LINKED;

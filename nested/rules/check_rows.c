@@ -13,15 +13,9 @@ bool check_value_within_width(const struct check *c)
     return check_within_width(c, c->value);
 }
 
-/* Each byte a memory type that WRMSR of IA32_PAT takes: 0, 1, 4, 5, 6, 7. */
 bool check_value_is_pat(const struct check *c)
 {
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned type = c->value >> (8 * i) & 0xff;
-        if (type > 7 || type == 2 || type == 3)
-            return false;
-    }
-    return true;
+    return x86_is_pat(c->value);
 }
 
 bool check_efer_reserved(const struct check *c)

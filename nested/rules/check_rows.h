@@ -79,8 +79,7 @@ extern const struct check_table *const check_order[CHECK_TABLES];
 
 static inline bool check_canonical(const struct check *c, uint64_t address)
 {
-    uint64_t upper = ~0ull << (c->caps->linear_bits - 1);
-    return (address & upper) == 0 || (address & upper) == upper;
+    return x86_is_canonical(address, c->caps->linear_bits);
 }
 
 /* No bits beyond the physical-address width. */

@@ -40,7 +40,6 @@ check_scope_t check_scope_lazy(void)
 
 check_scope_t check_scope_of_memory(const struct vmcs12 *v)
 {
-    bool pae = (v->GUEST_CR0 & CR0_PG) && (v->GUEST_CR4 & CR4_PAE) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
     check_scope_t scope = v->VMCS_LINK_POINTER == UINT64_MAX ? 0 : STATE;
-    return pae && !(vmcs12_proc2(v) & PROC2_EPT) ? scope | PDPTES : scope;
+    return vmcs12_uses_pae(v) && !(vmcs12_proc2(v) & PROC2_EPT) ? scope | PDPTES : scope;
 }

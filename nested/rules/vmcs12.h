@@ -5,7 +5,7 @@
 #ifndef NESTED_RULES_VMCS12_H
 #define NESTED_RULES_VMCS12_H
 
-#include "kernel/base.h"
+#include "kernel/x86_bits.h"
 #include "vmx/caps.h"
 #include "vmx/vmcs_table.h"
 
@@ -44,6 +44,12 @@ extern uint64_t vmcs12_write_masks[FIELD_COUNT];
 static inline uint32_t vmcs12_proc2(const struct vmcs12 *v)
 {
     return v->PROC_CONTROLS & PROC_SECONDARY ? (uint32_t)v->PROC2_CONTROLS : 0;
+}
+
+/* Whether L2 pages by PAE when it starts. */
+static inline bool vmcs12_uses_pae(const struct vmcs12 *v)
+{
+    return x86_uses_pae(v->GUEST_CR0, v->GUEST_CR4, v->ENTRY_CONTROLS & ENTRY_GUEST_64);
 }
 
 #endif
