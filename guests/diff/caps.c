@@ -17,6 +17,7 @@ static void read_cpu(void)
         caps.ept_vpid = vmx_ept_vpid_cap();
     if (caps.proc2.may & PROC2_VMFUNC)
         caps.vmfunc = cpu_rdmsr(IA32_VMX_VMFUNC);
+    caps.basic = cpu_rdmsr(IA32_VMX_BASIC);
     caps.misc = cpu_rdmsr(IA32_VMX_MISC);
     caps.cr0_fixed0 = cpu_rdmsr(IA32_VMX_CR0_FIXED0);
     caps.cr4_fixed0 = cpu_rdmsr(IA32_VMX_CR4_FIXED0);

@@ -9,7 +9,7 @@
 
 struct caps {
     struct vmx_control_caps pin, proc, proc2, exit, entry;
-    uint64_t ept_vpid, misc, vmfunc;
+    uint64_t basic, ept_vpid, misc, vmfunc;
     uint64_t cr0_fixed0, cr4_fixed0, cr4_fixed1;
     unsigned physical_bits;
 };

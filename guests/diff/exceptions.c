@@ -4,6 +4,7 @@
 #include "guests/lib/cpu.h"
 
 #define AR_TYPE_CODE_READ 11
+#define CR4_CET BIT(23)
 #define SELECTOR_RPL 3u
 
 static bool proc2(const struct image *v, uint64_t bit)
@@ -75,6 +76,27 @@ static bool single_steps(const struct image *v)
 static bool event_while_inactive(const struct image *v)
 {
     return injects(v) && v->f[F_GUEST_ACTIVITY_STATE] != ACTIVITY_ACTIVE;
+}
+
+/* Nestor offers L1 CET without its part of VMX, which every CPU with CET has. */
+static bool cpu_has_cet(void)
+{
+    return caps.cr4_fixed1 & CR4_CET;
+}
+
+static bool shadow_stack_hidden(const struct image *v)
+{
+    return cpu_has_cet() && v->f[F_EPT_POINTER] & EPTP_SHADOW_STACK;
+}
+
+/* A CPU with IA32_VMX_BASIC[56] lets an error code come with any hardware exception in protected mode, and with nothing
+ * else. SDM 3C 27.2.1.3 "VM-Entry Control Fields" */
+static bool error_code_misplaced(const struct image *v)
+{
+    bool exception = event_type(v) == INTR_TYPE_HARD_EXCEPTION && v->f[F_GUEST_CR0] & CR0_PE;
+
+    return caps.basic & VMX_BASIC_NO_ERROR_CODE_CHECK && injects(v) && !exception &&
+           v->f[F_ENTRY_INTERRUPTION_INFO] & INTR_ERROR_CODE;
 }
 
 /* Activity states that only the bare CPU has. */
@@ -154,6 +176,9 @@ static const struct exception {
     {"BOCHS 8: RFLAGS.TF loaded by a VM entry has no effect until the next exit", single_steps, F_GUEST_RFLAGS,
      F_GUEST_RFLAGS},
     {"capability hidden by Nestor: activity states", activity_hidden, F_GUEST_ACTIVITY_STATE, F_GUEST_ACTIVITY_STATE},
+    {"capability hidden by Nestor: supervisor shadow stacks", shadow_stack_hidden, F_EPT_POINTER, F_EPT_POINTER},
+    {"BOCHS 19: error codes of what has none", error_code_misplaced, F_ENTRY_INTERRUPTION_INFO,
+     F_ENTRY_INTERRUPTION_INFO},
     {"no other processor would end a wait for a start-up IPI", waits_for_sipi, F_GUEST_ACTIVITY_STATE,
      F_GUEST_ACTIVITY_STATE},
     {"BOCHS lax: events that the activity state does not let through", event_while_inactive, F_GUEST_ACTIVITY_STATE,

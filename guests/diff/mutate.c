@@ -52,7 +52,8 @@ static uint64_t near_page(uint64_t address)
     }
 }
 
-/* Bits that no processor has: others that are not offered may be what Nestor hides and the bare CPU has. */
+/* Bits that no processor has: others that are not offered may be what Nestor hides and the bare CPU has. Each bit of
+ * the secondary processor-based controls and of the exit controls means something on some CPU. */
 static uint64_t never_allowed(enum vmcs_field field)
 {
     switch (field) {
@@ -61,9 +62,8 @@ static uint64_t never_allowed(enum vmcs_field field)
     case PROC_CONTROLS:
         return BIT(0);
     case PROC2_CONTROLS:
-        return BITS(31, 28);
     case EXIT_CONTROLS:
-        return BITS(31, 30);
+        return 0;
     default:
         return BITS(31, 24);
     }
