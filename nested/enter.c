@@ -20,6 +20,7 @@
 #include "vmx/vmcs_setup.h"
 #include "vmx/vpid.h"
 
+/* How the checks read L1's memory: PDPTEs, and the VMCS that the link pointer names. */
 static void check_read(void *context, gpa_t gpa, void *buffer, unsigned len)
 {
     gmem_read(context, gpa, buffer, len);
@@ -117,6 +118,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct vmcs12 *v = slot->v;
+    /* EPT02 gets what L1 has just allowed, so that L2 does not exit for it once more. */
     if (slot->revisit)
         l2_ept_prefill(vcpu);
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
@@ -137,6 +139,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
         fail_entry(vcpu, EXIT_MSR_LOAD_FAIL, failed, &left);
         return;
     }
+    /* From here on the CPU has the word: if it refuses vmcs02 nevertheless, the launch state must be what it was. */
     slot->was_launched = v->launched != 0;
     v->launched = 1;
     if (__builtin_expect(v->GUEST_ACTIVITY_STATE == ACTIVITY_WAIT_SIPI, 0))
@@ -213,6 +216,8 @@ void nested_enter(struct vcpu *vcpu, bool launch)
         insn_fail(vcpu, launch ? VMXERR_VMLAUNCH_NOT_CLEAR : VMXERR_VMRESUME_NOT_LAUNCHED);
         return;
     }
+    /* What belongs to L1 is read while vmcs01 is current; then the move; the checks are made on the other side, because
+     * rows that they look at may be in vmcs02 alone. */
     bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
     struct l1_registers l1 = read_l1_registers((uint32_t)slot->v->ENTRY_CONTROLS);
     turn_to_l2(vcpu, slot);
@@ -267,6 +272,8 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
     slot->mirrored = nested->vmread_bitmap != NULL;
     shadow_select(nested);
     resume_l1(vcpu, slot, &l2, l2_cr0);
+    /* The NMI, or the blocking that L2 had, is L1's now. Nestor itself keeps NMIs open: it blocks them for L1 in the
+     * VMCS. */
     if (blocks_nmis(vcpu, v)) {
         vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI); /* L1's virtual blocking; Nestor itself takes NMIs */
         vmx_unblock_nmi();

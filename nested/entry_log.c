@@ -14,6 +14,7 @@ enum {
 
 static uint64_t said[(SAID_NUMBERS + 63) / 64]; /* by any processor */
 
+/* True for the first processor that asks: each thing is said once, as an L1 may repeat its mistake a million times. */
 static bool first_time(unsigned number)
 {
     return !(__atomic_fetch_or(&said[number / 64], BIT(number % 64), __ATOMIC_RELAXED) & BIT(number % 64));

@@ -29,6 +29,8 @@ static void add_bitmaps(const struct nested *nested, struct decide_input *in)
     bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) != 0,
          use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
     bool shadowing = (vmcs12_proc2(v) & PROC2_VMCS_SHADOWING) != 0;
+    /* MSR and I/O bitmaps come from the snapshots that the merger keeps; only what it does not know is L1's page
+     * itself. */
     switch (in->exit->reason) {
     case EXIT_RDMSR:
     case EXIT_WRMSR:
@@ -52,6 +54,8 @@ static void add_bitmaps(const struct nested *nested, struct decide_input *in)
     }
 }
 
+/* Gathers what decide_exit() needs of the world and asks it. RSP and the width of L2's operands cost a VMREAD each, so
+ * they are read for the reasons that look at them alone. */
 static enum decision decide(struct vcpu *vcpu)
 {
     const struct vmcs12 *v = vcpu->nested->current->v;
@@ -81,6 +85,7 @@ static bool fault_is_l1s(struct vcpu *vcpu)
     exit->interruption_info = vcpu->inject_info;
     exit->interruption_error_code = vcpu->inject_error_code;
     exit->qualification = GET(vcpu->inject_info, INTR_VECTOR) == VECTOR_PF ? vcpu->inject_address : 0;
+    /* L1 does not intercept it: the fault stays queued and L2 gets it at its next entry. */
     if (decide(vcpu) == TO_L0)
         return false;
     vcpu->inject_info = 0;
@@ -180,6 +185,7 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     uint32_t reason = vcpu->exit.reason;
     if (__builtin_expect(vcpu->nested->current->watches_svi, 0))
         correct_vectoring(vcpu, vcpu->nested->current);
+    /* Nestor's own checks found no fault, the CPU did: rare, and said in the log. */
     if (vcpu->exit.entry_failure) {
         nested_hardware_entry_failure(vcpu);
         return true;
@@ -193,13 +199,17 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     }
     if (reason == EXIT_VMFUNC && l2_vmfunc(vcpu))
         return true;
+    /* L2 was in the activity state wait-for-SIPI; the exit ends the wait. */
     if (reason == EXIT_SIPI)
         startup_wait_no_more(vcpu);
     if (__builtin_expect(reason >= EXIT_RDMSRLIST, 0) && !find_list_entry(vcpu))
         return true;
     const struct vmcs12_slot *slot = vcpu->nested->current;
+    /* A merge that waited, or pages that were suspended, made this exit: with fresh pages the CPU may not make it
+     * again. */
     if (slot_bitmaps_hw(&slot->bitmaps) != HW_MERGED && retry_with_fresh_bitmaps(vcpu))
         return true;
+    /* From here on nobody but L1 and L0 is left: a pure function says whose the exit is. */
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);
     if (decision == TO_L0 && (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)) {
@@ -232,6 +242,7 @@ enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu)
         return NMI_AFTER_EVENT;
     if (l1_window_is_open(slot->v))
         return NMI_AT_EXIT;
+    /* The exit takes the NMI: it must not be delivered once more. */
     vcpu->cpu->nmi_seen = false;
     count(COUNT_NMIS);
     vcpu->exit = (struct vmexit){
@@ -257,6 +268,7 @@ void nested_init_to_l1(struct vcpu *vcpu)
     nested_reflect(vcpu);
 }
 
+/* The vector is the exit qualification. SDM 3C 28.2.1 "Basic VM-Exit Information" */
 void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector)
 {
     vcpu->exit = (struct vmexit){.reason = EXIT_SIPI, .changed = true, .qualification = vector};

@@ -10,6 +10,7 @@
 /* CR0 bits that a VM exit leaves alone. SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs" */
 #define CR0_KEPT (CR0_ET | CR0_CD | CR0_NW | BITS(28, 19) | BIT(17) | BITS(15, 6))
 
+/* Access rights that an exit gives, in the format of the VMCS: present, accessed, type, G, D/B and L. */
 #define ACCESS_CODE64 0xa09b
 #define ACCESS_CODE32 0xc09b
 #define ACCESS_DATA 0xc093
@@ -37,12 +38,15 @@
     LOAD(GUEST_SYSENTER_ESP, HOST_SYSENTER_ESP)                                                                        \
     LOAD(GUEST_SYSENTER_EIP, HOST_SYSENTER_EIP)
 
+/* Access rights of a data segment after an exit: a null selector makes it unusable. SDM 3C 28.5.2 "Loading Host Segment
+ * and Descriptor-Table Registers" */
 static uint64_t data_access(uint64_t selector)
 {
     return selector ? ACCESS_DATA : ACCESS_DATA | AR_UNUSABLE;
 }
 
-/* Current: vmcs01. */
+/* Computes what of the host-state area is no plain copy, and depends on nothing but vmcs12 and the CPU.
+ * Current: vmcs01. */
 static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v, struct host_image *image)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps;
@@ -65,6 +69,7 @@ static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v,
     };
 }
 
+/* Without the widths that the handles carry: vmcs12 has 64-bit members, and the CPU takes the low bits. */
 #define WRITE(field, value) vmcs_write_encoding((field).encoding, value)
 
 /* Bases, limits and access rights are fixed, whatever the descriptors in L1's tables say. SDM 3C 28.5.2 */
@@ -94,6 +99,7 @@ static void load_segments(const struct host_image *image)
     WRITE(GUEST_IDTR_LIMIT, 0xffff);
 }
 
+/* L1 reads its own CR0 and CR4 from the read shadows; the real ones have the bits more that VMX operation wants. */
 static void load_control_registers(const struct host_image *image, uint64_t l2_cr0)
 {
     uint64_t cr0 = image->cr0 | (l2_cr0 & CR0_KEPT);
@@ -108,6 +114,7 @@ void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_ef
 {
     EXPECT_CURRENT(vcpu->vmcs01);
     const struct vmcs12 *v = slot->v;
+    /* What can be computed of the host-state area is kept until L1 writes one of its rows: most exits load the same. */
     if (__builtin_expect(!slot->host.ready, 0))
         make_image(vcpu, v, &slot->host);
 #define LOAD(to, from) WRITE(to, v->from);

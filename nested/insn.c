@@ -12,6 +12,7 @@
 #include "vmx/skip.h"
 #include "vmx/vmcs_setup.h"
 
+/* The six arithmetic flags say how a VMX instruction went; all others stay. SDM 3C 31.2 "Conventions" */
 static void set_flags(struct vcpu *vcpu, uint64_t flags)
 {
     vcpu_skip_with_flags(vcpu, (vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC) | flags);
@@ -22,6 +23,7 @@ void insn_fail_invalid(struct vcpu *vcpu)
     set_flags(vcpu, RFLAGS_CF);
 }
 
+/* Without a current VMCS there is no field for the error number: VMfailInvalid then. */
 void insn_fail(struct vcpu *vcpu, uint32_t error)
 {
     struct vmcs12_slot *current = vcpu->nested->current;
@@ -42,6 +44,8 @@ static bool wrong_mode(void)
     return !(cr_read_cr0() & CR0_PE) || (vmcs_read(GUEST_RFLAGS) & RFLAGS_VM) || compatibility;
 }
 
+/* The checks that all VMX instructions but VMXON share, in the SDM's order: #UD outside VMX operation before #GP for
+ * the CPL. */
 bool insn_permitted(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->vmcs01);
@@ -62,6 +66,7 @@ bool insn_permitted(struct vcpu *vcpu)
 static bool read_pointer(struct vcpu *vcpu, gpa_t *pointer)
 {
     struct fault fault;
+    /* The usual case, an aligned operand of a 64-bit kernel, is one load; all others take the walk with its checks. */
     const gpa_t *plain = operand_plain(vcpu, sizeof(*pointer));
     if (plain) {
         *pointer = __atomic_load_n(plain, __ATOMIC_RELAXED);
@@ -73,6 +78,7 @@ static bool read_pointer(struct vcpu *vcpu, gpa_t *pointer)
     return false;
 }
 
+/* Page-aligned, and within the physical-address width that L1 is shown. */
 static bool pointer_valid(const struct vcpu *vcpu, gpa_t pointer)
 {
     return IS_ALIGNED(pointer, PAGE_SIZE) && !(pointer >> vcpu->vm->caps12.address_bits);
@@ -159,6 +165,8 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
 {
     if (!insn_permitted(vcpu))
         return;
+    /* All images go to L1's memory. A CPU may leave them on the chip; L1 that followed the SDM has executed VMCLEAR on
+     * each and cannot tell. */
     slot_release_all(vcpu->nested);
     shadow_select(vcpu->nested);
     ept02_forget_all(&vcpu->nested->ept02s); /* nothing of EPT02 is needed any more */
@@ -190,6 +198,7 @@ void insn_exit_vmclear(struct vcpu *vcpu)
     if (slot)
         slot_release(nested, slot);
     shadow_select(nested);
+    /* Also for a VMCS that Nestor does not hold: its launch state is in the region alone. */
     gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), &clear, sizeof(clear));
     insn_succeed(vcpu);
 }
@@ -222,6 +231,7 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
         insn_fail(vcpu, VMXERR_VMPTRLD_ADDRESS);
         return;
     }
+    /* The VMCS that was current before stays in its slot, with its vmcs02: coming back to it costs no copy. */
     nested->current = slot;
     shadow_select(nested);
     insn_succeed(vcpu);

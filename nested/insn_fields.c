@@ -44,12 +44,14 @@ struct outcome {
     struct fault fault;
 };
 
+/* The row, or its upper half. */
 static inline uint64_t field_value(const struct vmcs12_slot *slot, const struct field_access *access)
 {
     uint64_t value = slot->v->field[access->row];
     return access->high ? value >> 32 : value;
 }
 
+/* VMREAD in all its forms, on the VMCS of `slot`. NULL: there is no current VMCS. */
 static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
@@ -61,6 +63,7 @@ static struct outcome read_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
         return (struct outcome){.kind = FAILED_INVALID};
     if (!field_decode(field_operand(vcpu, long_mode), &access))
         return (struct outcome){.kind = FAILED, .error = VMXERR_UNSUPPORTED_FIELD};
+    /* The newest value is in vmcs02: it comes here now, with all others that wait there. */
     if (slot_is_live(slot, access.row))
         prepare_fetch_rows(vcpu->nested, slot);
     uint64_t value = field_value(slot, &access);
@@ -79,12 +82,15 @@ static NOINLINE uint64_t with_high_half(struct nested *nested, struct vmcs12_slo
     return (uint32_t)slot->v->field[row] | value << 32;
 }
 
+/* Writes a row of vmcs12; the next entry brings it to vmcs02. */
 static inline void field_write(struct vmcs12_slot *slot, uint64_t row, uint64_t value)
 {
     slot->v->field[row] = value;
     slot_set_dirty(slot, row);
 }
 
+/* VMWRITE in all its forms. The source is read before the field is looked up, as the CPU does: a fault of the operand
+ * comes before error 12. */
 static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     uint32_t info = vcpu->exit.instruction_info;
@@ -144,18 +150,21 @@ static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uin
     if (encoding >= VMCS12_ENCODINGS || !vmcs12_rows[encoding])
         return false;
     uint64_t row = vmcs12_rows[encoding] - 1ull;
+    /* A read of RSP or of a live row takes the long way; the rest is one load. */
     if (reason == EXIT_VMREAD) {
         if (reg == RSP || slot_is_live(slot, row))
             return false;
         vcpu->regs[reg] = slot->v->field[row];
         return true;
     }
+    /* A mask of 0 is a read-only field; a row that vmcs02 shows to L1 must be written there, too. */
     if (!vmcs12_write_masks[row] || (slot->mirrored && bits_test(vcpu->nested->rows_shown, row)))
         return false;
     field_write(slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
     return true;
 }
 
+/* Says in the log what was refused, once for each kind. */
 static void log_failure(struct vcpu *vcpu, const struct outcome *out)
 {
     uint64_t encoding = field_operand(vcpu, operand_long_mode());
@@ -166,6 +175,7 @@ static void log_failure(struct vcpu *vcpu, const struct outcome *out)
                     encoding, 0);
 }
 
+/* What access_plain() leaves: everything, with all its checks. */
 static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip)
 {
     vcpu->exit.reason = reason;

@@ -27,11 +27,14 @@ struct ve_info {
 };
 #define VE_INFO_SIZE 34
 
+/* Whether L1 has page-modification logging on for this L2. */
 static bool pml_on(const struct vmcs12 *v)
 {
     return (vmcs12_proc2(v) & PROC2_PML) != 0;
 }
 
+/* The CPU counts the index down from 511, so a value beyond the table (it wraps from 0 to FFFFH) says that the next
+ * entry has no place: the access that would be logged exits first. */
 static bool pml_full(const struct vmcs12 *v)
 {
     return pml_on(v) && v->PML_INDEX >= PML_ENTRIES;
@@ -51,6 +54,7 @@ static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v, gpa_t gpa2)
     slot->revisit |= REVISIT_LOGGED;
 }
 
+/* Whether L1 wants EPT violations that it allows for to become virtualization exceptions of L2. */
 static inline bool ve_on(const struct vmcs12 *v)
 {
     return (vmcs12_proc2(v) & PROC2_EPT_VE) != 0;
@@ -93,6 +97,9 @@ static bool ve_raise(struct vcpu *vcpu, const struct vmcs12 *v)
     return true;
 }
 
+/* EPT12 forbids the access. Makes vcpu->exit what L1's own CPU would report, which may be a misconfiguration of EPT02
+ * or have fewer permissions in its qualification than EPT12 gives. True: L2 goes on with a #VE; false: L1 gets the
+ * exit. What is remembered here lets the next entry fill EPT02 at once, see l2_ept_prefill(). */
 static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept02_exit *out)
 {
     struct vmcs12_slot *slot = vcpu->nested->current;
@@ -111,6 +118,7 @@ static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const str
     return ve_on(v) && ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
 }
 
+/* The exit is L1's, with a reason of which the CPU knows nothing. */
 static bool exit_of_l1(struct vcpu *vcpu, uint32_t reason, uint64_t qualification)
 {
     vcpu->exit.reason = reason;
@@ -128,6 +136,8 @@ bool l2_ept_exit(struct vcpu *vcpu)
     uint64_t hardware = exit->reason == EXIT_EPT_VIOLATION ? exit->qualification : 0;
     uint64_t access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     struct ept02_exit out;
+    /* A store to a watched page needs two turns: the first finds the watch, which the hit takes away; the second fills
+     * EPT02 with the write permission that is left then. */
     for (;;) {
         enum ept02_result result = ept02_fill(&nested->ept02s, v->EPT_POINTER, exit->guest_physical_address, access,
                                               hardware, pml_full(v), &out);
@@ -147,6 +157,8 @@ bool l2_ept_exit(struct vcpu *vcpu)
                 trace(TRACE_WATCH, 1, out.gpa1);
             }
             break;
+        /* A store to Nestor's own memory: the leaf gets W for one step, on the page of ones that stands there (ADR
+         * 8). */
         case EPT02_CARVEOUT:
             step_begin_in_l2(vcpu, out.entry, exit->guest_physical_address);
             return nested_resume_l2(vcpu);
@@ -160,8 +172,8 @@ bool l2_ept_exit(struct vcpu *vcpu)
     }
 }
 
-/* Pages whose D flag L1 cleared lose their mapping, so that the next store is logged again. An L1 that passes no INVEPT
- * can count on nothing, but a CPU with nothing cached would log. */
+/* Pages whose D flag L1 cleared lose their mapping, so that the next store is logged again. Without INVEPT L1 is
+ * promised nothing here; but a CPU that happens to have nothing cached would log, and L1 may have seen that. */
 static NOINLINE void forget_cleared(struct ept02s *ept02s, struct vmcs12_slot *slot)
 {
     for (unsigned i = 0; i < MIN(slot->logged, LOGGED_KEPT); i++) {
@@ -180,6 +192,7 @@ void l2_ept_prefill(struct vcpu *vcpu)
     struct vmcs12 *v = slot->v;
     unsigned revisit = slot->revisit;
     struct ept02_exit out;
+    /* Both reasons are dealt with here, once: an L2 that exits for the same page again sets them again. */
     slot->revisit = 0;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return;
@@ -213,6 +226,7 @@ bool l2_vmfunc(struct vcpu *vcpu)
     if (!requested_eptp(vcpu, v, &eptp))
         return false;
     v->EPT_POINTER = eptp;
+    /* The index goes into the information of the next #VE. SDM 3C 26.5.6.3 "EPTP Switching" */
     if (vmcs12_proc2(v) & PROC2_EPT_VE)
         v->EPTP_INDEX = (uint16_t)vcpu->regs[RCX];
     prepare_eptp(nested, nested->current);
@@ -252,6 +266,7 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
     /* With A/D flags on, L2's walks count as reads and writes. SDM 3C 29.3.5 "Accessed and Dirty Flags for EPT" */
     if (walk && (v->EPT_POINTER & EPTP_AD))
         rights = EPT_R | EPT_W;
+    /* Another processor of L1 changed the entry between the look and the setting of its A or D flag: look again. */
     do {
         found = ept12_walk(ept02s->shared->gmem, &ept02s->rules, v->EPT_POINTER, *gpa, rights, pml_full(v));
     } while (found.kind == EPT12_WALK_RACED);
@@ -279,6 +294,7 @@ bool l2_unmapped_exit(struct vcpu *vcpu)
     uint64_t rights = vcpu->exit.qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE);
     if (vcpu->exit.reason != EXIT_EPT_VIOLATION)
         return false;
+    /* The walk is made once more only for the suppress-#VE bit of the entry where it ends. */
     struct ept12_walk found = ept12_walk(ept02s->shared->gmem, &ept02s->rules, v->EPT_POINTER,
                                          vcpu->exit.guest_physical_address, rights, true);
     return ve_on(v) && ve_convertible(vcpu, v, found.suppress_ve) && ve_raise(vcpu, v);

@@ -27,12 +27,14 @@ static enum msr_rule listing_refused(const struct vcpu *vcpu, const struct msr_e
     return entry->index >> 8 == X2APIC_MSR_FIRST >> 8 ? MSR_OF_X2APIC : MSR_RULES;
 }
 
+/* MSRs that no list may load: fields of the VMCS have them, or SMM. SDM 3C 27.4 "Loading MSRs" */
 static bool never_loaded(uint32_t index)
 {
     return index == IA32_FS_BASE || index == IA32_GS_BASE || index == IA32_SMM_MONITOR_CTL ||
            index == IA32_BIOS_UPDT_TRIG || index == IA32_BIOS_SIGN_ID;
 }
 
+/* Loads one MSR as WRMSR at CPL 0 would, with the limits that a list has beside. */
 static enum msr_rule load_entry(struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i)
 {
     enum msr_rule refused = listing_refused(vcpu, entry, i);
@@ -43,6 +45,7 @@ static enum msr_rule load_entry(struct vcpu *vcpu, const struct msr_entry *entry
     return msr_guest_write(vcpu, entry->index, entry->value) ? MSR_RULES : MSR_FAULTS;
 }
 
+/* Reads one MSR as RDMSR at CPL 0 would. */
 static enum msr_rule store_entry(struct vcpu *vcpu, struct msr_entry *entry, uint32_t i)
 {
     enum msr_rule refused = listing_refused(vcpu, entry, i);
@@ -53,12 +56,15 @@ static enum msr_rule store_entry(struct vcpu *vcpu, struct msr_entry *entry, uin
     return msr_guest_read(vcpu, entry->index, &entry->value) ? MSR_RULES : MSR_FAULTS;
 }
 
+/* Remembers why, for the log; the number of the entry, from 1, is what the exit qualification says. */
 static uint32_t refuse(struct vcpu *vcpu, enum msr_rule rule, const struct msr_entry *entry, uint32_t i)
 {
     vcpu->nested->refusal = (struct msr_refusal){rule, i + 1, entry->index, entry->value};
     return i + 1;
 }
 
+/* In the order of the list, and no further than the first entry that fails. What was loaded before stays loaded. SDM 3C
+ * 27.4 "Loading MSRs" */
 uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     struct msr_entry entry;
@@ -80,6 +86,7 @@ uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
         enum msr_rule refused = store_entry(vcpu, &entry, i);
         if (refused != MSR_RULES)
             return refuse(vcpu, refused, &entry, i);
+        /* The value alone: index and reserved word stay as L1 wrote them. */
         gmem_write(&vcpu->vm->gmem, at + offsetof(struct msr_entry, value), &entry.value, sizeof(entry.value));
     }
     return 0;

@@ -19,6 +19,8 @@
 /* All processors' EPT02s may take this fraction of the pages that are free when they start. */
 #define EPT02_SHARE 2
 
+/* The slots in which vmx/ calls up into nested/: handlers of VMX instructions of L1, and the hooks around exits of L2.
+ * All processors write the same values. */
 static void register_handlers(void)
 {
     exit_handlers[EXIT_VMXON] = insn_exit_vmxon;
@@ -46,6 +48,8 @@ static void register_handlers(void)
     };
 }
 
+/* What the merger reads of L0: the policy for MSRs, which a test may change while L2 runs, and the two I/O bitmaps,
+ * which never change. */
 static void init_bitmaps(struct nested *nested, const uint8_t *ones)
 {
     static const uint64_t never_changes = 1;
@@ -67,6 +71,7 @@ int nested_init(struct vcpu *vcpu, struct ept02_shared *shared)
     const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct nested *nested = page_alloc_run(pages);
     uint8_t *scratch = page_alloc(), *ones = page_alloc();
+    /* Each processor may take its part of half the free pages for EPT02; the rest is for VMCSs and bitmaps. */
     unsigned share = (unsigned)(page_count_free() / EPT02_SHARE / MAX(percpu_count, 1));
     if (!nested || !scratch || !ones || ept02_init(&nested->ept02s, shared, &vcpu->vm->caps12, share)) {
         log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
@@ -84,6 +89,7 @@ int nested_init(struct vcpu *vcpu, struct ept02_shared *shared)
         log_err("nested", "no memory for VMCS shadowing: give Nestor more by the option memory=MIB");
         return -1;
     }
+    /* Last: what other processors see through this pointer is complete. */
     vcpu->nested = nested;
     register_handlers();
     return 0;

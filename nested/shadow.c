@@ -36,11 +36,13 @@ static void open_row(uint8_t *bitmap, unsigned row)
     bitmap[bit / 8] &= (uint8_t)~BIT(bit % 8);
 }
 
+/* Whether L1's VMCS has the field at all. */
 static bool is_offered(const struct nested *nested, unsigned row)
 {
     return nested->field_offered[row / 64] & BIT(row % 64);
 }
 
+/* Opens a row for VMREAD; from then on vmcs02 must hold its value whenever the slot is mirrored. */
 static void show_row(struct nested *nested, unsigned row)
 {
     open_row(nested->vmread_bitmap, row);
@@ -82,6 +84,7 @@ int shadow_init(struct nested *nested)
     return 0;
 }
 
+/* Turns the region into a shadow VMCS or back by bit 31 of its first word. */
 static void set_type(struct vmcs12_slot *slot, bool shadow)
 {
     uint32_t *revision = hpa_to_va(slot->vmcs02);
@@ -110,6 +113,7 @@ void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_load(nested->vcpu->vmcs01);
 }
 
+/* Of the rows that L1 may have written, the one that only some L2s have. */
 static NOINLINE void fetch_tpr_threshold(struct vmcs12_slot *slot)
 {
     uint32_t threshold = vmcs_read(TPR_THRESHOLD);
@@ -126,6 +130,8 @@ void shadow_fetch(struct vmcs12_slot *slot)
     struct vmcs12 *v = slot->v;
     uint64_t rip = vmcs_read(GUEST_RIP), rflags = vmcs_read(GUEST_RFLAGS);
     uint32_t interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
+    /* L1 wrote these without an exit, so no slot_set_dirty() saw it: compare, and let the checks that look at them
+     * run. */
     if ((rip ^ v->GUEST_RIP) >> 32) /* the checks look at the upper half only */
         slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RIP);
     if (rflags != v->GUEST_RFLAGS)
@@ -167,6 +173,7 @@ void shadow_select(struct nested *nested)
     hpa_t shown = slot && slot->mirrored ? slot->vmcs02 : 0;
     if (shown == nested->shown)
         return;
+    /* The control and the link pointer change together: with the control on the pointer must name a shadow VMCS. */
     uint32_t proc2 = vmcs_read(PROC2_CONTROLS) & ~(uint32_t)PROC2_VMCS_SHADOWING;
     vmcs_write(PROC2_CONTROLS, (uint32_t)(shown ? proc2 | PROC2_VMCS_SHADOWING : proc2));
     vmcs_write(VMCS_LINK_POINTER, shown ? shown : ~0ull);

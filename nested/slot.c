@@ -23,6 +23,7 @@ void slot_init(void)
         slot_row_scope[row] = check_scope_of(row) | (is_bitmap_row(row) ? SLOT_SCOPE_BITMAPS : 0);
 }
 
+/* Live rows are left out: their newest value is in vmcs02, and `v` has an old one that must not go there. */
 void slot_set_all_dirty(struct vmcs12_slot *slot)
 {
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
@@ -55,6 +56,8 @@ void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
 
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)
 {
+    /* The order matters: first what is in vmcs02 alone, then the image to L1's memory, then whatever could still write
+     * either of them. */
     prepare_fetch_rows(nested, slot);
     gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
     count(COUNT_VMCS12_STORES);
@@ -84,6 +87,7 @@ static struct vmcs12_slot *slot_take(struct nested *nested)
         struct vmcs12_slot *slot = &nested->slot[i];
         if (slot->vmptr == VMPTR_NONE)
             return slot;
+        /* The current VMCS must stay: L1's next VMREAD has no operand that could bring it back. */
         if (slot != nested->current && (!oldest || slot->last_used < oldest->last_used))
             oldest = slot;
     }
@@ -98,6 +102,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         slot = slot_take(nested);
         slot->v = page_alloc();
         slot->vmcs02 = vmcs_alloc(&nested->vcpu->vm->caps);
+        /* Half a slot is none. */
         if (!slot->v || !slot->vmcs02) {
             if (slot->v)
                 page_free(slot->v);
@@ -106,6 +111,8 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
             *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
             return NULL;
         }
+        /* Nothing in the region is trusted: L1 may have written anything there. Every row is dirty, every check due,
+         * and fields are cut to their widths. */
         slot->vmptr = vmptr;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
         slot_set_all_dirty(slot);

@@ -19,6 +19,7 @@ static const char *const policy_names[] = {
     [BITMAP_EXIT] = "exit (no bitmap: every access exits)",
 };
 
+/* Of all processors; level 0 is L1, 1 is L2. */
 static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason)
 {
     uint64_t total = 0;

@@ -8,6 +8,8 @@
 
 #define VPID_SETS ARRAY_SIZE(((struct nested *)0)->vpid_owner)
 
+/* A hardware VPID serves one vpid12 at a time: the set is vpid12 modulo their number, and a change of owner costs a
+ * flush. */
 uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
 {
     unsigned set = vpid12 % VPID_SETS;
@@ -25,6 +27,7 @@ void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid1
 {
     unsigned set = vpid12 % VPID_SETS;
     ledger_owe_served(type == INVVPID_ALL ? 0 : vpid12, type, address, "INVVPID of L1");
+    /* One flush for each VPID that serves an L2; L1's own translations have another tag and stay. SDM 3C 31.3 */
     if (type == INVVPID_ALL) {
         for (unsigned i = 0; i < VPID_SETS; i++)
             if (nested->vpid_owner[i])
@@ -33,6 +36,7 @@ void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid1
     }
     if (nested->vpid_owner[set] != vpid12)
         return; /* never used since it last served another: nothing is cached for it */
+    /* The linear address is the same in vpid12 and in the hardware's VPID. */
     struct invalidate_descriptor descriptor = {.context = VPID_L2_FIRST + set, .address = address};
     ASSERT(insn_invvpid(type, descriptor));
 }
