@@ -6,6 +6,7 @@
 /* R/W and LEN of DR7; SDM 3B 18.2.4 "Debug Control Register (DR7)". */
 enum { RW_EXECUTE, RW_WRITE, RW_PORT, RW_ANY };
 
+/* What the breakpoint watches for, and how many bytes it covers. */
 static unsigned rw_of(uint64_t dr7, unsigned n)
 {
     return dr7 >> (16 + 4 * n) & 3;
@@ -17,6 +18,7 @@ static uint64_t length_of(uint64_t dr7, unsigned n)
     return lengths[dr7 >> (18 + 4 * n) & 3];
 }
 
+/* Whether a breakpoint of this kind watches for such accesses. */
 static bool fits(unsigned rw, enum breakpoint_access access)
 {
     if (access == BREAKPOINT_PORT)
@@ -48,6 +50,7 @@ void breakpoint_note(struct vcpu *vcpu, enum breakpoint_access access, uint64_t 
     vcpu->debug_hits |= (uint32_t)breakpoints_met(vmcs_read(GUEST_DR7), address, access, at, len);
 }
 
+/* I/O breakpoints exist with CR4.DE only. */
 void breakpoint_port(struct vcpu *vcpu, uint16_t port, unsigned size)
 {
     if ((vmcs_read(GUEST_DR7) & DR7_ENABLED) && (vmcs_read(GUEST_CR4) & CR4_DE))

@@ -16,6 +16,8 @@ static struct ctl_caps read_controls(uint32_t msr)
     return (struct ctl_caps){.must = (uint32_t)value, .may = (uint32_t)(value >> 32)};
 }
 
+/* Where the CPU has the TRUE MSRs they say which default1 controls may be 0 after all; the old ones stay, as L1 may
+ * read them. */
 static void read_primary_controls(struct vmx_caps *caps)
 {
     bool true_controls = caps->basic & VMX_BASIC_TRUE_CONTROLS;
@@ -39,6 +41,7 @@ static void read_optional_msrs(struct vmx_caps *caps)
         caps->proc3 = rdmsr(IA32_VMX_PROCBASED_CTLS3);
     if (caps->proc2.may & (PROC2_EPT | PROC2_VPID))
         caps->ept_vpid = rdmsr(IA32_VMX_EPT_VPID_CAP);
+    /* One type is chosen now and used for ever: by VPID if the CPU can, else all. */
     if ((caps->proc2.may & PROC2_VPID) && (caps->ept_vpid & VPID_CAP_INVVPID))
         caps->vpid_flush = caps->ept_vpid & VPID_CAP_SINGLE ? INVVPID_SINGLE : INVVPID_ALL;
     if (caps->proc2.may & PROC2_VMFUNC)

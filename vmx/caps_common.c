@@ -26,6 +26,7 @@ static bool controls_meet(struct ctl_caps *common, struct ctl_caps other)
     return (common->must & ~common->may) == 0;
 }
 
+/* Both sets of each word must leave some value that all processors take. NULL, or what is missing. */
 static const char *control_words_meet(struct vmx_caps *common, const struct vmx_caps *other)
 {
     bool pin = controls_meet(&common->pin, other->pin);
@@ -49,6 +50,7 @@ static const char *control_words_meet(struct vmx_caps *common, const struct vmx_
     return entry ? NULL : "one set of VM-entry controls";
 }
 
+/* Fixed bits add up, widths are the smaller ones. NULL, or what is missing. */
 static const char *registers_meet(struct vmx_caps *common, const struct vmx_caps *other)
 {
     common->cr0_fixed0 |= other->cr0_fixed0;
@@ -65,6 +67,7 @@ static const char *registers_meet(struct vmx_caps *common, const struct vmx_caps
     return NULL;
 }
 
+/* Flags that both have; limits that both keep. */
 static void misc_meets(struct vmx_caps *common, const struct vmx_caps *other)
 {
     uint64_t a = common->misc, b = other->misc;

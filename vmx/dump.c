@@ -5,11 +5,13 @@
 #include "kernel/trace.h"
 #include "vmx/exit_names.h"
 
+/* One line of a segment register. */
 static void dump_segment(const char *name, uint64_t selector, uint64_t base, uint64_t limit, uint64_t access)
 {
     log_raw("  %s selector=%04lx base=%016lx limit=%08lx access=%05lx", name, selector, base, limit, access);
 }
 
+/* Four general registers a line; RSP is in the VMCS. */
 static void dump_registers(const struct vcpu *vcpu)
 {
     static const char *const names[GPR_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -22,6 +24,7 @@ static void dump_registers(const struct vcpu *vcpu)
 void dump_exit(const struct vcpu *vcpu)
 {
     const struct vmexit *exit = &vcpu->exit;
+    /* One screen in a fixed order: what the CPU said of the exit, registers, segments, and the last events. */
     log_raw("%s exit %u (%s)%s qualification=%lx length=%u info=%x", vcpu->in_l2 ? "L2" : "L1", exit->reason,
             exit_reason_name(exit->reason), exit->entry_failure ? " ENTRY FAILED" : "", exit->qualification,
             exit->instruction_length, exit->instruction_info);

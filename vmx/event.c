@@ -61,6 +61,7 @@ void event_requeue(struct vcpu *vcpu)
     uint32_t info = vcpu->exit.idt_vectoring_info;
     if (!(info & INTR_VALID))
         return;
+    /* Bit 12 is undefined in what an exit reports, and must be 0 in what an entry injects. */
     vcpu->inject_info = info & ~(uint32_t)INTR_NMI_UNBLOCKING;
     vcpu->inject_is_fault = false;
     vcpu->inject_error_code = info & INTR_ERROR_CODE ? vcpu->exit.idt_vectoring_error_code : 0;
@@ -70,6 +71,7 @@ void event_requeue(struct vcpu *vcpu)
         vcpu->inject_info &= ~(uint32_t)INTR_ERROR_CODE;
 }
 
+/* Moves the queued event into the VMCS: the CPU delivers it behind the entry. */
 static void event_write(struct vcpu *vcpu)
 {
     uint32_t info = vcpu->inject_info;
@@ -77,6 +79,7 @@ static void event_write(struct vcpu *vcpu)
     vmcs_write(ENTRY_INTERRUPTION_INFO, info);
     if (info & INTR_ERROR_CODE)
         vmcs_write(ENTRY_EXCEPTION_ERROR_CODE, vcpu->inject_error_code);
+    /* A software event pushes the address behind its instruction, so its length counts. */
     if (type >= INTR_TYPE_SOFT_INTERRUPT && type <= INTR_TYPE_SOFT_EXCEPTION)
         vmcs_write(ENTRY_INSTRUCTION_LENGTH, vcpu->inject_length);
     if (type == INTR_TYPE_NMI)
@@ -88,6 +91,7 @@ static void event_write(struct vcpu *vcpu)
     vcpu->inject_is_fault = false;
 }
 
+/* Takes an event back that was written but not yet delivered, as an NMI came in between. */
 void event_recall(struct vcpu *vcpu)
 {
     uint32_t info = vmcs_read(ENTRY_INTERRUPTION_INFO);
@@ -116,6 +120,8 @@ void event_cancel_nmi_window(struct vcpu *vcpu)
     vcpu->nmi_window = false;
 }
 
+/* An IRET of the guest had ended the blocking when it faulted: it did not complete, so NMIs are blocked again. Only
+ * where no event was interrupted. SDM 3C 28.2.3 */
 void event_restore_nmi_blocking(const struct vcpu *vcpu)
 {
     if ((vcpu->exit.qualification & EPT_QUAL_NMI_UNBLOCKING) && !(vcpu->exit.idt_vectoring_info & INTR_VALID))
@@ -152,6 +158,7 @@ static void event_prepare_nmi(struct vcpu *vcpu)
         event_cancel_nmi_window(vcpu);
 }
 
+/* The NMI first: it may have to wait for what is queued, or become what is queued. */
 void event_prepare(struct vcpu *vcpu)
 {
     if (__builtin_expect(vcpu->cpu->nmi_seen, 0))

@@ -71,10 +71,13 @@ static bool cr_write_cr0(struct vcpu *vcpu, uint64_t value)
     return true;
 }
 
+/* MOV to CR4 with L1's value. False: #GP(0): reserved or hidden bits, bits that VMX operation fixes, and changes that
+ * IA-32e mode forbids. */
 static bool cr_write_cr4(struct vcpu *vcpu, uint64_t value)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps;
     uint64_t old = cr_read_cr4(), cr0 = cr_read_cr0(), efer = vmcs_read(GUEST_EFER), cr3 = vmcs_read(GUEST_CR3);
+    /* PCIDs may be turned on in IA-32e mode alone, and with PCID 0 in CR3. */
     bool pcide_rises = (value & ~old & CR4_PCIDE) != 0;
     if ((value & ~(caps->cr4_fixed1 & ~vcpu->vm->cr4_hidden)) ||
         (vcpu->l1_in_vmx && (value & caps->cr4_fixed0) != caps->cr4_fixed0))
@@ -110,6 +113,7 @@ void exit_cr_access(struct vcpu *vcpu)
     unsigned type = (unsigned)GET(qualification, CR_QUAL_TYPE);
     uint64_t value = 0;
     bool done = false;
+    /* Each form becomes a value for the whole register. */
     if (type == CR_QUAL_TYPE_MOV_TO)
         value = operand_register_read(vcpu, (unsigned)GET(qualification, CR_QUAL_REGISTER), operand_long_mode());
     else if (type == CR_QUAL_TYPE_LMSW)

@@ -14,6 +14,8 @@
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 
+/* What the CPU says, with what L1 shall not see taken out. Two inputs that change are read now: CR4 and whether L1 has
+ * its APIC on. */
 void exit_cpuid_filtered(struct vcpu *vcpu)
 {
     uint32_t leaf = (uint32_t)vcpu->regs[RAX], subleaf = (uint32_t)vcpu->regs[RCX];
@@ -48,6 +50,8 @@ static void exit_invd(struct vcpu *vcpu)
     vcpu_skip_instruction(vcpu);
 }
 
+/* Instructions that the CPU of L1 does not have, and VMX instructions while nested/ has not registered its own
+ * handlers. */
 static void exit_undefined(struct vcpu *vcpu)
 {
     event_inject_ud(vcpu);
@@ -86,6 +90,7 @@ static void exit_triple_fault(struct vcpu *vcpu)
     dump_and_end(vcpu, "L1 shut down by a triple fault");
 }
 
+/* A reason without a row is one that nobody asked for. nested/nested.c puts its handlers in at its start. */
 exit_handler_fn exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_EXCEPTION_NMI] = exit_exception_nmi,
     [EXIT_TRIPLE_FAULT] = exit_triple_fault,

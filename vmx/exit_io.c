@@ -9,6 +9,7 @@
 #include "vmx/run.h"
 #include "vmx/skip.h"
 
+/* A port of Nestor's by its row, the hardware otherwise: an access may have exited for a neighbour. */
 static uint32_t io_read(struct vcpu *vcpu, uint16_t port, unsigned size)
 {
     const struct io_port *row = io_port_find(port);
@@ -37,6 +38,7 @@ static uint64_t address_mask(const struct vcpu *vcpu)
     return masks[GET(vcpu->exit.instruction_info, INSN_INFO_ADDRESS_SIZE) & 3];
 }
 
+/* Moves an index or count register, in the width of the instruction's addresses. */
 static void advance(struct vcpu *vcpu, enum gpr reg, int64_t by)
 {
     uint64_t mask = address_mask(vcpu);
@@ -52,6 +54,7 @@ static void io_string(struct vcpu *vcpu, uint16_t port, unsigned size, bool in)
     bool rep = (qualification & IO_QUAL_REP) != 0;
     struct fault fault;
     uint32_t value = 0;
+    /* No element left: the instruction does nothing. */
     if (rep && !(vcpu->regs[RCX] & address_mask(vcpu))) {
         vcpu_skip_instruction(vcpu);
         return;

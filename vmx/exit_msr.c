@@ -79,6 +79,8 @@ static bool entry_address(struct vcpu *vcpu, enum gpr list, bool write, gva_t *g
     return false;
 }
 
+/* Reads the entry of the list that RCX's lowest bit names. False: the fault is queued, or an exit of L1 stands in
+ * vcpu->exit. */
 static bool entry_read(struct vcpu *vcpu, enum gpr list, uint64_t *value)
 {
     struct fault fault;
@@ -96,10 +98,12 @@ bool exit_list_find(struct vcpu *vcpu)
 {
     struct vmexit *exit = &vcpu->exit;
     uint64_t msr;
+    /* With nothing left to do the instruction has no MSR, and is complete. */
     if (exit->list_known || !vcpu->regs[RCX])
         return true;
     if (!entry_read(vcpu, RSI, &msr))
         return false;
+    /* An MSR has a number of 32 bits: a greater one is #GP. */
     if (msr >> 32) {
         event_inject_gp(vcpu, 0);
         return false;
@@ -142,6 +146,7 @@ void exit_rdmsrlist(struct vcpu *vcpu)
         event_inject(vcpu, &fault);
 }
 
+/* The entries with lower numbers are written already when one faults; RCX says how far it came. */
 void exit_wrmsrlist(struct vcpu *vcpu)
 {
     if (!exit_list_find(vcpu))

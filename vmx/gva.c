@@ -36,6 +36,7 @@ struct walk {
 
 enum step { STEP_DOWN, STEP_LEAF, STEP_NOT_PRESENT, STEP_RESERVED };
 
+/* With paging on; which is asked before. */
 static const struct paging_mode *mode_of(const struct paging_state *state)
 {
     if (!(state->cr4 & CR4_PAE))
@@ -45,11 +46,14 @@ static const struct paging_mode *mode_of(const struct paging_state *state)
     return state->cr4 & CR4_LA57 ? &mode_5level : &mode_4level;
 }
 
+/* How many bits of the address are the offset below an entry of this level. */
 static unsigned level_shift(const struct walk *w, unsigned level)
 {
     return 12 + (level - 1) * w->mode->index_bits;
 }
 
+/* Whether the entry maps a page, and not a table. Bit 7 counts from the second level up, and at the fourth it is
+ * reserved. */
 static bool entry_is_leaf(const struct walk *w, uint64_t entry, unsigned level)
 {
     if (level == 1)
@@ -89,6 +93,7 @@ static gpa_t leaf_page(const struct walk *w, uint64_t entry, unsigned level)
     return entry & BITS(51, 12) & ~(BIT(level_shift(w, level)) - 1);
 }
 
+/* Reads one entry and adds it to the path, with what it allows. */
 static enum step walk_level(struct walk *w, gpa_t table, unsigned level)
 {
     uint64_t index = (w->gva >> level_shift(w, level)) & (BIT(w->mode->index_bits) - 1);
@@ -221,6 +226,7 @@ bool gva_walk(const struct paging_state *state, const struct gva_memory *memory,
 {
     struct walk w = {.state = state, .memory = memory, .mode = mode_of(state), .access = access};
 
+    /* The processor's own accesses, to descriptor tables say, are a supervisor's at any CPL. */
     if (access & GVA_IMPLICIT)
         w.access &= ~(uint32_t)GVA_USER;
     w.gva = state->efer & EFER_LMA ? gva : (uint32_t)gva;
@@ -233,6 +239,8 @@ bool gva_walk(const struct paging_state *state, const struct gva_memory *memory,
         *fault = (struct fault){.vector = VECTOR_GP, .has_error_code = true};
         return false;
     }
+    /* As the CPU does: rights are judged first, then flags are set, and a table that changed in between is walked
+     * again. */
     for (unsigned retry = 0;; retry++) {
         enum step step = walk_tables(&w, gpa);
 

@@ -30,6 +30,7 @@ struct walk_context {
     gva_t gva;
 };
 
+/* Tables of L2 lie in its own physical memory: each entry is read through EPT12. */
 static bool memory_read(void *context, gpa_t gpa, void *value, unsigned size)
 {
     const struct walk_context *walk = context;
@@ -60,6 +61,7 @@ static bool memory_cas(void *context, gpa_t gpa, uint64_t old, uint64_t value, u
     return gmem_cas64(&vcpu->vm->gmem, word, now, (now & ~entry) | value << shift);
 }
 
+/* Asked once: CPUID is slow, and an exit under another hypervisor. */
 static bool cpu_has_1g_pages(void)
 {
     static bool known, has;
@@ -110,6 +112,8 @@ struct pieces {
     unsigned len[2];
 };
 
+/* Walks both pages before either is touched, so that an access that faults has written nothing. L2's pages then go
+ * through EPT12, again both. */
 static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t access, struct pieces *pieces,
                         struct fault *fault)
 {

@@ -24,6 +24,7 @@ _Static_assert(sizeof(struct timed_record) == sizeof(struct inspect_record), "on
 static char text[TEXT_BYTES];
 static size_t text_used;
 
+/* One line of the text area: what nestorctl shows as Nestor's own data. A full area takes no more. */
 void inspect_say(const char *key, const char *fmt, ...)
 {
     va_list args;
@@ -49,6 +50,7 @@ static uint32_t trace_stride(const struct vm *vm)
     return (uint32_t)(8 + vm->vcpu[0]->cpu->timed.records * sizeof(struct timed_record));
 }
 
+/* Sizes of all areas, so that a reader of another version finds its way. */
 static struct inspect_header header_now(const struct vm *vm)
 {
     return (struct inspect_header){
@@ -74,6 +76,7 @@ static uint32_t word_of(const void *block, size_t size, size_t at)
     return word;
 }
 
+/* Counters, then exits by level and reason, of one processor after the other. Beyond the last: ones. */
 static uint32_t counters_word(const struct vm *vm, size_t at)
 {
     size_t cpu = at / COUNTERS_STRIDE, byte = at % COUNTERS_STRIDE;
@@ -131,6 +134,7 @@ uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size)
 {
     (void)port, (void)size;
     uint32_t word = inspect_word(vcpu->vm, vcpu->inspect_offset);
+    /* One write of an offset serves any number of reads. */
     vcpu->inspect_offset += sizeof word;
     return word;
 }
@@ -139,6 +143,7 @@ uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size)
 #define DEBUG_CONSOLE 0xe9
 #define WORDS_PER_LINE 64u
 
+/* The emulator prints what is written to this port; tools read it from its output. */
 static void export_text(const char *line)
 {
     while (*line)

@@ -23,6 +23,7 @@ static struct io_port ports[MAX_PORTS];
 static unsigned port_count;
 static uint32_t stats_index; /* counter that the next read of the statistics port gives */
 
+/* What L1 wrote goes on to the hardware, in the width in which it came. */
 static void pass_write(uint16_t port, unsigned size, uint32_t value)
 {
     if (size == 1)
@@ -51,6 +52,8 @@ static void pm1_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t 
     pass_write(port, size, value);
 }
 
+/* The ways by which software resets a PC: the register that the FADT names, the chipset's, the keyboard controller's,
+ * and port 92H. */
 static bool resets(const struct vm *vm, uint16_t port, uint32_t value)
 {
     if (port == vm->reset_port && (uint8_t)value == vm->reset_value)
@@ -67,6 +70,8 @@ static bool resets(const struct vm *vm, uint16_t port, uint32_t value)
     }
 }
 
+/* Nestor dies with the machine, so it says what it counted before; with an option on-exit that ends the emulator a
+ * reset is the end of the run. */
 static void reset_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
 {
     if (resets(vcpu->vm, port, value)) {
@@ -77,6 +82,7 @@ static void reset_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_
     pass_write(port, size, value);
 }
 
+/* The end of a test: L1 names the exit status. */
 static void debug_exit_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
 {
     (void)vcpu, (void)port, (void)size;
@@ -85,6 +91,7 @@ static void debug_exit_write(struct vcpu *vcpu, uint16_t port, unsigned size, ui
     machine_end((int)(value & 0xff), "L1 wrote it to the debug-exit port");
 }
 
+/* Statistics port: a write chooses a counter, a read gives it, of all processors together. */
 static void stats_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value)
 {
     (void)vcpu, (void)port, (void)size;
@@ -120,12 +127,14 @@ static void hidden_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32
     (void)vcpu, (void)port, (void)size, (void)value;
 }
 
+/* An absent port reads as ones. */
 static uint32_t hidden_read(struct vcpu *vcpu, uint16_t port, unsigned size)
 {
     (void)vcpu, (void)port, (void)size;
     return ~0u;
 }
 
+/* From now on accesses to these ports exit, L2's as well. */
 static void port_add(struct vm *vm, uint16_t first, uint16_t last, struct io_port row)
 {
     ASSERT(port_count < MAX_PORTS);
@@ -136,6 +145,7 @@ static void port_add(struct vm *vm, uint16_t first, uint16_t last, struct io_por
         io_bitmap_set(vm->io_bitmap_a, vm->io_bitmap_b, (uint16_t)port);
 }
 
+/* The FADT may name one of the others: one row is enough. */
 static void add_reset_ports(struct vm *vm)
 {
     static const uint16_t fixed[] = {RESET_CONTROL, KEYBOARD_COMMAND, SYSTEM_CONTROL_A};
@@ -180,6 +190,7 @@ int io_policy_init(struct vm *vm)
     return 0;
 }
 
+/* A short list, and every one of these exits is rare. */
 const struct io_port *io_port_find(uint16_t port)
 {
     for (unsigned i = 0; i < port_count; i++)

@@ -11,11 +11,12 @@
 #include "vmx/vmx_insn.h"
 
 #define COMMAND_NMI (PUT(ICR_DELIVERY_NMI, ICR_DELIVERY) | ICR_ASSERT)
-#define PATIENCE (1u << 24) /* rounds of waiting before a line is logged */
-#define STOP_TRIES (1u << 20)
+#define PATIENCE (1u << 24)   /* rounds of waiting before a line is logged */
+#define STOP_TRIES (1u << 20) /* rounds of waiting for each processor at the end of a run */
 
 static volatile bool stopping;
 
+/* The run ends: this processor stands still and says so. */
 static NORETURN void stop_here(struct cpu *cpu)
 {
     cpu->stopped = true;
@@ -54,6 +55,7 @@ void kick_answer(struct vcpu *vcpu)
     uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_SEQ_CST);
     if (vcpu->ept01_generation == generation)
         return;
+    /* The generation was read before: what is taken away during the INVEPT moves it again, and is answered again. */
     ASSERT(insn_invept(INVEPT_ALL, (struct invalidate_descriptor){0}));
     __atomic_store_n(&vcpu->ept01_generation, generation, __ATOMIC_RELEASE);
 }
@@ -62,6 +64,7 @@ bool kick_exit(struct vcpu *vcpu)
 {
     if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI || !kick_take(vcpu->cpu))
         return false;
+    /* The exit blocked NMIs, and no IRET will come: the next kick must get through. */
     vmx_unblock_nmi();
     vcpu->attention = true;
     return true;
@@ -86,6 +89,7 @@ static void kick_nmi(struct trap_frame *frame)
     kick_answer(vcpu);
     spinlock_allow();
     vcpu->attention = true;
+    /* It was past its last look: back to before it, or the guest would run on what is stale. */
     if (enters_guest(frame->rip))
         frame->rip = (uint64_t)vmx_enter_again;
 }
@@ -112,6 +116,8 @@ static void wait_for(const struct vcpu *vcpu, uint64_t generation, struct vcpu *
     }
 }
 
+/* Makes every other processor pass an INVEPT: first a kick to all that have not, then a wait for each, so that they
+ * work at the same time. */
 static void synchronize(struct ept *ept01)
 {
     struct vcpu *self = this_cpu()->vcpu;
@@ -133,6 +139,7 @@ static void synchronize(struct ept *ept01)
         }
 }
 
+/* What every processor has passed: pages that were taken away by then are free for other use. */
 uint64_t kick_oldest_generation(const struct vm *vm)
 {
     uint64_t oldest = __atomic_load_n(&vm->ept01.generation, __ATOMIC_SEQ_CST);
@@ -142,6 +149,7 @@ uint64_t kick_oldest_generation(const struct vm *vm)
     return oldest;
 }
 
+/* For the end of a run. A processor that does not answer in time, as one with NMIs blocked, is left running. */
 static void stop_others(void)
 {
     const struct cpu *self = this_cpu();

@@ -7,10 +7,11 @@
 #include "mm/hpt.h"
 #include "vmx/startup.h"
 
-#define APIC_REGISTER_STEP 16
+#define APIC_REGISTER_STEP 16 /* bytes from one register to the next */
 
 enum place { PLACE_NOBODY, PLACE_DEVICE, PLACE_APIC };
 
+/* Whether the local APIC's registers are there now: xAPIC mode, at the base that L1 chose. */
 static bool is_apic_page(gpa_t gpa)
 {
     uint64_t base = rdmsr(IA32_APIC_BASE);
@@ -18,6 +19,8 @@ static bool is_apic_page(gpa_t gpa)
            ALIGN_DOWN(gpa, PAGE_SIZE) == (base & BITS(51, 12));
 }
 
+/* Whose an access beyond RAM is. Nestor's own memory and what its tables do not reach are nobody's: reads give ones,
+ * writes are dropped. The APIC takes aligned words alone. */
 static enum place place_of(const struct vcpu *vcpu, gpa_t gpa, unsigned len)
 {
     bool off = vcpu->vm->apic_stays_on && !(vcpu->apic_base & APIC_BASE_EN);
@@ -73,6 +76,7 @@ void mmio_write(struct vcpu *vcpu, gpa_t gpa, const void *buffer, unsigned len)
         memcpy(&value, buffer, sizeof value);
         startup_write_register(vcpu, gpa, value);
     } else if (place != PLACE_NOBODY && len <= sizeof bytes) {
+        /* A copy, as the pieces are taken from it by their widths. */
         memcpy(bytes, buffer, len);
         copy(false, hpa_to_va(gpa), bytes, len);
     }

@@ -1,5 +1,7 @@
 #include "vmx/msr_bitmap.h"
 
+/* Four bitmaps of 1024 bytes: reads of low MSRs, reads of high ones, writes of low, writes of high. SDM 3C 25.6.9
+ * "MSR-Bitmap Address" */
 int msr_bitmap_bit(uint32_t msr, enum msr_access access)
 {
     uint32_t base = access == MSR_READ ? MSR_BITMAP_READ_LOW * 8 : MSR_BITMAP_WRITE_LOW * 8;
@@ -15,6 +17,7 @@ bool msr_bitmap_test(const uint8_t *bitmap, uint32_t msr, enum msr_access access
 {
     int bit = msr_bitmap_bit(msr, access);
 
+    /* An MSR in neither range always exits. */
     return bit < 0 || (bitmap[bit / 8] & BIT(bit % 8));
 }
 

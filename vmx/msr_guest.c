@@ -56,6 +56,8 @@ static uint64_t debugctl_find_bits(void)
     return wrmsr_safe(IA32_DEBUGCTL, 0) ? bits : 0;
 }
 
+/* Writes an MSR that the VMCS holds for the guest. False: the value is one that WRMSR refuses with #GP; an entry would
+ * refuse it, too. */
 static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value)
 {
     switch (vmcs_msrs[row].kind) {
@@ -83,6 +85,7 @@ static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value
     return true;
 }
 
+/* The row of the table above, or -1. */
 static int vmcs_msr_find(uint32_t msr)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(vmcs_msrs); i++)
@@ -94,6 +97,7 @@ static int vmcs_msr_find(uint32_t msr)
 /* A CPU without the debug store says so here. SDM 4, table "IA-32 Architectural MSRs" */
 #define MISC_ENABLE_NO_DEBUG_STORE (MISC_ENABLE_BTS_UNAVAILABLE | MISC_ENABLE_PEBS_UNAVAILABLE)
 
+/* L1 sees a CPU without the debug store. */
 static bool misc_enable_read(const struct vm *vm, uint64_t *value)
 {
     if (!rdmsr_safe(IA32_MISC_ENABLE, value))
@@ -119,6 +123,7 @@ static bool misc_enable_write(const struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_MISC_ENABLE, value);
 }
 
+/* What L1 reads of an MSR that L0 keeps. */
 static NOINLINE bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
 {
     switch (row->handler) {
@@ -182,6 +187,7 @@ static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_APIC_BASE, value);
 }
 
+/* What L1's write does to an MSR that L0 keeps. */
 static NOINLINE bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t value)
 {
     switch (row->handler) {
@@ -206,6 +212,8 @@ static const struct msr_policy_row *find_row(const struct vcpu *vcpu, uint32_t m
     return msr_bitmap_test(vcpu->vm->msr_bitmap, msr, access) ? msr_policy_find(msr, access) : NULL;
 }
 
+/* In this order: L0's policy, the APIC's base if L1 sees another, the VMCS, and for all the rest the CPU itself, whose
+ * #GP is the guest's. */
 bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
     const struct msr_policy_row *row = find_row(vcpu, msr, MSR_READ);
@@ -267,10 +275,12 @@ int msr_policy_init(struct vm *vm)
         msr_bitmap_set(vm->msr_bitmap, X2APIC_ICR, MSR_WRITE);
     if (vm->apic_stays_on)
         msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
+    /* Not 0, which in a merged bitmap means that nothing was merged yet. */
     vm->msr_policy_generation = 1;
     return 0;
 }
 
+/* A row of the policy is kept in any case; other MSRs as the test asks. */
 static void set_kept(uint8_t *bitmap, uint32_t msr, enum msr_access access, bool kept)
 {
     if (kept || msr_policy_find(msr, access))

@@ -4,6 +4,7 @@
 
 enum { ACCESS_READ = 1, ACCESS_WRITE = 2, ACCESS_BOTH = ACCESS_READ | ACCESS_WRITE };
 
+/* The rows of msr_policy.def, sorted by number. */
 static const struct msr_policy_row rows[] = {
 #define MSR_POLICY(first, last, access, handler, root, reason)                                                         \
     {first,                                                                                                            \
@@ -19,6 +20,7 @@ static const struct msr_policy_row rows[] = {
 #undef MSR_PASSED
 };
 
+/* What L0 passes although it acts in root operation, with the reason why that is safe. */
 static const struct msr_passed_row passed_rows[] = {
 #define MSR_POLICY(first, last, access, handler, root, reason)
 #define MSR_PASSED(first, last, root, reason) {first, last, MSR_ROOT_##root, reason},
@@ -38,6 +40,7 @@ static const struct msr_passed_row passed_rows[] = {
 #undef MSR_POLICY
 #undef MSR_PASSED
 
+/* L0's page: a bit for each access that must exit, whoever makes it. */
 void msr_policy_build(uint8_t *bitmap)
 {
     memset(bitmap, 0, PAGE_SIZE);

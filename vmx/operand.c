@@ -22,6 +22,7 @@ static void segment_read(unsigned number, struct segment *segment)
     segment->base = vmcs_read_encoding(GUEST_ES_BASE.encoding + step);
 }
 
+/* Bits of a linear address in 64-bit mode; 0 elsewhere, where segments count. */
 static unsigned linear_bits(void)
 {
     if (!operand_long_mode())
@@ -36,6 +37,7 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
     unsigned bits = linear_bits();
 
     ASSERT(!(vcpu->exit.instruction_info & INSN_INFO_IS_REGISTER));
+    /* The one register that is in the VMCS: base or index may name it. */
     vcpu->regs[RSP] = vmcs_read(GUEST_RSP);
     place = operand_decode(vcpu->exit.instruction_info, vmcs_read(EXIT_QUALIFICATION), vcpu->regs);
     ASSERT(place.segment_number < SEGMENT_COUNT);
@@ -94,6 +96,7 @@ bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct f
            settle(vcpu, gva_write(vcpu, gva, buffer, len, fault), fault);
 }
 
+/* Outside 64-bit mode operands have 32 bits. */
 uint64_t operand_register_read(struct vcpu *vcpu, unsigned number, bool long_mode)
 {
     uint64_t value = number == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[number];

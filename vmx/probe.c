@@ -20,6 +20,7 @@ bool probe_enter(bool launched);
 extern const uint8_t probe_exit[], probe_guest_call[], probe_guest_spin[];
 extern volatile uint8_t probe_guest_runs;
 
+/* Flat 64-bit segments, as Nestor's own; those that 64-bit mode does not use are unusable. */
 static void write_guest_segments(void)
 {
     for (unsigned i = SEGMENT_ES; i < SEGMENTS; i++)
@@ -55,6 +56,7 @@ static void write_guest(void)
     vmcs_write(GUEST_INTERRUPTIBILITY, 0);
 }
 
+/* No control beyond what the CPU demands and what is probed. */
 static void write_controls(const struct vmx_caps *caps, uint32_t proc)
 {
     vmcs_write(PIN_CONTROLS, caps_settle(caps->pin, PIN_NMI));
@@ -97,6 +99,7 @@ static bool begin(struct probe *probe, const struct vmx_caps *caps, uint32_t pro
     return true;
 }
 
+/* Leaves VMX operation again: nothing of the probe remains. */
 static void end(struct probe *probe)
 {
     vmcs_free(probe->vmcs);
@@ -171,6 +174,7 @@ void probe_serve(const struct vmx_caps *caps)
     set_stage(works ? STAGE_WORKS : STAGE_BROKEN);
 }
 
+/* Waits until the other processor is past a stage, or long enough. */
 static bool wait_past(enum stage last)
 {
     for (unsigned us = 0; us < PATIENCE_US && get_stage() <= last; us += PAUSE_US)
@@ -178,6 +182,8 @@ static bool wait_past(enum stage last)
     return get_stage() > last;
 }
 
+/* Asks the processor to enter a guest, then sends it an INIT and a start-up IPI, and sees whether each comes as an
+ * exit. */
 bool probe_startup(const struct cpu *cpu)
 {
     probe_guest_runs = 0;

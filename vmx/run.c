@@ -42,6 +42,7 @@ static void read_whole_exit(struct vmexit *exit, uint8_t parts)
     exit->qualification = vmcs_read(EXIT_QUALIFICATION);
     exit->instruction_info = vmcs_read(EXIT_INSTRUCTION_INFO);
     exit->idt_vectoring_info = vmcs_read(IDT_VECTORING_INFO);
+    /* The error codes are read only where there is an event: a VMREAD costs as much as some dozens of instructions. */
     if (exit->idt_vectoring_info & INTR_VALID)
         exit->idt_vectoring_error_code = vmcs_read(IDT_VECTORING_ERROR_CODE);
     if (parts & PART_EVENT) {
@@ -71,8 +72,10 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
     bool timed = vcpu->attention && vcpu->cpu->timed.records; /* vmx_exit_timed asked for it */
     if (vcpu->attention)
         startup_attend(vcpu);
+    /* After the requests, which may take the event away or add one. */
     if (vcpu->inject_info | vcpu->cpu->nmi_seen)
         event_prepare(vcpu);
+    /* Somebody took translations of EPT01 away: this processor must pass an INVEPT before it enters. */
     if (vcpu->ept01_generation != __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE)) {
         kick_answer(vcpu);
         ept_retire_done(&vcpu->vm->ept01, kick_oldest_generation(vcpu->vm));
@@ -81,6 +84,8 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
         trace_entry(vcpu->in_l2);
 }
 
+/* The exit is L0's, of either level. An entry of vmcs01 that fails is Nestor's own mistake, so the run ends; one of
+ * vmcs02 never comes here. */
 static void vcpu_handle_at_l0(struct vcpu *vcpu)
 {
     bool from_l2 = vcpu->in_l2;
@@ -96,6 +101,7 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         nested_hooks.l0_handled_l2(vcpu);
 }
 
+/* What the handlers find out about the instruction that exited starts empty. */
 static inline void begin_instruction(struct vcpu *vcpu)
 {
     vcpu->completed = false;
@@ -113,6 +119,8 @@ static void end_instruction(struct vcpu *vcpu, bool from_l2)
         nested_hooks.l2_completed(vcpu);
 }
 
+/* The long way: the snapshot is taken whole, and whoever may have a part in the exit is asked, in this order: a step of
+ * Nestor's own, a kick, nested/, L0. */
 static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
 {
     bool from_l2 = vcpu->in_l2;
@@ -172,6 +180,7 @@ static NOINLINE void handle_violation_of_l2(struct vcpu *vcpu)
     vcpu_prepare_entry(vcpu);
 }
 
+/* Exits that are L1's without a question go straight to it; vcpu->l2_straight says which for this L2. */
 static inline void handle_exit_of_l2(struct vcpu *vcpu, uint32_t reason)
 {
     if (reason < 64 && vcpu->l2_straight & BIT(reason))
@@ -182,6 +191,7 @@ static inline void handle_exit_of_l2(struct vcpu *vcpu, uint32_t reason)
         handle_any(vcpu, reason);
 }
 
+/* The reasons that L1 causes most often have shorter ways. */
 static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
 {
     if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
@@ -238,6 +248,7 @@ void vcpu_entry_failed(struct vcpu *vcpu)
 {
     uint32_t error = vmcs_read(VM_INSTRUCTION_ERROR);
     ledger_not_entered();
+    /* Every field of vmcs01 is Nestor's own choice: no guest can cause this. */
     if (!vcpu->in_l2)
         panic("vmx: VM entry of L1 failed with VM-instruction error %u", error);
     nested_hooks.entry_failed(vcpu, error);

@@ -9,6 +9,7 @@
 #define TYPE_EXPAND_DOWN BIT(2)
 #define TYPE_WRITE_OR_READ BIT(1) /* data: writable; code: readable */
 
+/* #SS(0) for the stack segment, #GP(0) for others. */
 static bool refuse(unsigned segment_number, struct fault *fault)
 {
     *fault = (struct fault){.vector = segment_number == SEGMENT_SS ? VECTOR_SS : VECTOR_GP, .has_error_code = true};
@@ -41,6 +42,7 @@ bool segment_linear(const struct segment *segment, unsigned segment_number, uint
     uint64_t last = offset + len - 1;
 
     fault->vector = FAULT_NONE;
+    /* 64-bit mode: no limits and no types, only canonical addresses. */
     if (linear_bits) {
         *gva = offset + (segment_number >= SEGMENT_FS ? segment->base : 0);
         if (!x86_is_canonical(*gva, linear_bits) || !x86_is_canonical(*gva + len - 1, linear_bits))

@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 
+/* RF lasts for one instruction, and TF makes a trap behind it. */
 void skip_flags(uint64_t rflags)
 {
     if (rflags & RFLAGS_RF)
@@ -21,6 +22,7 @@ void vcpu_skip_instruction(struct vcpu *vcpu)
     skip_completed(vcpu);
 }
 
+/* The trap and the end of blocking are the iteration's; RF keeps an instruction breakpoint from being met at each. */
 void vcpu_repeat_instruction(struct vcpu *vcpu)
 {
     uint64_t rflags = vmcs_read(GUEST_RFLAGS);

@@ -19,6 +19,7 @@
 
 /* --- The processor that gets one --- */
 
+/* Requests are taken one by one: another processor may set the next at any moment. */
 static void take_request(struct vcpu *vcpu, uint32_t request)
 {
     (void)__atomic_fetch_and(&vcpu->requests, ~request, __ATOMIC_SEQ_CST);
@@ -50,6 +51,7 @@ static void start(struct vcpu *vcpu, uint8_t vector)
     startup_wait_no_more(vcpu);
 }
 
+/* The vector is read before the request is gone: after that another may be written. */
 static uint8_t take_sipi(struct vcpu *vcpu)
 {
     uint8_t vector = vcpu->sipi_vector;
@@ -57,6 +59,8 @@ static uint8_t take_sipi(struct vcpu *vcpu)
     return vector;
 }
 
+/* The start-up IPI is awaited in Nestor itself, as the CPU would make no exit of it. INIT and NMIs are lost
+ * meanwhile. */
 static void wait_inside(struct vcpu *vcpu)
 {
     while (!has_request(vcpu, VCPU_SIPI)) {
@@ -89,6 +93,7 @@ void startup_reset(struct vcpu *vcpu)
     EXPECT_CURRENT(vcpu->vmcs01);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
+    /* The registers are as after INIT, whatever the processor was doing. */
     vmcs01_reset(vcpu);
     vcpu->cpu->nmi_seen = false;
     set_waiting(vcpu, WAITING_L1);
@@ -107,6 +112,7 @@ static void attend_init(struct vcpu *vcpu)
         nested_hooks.init_to_l1(vcpu);
         return;
     }
+    /* It stays requested; VMXOFF looks again. */
     if (vcpu->l1_in_vmx)
         return;
     if (vcpu->cpu->id == 0)
@@ -166,6 +172,7 @@ static bool is_taken(const struct vcpu *to, unsigned delivery)
     }
 }
 
+/* Leaves the request with the processor and makes it look. */
 static void post(struct vcpu *to, unsigned delivery, uint8_t vector)
 {
     uint32_t request = delivery == ICR_DELIVERY_INIT ? VCPU_INIT : delivery == ICR_DELIVERY_NMI ? VCPU_NMI : VCPU_SIPI;
@@ -176,6 +183,8 @@ static void post(struct vcpu *to, unsigned delivery, uint8_t vector)
     kick_send(to);
 }
 
+/* Whether the command names the processor: by shorthand, or by destination, physical or logical. `broadcast` is the
+ * destination that means all. */
 static bool is_addressed(const struct vcpu *from, const struct vcpu *to, uint32_t destination, uint32_t broadcast,
                          uint32_t command)
 {
@@ -211,6 +220,7 @@ static bool send(const struct vcpu *vcpu, uint32_t destination, uint32_t broadca
     return true;
 }
 
+/* One of L1's stores to the APIC, made in its stead when it was trapped. */
 static void write_register(struct vcpu *vcpu, uint32_t offset, uint32_t value)
 {
     if (offset == LAPIC_ICR && send(vcpu, (uint32_t)GET(vcpu->apic_icr_high, ICR_DESTINATION), 0xff, value))

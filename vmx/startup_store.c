@@ -8,6 +8,7 @@
 #include "vmx/startup.h"
 #include "vmx/store_decode.h"
 
+/* How the code segment makes the CPU read instructions. */
 static unsigned code_bits(void)
 {
     uint32_t access = vmcs_read(GUEST_CS_AR_BYTES);
@@ -45,8 +46,10 @@ void startup_store(struct vcpu *vcpu, gpa_t gpa)
         return;
     }
     uint64_t value = store.immediate ? store.value : store.reg == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[store.reg];
+    /* An EPT violation has no instruction length: it is the decoder's. */
     vcpu->exit.instruction_length = store.length;
     breakpoint_memory(vcpu, true, vcpu->exit.guest_linear_address, sizeof(uint32_t));
     vcpu_skip_instruction(vcpu);
+    /* Last: a start-up IPI to itself, or an INIT, changes all that was written before. */
     startup_write_register(vcpu, gpa, (uint32_t)value);
 }

@@ -10,6 +10,7 @@
 #define STEP_TIMER 2u
 #define STEP_TIMER_MAX (1u << 20)
 
+/* Whether the CPU has the flag at all: older ones do not, nor do some emulators. */
 static bool has_trap_flag(const struct vcpu *vcpu)
 {
     return vcpu->vm->caps.proc.may & PROC_MONITOR_TRAP;
@@ -58,6 +59,7 @@ static void choose_units(struct vcpu *vcpu)
     vcpu->step.units = stuck ? MIN(vcpu->step.units + vcpu->step.units / 4 + 1, STEP_TIMER_MAX) : STEP_TIMER;
 }
 
+/* Takes W from all leaves that are open, in one go for the revocation. */
 static int take_write(struct ept_watch *watch, void *what)
 {
     struct vcpu *vcpu = what;
@@ -89,6 +91,7 @@ static void open_page(struct vcpu *vcpu, uint64_t *entry, struct step_page page)
         set_trap_flag(vcpu);
     else if (!vcpu->step.active)
         start_timer(vcpu);
+    /* One unit count serves an instruction, however many pages it opens. */
     if (!vcpu->step.open)
         choose_units(vcpu);
     __atomic_store_n(entry, *entry | EPT_W, __ATOMIC_RELEASE);
@@ -138,6 +141,7 @@ bool step_end(struct vcpu *vcpu)
 {
     if (vcpu->step.open)
         close_pages(vcpu);
+    /* Whatever the exit was, the controls are put back before anybody looks at them. */
     vcpu->step.active = false;
     if (vcpu->step.by_trap)
         return clear_trap_flag(vcpu);

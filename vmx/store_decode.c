@@ -20,11 +20,13 @@ struct prefixes {
     uint8_t rex;
 };
 
+/* The six prefixes that name a segment; the CPU has used it already for the address. */
 static bool is_segment_prefix(uint8_t byte)
 {
     return byte == 0x26 || byte == 0x2e || byte == 0x36 || byte == 0x3e || byte == 0x64 || byte == 0x65;
 }
 
+/* Prefixes in any order; in 64-bit code a REX prefix counts right before the opcode only. */
 static struct prefixes prefixes_read(const uint8_t *bytes, unsigned size, unsigned code_bits)
 {
     struct prefixes p = {0};
@@ -67,6 +69,7 @@ bool store_decode(const uint8_t *bytes, unsigned size, unsigned code_bits, struc
     if (!wide || p.count + 3 > size)
         return false;
     uint8_t opcode = bytes[p.count], modrm = bytes[p.count + 1], sib = bytes[p.count + 2];
+    /* The address is part of the instruction, without a ModRM byte. */
     if (opcode == OPCODE_MOV_EAX) {
         out->length = p.count + 1 + address_bits / 8;
         return out->length <= size;

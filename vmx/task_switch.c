@@ -41,6 +41,7 @@ enum { SLOT_EIP, SLOT_EFLAGS, SLOT_GPR, SLOT_SEGMENTS = SLOT_GPR + 8 };
 #define TSS_TRAP 0x64
 #define TSS_SIZE_MAX 0x68
 
+/* One switch under way. */
 struct switching {
     struct task_state *state;
     const struct task_request *request;
@@ -51,6 +52,7 @@ struct switching {
     uint8_t image[TSS_SIZE_MAX];
 };
 
+/* The fault with the selector in its error code, and EXT as the event has it. */
 static bool fail(struct switching *s, unsigned vector, unsigned selector)
 {
     *s->fault = (struct fault){
@@ -175,6 +177,7 @@ static bool save_old_task(struct switching *s)
     return memory_write(s, tss->base + format->registers, saved, len);
 }
 
+/* The busy flag of a TSS is a bit of its descriptor's type. */
 static bool set_busy(struct switching *s, unsigned selector, bool busy)
 {
     uint32_t gva = s->state->gdt_base + (uint32_t)(selector & SELECTOR_INDEX) + DESCRIPTOR_TYPE_BYTE;
@@ -227,6 +230,7 @@ static void load_registers(struct switching *s)
     state->segment[TASK_TR].access_rights |= (uint32_t)TYPE_TSS_BUSY;
 }
 
+/* Only a 32-bit TSS has a CR3, and only paging reads it. */
 static bool load_cr3(struct switching *s)
 {
     uint32_t cr3 = image_get(s->image, TSS_CR3, sizeof cr3);
@@ -239,6 +243,7 @@ static bool load_cr3(struct switching *s)
     return true;
 }
 
+/* The LDT comes before the segments, whose descriptors may lie in it. */
 static bool load_ldt(struct switching *s)
 {
     unsigned selector = s->state->segment[TASK_LDTR].selector;
@@ -273,6 +278,7 @@ static bool kind_stack(unsigned type)
     return !(type & TYPE_CODE) && (type & TYPE_WRITE_OR_READ);
 }
 
+/* A stack is of exactly the new privilege level. */
 static bool privilege_stack(const struct segment *segment, unsigned rpl, unsigned cpl)
 {
     unsigned dpl = (unsigned)GET(segment->access_rights, AR_DPL);
@@ -296,6 +302,7 @@ static bool kind_data(unsigned type)
     return !(type & TYPE_CODE) || (type & TYPE_WRITE_OR_READ);
 }
 
+/* Conforming code can be read at any level; other segments only from levels that may use them. */
 static bool privilege_data(const struct segment *segment, unsigned rpl, unsigned cpl)
 {
     unsigned dpl = (unsigned)GET(segment->access_rights, AR_DPL), type = type_of(segment);
@@ -306,6 +313,7 @@ static const struct segment_rule rule_stack = {kind_stack, privilege_stack, VECT
 static const struct segment_rule rule_code = {kind_code, privilege_code, VECTOR_NP, false};
 static const struct segment_rule rule_data = {kind_data, privilege_data, VECTOR_NP, true};
 
+/* The processor sets the accessed bit in memory when it loads a segment. */
 static bool mark_accessed(struct switching *s, uint32_t gva, struct segment *segment)
 {
     uint8_t byte;
@@ -317,6 +325,7 @@ static bool mark_accessed(struct switching *s, uint32_t gva, struct segment *seg
     return memory_write(s, gva + DESCRIPTOR_TYPE_BYTE, &byte, sizeof byte);
 }
 
+/* Loads one segment by its rule. The order of the checks gives the fault that the CPU raises. */
 static bool load_segment(struct switching *s, enum task_segment number, const struct segment_rule *rule)
 {
     unsigned selector = s->state->segment[number].selector;
@@ -363,6 +372,7 @@ static void load_v86_segments(struct task_state *state)
     }
 }
 
+/* On the new task's stack, in the width of its TSS. */
 static bool push_error_code(struct switching *s)
 {
     struct task_state *state = s->state;

@@ -14,6 +14,7 @@
 
 _Static_assert(TASK_IRET == 1 && TASK_GATE == 3, "numbered as in the exit qualification");
 
+/* The processor's own accesses: to descriptor tables and TSSs, at supervisor privilege whatever the CPL. */
 static bool task_read(void *context, uint32_t gva, void *buffer, unsigned len, struct fault *fault)
 {
     return gva_read_as(context, gva, buffer, len, GVA_IMPLICIT, fault);
@@ -44,6 +45,7 @@ static bool is_software_event(uint32_t info)
     return type >= INTR_TYPE_SOFT_INTERRUPT && type <= INTR_TYPE_SOFT_EXCEPTION;
 }
 
+/* What the exit says about the switch. EXT of error codes is set where the program did not raise the event itself. */
 static void request_read(const struct vcpu *vcpu, struct task_request *request)
 {
     uint32_t info = vcpu->exit.idt_vectoring_info;
@@ -58,6 +60,7 @@ static void request_read(const struct vcpu *vcpu, struct task_request *request)
     };
 }
 
+/* L1's state as the old task leaves it: EIP is behind the instruction that switches, if one does. */
 static void state_read(const struct vcpu *vcpu, const struct task_request *request, struct task_state *state)
 {
     bool behind = request->source != TASK_GATE || is_software_event(vcpu->exit.idt_vectoring_info);
@@ -79,6 +82,7 @@ static void state_read(const struct vcpu *vcpu, const struct task_request *reque
         };
 }
 
+/* The new task's state. CR0.TS is set and local breakpoints end, as with each switch. */
 static void state_write(struct vcpu *vcpu, const struct task_state *state)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(state->gpr); i++)
@@ -113,6 +117,7 @@ static void block_nmi(const struct vcpu *vcpu, enum task_source source)
     vmcs_write(GUEST_INTERRUPTIBILITY, (uint32_t)state);
 }
 
+/* A fault of the switch that an exception started may make a double fault of both. */
 static void inject_fault(struct vcpu *vcpu, struct fault *fault)
 {
     uint32_t info = vcpu->exit.idt_vectoring_info;
@@ -141,6 +146,7 @@ void exit_task_switch(struct vcpu *vcpu)
     state_read(vcpu, &request, &state);
     enum task_outcome outcome = task_switch(&state, &request, &memory, &fault);
     block_nmi(vcpu, request.source);
+    /* Until it is refused nothing has changed; later faults happen in the new task. */
     if (outcome != TASK_REFUSED)
         state_write(vcpu, &state);
     if (outcome == TASK_REFUSED || outcome == TASK_FAULTED)

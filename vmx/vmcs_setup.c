@@ -23,6 +23,7 @@
     (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
 #define VMCS01_ENTRY (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
 
+/* A page that begins with the CPU's VMCS revision, as VMXON and VMPTRLD want it. */
 static void *region_alloc(const struct vmx_caps *caps)
 {
     uint32_t *region = page_alloc();
@@ -39,6 +40,7 @@ int vmx_enable(const struct vmx_caps *caps)
     uint64_t cr4 = read_cr4() | CR4_VMXE;
     if (cpuid(1, 0).ecx & BIT(26)) /* XSAVE: XSETBV is executed for L1 */
         cr4 |= CR4_OSXSAVE;
+    /* VMXON wants CR0 and CR4 within the bits that the capability MSRs fix. */
     write_cr0((read_cr0() | caps->cr0_fixed0) & caps->cr0_fixed1);
     write_cr4((cr4 | caps->cr4_fixed0) & caps->cr4_fixed1);
     if (insn_vmxon(va_to_hpa(region))) {
@@ -121,6 +123,7 @@ void vmcs_write_host_area(const struct cpu *cpu)
     vmcs_write(HOST_CR4, options.fault == FAULT_HOST_WITHOUT_MCE ? read_cr4() & ~CR4_MCE : read_cr4());
     vmcs_write(HOST_FS_BASE, 0);
     vmcs_write(HOST_GS_BASE, (uint64_t)cpu);
+    /* Each exit loads these: GS leads to the processor's own block, TR to its stacks for faults. */
     vmcs_write(HOST_TR_BASE, (uint64_t)&cpu->tss);
     vmcs_write(HOST_GDTR_BASE, (uint64_t)cpu->gdt);
     vmcs_write(HOST_IDTR_BASE, desc_idt_base());
@@ -149,6 +152,7 @@ void vmcs_write_common(const struct vcpu *vcpu)
         vmcs_write(XSS_EXITING_BITMAP, 0);
 }
 
+/* What exits from L1: no more than L0 needs to stay in control. */
 static void write_controls(const struct vmx_caps *caps)
 {
     vmcs_write(PIN_CONTROLS, caps_settle(caps->pin, VMCS01_PIN));
@@ -165,6 +169,7 @@ static void write_controls(const struct vmx_caps *caps)
     vmcs_write(CR3_TARGET_COUNT, 0);
 }
 
+/* The fields of one segment register lie at the same place of four groups. */
 void vmcs_write_segment(unsigned segment, uint16_t selector, uint32_t limit, uint32_t access)
 {
     vmcs_write_encoding(GUEST_ES_SELECTOR.encoding + 2 * segment, selector);
@@ -177,6 +182,7 @@ void vmcs_write_segment(unsigned segment, uint16_t selector, uint32_t limit, uin
 #define ACCESS_DATA32 0xc093
 #define ACCESS_BUSY_TSS32 0x8b
 
+/* The flat segments with which a multiboot or Linux loader starts a kernel. */
 static void write_segments(const struct l1_start *entry)
 {
     vmcs_write_segment(SEGMENT_CS, entry->cs, 0xffffffff, ACCESS_CODE32);
@@ -191,12 +197,14 @@ static void write_segments(const struct l1_start *entry)
     vmcs_write(GUEST_IDTR_LIMIT, 0xffff);
 }
 
+/* Registers that start alike however L1 starts. Bits that VMX operation fixes are set, and hidden by the shadows. */
 static void write_guest_registers(const struct vcpu *vcpu, uint64_t cr0, uint64_t rip)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps;
     vmcs_write(GUEST_CR0, cr0 | (caps->cr0_fixed0 & ~(CR0_PE | CR0_PG)));
     vmcs_write(GUEST_CR4, caps->cr4_fixed0);
     vmcs_write(GUEST_CR3, 0);
+    /* All bits are Nestor's until cr_update_masks() gives L1 its own. */
     vmcs_write(CR0_GUEST_HOST_MASK, ~0ull);
     vmcs_write(CR4_GUEST_HOST_MASK, ~0ull);
     vmcs_write(CR0_READ_SHADOW, cr0);
@@ -258,6 +266,7 @@ void vmcs01_start(uint8_t vector)
     vmcs_write(GUEST_RIP, 0);
 }
 
+/* A boot sector in real mode as after a start-up IPI to its page; other images in flat protected mode. */
 static void start_at(struct vcpu *vcpu, const struct l1_start *entry)
 {
     if (entry->real_page) {
@@ -276,6 +285,7 @@ int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
     if (!vcpu->vmcs01)
         return -1;
     vmcs_load(vcpu->vmcs01);
+    /* Before the first write: from here on no access is looked at, except in the CHECKED build. */
     if (require_fields(&vcpu->vm->caps))
         return -1;
     vmcs_write_common(vcpu);

@@ -12,6 +12,8 @@ void merged_cache_init(struct merged_cache *cache, const struct gmem *gmem, stru
     cache->merge = merged_merge;
 }
 
+/* One page may serve several slots, and be an I/O bitmap as well as an MSR bitmap: the kind is part of the key, as L0's
+ * share differs. */
 static struct merged *find(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
 {
     for (unsigned i = 0; i < MERGED_MAX; i++) {
@@ -22,6 +24,7 @@ static struct merged *find(struct merged_cache *cache, enum merged_kind kind, gp
     return NULL;
 }
 
+/* Ends the watch before the pages go: a store that comes later finds no watcher. */
 static void merged_free(struct merged_cache *cache, struct merged *m)
 {
     if (options.bitmap_dump)
@@ -57,6 +60,7 @@ static struct merged *take(struct merged_cache *cache)
     if (unused && (!cache->bound || used < cache->bound))
         return unused;
     if (oldest) {
+        /* Slots still name it: they forget it first, and find or make another at their next entry. */
         if (oldest->users)
             cache->evict(cache->context, oldest);
         merged_free(cache, oldest);
@@ -65,6 +69,7 @@ static struct merged *take(struct merged_cache *cache)
     return oldest;
 }
 
+/* A new entry with its two pages; NULL when neither the cache nor the pool has room, and then all accesses exit. */
 static struct merged *make(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
 {
     struct merged *m = take(cache);
@@ -101,6 +106,7 @@ void merged_cache_touch(struct merged_cache *cache, struct merged *m)
 void merged_cache_put(struct merged_cache *cache, struct merged *m, const void *user)
 {
     m->users--;
+    /* Nobody names it now, but its content stays until room is needed or its last user is cleared. */
     m->last_user = user;
     merged_cache_touch(cache, m);
 }

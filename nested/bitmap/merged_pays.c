@@ -15,6 +15,8 @@ bool merged_pays_to_trace(struct merged_pays *pays, bool was_stored_to)
     }
     if (!was_stored_to || pays->keep_traced)
         return true;
+    /* At least one entry went without a merge: tracing has paid for itself, and all that was held against the page is
+     * forgotten. */
     if (pays->saved >= TRACE_PAYS_FROM) {
         pays->strikes = 0;
         pays->next_rest = MERGED_REST_MIN;
@@ -32,6 +34,7 @@ bool merged_pays_to_wait(struct merged_pays *pays)
 {
     if (pays->keep_traced)
         return false;
+    /* Until L2 is seen to access MSRs, a merge that is put off may never be needed. */
     if (pays->eager == 0)
         return true;
     pays->eager--;

@@ -11,6 +11,7 @@ static void merge_allow(struct merged *m, struct merged_policy l0)
 {
     static const uint32_t allowed[] = {IA32_FS_BASE,   IA32_GS_BASE,  IA32_KERNEL_GS_BASE,
                                        IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_FLUSH_CMD};
+    /* L1's page as it is at this entry: this policy keeps no snapshot, and so needs no watch. */
     const uint8_t *l1_page = gmem_page(m->cache->gmem, m->page);
     if (m->kind != MERGED_MSR) {
         merged_merge(m, l0);

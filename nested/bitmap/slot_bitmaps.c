@@ -18,6 +18,7 @@ static void follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, e
         *m = merged_cache_get(cache, kind, page);
 }
 
+/* What vmcs02 has as MSR bitmap: the merged page, or one of ones, with which every access exits. */
 static hpa_t msr_page(const struct slot_bitmaps *s, const struct merged_cache *cache)
 {
     return va_to_hpa(s->hw == HW_MERGED ? s->merged[MERGED_MSR]->result : cache->ones);
@@ -52,11 +53,14 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     follow_pointer(s, cache, MERGED_IO_A, use_io, v->IO_BITMAP_A);
     follow_pointer(s, cache, MERGED_IO_B, use_io, v->IO_BITMAP_B);
     struct merged *msr = s->merged[MERGED_MSR];
+    /* A merge may wait: until L2 accesses an MSR the page of ones serves as well. I/O bitmaps are rare and are merged
+     * at once. */
     bool waits = msr && merged_waits(msr, merged_cache_policy(cache, MERGED_MSR));
     bool settled = msr && (waits || refresh(msr, cache));
     set_hw(s, cache, waits ? HW_WAITS : HW_MERGED);
     settled &= refresh(s->merged[MERGED_IO_A], cache);
     settled &= refresh(s->merged[MERGED_IO_B], cache);
+    /* The next entry does all this again only if something has changed in the cache since `now`. */
     s->seen = settled && !options.bitmap_check ? now : 0;
 }
 
@@ -71,6 +75,7 @@ void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, co
     count(COUNT_BITMAP_MERGES_SAVED);
 }
 
+/* With both levels' bitmaps the merged page; without L1's, L0's own; if every access exits, a page of ones. */
 static hpa_t io_page(const struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind,
                      enum io_mode io)
 {
@@ -105,6 +110,8 @@ bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cac
         stale |= is_stale_in_use(s, kind);
     if (!stale)
         return false;
+    /* One change of a pointer instead of a merge: whether L2 accesses any MSR or port before its next entry is not
+     * known yet. */
     hpa_t ones = va_to_hpa(cache->ones);
     if (s->merged[MERGED_MSR])
         vmcs_write(MSR_BITMAP, ones);
@@ -117,6 +124,7 @@ bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cac
 
 void slot_bitmaps_restore(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v, bool msr)
 {
+    /* L2 does access MSRs: for some entries to come the merge is not put off. */
     if (msr && s->merged[MERGED_MSR]) {
         merged_wanted(s->merged[MERGED_MSR]);
         s->seen = 0;
@@ -139,6 +147,7 @@ void slot_bitmaps_put(struct slot_bitmaps *s, struct merged_cache *cache)
             merged_cache_put(cache, s->merged[kind], s);
         s->merged[kind] = NULL;
     }
+    /* VMCLEAR: what only this slot used goes with it, so that no page stays watched for nothing. */
     merged_cache_release_user(cache, s);
 }
 

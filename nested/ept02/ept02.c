@@ -29,6 +29,7 @@ uint64_t ept02_eptp(const struct ept02_root *root)
     return va_to_hpa(root->table) | EPTP_FLAGS | (root->key & EPTP_AD);
 }
 
+/* Empties a whole EPT02: what INVEPT of L1 means where EPT12 is not traced. */
 static void flush_tree(struct ept02s *e, struct ept02_root *root)
 {
     spinlock_lock(&e->lock);
@@ -43,9 +44,11 @@ void ept02_look(struct ept02s *e, struct ept02_root *root)
 {
     if (!(__atomic_load_n(&root->owes, __ATOMIC_RELAXED) & EPT02_OWES_LOOK))
         return;
+    /* Taken away before the look, so that a store that comes while it goes on is owed again. */
     (void)__atomic_fetch_and(&root->owes, (uint8_t)~EPT02_OWES_LOOK, __ATOMIC_SEQ_CST);
     e->settled |= (uint32_t)BIT(root - e->root);
     e->looks++;
+    /* Nothing that this EPT02 was made of was stored to: INVEPT of L1 has nothing to drop. */
     if (!__atomic_load_n(&root->dirty, __ATOMIC_SEQ_CST))
         return;
     e->covered.size = 0;
@@ -106,6 +109,7 @@ void ept02_forget_all(struct ept02s *ept02s)
         if (ept02s->root[i].table)
             flush_tree(ept02s, &ept02s->root[i]);
     ept02s->covered.size = 0;
+    /* The trackers watched tables of EPT12 for trees that are gone. */
     ept12_trace_forget(ept02s);
 }
 
@@ -163,6 +167,7 @@ static bool protect_below(uint64_t *table, unsigned level, gpa_t page)
     bool found = false;
 
     for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        /* Most tables are nearly empty: eight entries at a time, a cache line, by one look. */
         if (i % 8 == 0 && !ept02_any_of_8(&table[i])) {
             i += 7;
             continue;
@@ -182,6 +187,7 @@ void ept02_protect(void *context, gpa_t page)
 {
     struct ept02_shared *shared = context;
 
+    /* No EPT02 of any processor ever made the page writable: the usual case costs one bit. */
     if (!ept02_take_mark(shared, page))
         return;
     spinlock_lock(&shared->lock);
@@ -189,6 +195,7 @@ void ept02_protect(void *context, gpa_t page)
         spinlock_lock(&e->lock);
         for (unsigned i = 0; i < EPT02_ROOTS; i++)
             if (e->root[i].table && protect_below(e->root[i].table, EPT02_TOP_LEVEL, page)) {
+                /* Its processor may have the right cached; the caller's kick and the debt together make it forget. */
                 ledger_owe_others(va_to_hpa(e->root[i].table), "a page of EPT02 that lost W");
                 ept02_want_invept(&e->root[i]);
             }

@@ -36,6 +36,8 @@ static bool only_adds(uint64_t old, uint64_t new)
     return !(old & EPT_RWX) || ((old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new));
 }
 
+/* Stores the leaf, whatever stood in its place, and owes an INVEPT where the CPU may have cached more than is allowed
+ * now. Pages that run out are taken from this tree itself. */
 static uint64_t *install(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level, uint64_t leaf)
 {
     uint64_t *entry, old;
@@ -45,6 +47,7 @@ static uint64_t *install(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
     root->filled = true;
     old = *entry;
     ept02_set_entry(entry, leaf);
+    /* A table becomes a large leaf: its pages are free once nothing points to them. */
     if (old && !ept_is_leaf(old, level)) {
         ept02_empty_table(e, ept02_table_of(old), level - 1);
         ept02_give_page(e, ept02_table_of(old));
@@ -110,6 +113,8 @@ static void prefetch(struct ept02s *e, uint64_t eptp12, uint64_t *entry, const s
     }
     if (!found)
         return;
+    /* EPT01 may have lost W while the leaves were computed, without a mark having been seen: then they are not
+     * stored. */
     struct ept_leaf again = ept_translate(e->shared->ept01, walk->gpa1);
     if (again.level != ept01->level || again.permissions != ept01->permissions)
         return;
@@ -135,6 +140,7 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
     if (level == 0)
         return EPT02_VIOLATION;
     out->gpa1 = walk->gpa1;
+    /* A store to a page that somebody watches: the caller hits the watch and comes again. */
     if (refused && !carveout)
         return EPT02_WATCH;
     leaf = ept12_leaf(walk, &ept01);
@@ -157,6 +163,8 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
     return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
 }
 
+/* Whether the tables of this walk are traced, and then what else the answer holds for: all addresses below the last
+ * table, which is remembered. */
 static NOINLINE bool find_cover(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
 {
     const struct ept02_root *root = ept02_find_root(e, eptp12);

@@ -2,6 +2,7 @@
 
 #define WORD_BITS 64u
 
+/* Whether some EPT02 may map the page writable. An answer that is too old is a mark too many, never one too few. */
 static inline bool is_marked(const struct ept02_shared *shared, uint64_t page)
 {
     return page < shared->page_limit &&
@@ -15,6 +16,7 @@ void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size)
     uint64_t first = hpa / PAGE_SIZE, end = MIN(first + size / PAGE_SIZE, shared->page_limit);
 
     while (first < end) {
+        /* A word at a time: a page of 1 GiB is 4096 of them. */
         uint64_t bits = MIN(end - first, WORD_BITS - first % WORD_BITS);
         uint64_t mask = BITS(bits - 1, 0) << first % WORD_BITS, *word = &shared->writable[first / WORD_BITS];
         if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)

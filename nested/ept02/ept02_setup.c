@@ -6,6 +6,8 @@
 
 int ept02_shared_init(struct ept02_shared *shared, const struct gmem *gmem, struct ept *ept01, struct ept_watch *watch)
 {
+    /* One bit for each page of RAM: whether some EPT02 may map it writable. ept02_protect() looks at nothing else for
+     * the pages that none does. */
     uint64_t page_limit = memmap_ram_end(gmem->map) / PAGE_SIZE;
     uint64_t pages = ALIGN_UP(page_limit, PAGE_SIZE * 8) / (PAGE_SIZE * 8);
     uint64_t *writable = page_alloc_run((unsigned)MAX(pages, 1));
@@ -40,6 +42,8 @@ int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct 
     *ept02s = (struct ept02s){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT02_RESERVE};
     ept02s->page_limit = MAX(page_limit, EPT02_RESERVE);
     spinlock_init(&ept02s->lock, LOCK_EPT12);
+    /* The reserve is one path of tables: with it at least one page can always be mapped, however many pages others
+     * took. */
     for (; ept02s->reserved < EPT02_RESERVE; ept02s->reserved++) {
         ept02s->reserve[ept02s->reserved] = page_alloc();
         if (!ept02s->reserve[ept02s->reserved]) {
@@ -63,6 +67,7 @@ void ept02_release(struct ept02s *ept02s)
     struct ept02s **link = &ept02s->shared->list;
 
     spinlock_lock(&ept02s->shared->lock);
+    /* Out of the list first: from then on no other processor protects pages in it. */
     while (*link && *link != ept02s)
         link = &(*link)->next;
     ASSERT(*link);
@@ -73,5 +78,6 @@ void ept02_release(struct ept02s *ept02s)
             ept02_free(ept02s, &ept02s->root[i]);
     ept12_trace_release(ept02s);
     ept02_free_reserve(ept02s);
+    /* Every page that was taken has come back. */
     ASSERT(ept02s->pages_used == EPT02_RESERVE);
 }

@@ -6,6 +6,7 @@
 #include "mm/page.h"
 #include "vmx/vmx_bits.h"
 
+/* What of an EPTP makes another EPT02: the address of the table, and whether A/D flags are on. */
 #define KEY_MASK (EP4TA | EPTP_AD)
 
 /* --- Pages --- */
@@ -14,6 +15,7 @@ void *ept02_take_page(struct ept02s *e)
 {
     void *page = NULL;
 
+    /* Within the processor's share first; the reserve last, as it must serve when all else is gone. */
     if (e->pages_used < e->page_limit)
         page = page_alloc();
     if (page) {
@@ -130,6 +132,7 @@ void ept02_recycle(struct ept02s *e, struct ept02_root *keep)
     count(COUNT_EPT02_RECYCLED);
 }
 
+/* A root that has no tree, or NULL. */
 static struct ept02_root *free_slot(struct ept02s *e)
 {
     for (unsigned i = 0; i < EPT02_ROOTS; i++)
@@ -143,6 +146,7 @@ static struct ept02_root *make_root(struct ept02s *e, uint64_t eptp12)
 {
     struct ept02_root *root;
 
+    /* Another root makes room, with its pages. */
     while (!(root = free_slot(e)) || !(root->table = ept02_take_page(e)))
         ept02_recycle(e, NULL);
     root->key = eptp12 & KEY_MASK;
@@ -159,6 +163,7 @@ static struct ept02_root *make_root(struct ept02s *e, uint64_t eptp12)
 
 struct ept02_root *ept02_get_root(struct ept02s *e, uint64_t eptp12)
 {
+    /* Nearly always the same as last time: no search. */
     struct ept02_root *root = e->latest;
 
     if (!root || !root->table || root->key != (eptp12 & KEY_MASK))

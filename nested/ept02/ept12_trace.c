@@ -8,10 +8,10 @@
 #include "vmx/vmx_bits.h"
 
 #define TOP_LEVEL 4u
-#define NO_PAGE (~0ull)
-#define HEAT_MAX 3u
+#define NO_PAGE (~0ull) /* of a tracker that watches nothing */
+#define HEAT_MAX 3u     /* a table that is rewritten all the time rests for up to 2^3 - 1 looks */
 #define TRACE_PAGES ((sizeof(struct ept12_trace) + PAGE_SIZE - 1) / PAGE_SIZE)
-#define TRACE_REST 64u
+#define TRACE_REST 64u /* looks for which nothing is traced, once the trackers have run out */
 
 int ept12_trace_init(struct ept02s *e)
 {
@@ -50,21 +50,25 @@ static void tracker_stale(struct watcher *watcher)
     ept02_set_dirty(t->root, true); /* last: a look takes it first */
 }
 
+/* The first gpa2 that a table of this level translates. */
 static gpa_t base_of(gpa_t gpa2, unsigned level)
 {
     return level == TOP_LEVEL ? 0 : ALIGN_DOWN(gpa2, ept_level_size(level + 1));
 }
 
+/* Whether the tracker stands at this place of this tree. */
 static bool is_at(const struct ept12_tracker *t, const struct ept02_root *root, unsigned level, gpa_t base)
 {
     return t->root == root && t->level == level && t->base == base;
 }
 
+/* Hash chains by place; numbers start at 1, as 0 ends a chain. */
 static uint16_t *bucket_of(struct ept12_trace *trace, unsigned level, gpa_t base)
 {
     return &trace->bucket[(base / LARGE_2M + base / LARGE_1G + 64 * level) % EPT12_TRACKER_BUCKETS];
 }
 
+/* The tracker of a place, or NULL. */
 static struct ept12_tracker *find_tracker(struct ept12_trace *trace, const struct ept02_root *root, unsigned level,
                                           gpa_t base)
 {
@@ -79,6 +83,7 @@ bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t g
     gpa_t base = base_of(gpa2, walk->level);
     struct ept12_tracker *t = e->trace->latest;
 
+    /* L2 mostly faults below the table where it did last. */
     if (!t || !is_at(t, root, walk->level, base))
         t = find_tracker(e->trace, root, walk->level, base);
     if (!t || t->watcher.page != walk->table)
@@ -105,6 +110,7 @@ static struct ept12_tracker *make_tracker(struct ept02s *e, struct ept02_root *r
     return t;
 }
 
+/* The next look at this root drops what was made of the table. */
 static void set_dirty(struct ept12_tracker *t)
 {
     t->dirty = true;
@@ -120,6 +126,7 @@ static void arm(struct ept02s *e, struct ept12_tracker *t, gpa_t page)
     t->armed_at = e->looks;
     if (t->rest == 0 && ept_watch_add(e->shared->gmem->watch, page, &t->watcher) == 0)
         return;
+    /* It rests, or the CPU writes that page past EPT: each look drops what was made of it. */
     t->untraceable = t->rest == 0;
     set_dirty(t);
 }
@@ -137,9 +144,11 @@ void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12
             ept02_set_dirty(root, true);
             return;
         }
+        /* L1 hung another table in the place: the new one is traced from here on. */
         if (t->watcher.page != table)
             arm(e, t, table);
         (void)gmem_read64(e->shared->gmem, table + 8 * ept_index(gpa2, level), &entry);
+        /* The walk ends here, and so does what EPT02 was made of. */
         if (!(entry & EPT_RWX) || (entry & EPT_LARGE))
             return;
         table = entry & EPT_ADDRESS;
@@ -170,6 +179,7 @@ static void settle(const struct ept02s *e, struct ept12_tracker *t)
     if (t->rest > 0) {
         t->rest--;
     } else {
+        /* Dropped at the look right after it was armed: each such time doubles how long it rests next. */
         bool at_once = t->level == 1 && t->armed_at + 1 == e->looks;
         t->heat = (uint8_t)(at_once ? MIN(t->heat + 1u, HEAT_MAX) : 0);
         t->rest = (uint8_t)(BIT(t->heat) - 1);
@@ -203,6 +213,7 @@ void ept12_trace_look(struct ept02s *e, struct ept02_root *root)
 {
     struct ept12_trace *trace = e->trace;
 
+    /* First, as tracker_stale() sets it last: a store that comes now makes it true again. */
     ept02_set_dirty(root, false);
     if (root->overflow)
         start_anew(e, root);

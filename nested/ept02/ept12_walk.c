@@ -130,12 +130,14 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
         bool leaf = is_leaf(rules, entry, level);
         walk->level = level;
         walk->table = table;
+        /* What the tables above allow: ept12_next() combines it with other entries of this table. */
         walk->above = walk->permissions;
         walk->permissions &= entry;
         if (!(entry & EPT_RWX)) {
             walk->kind = EPT12_WALK_VIOLATION;
             return;
         }
+        /* The usual leaf, by one compare: all permissions, write-back, no reserved bit. */
         if ((entry & rules->page_judged) == (EPT_RWX | PUT(MEMTYPE_WB, EPT_MEMTYPE)) && level == 1)
             return;
         if (is_misconfigured(rules, entry, level, leaf)) {
@@ -156,6 +158,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     bool flags = eptp12 & EPTP_AD;
     uint64_t entry;
 
+    /* Beyond what four levels translate: a violation without permissions. */
     if (gpa2 >> GPA_BITS) {
         walk.kind = EPT12_WALK_VIOLATION;
         walk.permissions = 0;
@@ -165,11 +168,13 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     follow(gmem, rules, eptp12, gpa2, &path, &walk);
     entry = path.entry[path.depth - 1];
     walk.suppress_ve = entry & EPT_SUPPRESS_VE;
+    /* Permissions are the AND along the path: one entry that forbids is enough. */
     if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions))
         walk.kind = EPT12_WALK_VIOLATION;
     if (walk.kind != EPT12_WALK_OK)
         return walk;
     bool dirties = flags && (access & EPT_W) && !(entry & EPT_D);
+    /* The log has no place: the access must not set a flag that it could not report. */
     if (flags && log_full && lacks_flags(&path, access & EPT_W)) {
         walk.kind = EPT12_WALK_LOG_FULL;
         return walk;
@@ -182,6 +187,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
     walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
     walk.ignore_pat = entry & EPT_IGNORE_PAT;
+    /* Whether EPT02 may have W: not before EPT12's D flag is set. */
     walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
     return walk;
 }
@@ -195,6 +201,7 @@ struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *
 
     (void)gmem_read64(gmem, walk->table + 8 * index, &entry);
     next.permissions = walk->above & entry & EPT_RWX;
+    /* Anything unusual is left to a walk of its own. */
     if (!next.permissions || is_misconfigured(rules, entry, 1, true) || (flags && !(entry & EPT_A)))
         return next;
     next.kind = EPT12_WALK_OK;

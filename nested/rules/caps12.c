@@ -68,6 +68,7 @@ static uint64_t highest_index(const struct vmx_caps *offered)
 
 void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
 {
+    /* Controls that only count when another one brings them: none of them without it. */
     uint64_t proc2 = cpu->proc.may & PROC_SECONDARY ? VIRTUAL_PROC2 : 0;
     uint64_t exit = VIRTUAL_EXIT & (cpu->pin.may & PIN_PREEMPTION_TIMER ? ~0ull : ~EXITC_SAVE_TIMER);
 
@@ -124,6 +125,7 @@ static bool msr_exists(const struct vmx_caps *offered, uint32_t msr)
 
 bool caps12_msr(const struct vmx_caps *offered, uint32_t msr, uint64_t *value)
 {
+    /* By number, from IA32_VMX_BASIC on; all are read-only to L1. */
     const uint64_t values[] = {
         [IA32_VMX_BASIC - IA32_VMX_BASIC] = offered->basic,
         [IA32_VMX_PINBASED_CTLS - IA32_VMX_BASIC] = controls_value(offered->old_pin),

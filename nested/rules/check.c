@@ -5,6 +5,7 @@
 #include "nested/rules/check_rows.h"
 #include "nested/rules/check_scope.h"
 
+/* What of L2's mode decides which rows count, as bits: a row names those that it needs in `when`. */
 static uint64_t guest_mode(const struct vmcs12 *v, uint32_t proc2)
 {
     uint64_t mode = v->GUEST_RFLAGS & RFLAGS_VM ? MODE_V8086 : MODE_NOT_V8086;

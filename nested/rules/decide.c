@@ -3,6 +3,7 @@
 #include "kernel/x86_bits.h"
 #include "vmx/msr_bitmap.h"
 
+/* Whether L1 set one of these controls for this L2. */
 static bool has_pin(const struct decide_input *in, uint32_t bits)
 {
     return in->v->PIN_CONTROLS & bits;
@@ -18,6 +19,8 @@ static bool has_proc2(const struct decide_input *in, uint32_t bits)
     return vmcs12_proc2(in->v) & bits;
 }
 
+/* A general register of L2 as its instruction saw it: RSP lives in the VMCS, and outside 64-bit mode the upper half
+ * does not count. */
 static uint64_t register_value(const struct decide_input *in, unsigned number)
 {
     uint64_t value = number == RSP ? in->rsp : in->regs[number];
@@ -31,11 +34,13 @@ static bool bitmap_bit(const uint8_t *bitmap, unsigned bit)
     return !bitmap || bitmap[bit / 8] >> bit % 8 & 1;
 }
 
+/* The exit for exceptions is also that for NMIs; the interruption type tells them apart. */
 static bool is_nmi(const struct decide_input *in)
 {
     return GET(in->exit->interruption_info, INTR_TYPE) == INTR_TYPE_NMI;
 }
 
+/* L1 lets NMIs through to its L2: then they are L0's to deliver. */
 static bool own_nmi(const struct decide_input *in)
 {
     return is_nmi(in) && in->l0_nmi;
@@ -57,6 +62,8 @@ static bool wants_exception(const struct decide_input *in)
     return wanted;
 }
 
+/* MOV to CR3 with one of these values does not exit. The count may not exceed the fields there are, and the checks saw
+ * to that. */
 static bool in_cr3_targets(const struct decide_input *in, uint64_t value)
 {
     const uint64_t *targets = &in->v->field[FIELD_INDEX_CR3_TARGET_VALUE0];
@@ -68,6 +75,8 @@ static bool in_cr3_targets(const struct decide_input *in, uint64_t value)
     return false;
 }
 
+/* CR0 and CR4 exit when a bit that L1 owns (its mask) would differ from what L2 reads (the shadow); CR3 and CR8 by a
+ * control. SDM 3C 26.1.3 "Instructions That Cause VM Exits Conditionally" */
 static bool wants_mov_to_cr(const struct decide_input *in, unsigned number, uint64_t value)
 {
     const struct vmcs12 *v = in->v;
@@ -95,6 +104,7 @@ static bool wants_lmsw(const struct decide_input *in, uint64_t source)
     return (source ^ shadow) & mask & (CR0_MP | CR0_EM | CR0_TS);
 }
 
+/* The four accesses of the exit qualification: MOV to, MOV from, CLTS, LMSW. */
 static bool wants_cr_access(const struct decide_input *in)
 {
     uint64_t qualification = in->exit->qualification;
@@ -128,6 +138,7 @@ static bool wants_io(const struct decide_input *in)
     return false;
 }
 
+/* By L1's own bitmap, not by the merged one: an access that only L0 intercepts is L0's. */
 static bool wants_msr(const struct decide_input *in, enum msr_access access)
 {
     if (!has_proc(in, PROC_USE_MSR_BITMAPS) || !in->msr_bitmap)
@@ -165,16 +176,21 @@ static bool wants_vmwrite(const struct decide_input *in)
     return wants_vmcs_access(in, in->vmwrite_bitmap);
 }
 
+/* With PAUSE-loop exiting L0 cannot tell which of the two caused the exit, nor need it: it passes the control on as it
+ * is. */
 static bool wants_pause(const struct decide_input *in)
 {
     return has_proc(in, PROC_PAUSE) || has_proc2(in, PROC2_PAUSE_LOOP);
 }
 
+/* Two controls: one makes the instruction exist, the other makes it exit. SDM 3C 26.1.3 "Instructions That Cause VM
+ * Exits Conditionally" */
 static bool wants_invpcid(const struct decide_input *in)
 {
     return has_proc2(in, PROC2_INVPCID) && has_proc(in, PROC_INVLPG);
 }
 
+/* UMWAIT and TPAUSE: as with INVPCID, one control for being there, RDTSC exiting for the exit. */
 static bool wants_user_wait(const struct decide_input *in)
 {
     return has_proc2(in, PROC2_USER_WAIT) && has_proc(in, PROC_RDTSC);
@@ -189,6 +205,7 @@ static bool wants_xsaves(const struct decide_input *in)
     return has_proc2(in, PROC2_XSAVES) && components & in->v->XSS_EXITING_BITMAP;
 }
 
+/* When L1 wants the exit: at any time, with a bit of one of the control words, or as a function says. */
 enum when { ALWAYS, IF_PIN, IF_PROC, IF_PROC2, ASK };
 
 /* L0's question, where it has one; then L1's. A reason without a row, or beyond the list, is L1's: nothing of L0's
@@ -268,6 +285,7 @@ enum decision decide_exit(const struct decide_input *in)
 {
     const struct rule *rule;
 
+    /* A failed entry is L1's, as is whatever a newer CPU invents. */
     if (in->exit->entry_failure || in->exit->reason >= EXIT_REASON_COUNT)
         return TO_L1;
     rule = &rules[in->exit->reason];
@@ -285,6 +303,7 @@ uint64_t decide_straight(const struct vmcs12 *v)
 {
     uint64_t straight = 0;
 
+    /* What asks neither L0 nor a bitmap depends on the controls alone, so it holds until L1 writes one. */
     for (unsigned reason = 0; reason < MIN(EXIT_REASON_COUNT, 64); reason++)
         if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(v, &rules[reason]))
             straight |= BIT(reason);

@@ -6,6 +6,7 @@
 /* Features that Nestor does for L1 itself, so that vmcs02 has them off. */
 #define PROC2_IN_SOFTWARE (PROC2_PML | PROC2_EPT_VE | PROC2_VMCS_SHADOWING)
 
+/* L0 switches these registers itself, whatever L1 asks for: vmcs02 always loads and saves them. */
 #define ENTRY_L0 (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
 #define EXIT_L0 (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)
 
@@ -15,6 +16,7 @@ static uint32_t merge_pin(const struct vmcs12 *v)
     return (uint32_t)(v->PIN_CONTROLS | PIN_NMI | PIN_VIRTUAL_NMIS);
 }
 
+/* Which I/O bitmaps serve L2. L0's own ports must exit in each case. */
 static enum io_mode merge_io(const struct merge_input *in)
 {
     uint64_t proc = in->v->PROC_CONTROLS;
@@ -23,6 +25,7 @@ static enum io_mode merge_io(const struct merge_input *in)
     return proc & PROC_UNCOND_IO ? IO_ALL_EXIT : IO_L0_BITMAPS;
 }
 
+/* L1's primary controls, with the three that choose bitmaps decided anew for vmcs02. */
 static uint32_t merge_proc(const struct merge_input *in, enum io_mode io)
 {
     uint64_t proc = in->v->PROC_CONTROLS & ~(PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_UNCOND_IO);
@@ -55,6 +58,8 @@ uint64_t merge_guest_efer(const struct vmcs12 *v, uint64_t l1_efer)
 {
     if (v->ENTRY_CONTROLS & ENTRY_LOAD_EFER)
         return v->GUEST_EFER;
+    /* Without the control EFER stays L1's, except that LMA and, with paging on, LME follow "IA-32e mode guest". SDM 3C
+     * 27.3.2.1 */
     uint64_t efer = l1_efer & ~EFER_LMA;
     bool long_mode = (v->ENTRY_CONTROLS & ENTRY_GUEST_64) != 0;
     if (v->GUEST_CR0 & CR0_PG)
@@ -66,5 +71,6 @@ uint64_t merge_host_efer(const struct vmcs12 *v, uint64_t l2_efer)
 {
     if (v->EXIT_CONTROLS & EXITC_LOAD_EFER)
         return v->HOST_EFER;
+    /* Without the control the host's EFER is L2's, with LMA and LME as "host address-space size" says. */
     return (l2_efer & ~(EFER_LMA | EFER_LME)) | (v->EXIT_CONTROLS & EXITC_HOST_64 ? EFER_LMA | EFER_LME : 0);
 }

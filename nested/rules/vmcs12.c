@@ -1,5 +1,6 @@
 #include "nested/rules/vmcs12.h"
 
+/* By the width that an encoding names. Natural width is 64 bits: L1 has Intel 64. */
 static const uint64_t width_masks[] = {
     [VMCS_WIDTH_16] = UINT16_MAX,
     [VMCS_WIDTH_32] = UINT32_MAX,
@@ -7,6 +8,7 @@ static const uint64_t width_masks[] = {
     [VMCS_WIDTH_NAT] = UINT64_MAX,
 };
 
+/* Filled by prepare_init(), from what the CPU has and what L1 is offered. */
 uint8_t vmcs12_rows[VMCS12_ENCODINGS];
 uint64_t vmcs12_write_masks[FIELD_COUNT];
 
