@@ -3,7 +3,7 @@ CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz tools/nestorctl
 CLANG_FORMAT_VERSION := 14
 CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 
-.PHONY: model check-headers check-layers check-text check-format format compile_commands.json
+.PHONY: model check-headers check-layers check-text check-commits check-format format compile_commands.json
 
 check-headers: ## each header compiles alone, and so does each fuzz target
 	@for header in $(sort $(wildcard $(LAYERS:%=%/*.h))); do \
@@ -19,6 +19,9 @@ model: ## check the model of write tracing with spin (tests/model/)
 
 check-text: ## no line over 120 columns, no source over 500 lines (tools/check-text)
 	@tools/check-text
+
+check-commits: ## subjects of commits, and which files no host test links
+	@prove $(PROVE_FLAGS) tests/host/commits.t tests/host/linked.t
 
 check-format: ## sources are as .clang-format says
 	@command -v $(CLANG_FORMAT) >/dev/null || { echo "$(CLANG_FORMAT) is missing: run tools/setup" >&2; exit 1; }

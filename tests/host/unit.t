@@ -89,7 +89,9 @@ def main():
                 print(f"{'ok' if passed else 'not ok'} {number} - {title}", flush=True)
                 if not passed:
                     for comment in comments:
-                        print(f"# {comment}")
+                        print(f"# {comment}", flush=True)
+                        if os.environ.get("HARNESS_ACTIVE"):    # prove shows what goes to stderr alone
+                            print(f"# {comment}", file=sys.stderr, flush=True)
     print(f"1..{number}")
 
 
