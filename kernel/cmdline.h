@@ -1,5 +1,5 @@
 /* Nestor's options: struct options with one 64-bit member per row of options.def, and their parser.
- * Pure but for the one global that start/ fills.
+ * Pure except for the one global that start/ fills.
  * Anyone may read `options`. */
 #ifndef KERNEL_CMDLINE_H
 #define KERNEL_CMDLINE_H

@@ -43,7 +43,7 @@ struct l1_copy {
 
 /* The processor state of L1's first instruction: 32-bit protected mode, flat segments of 4 GiB, no paging, IF clear,
  * A20 open; registers that are not named here are 0. With real_page, an address below 1 MiB: as after a start-up IPI
- * that names that page, but for the registers. */
+ * that names that page, except for the registers. */
 struct l1_start {
     hpa_t real_page;
     uint32_t rip, eax, ebx, ecx, esi;

@@ -107,7 +107,7 @@ uint64_t ept_pointer(const struct ept *ept);
 struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
 /* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and tells nobody: only
  * mm/ept_watch:ept_revoke() does. The second joins the large page again when all its parts are alike. 0, or -1 when the
- * pool is empty (protect) or the page is no RAM of L1's. */
+ * pool is empty (protect) or the page is no RAM of L1. */
 MUST_CHECK int ept_write_protect(struct ept *ept, gpa_t gpa);
 void ept_write_allow(struct ept *ept, gpa_t gpa);
 /* Takes W from the 4 KiB page of gpa, which may be MMIO, for good and before any processor runs on this EPT: vmx/

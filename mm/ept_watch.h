@@ -47,7 +47,7 @@ struct ept_watch {
  * return none of them can use the right; the caller's own INVEPT comes before its next entry. What take() said. No lock
  * is held by the caller. */
 int ept_revoke(struct ept_watch *watch, int (*take)(struct ept_watch *watch, void *what), void *what);
-/* Arms `w` for the page at `page` (aligned RAM of L1's). On return no processor can store to the page without a hit, as
+/* Arms `w` for the page at `page` (aligned RAM of L1). On return no processor can store to the page without a hit, as
  * ept_revoke() says. 0, or -1 when it cannot be traced. */
 MUST_CHECK int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w);
 /* Disarms; the last watcher of a page gives W back and the large page is joined. Nothing if not armed. */

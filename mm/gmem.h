@@ -1,5 +1,5 @@
 /* The only way by which Nestor touches L1's memory: bounds-checked against L1's RAM, tells ept_watch of writes.
- * gpa1 is identity-mapped, so a gpa1 that is RAM of L1's is read through the direct map. Nestor's carve-out, holes
+ * gpa1 is identity-mapped, so a gpa1 that is RAM of L1 is read through the direct map. Nestor's carve-out, holes
  * and MMIO are not RAM: reads of them give all-ones, writes are dropped, both say so by their result.
  * Any layer above mm/ may call it; values must be copied before they are checked. */
 #ifndef MM_GMEM_H
@@ -36,7 +36,7 @@ static inline uint32_t gmem_read32(const struct gmem *gmem, gpa_t gpa)
 bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len);
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
-/* Whether the page that holds gpa is RAM of L1's. */
+/* Whether the page that holds gpa is RAM of L1. */
 bool gmem_search_ram(const struct gmem *gmem, gpa_t gpa);
 static inline bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa)
 {

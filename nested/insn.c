@@ -35,7 +35,7 @@ void insn_fail(struct vcpu *vcpu, uint32_t error)
     set_flags(vcpu, RFLAGS_ZF);
 }
 
-/* Modes in which no VMX instruction exists: real-address, virtual-8086, compatibility. But for VMCALL and, where VMX
+/* Modes in which no VMX instruction exists: real-address, virtual-8086, compatibility. Except for VMCALL and, where VMX
  * operation has yet to begin, VMXON, the processor itself raises #UD there, before it exits. SDM 3C 31.3 "VMX
  * Instructions" */
 static bool wrong_mode(void)

@@ -30,7 +30,7 @@ struct host_image {
     uint64_t access_cs, access_es, access_ss, access_ds, access_fs, access_gs;
 };
 
-/* One VMCS of L1's that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
+/* One VMCS of L1 that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
 struct vmcs12_slot {
     /* nested/slot: made, and freed. */
     gpa_t vmptr; /* VMPTR_NONE: free */
@@ -78,24 +78,32 @@ struct vmcs12_slot {
 };
 
 struct nested {
+    /* Constant after nested_init(). */
     struct vcpu *vcpu;
+    uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
+    uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
+    uint64_t field_offered[DIRTY_WORDS];     /* rows that the CPU has: nested/prepare */
+    uint64_t rows_shown[DIRTY_WORDS];        /* that vmread_bitmap opens: nested/shadow */
+
+    /* L1's own VMX state: nested/insn. */
     bool vmxon;
     gpa_t vmxon_pointer;
     struct vmcs12_slot *current; /* NULL: no current VMCS */
+    uint64_t eptp12_valid;       /* an operand of INVEPT that passed the check: nested/insn_invalidate */
+    uint16_t vpid_owner[64];     /* nested/vpid12.c: which vpid12 a hardware VPID serves */
+
+    /* L1's VMCSs: nested/slot. What other processors may write to is inside the two lists, which mm/ guards. */
     struct vmcs12_slot slot[NESTED_SLOTS];
+    uint64_t clock;                               /* of last_used */
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     struct ept_pin apic_access[NESTED_SLOTS];     /* the slot's APIC-access page, when EPT01 serves its L2 */
-    uint64_t clock;
-    uint64_t field_offered[DIRTY_WORDS]; /* rows that the CPU has */
+    hpa_t shown;                                  /* vmcs01's link pointer; 0: nothing is shown (nested/shadow) */
+
+    /* What L2 runs on: nested/ept02/ and nested/bitmap/ alone look inside, and have locks or watchers of their own. */
     struct ept02s ept02s;
-    uint64_t eptp12_valid; /* an operand of INVEPT that passed the check */
     struct merged_cache bitmaps;
-    uint16_t vpid_owner[64];                 /* nested/vpid12.c: which vpid12 a hardware VPID serves */
-    uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
-    uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
-    uint64_t rows_shown[DIRTY_WORDS];        /* that the first opens */
-    hpa_t shown;                             /* vmcs01's link pointer; 0: nothing is shown */
-    struct msr_refusal refusal;              /* of the last list of MSRs that failed */
+
+    struct msr_refusal refusal; /* of the last list of MSRs that failed: nested/msr_area */
 };
 
 /* Registers the handlers of the VMX instructions and the hooks of vmx/run, and makes vcpu->nested. Current: vmcs01.

@@ -22,7 +22,7 @@ static uint64_t rows_optional[DIRTY_WORDS]; /* registers that entries load only 
 static uint64_t rows_host[DIRTY_WORDS];     /* a change makes the host image be computed again */
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
 static uint64_t rows_direct[DIRTY_WORDS];   /* of these, what L1 writes to vmcs02 itself: asked for each time */
-static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, but for few */
+static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, except for few */
 /* What an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
 static uint64_t rows_left[2][DIRTY_WORDS];
 static struct {
@@ -169,7 +169,7 @@ static void write_vpid(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(VPID, vpid);
 }
 
-/* All that depends on a control or pointer of L1's. */
+/* All that depends on a control or pointer of L1. */
 static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;

@@ -15,7 +15,7 @@ struct l1_registers {
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
 /* Where an exit's own fields are: in vmcs12 already, or still in vmcs02 alone. */
 enum save_exit { EXIT_RECORDED, EXIT_IN_VMCS02 };
-/* Copies L2's state to vmcs12, but for the rows that can wait, which become live. Returns what L1 may have to go on
+/* Copies L2's state to vmcs12, except for the rows that can wait, which become live. Returns what L1 may have to go on
  * with.
  * Current: the slot's vmcs02. */
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit);
@@ -29,7 +29,7 @@ void prepare_fetch_checked(struct vmcs12_slot *slot, check_scope_t scope);
 void prepare_init(struct nested *nested);
 /* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
-/* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1's. Current: the
+/* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1. Current: the
  * slot's vmcs02. */
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot);
 

@@ -1,4 +1,4 @@
-/* Says in Nestor's log why a VMX instruction of L1's was refused: each kind once in a run for each instruction, as L1
+/* Says in Nestor's log why a VMX instruction of L1 was refused: each kind once in a run for each instruction, as L1
  * may do it for ever. What an entry's checks find is said by nested/entry_log.
  * nested/insn*.c and nested/enter.c call it, where they inject the fault or set the flags. */
 #ifndef NESTED_REFUSAL_H

@@ -1,7 +1,7 @@
 ; The way into the guest and back. Contract in vmx/run.h.
 ;
 ; A processor that runs a guest has one run stack. Its topmost word holds the struct vcpu, and struct cpu says where it
-; is, so an exit finds its vcpu there and the handler a fresh stack: nothing of L0's is kept across an entry, so no host
+; is, so an exit finds its vcpu there and the handler a fresh stack: nothing of L0 is kept across an entry, so no host
 ; register is saved or restored. HOST_RSP is not used: vmcs02 has L1's there (nested/shadow), so nothing may touch the
 ; stack before it is set; NMIs and machine checks have stacks of their own.
 

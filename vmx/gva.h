@@ -33,7 +33,7 @@ struct paging_state {
     uint32_t pkrs; /* IA32_PKRS, with CR4.PKS */
 };
 
-/* The walk itself, pure but for the memory behind `read` (8 or 4 bytes at a gpa; false when not RAM: all-ones).
+/* The walk itself, pure except for the memory behind `read` (8 or 4 bytes at a gpa; false when not RAM: all-ones).
  * True and *gpa, or false and *fault (#PF with error code and address). `set_accessed` is told which entry must get
  * A (and D) set; NULL: none are set. */
 struct gva_memory {
@@ -50,7 +50,7 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state);
  * means an EPT violation for L1 rather than *fault. False and *fault when the guest must get an exception. Memory that
  * is not RAM reads as all-ones, writes to it are dropped. */
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault);
-/* len bytes where they lie in L1's RAM, for a read by supervisor code of L1's under 4-level
+/* len bytes where they lie in L1's RAM, for a read by supervisor code of L1 under 4-level
  * paging, with all entries present and accessed, where neither SMAP nor a protection key can forbid it. NULL:
  * gva_read() must say. */
 const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len);

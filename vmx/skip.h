@@ -18,7 +18,7 @@ static inline void skip_shadows(void)
         vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
 }
 
-/* The trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then), but for one that waits for branches
+/* The trap that RFLAGS.TF asks for is due (SDM 3C 27.3.1.5 requires BS then), except for one that waits for branches
  * only. */
 static inline void skip_trap(uint64_t rflags)
 {

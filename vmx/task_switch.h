@@ -1,5 +1,5 @@
 /* The hardware task switch, which the CPU leaves to the hypervisor in VMX non-root operation (SDM 3C 26.4.2 "Treatment
- * of Task Switches"). Pure but for the memory behind the callbacks: from one register state to the next, through the
+ * of Task Switches"). Pure except for the memory behind the callbacks: from one register state to the next, through the
  * two TSSs and the descriptor tables, as SDM 3A 8.3 "Task Switching" says.
  * vmx/task_switch_exit.c acts it out. */
 #ifndef VMX_TASK_SWITCH_H

@@ -43,7 +43,7 @@ struct vm {
     struct vcpu *stepper;    /* who has pages of the carve-out open in EPT01; atomic */
     struct vcpu *vcpu[MAX_CPUS];
     unsigned vcpus;
-    struct cpuid_context cpuid; /* what L1's CPUID depends on, but for cr4 */
+    struct cpuid_context cpuid; /* what L1's CPUID depends on, except for cr4 */
 };
 
 struct nested; /* nested/nested.h */

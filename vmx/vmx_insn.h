@@ -1,5 +1,5 @@
 /* The VMX instructions: true is VMsucceed, false VMfailInvalid or VMfailValid (SDM 3C 31.2 "Conventions").
- * The processor must be in VMX operation (but for vmxon).
+ * The processor must be in VMX operation (except for vmxon).
  * vmx/ and nested/ use them; every result is checked. */
 #ifndef VMX_VMX_INSN_H
 #define VMX_VMX_INSN_H

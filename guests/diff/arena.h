@@ -67,7 +67,7 @@ enum arena_page {
 
 void arena_init(void);
 void arena_reset(void);
-/* Where L1 sees an address of L2's. */
+/* Where L1 sees an address of L2. */
 void *arena_at(uint64_t address);
 /* The address of a page as L2's CR3, PDPTEs and the like have to name it. */
 uint64_t arena_physical(enum arena_page page, bool ept);

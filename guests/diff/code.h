@@ -1,5 +1,5 @@
 /* Machine code byte by byte, for the operand and address size of a mode: operands are 32 bits wide everywhere.
- * Pure but for the random numbers. */
+ * Pure except for the random numbers. */
 #ifndef GUESTS_DIFF_CODE_H
 #define GUESTS_DIFF_CODE_H
 

@@ -26,7 +26,7 @@ struct image {
     uint64_t f[F_COUNT];
 };
 
-/* One VMCS of L1's. */
+/* One VMCS of L1. */
 struct l2 {
     uint64_t region;
     bool launched;

@@ -1,4 +1,4 @@
-/* Operations that are one VMX instruction of L1's, with right and wrong operands.
+/* Operations that are one VMX instruction of L1, with right and wrong operands.
  * insnop_init() once; insnop_begin() and insnop_end() around a block. insnop_run() gives the count of instructions. */
 #ifndef GUESTS_DIFF_INSNOP_H
 #define GUESTS_DIFF_INSNOP_H

@@ -25,7 +25,7 @@ static void report_hot_state(const struct operation *op)
     }
 }
 
-/* The timer's value is a matter of time, and PDPTEs are undefined but for PAE paging with EPT.
+/* The timer's value is a matter of time, and PDPTEs are undefined except for PAE paging with EPT.
  * SDM 3C 28.3.1 "Saving Control Registers, Debug Registers, and MSRs" */
 static bool is_saved(const struct operation *op, unsigned index)
 {

@@ -1,5 +1,5 @@
 /* Changes to a valid VMCS image: some make the entry fail, some only change what L2 sees.
- * Pure but for the random numbers and L1's pages. Exceptions (exceptions.c) are taken back afterwards. */
+ * Pure except for the random numbers and L1's pages. Exceptions (exceptions.c) are taken back afterwards. */
 #ifndef GUESTS_DIFF_MUTATE_H
 #define GUESTS_DIFF_MUTATE_H
 

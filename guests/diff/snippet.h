@@ -1,5 +1,5 @@
 /* Random L2 code: a few instructions for a mode, after which the code page's VMCALLs follow.
- * Pure but for the random numbers. */
+ * Pure except for the random numbers. */
 #ifndef GUESTS_DIFF_SNIPPET_H
 #define GUESTS_DIFF_SNIPPET_H
 

@@ -73,7 +73,7 @@ static void every_width(void)
     cpu_write_cr4((cr4 & ~CR4_OSXSAVE) | CR4_VMXE);
 }
 
-/* By another linear address of L1's. */
+/* By another linear address of L1. */
 static void through_alias(void)
 {
     uint64_t own = cpu_read_cr3(), *tables;

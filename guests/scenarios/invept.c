@@ -1,5 +1,5 @@
 /* INVEPT and INVVPID: what L2 sees of tables that L1 changed before or after, and whether the CPU executes one for each
- * of L1's. The emulator forgets everything at each entry: only a Nestor that counts (COUNT_VMX) shows the latter. */
+ * of L1. The emulator forgets everything at each entry: only a Nestor that counts (COUNT_VMX) shows the latter. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
@@ -278,7 +278,7 @@ static bool counted(bool as_it_must_be)
     return !counters_vmx_present() || as_it_must_be;
 }
 
-/* Two VPIDs of L1's that share one of the CPU's: each change of hands is a flush. */
+/* Two VPIDs of L1 that share one of the CPU's: each change of hands is a flush. */
 static void vpid_handed_over(void)
 {
     struct vm vm[2];

@@ -50,7 +50,7 @@ static void l2_read(void)
         l2_outcome[i].read = FAULT_OF(l2_outcome[i].value = cpu_rdmsr(rows[i].msr));
 }
 
-/* The value that L1 finds there; a fault of L1's is 0. */
+/* The value that L1 finds there; a fault of L1 is 0. */
 static uint64_t read_msr(uint32_t msr)
 {
     volatile uint64_t value = 0;

@@ -9,7 +9,7 @@
 #define LIST_ENTRIES 512
 #define SETS 3
 
-/* One set of extended page tables: all the same but for the page at WINDOW. */
+/* One set of extended page tables: all the same except for the page at WINDOW. */
 struct set {
     uint64_t *ept, *entry, *page;
 };

@@ -1,5 +1,5 @@
 /* The second processor: started by INIT and a start-up IPI, it then does one job after the other.
- * second_prepare() once. The first processor calls what is here, but for what a job may call. */
+ * second_prepare() once. The first processor calls what is here, except for what a job may call. */
 #ifndef GUESTS_SMP_SECOND_H
 #define GUESTS_SMP_SECOND_H
 

@@ -65,7 +65,7 @@ void merged_read(struct merged *m)
     gmem_read(m->cache->gmem, m->page, m->snapshot, PAGE_SIZE);
 }
 
-/* result = snapshot | l0, as a copy and the few words of L0's that are not 0: a third of the time of 512 ORs. */
+/* result = snapshot | l0, as a copy and the few words of L0 that are not 0: a third of the time of 512 ORs. */
 void merged_or(struct merged *m, struct merged_policy l0)
 {
     const struct merged_words *words = merged_words_of(&m->cache->words[m->kind], l0.page, l0.generation);

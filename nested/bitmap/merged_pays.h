@@ -1,6 +1,6 @@
 /* Whether tracing a page pays, and whether its next merge may wait: what its last entries tell
  * (docs/adr/0010-when-tracing-rests.md and 0014-a-merge-waits.md have the costs).
- * Pure, but for a counter.
+ * Pure, except for a counter.
  * nested/bitmap/merged asks. */
 #ifndef NESTED_BITMAP_MERGED_PAYS_H
 #define NESTED_BITMAP_MERGED_PAYS_H

@@ -1,4 +1,4 @@
-/* Which 64-bit words of a page of L0's are not 0: few, and a merge touches only those of them.
+/* Which 64-bit words of a page of L0 are not 0: few, and a merge touches only those of them.
  * Pure.
  * nested/bitmap/merged uses it. */
 #ifndef NESTED_BITMAP_MERGED_WORDS_H

@@ -1,6 +1,6 @@
 /* EPT02, the tables under which an L2 that has EPT runs: EPT12 (L1's, read through gmem) AND EPT01, filled on
  * violation. ept02_shared_init() once per VM, ept02_init() once per virtual processor. A struct ept02s is used by its
- * own processor only, but for ept02_protect(), which any processor may call. Nothing here executes INVEPT:
+ * own processor only, except for ept02_protect(), which any processor may call. Nothing here executes INVEPT:
  * nested/prepare asks ept02_settle() before each entry.
  * nested/ calls it. */
 #ifndef NESTED_EPT02_EPT02_H
@@ -116,7 +116,7 @@ static inline void ept02_touch(struct ept02s *ept02s, struct ept02_root *root)
 /* L1 executed INVEPT for the root since its last entry: what it has stored to EPT12 by now goes from EPT02. For an
  * entry that fills EPT02 before ept02_settle(). */
 void ept02_look(struct ept02s *ept02s, struct ept02_root *root);
-/* What the root owes is paid but for the CPU's INVEPT. */
+/* What the root owes is paid except for the CPU's INVEPT. */
 void ept02_settle_debt(struct ept02s *ept02s, struct ept02_root *root);
 /* Before each entry with the root: whether an INVEPT (single-context, its EPTP) must be executed. Between the question
  * and the entry L1 runs no more. */

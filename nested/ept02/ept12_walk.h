@@ -33,7 +33,7 @@ struct ept12_walk {
     bool ignore_pat;
     bool sets_dirty;  /* this access set the leaf's D flag */
     bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
-    gpa_t table;      /* of L1's, where the last entry read lies */
+    gpa_t table;      /* of L1, where the last entry read lies */
     uint64_t above;   /* what the entries before that one allow together */
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };

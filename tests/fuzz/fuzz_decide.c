@@ -7,7 +7,7 @@
 
 static uint8_t pages[5][PAGE_SIZE];
 
-/* A page of L1's, or none; one byte of the input fills it. */
+/* A page of L1, or none; one byte of the input fills it. */
 static const uint8_t *page_take(struct fuzz_input *in, unsigned number)
 {
     uint8_t what = fuzz_take_8(in);

@@ -1,4 +1,4 @@
-/* Page tables of L1's, built by hand, and walks of them: what the tests of vmx/gva.c share.
+/* Page tables of L1, built by hand, and walks of them: what the tests of vmx/gva.c share.
  * Nothing must hold before; setup() before each test.
  * tests/host/ only. */
 #ifndef TESTS_HOST_GVA_FIXTURE_H

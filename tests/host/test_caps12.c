@@ -191,7 +191,7 @@ static void test_never_more_than_the_cpu(void **state)
     }
 }
 
-/* Nestor in Nestor: what is computed from an offered set is that set, but for bits that only the CPU knows. */
+/* Nestor in Nestor: what is computed from an offered set is that set, except for bits that only the CPU knows. */
 static void test_offering_is_stable(void **state)
 {
     (void)state;

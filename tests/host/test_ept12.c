@@ -86,7 +86,7 @@ static void test_carveout(void **state)
     *out.entry |= EPT_W;
     assert_int_equal(leaf02(0x1000).permissions, EPT_RWX);
     *out.entry &= ~EPT_W;
-    /* Inside a large page of L1's, and as a write from the start. */
+    /* Inside a large page of L1, and as a write from the start. */
     map12_at(GIB, 2, CARVEOUT | RWX_WB | EPT_LARGE, EPT_RWX);
     assert_int_equal(fill(GIB + 0x5000, WRITE), EPT02_CARVEOUT);
     assert_int_equal(leaf02(GIB + 0x5000).hpa, ept01.ones_page);

@@ -6,7 +6,7 @@
 
 #include "nested/ept02/ept12_trace.h"
 
-/* A store of L1's: it faults where EPT01 has no W, and repeats itself. */
+/* A store of L1: it faults where EPT01 has no W, and repeats itself. */
 static void store(uint64_t *entry, uint64_t value)
 {
     gpa_t gpa = (gpa_t)((uint8_t *)entry - memory);

@@ -3,7 +3,7 @@
    mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/ept12_world.h"
 
-/* Pages of L1's that the tests map in a row. */
+/* Pages of L1 that the tests map in a row. */
 #define RUN 40u
 
 /* EPT12 maps RUN pages from gpa2 0 on to 4 MiB on. */

@@ -1,6 +1,6 @@
 /* sources: vmx/exit_handlers.c vmx/exit_unasked.c vmx/exit_names.c vmx/cpuid_policy.c */
 /* cflags: -include tests/host/fake_vmcs.h */
-/* No exit, known or unknown, is without an answer of L0's: all numbers from 0 to 127, and the largest. For L2's see
+/* No exit, known or unknown, is without an answer of L0: all numbers from 0 to 127, and the largest. For L2's see
  * test_decide.c. */
 #include "tests/host/host.h"
 

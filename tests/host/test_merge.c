@@ -237,7 +237,7 @@ static void test_guest_efer(void **unused)
     v.ENTRY_CONTROLS = ENTRY_LOAD_EFER;
     v.GUEST_EFER = EFER_SCE;
     assert_int_equal(merge_guest_efer(&v, l1), EFER_SCE);
-    /* L1's own, but for LMA, and LME if paging is on: both as "IA-32e mode guest" says. */
+    /* L1's own, except for LMA, and LME if paging is on: both as "IA-32e mode guest" says. */
     v.ENTRY_CONTROLS = 0;
     v.GUEST_CR0 = CR0_PG | CR0_PE;
     assert_int_equal(merge_guest_efer(&v, l1), EFER_SCE | EFER_NXE);

@@ -60,7 +60,7 @@ static void test_store_makes_stale_and_is_merged(void **unused)
     merged_cache_put(&cache, m, &user_a);
 }
 
-/* Bits go both ways: what L1 cleared does not stay set, but for L0's. */
+/* Bits go both ways: what L1 cleared does not stay set, except for L0's. */
 static void test_cleared_bits_are_cleared(void **unused)
 {
     (void)unused;

@@ -99,7 +99,7 @@ static const struct {
     {0xc0000080, 0xc0000084},
     {0xc0000100, 0xc0000103},
 };
-/* Of these, what would write or read memory by an address of L1's, or make Nestor's own accesses other than they
+/* Of these, what would write or read memory by an address of L1, or make Nestor's own accesses other than they
  * are. */
 static const uint32_t harms_root[] = {0x79,  0x1a0, 0x200, 0x213, 0x250, 0x259, 0x26f, 0x2ff, 0x3f1,
                                       0x3f4, 0x560, 0x570, 0x580, 0x600, 0x982, 0xda0, 0x17d0};

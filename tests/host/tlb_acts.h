@@ -80,7 +80,7 @@ QUIET static void toggle_bit(const struct processor *p, unsigned data, unsigned 
     store_word(word, *word ^ BIT(msr_number[msr] % 64));
 }
 
-/* L2 stores to the page: to a page table of its, to a bitmap of L1's, or to nothing that matters. */
+/* L2 stores to the page: to a page table of its, to a bitmap of L1, or to nothing that matters. */
 QUIET static void l2_stores(const struct processor *p, hpa_t page)
 {
     unsigned data = (unsigned)((page - DATA_BASE) / PAGE_SIZE), linear = (unsigned)(host_random() % LINEARS);

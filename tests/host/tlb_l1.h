@@ -50,7 +50,7 @@ QUIET static void l1_changes_bitmap(struct processor *p)
     hw_instruction_done(p);
 }
 
-/* L1 by its own page table: what it has cached is its own affair, but for what entries and exits invalidate. */
+/* L1 by its own page table: what it has cached is its own affair, except for what entries and exits invalidate. */
 QUIET static void l1_touches_linear(struct processor *p)
 {
     unsigned linear = (unsigned)(host_random() % LINEARS);

@@ -40,7 +40,7 @@
 #define PLACES 12u /* pages of L2's guest-physical addresses */
 #define LINEARS 3u /* pages of its linear addresses */
 #define SPACES 2u  /* its CR3s, each with a PCID of its own */
-#define DATA 6u    /* pages of L1's that EPT12 may lead to */
+#define DATA 6u    /* pages of L1 that EPT12 may lead to */
 #define BITMAPS 2u /* of these, the last ones */
 #define MSRS 4u
 #define VMCS12S 3u
