@@ -15,7 +15,8 @@ SOURCES = re.compile(r"/\* *sources:([^*]*)\*/")
 INSTRUCTIONS = "it is VMX instructions and privileged registers from end to end; the scenarios see it"
 NOT_LINKED = {
     "nested/entry_log.c": "it only prints; tests/vm/entry-log.t reads each kind of line",
-    "nested/host_state.c": "vmcs01 field by field; the themes state and exit of the scenarios compare it with the bare CPU",
+    "nested/host_state.c":
+        "vmcs01 field by field; the themes state and exit of the scenarios compare it with the bare CPU",
     "nested/insn_fields.c": "the themes field and shadow of the scenarios try each field and form",
     "nested/msr_area.c": "the theme msrarea of the scenarios",
     "nested/refusal.c": "it only prints; tests/vm/refusals.t reads each kind of line",
