@@ -32,7 +32,8 @@ def faults_of(subject):
 def main():
     tap = Tap()
     samples = ("vmx: Do one thing", "vmx: do it", "x", "vmx: D" + 60 * "o")
-    tap.equal([bool(list(faults_of(sample))) for sample in samples], [False, True, True, True], "right and wrong subjects are told apart")
+    tap.equal([bool(list(faults_of(sample))) for sample in samples], [False, True, True, True],
+              "right and wrong subjects are told apart")
     if git("merge-base", "--is-ancestor", BASE, "HEAD").returncode:
         tap.ok(True, f"# SKIP the history does not reach back to {BASE[:12]}")
         return tap.done()
