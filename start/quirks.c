@@ -17,7 +17,12 @@ void quirks_find(void)
         l1_vm.caps.proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
         l1_vm.caps.old_proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
     }
-    inspect_say("quirks", "%s%s%s%s", l1_vm.apic_stays_on ? "L1's APIC stays on; " : "",
+    l1_vm.cpuid.la57_broken = !probe_wide_bases(&l1_vm.caps);
+    if (l1_vm.cpuid.la57_broken) {
+        log_info("quirks", "5-level paging is hidden from L1: bases are not judged by the CPU's width here");
+        l1_vm.caps.linear_bits = CAPS_LINEAR_BITS_4_LEVEL;
+    }
+    inspect_say("quirks", "%s%s%s%s%s", l1_vm.apic_stays_on ? "L1's APIC stays on; " : "",
                 options.x2apic ? "" : "L1 sees no x2APIC; ", trap_broken ? "no monitor trap flag; " : "",
-                "see also the log");
+                l1_vm.cpuid.la57_broken ? "no 5-level paging; " : "", "see also the log");
 }

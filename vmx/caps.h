@@ -12,6 +12,8 @@ struct ctl_caps {
     uint32_t may;  /* bits that may be 1 */
 };
 
+#define CAPS_LINEAR_BITS_4_LEVEL 48u
+
 struct vmx_caps {
     uint64_t basic, misc, ept_vpid, vmfunc, vmcs_enum;
     uint64_t proc3; /* tertiary controls that may be 1; none must be */
@@ -21,9 +23,9 @@ struct vmx_caps {
     unsigned address_bits;                                  /* MAXPHYADDR */
     unsigned usable_bits; /* the same less the KeyID bits of memory encryption, by which memory has several addresses */
     uint64_t address_mask; /* of page frames: bits MAXPHYADDR-1:12 */
-    unsigned linear_bits;
-    uint64_t cr3_flags; /* of bits 63:52 of CR3, those that the CPU takes: linear-address masking */
-    uint8_t vpid_flush; /* INVVPID type that drops all of a VPID, maybe more; 0: no INVVPID */
+    unsigned linear_bits;  /* without 5-level paging CAPS_LINEAR_BITS_4_LEVEL */
+    uint64_t cr3_flags;    /* of bits 63:52 of CR3, those that the CPU takes: linear-address masking */
+    uint8_t vpid_flush;    /* INVVPID type that drops all of a VPID, maybe more; 0: no INVVPID */
 };
 
 void caps_read(struct vmx_caps *caps);

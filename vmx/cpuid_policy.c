@@ -13,7 +13,7 @@
 
 enum reg { EAX, EBX, ECX, EDX };
 /* When a row hides its bits. */
-enum condition { ALWAYS, UNLESS_PROC2, UNLESS_PROC3, IF_MONITOR_BROKEN, IF_X2APIC_BROKEN };
+enum condition { ALWAYS, UNLESS_PROC2, UNLESS_PROC3, IF_MONITOR_BROKEN, IF_X2APIC_BROKEN, IF_LA57_BROKEN };
 
 struct hidden {
     uint32_t leaf, subleaf;
@@ -27,6 +27,7 @@ struct hidden {
 static const char no_control[] = "needs a VM-execution control that vmcs01 does not have on";
 static const char no_monitor[] = "MONITOR of this machine does not wake";
 static const char no_x2apic[] = "x2APIC mode of this machine cannot be left";
+static const char no_la57[] = "5-level paging: bases of 57 bits depend on the mode here";
 static const char no_sgx[] = "no ENCLS exiting is offered, so L1 could not keep its guests from enclaves";
 static const char no_trace[] = "Processor Trace writes to host-physical memory past EPT";
 static const char no_debug_store[] = "BTS and PEBS store by linear address, in root operation as well";
@@ -50,6 +51,7 @@ static const struct hidden hidden[] = {
     {0x07, 0, EBX, UNLESS_PROC2, PROC2_INVPCID, BIT(10), no_control},
     {0x07, 0, EBX, ALWAYS, 0, BIT(25), no_trace},
     {0x07, 0, ECX, UNLESS_PROC2, PROC2_USER_WAIT, BIT(5), no_control},
+    {0x07, 0, ECX, IF_LA57_BROKEN, 0, BIT(16), no_la57},
     {0x07, 0, ECX, ALWAYS, 0, BIT(23), no_key_locker},
     {0x07, 0, ECX, ALWAYS, 0, BIT(30), no_sgx},
     {0x07, 0, EDX, UNLESS_PROC2, PROC2_PCONFIG, BIT(18), no_control},
@@ -84,6 +86,7 @@ static const struct hidden hidden[] = {
     {0x23, 5, ECX, ALWAYS, 0, ALL, no_debug_store},
     {0x23, 5, EDX, ALWAYS, 0, ALL, no_debug_store},
     {0x80000001, ANY_SUBLEAF, EDX, UNLESS_PROC2, PROC2_RDTSCP, BIT(27), no_control},
+    {0x80000008, ANY_SUBLEAF, EAX, IF_LA57_BROKEN, 0, BIT(8) | BIT(11), no_la57}, /* 57 is 48 + 9 */
 };
 
 /* A leaf that the CPU does not have is answered as the highest basic one. */
@@ -102,6 +105,8 @@ static bool applies(const struct hidden *row, const struct cpuid_context *contex
         return !(context->proc3 & row->control);
     if (row->condition == IF_MONITOR_BROKEN)
         return context->monitor_broken;
+    if (row->condition == IF_LA57_BROKEN)
+        return context->la57_broken;
     return row->condition == ALWAYS || context->x2apic_broken;
 }
 

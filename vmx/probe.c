@@ -127,6 +127,17 @@ bool probe_monitor_trap(const struct vmx_caps *caps)
     return works;
 }
 
+bool probe_wide_bases(const struct vmx_caps *caps)
+{
+    struct probe probe;
+    if (caps->linear_bits <= CAPS_LINEAR_BITS_4_LEVEL || !begin(&probe, caps, 0))
+        return true;
+    vmcs_write(GUEST_FS_BASE, BIT(caps->linear_bits - 2));
+    bool works = run(&probe, probe_guest_call, ACTIVITY_ACTIVE) == EXIT_VMCALL;
+    end(&probe);
+    return works;
+}
+
 /* How far the asked processor is. */
 enum stage { STAGE_IDLE, STAGE_ASKED, STAGE_RUNS, STAGE_WAITS, STAGE_WORKS, STAGE_BROKEN };
 

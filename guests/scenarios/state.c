@@ -355,7 +355,32 @@ static void user_mode_entry(void)
     CHECK_EQ(GET(vmx_get(GUEST_SS_AR_BYTES), AR_DPL), 3);
 }
 
+/* Bases of 57 bits, of L2 and of L1 itself after its exit: what the entry takes is in force, and all else is refused as
+ * bases are; nobody is left with what the CPU does not take. */
+static void wide_bases(void)
+{
+    uint64_t before = cpu_rdmsr(IA32_GS_BASE);
+    uint16_t reason;
+    struct vm vm;
+    int error;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    vmx_set(GUEST_FS_BASE, BIT(53));
+    reason = vm_run(&vm);
+    CHECK(reason == EXIT_VMCALL || reason == EXIT_INVALID_GUEST_STATE);
+    vm_set_code(&vm, l2_nothing);
+    vmx_set(GUEST_FS_BASE, 0);
+    vmx_set(HOST_GS_BASE, BIT(53));
+    error = vm_enter(&vm);
+    CHECK(error == 0 || error == VMXERR_ENTRY_HOST_STATE);
+    CHECK_EQ(cpu_rdmsr(IA32_GS_BASE), error ? before : BIT(53));
+    print("# transcript %x %lx\n", reason, (uint64_t)error);
+    cpu_wrmsr(IA32_GS_BASE, before);
+}
+
 const struct scenario state_scenarios[] = {
+    {"state-wide-bases", wide_bases, NULL},
     {"state-msrs-not-switched", msrs_not_switched, NULL},
     {"state-registers-not-switched", registers_not_switched, NULL},
     {"state-vector-registers", vector_registers, NULL},

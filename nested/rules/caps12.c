@@ -85,6 +85,8 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     offered->proc = offer(cpu->proc, proc);
     offered->proc3 = proc3;
     offered->cr4_fixed1 = cpu->cr4_fixed1 & ~HIDDEN_CR4;
+    if (cpu->linear_bits <= CAPS_LINEAR_BITS_4_LEVEL)
+        offered->cr4_fixed1 &= ~CR4_LA57;
     offered->proc2 = offer(cpu->proc2, proc2);
     offered->exit = offer(cpu->exit, exit);
     offered->entry = offer(cpu->entry, VIRTUAL_ENTRY);

@@ -142,14 +142,18 @@ static void test_tertiary_controls(void **state)
     assert_int_equal(offered_on(&cpu).proc3, 0);
 }
 
-/* FRED, Key Locker and SMX are hidden: so are the bits that turn them on. */
+/* FRED, Key Locker and SMX are hidden, and 5-level paging where linear addresses have 48 bits: so are the bits that
+ * turn them on. */
 static void test_hidden_bits_of_cr4(void **state)
 {
     struct vmx_caps cpu = model_skylake_x;
 
     (void)state;
     cpu.cr4_fixed1 = UINT64_MAX;
+    cpu.linear_bits = 57;
     assert_int_equal(offered_on(&cpu).cr4_fixed1, ~(BIT(14) | BIT(19) | BIT(32)));
+    cpu.linear_bits = 48;
+    assert_int_equal(offered_on(&cpu).cr4_fixed1, ~(BIT(12) | BIT(14) | BIT(19) | BIT(32)));
 }
 
 static void assert_within(struct ctl_caps offered, struct ctl_caps cpu)

@@ -307,13 +307,29 @@ static void test_cpuid_plain_leaves(void **state)
         for (uint32_t subleaf = 0; subleaf < 3; subleaf++) {
             struct cpuid_result all = {~0u, ~0u, ~0u, ~0u};
 
-            c.monitor_broken = c.x2apic_broken = true;
+            c.monitor_broken = c.x2apic_broken = c.la57_broken = true;
             c.proc2 = 0;
             cpuid_filter(leaf, subleaf, &c, &all);
             if (cpuid_is_plain(leaf, &c))
                 expect(all, ~0u, ~0u, ~0u, ~0u);
         }
     }
+}
+
+/* Where bases are judged by CR4.LA57, L1 has neither the bit nor more than 48 bits of linear addresses. */
+static void test_cpuid_without_la57(void **state)
+{
+    struct cpuid_context c = context();
+    struct cpuid_result sizes = {0x3934, 0, 0, 0}, kept = sizes;
+    uint32_t with = filtered(7, 0, c).ecx;
+    (void)state;
+    cpuid_filter(0x80000008, 0, &c, &kept);
+    assert_int_equal(kept.eax, 0x3934);
+    assert_true(with & BIT(16));
+    c.la57_broken = true;
+    assert_int_equal(filtered(7, 0, c).ecx, with & ~BIT(16));
+    cpuid_filter(0x80000008, 0, &c, &sizes);
+    assert_int_equal(sizes.eax, 0x3034);
 }
 
 /* A disabled APIC is not there. SDM 3A 11.4.3 "Enabling or Disabling the Local APIC" */
@@ -405,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_cpuid_never_adds),
         cmocka_unit_test(test_cpuid_plain_leaves),
         cmocka_unit_test(test_cpuid_mirrors_cr4),
+        cmocka_unit_test(test_cpuid_without_la57),
         cmocka_unit_test(test_cpuid_without_apic),
         cmocka_unit_test(test_cpuid_follows_controls),
         cmocka_unit_test(test_cpuid_monitor_quirk),
