@@ -89,6 +89,17 @@ static bool shadow_stack_hidden(const struct image *v)
     return cpu_has_cet() && v->f[F_EPT_POINTER] & EPTP_SHADOW_STACK;
 }
 
+/* Nestor hides it where a CPU judges bases wrongly. */
+static bool guest_la57(const struct image *v)
+{
+    return v->f[F_GUEST_CR4] & CR4_LA57;
+}
+
+static bool host_la57(const struct image *v)
+{
+    return v->f[F_HOST_CR4] & CR4_LA57;
+}
+
 /* A CPU with IA32_VMX_BASIC[56] lets an error code come with any hardware exception in protected mode, and with nothing
  * else. SDM 3C 27.2.1.3 "VM-Entry Control Fields" */
 static bool error_code_misplaced(const struct image *v)
@@ -177,6 +188,8 @@ static const struct exception {
      F_GUEST_RFLAGS},
     {"capability hidden by Nestor: activity states", activity_hidden, F_GUEST_ACTIVITY_STATE, F_GUEST_ACTIVITY_STATE},
     {"capability hidden by Nestor: supervisor shadow stacks", shadow_stack_hidden, F_EPT_POINTER, F_EPT_POINTER},
+    {"capability hidden by Nestor: 5-level paging", guest_la57, F_GUEST_CR4, F_GUEST_CR4},
+    {"capability hidden by Nestor: 5-level paging", host_la57, F_HOST_CR4, F_HOST_CR4},
     {"BOCHS 19: error codes of what has none", error_code_misplaced, F_ENTRY_INTERRUPTION_INFO,
      F_ENTRY_INTERRUPTION_INFO},
     {"no other processor would end a wait for a start-up IPI", waits_for_sipi, F_GUEST_ACTIVITY_STATE,

@@ -174,6 +174,14 @@ static void atom_read_cr(struct snippet *s)
     code_register_form(s, 0x0f, 0x20, RAND_PICK(numbers), rand_below(8));
 }
 
+/* Bits of CR0 or CR4 to change; 5-level paging may be what Nestor hides and the bare CPU has. */
+static uint32_t pick_cr_bits(unsigned number)
+{
+    uint64_t bits = rand_bit(number ? 23 : 32) | (rand_chance(1, 4) ? rand_bit(20) : 0);
+
+    return (uint32_t)(number ? bits & ~CR4_LA57 : bits);
+}
+
 static void atom_write_cr(struct snippet *s)
 {
     static const uint8_t numbers[] = {0, 0, 0, 3, 4, 4, 4, 2};
@@ -181,7 +189,7 @@ static void atom_write_cr(struct snippet *s)
 
     code_register_form(s, 0x0f, 0x20, number, RAX);
     if (number == 0 || number == 4) {
-        code_load(s, RCX, (uint32_t)(rand_bit(number ? 23 : 32) | (rand_chance(1, 4) ? rand_bit(20) : 0)));
+        code_load(s, RCX, pick_cr_bits(number));
         code_byte(s, 0x31); /* XOR EAX, ECX: one or two bits of what it reads */
         code_byte(s, 0xc8);
     }
