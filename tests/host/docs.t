@@ -354,6 +354,19 @@ def check_msr_policy(tap):
              [] if listed == reasons else sorted(set(reasons) ^ set(listed)) or ["another order"])
 
 
+def check_manual_pages(tap):
+    """Each option of nestor-run and each command of nestorctl is in its manual page, and nothing else is."""
+    def words(page, pattern):
+        return set(re.findall(pattern, read(ROOT / "docs" / "man" / page).replace("\\-", "-"), re.M))
+
+    cli = read(ROOT / "tools" / "nestorlib" / "cli.py")
+    options = set(re.findall(r'^    add\("(--[\w-]+)"', cli, re.M)) | {"--help"}
+    described = words("nestor-run.1", r"^\.TP\n\.B (?:-h, )?(--[\w-]+)")
+    commands = set(re.findall(r'^    \{"(\w+)", command_', read(ROOT / "tools" / "nestorctl" / "main.c"), re.M))
+    told = words("nestorctl.1", r"^\.TP\n\.BI? (\w+)")
+    tap.none("the manual pages have each option and command", sorted(options ^ described) + sorted(commands ^ told))
+
+
 def main():
     if sys.argv[1:] == ["--write-sdm"]:
         write_sdm()
@@ -363,6 +376,7 @@ def main():
     check_references(tap, pages)
     check_quotes(tap, pages)
     check_paths(tap, pages)
+    check_manual_pages(tap)
     check_targets(tap, pages)
     check_comments(tap)
     check_links(tap, pages)

@@ -16,6 +16,8 @@ from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 NESTOR = os.path.join(ROOT, "build", "nestor.elf")
 
+WHERE = re.compile(r"^  processor 0 was at rip=[0-9a-f]+: \S+", re.M)
+
 
 def bare(work, *args, env=None):
     return Run("--bare", "--l1", os.path.join(work, "probe"), "--memory", "32", "--timeout", "60", *args, env=env)
@@ -85,6 +87,10 @@ def check_statuses(tap, work):
     run = bare(work, "--l1-args", "h", "--timeout", "4").wait()
     tap.equal(run.status, 124, "a hang: status 124", run.err)
     tap.ok(time.monotonic() - begin < 12, "and it ends near its time")
+    tap.ok(WHERE.search(run.err), "it says where the processor was", run.err)
+    run = bare(work, "--l1-args", "Kernel panic - not syncing: h", "--panic-ends").wait()
+    tap.equal(run.status, 125, "a panic of L1 ends the run with --panic-ends", run.err)
+    tap.ok("L1 panicked: [probe Kernel panic" in run.err and WHERE.search(run.err), "and says what and where", run.err)
 
 
 def check_strings(tap, work):
@@ -153,6 +159,8 @@ def check_signals(tap, work):
         run.wait()
         tap.equal(run.status, status, f"{number.name}: status {status}", run.err)
         tap.ok(emulator and is_gone(emulator), f"{number.name}: no emulator is left")
+        if number == signal.SIGINT:
+            tap.ok("nestor-run: interrupted" in run.err, "SIGINT: that is said", run.err)
         if number != signal.SIGKILL:
             tap.equal(os.listdir(temporary), [], f"{number.name}: no file is left")
 

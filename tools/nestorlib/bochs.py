@@ -17,6 +17,9 @@ GRUB_FAILED = f"write to {GRUB_FAILED_PORT:04x} ="
 RESET = "bx_pc_system_c::Reset(HARDWARE) called"
 EXIT_MESSAGE = "Bochs is exiting with the following message:"
 BOOTING = "[BIOS  ] Booting from"
+# The debugger, once it is interrupted: processor, physical address, CS:RIP, instruction.
+STOPPED = re.compile(r"^\((\d+)\)\.?(?:\[\d+\])? \[0x([0-9a-f]+)\] [0-9a-f]{4}:([0-9a-f]+) \([^)]*\): "
+                     r"([^;]*)")
 POWER_OFF = "ACPI control: soft power off"
 
 FIRMWARE = {
@@ -210,4 +213,16 @@ class Bochs:
         for index, line in enumerate(log):
             if ">>PANIC<<" in line:
                 return log[max(0, index - 5):index + 1]
-        return log[-10:] + [line for line in output if line.startswith("(0).[")]
+        return log[-10:]
+
+    @staticmethod
+    def where(output, symbols):
+        """A line for each processor that was stopped: RIP, with the symbol of L1 if there is one, and instruction."""
+        last = {found.group(1): found for found in map(STOPPED.match, output) if found}
+        lines = []
+        for number, found in sorted(last.items()):
+            address, rip = int(found.group(2), 16), int(found.group(3), 16)
+            name = symbols.name(rip)
+            lines.append(f"processor {number} was at rip={rip:x}{f' <{name}>' if name else ''}: "
+                         f"{' '.join(found.group(4).split())} (physical address {address:x})")
+        return lines

@@ -10,7 +10,7 @@ import tempfile
 from nestorlib import emulators, image
 from nestorlib.bochs import Bochs
 from nestorlib.errors import RunnerError, STATUS_INTERRUPTED, STATUS_USAGE
-from nestorlib.paths import BUILD
+from nestorlib.paths import BUILD, ROOT
 from nestorlib.process import run_quietly
 from nestorlib.qemu import Qemu
 from nestorlib.session import Session, Sinks
@@ -80,12 +80,16 @@ def parse_args(argv):
     add("--iso", metavar="FILE", help="boot this image instead of a made one")
     add("--disk", metavar="FILE", help="Bochs: the first hard disk; the machine still boots from the CD")
     add("--cd", metavar="FILE", help="Bochs: another CD; the machine boots what it would from the CD as a hard disk")
+    add("--panic-ends", action="store_true", help="end with status 125 as soon as L1's kernel (Linux, Xen) panics")
+    add("--version", action="version", version=f"nestor-run of Nestor {nestor_version()}")
     add("--until", metavar="PATTERN", help="end with status 0 as soon as a line of L1's console matches")
     add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
     add("--file", action="append", default=[], metavar="NAME=FILE",
         help="put a file on the boot image; may be repeated")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
     add("--l1-log", metavar="FILE", help="write L1's console there instead of to stdout")
+    add("--symbols", metavar="FILE",
+        help="name the code at rip= in Nestor's log by this ELF file or System.map (default: L1's image, if it is ELF)")
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
     add("--ips", type=int, default=20000000, metavar="N",
         help="Bochs: instructions per emulated second (default 20000000)")
@@ -110,6 +114,11 @@ def parse_args(argv):
     if opts.firmware == "uefi" and opts.machine == "qemu":
         parser.error("--firmware uefi is for Bochs")
     return opts
+
+
+def nestor_version():
+    with open(os.path.join(ROOT, "kernel", "version.h"), encoding="ascii") as file:
+        return re.search(r'NESTOR_VERSION "([^"]+)"', file.read()).group(1)
 
 
 class ListCpus(argparse.Action):
@@ -171,7 +180,7 @@ def run_in(opts, rundir):
         write_trace(opts, session.raw_records(), rundir)
     if opts.stats:
         write_stats(opts.stats, result)
-    if result.reason and (opts.verbose or result.is_failure):
+    if result.reason and (opts.verbose or result.is_failure or result.reason == "interrupted"):
         say(result.reason)
     if opts.verbose:
         say(f"status {result.status} after {result.seconds:.1f} s, {result.ticks} ticks")

@@ -82,5 +82,10 @@ class Qemu:
         return None
 
     @staticmethod
+    def where(_output, _symbols):
+        """QEMU does not tell."""
+        return []
+
+    @staticmethod
     def last_lines(_log, output):
         return output[-10:]

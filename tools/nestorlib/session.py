@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from nestorlib import process
 from nestorlib.errors import STATUS_DIED, STATUS_INTERRUPTED, STATUS_TIMEOUT
+from nestorlib.symbols import Symbols
 from nestorlib.terminal import Terminal
 
 RESET = "(L1 reset the machine)"
 NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
 GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
 EXPORTED = re.compile(r"nestor-inspect: ((?:[0-9a-f]{8})+)")
+PANIC = re.compile(r"Kernel panic - not syncing|Panic on CPU \d+:")   # Linux, Xen
 KEPT_LINES = 400
 PICTURE_DELAY = 1.5     # seconds from a line to the picture that was wished for
 
@@ -41,13 +43,14 @@ class Sinks:
         self.l1 = open(opts.l1_log, "wb") if opts.l1_log else sys.stdout.buffer
         self.l0 = open(opts.l0_log, "wb") if opts.l0_log else sys.stderr.buffer
         self.l0_prefix = b"" if opts.l0_log else b"nestor| "
+        self.symbols = Symbols(opts.symbols or opts.l1)
 
     def write_l1(self, line):
         self.l1.write(line + b"\n")
         self.l1.flush()
 
     def write_l0(self, line):
-        self.l0.write(self.l0_prefix + line + b"\n")
+        self.l0.write(self.l0_prefix + self.symbols.annotate(line) + b"\n")
         self.l0.flush()
 
     def __enter__(self):
@@ -139,6 +142,8 @@ class Session:
         self.sinks.write_l1(line)
         text = line.decode(errors="replace")
         self.plan_picture(text)
+        if self.opts.panic_ends and PANIC.search(text):
+            self.settle((None, "L1 panicked: " + text.strip()), "guest")
         if self.opts.until and re.search(self.opts.until, text):
             self.settle((0, "L1 said what was waited for"), "guest")
 
@@ -229,6 +234,14 @@ class Session:
                     return True
                 selector.unregister(key.fd)     # nothing more is typed; the machine goes on
 
+    def pump_or_interrupted(self):
+        """The same; Ctrl-C is an end that tells where the machine was, once it is stopped."""
+        try:
+            return self.pump_until_end()
+        except KeyboardInterrupt:
+            self.outcome = (STATUS_INTERRUPTED, "interrupted")
+            return False
+
     def stop_machine(self):
         """SIGINT first: Bochs then still tells the ticks. Reads on, lest it block."""
         if self.process.poll() is None:
@@ -242,7 +255,7 @@ class Session:
         self.deadline = begin + self.opts.timeout
         try:
             self.start(iso)
-            ended = self.pump_until_end()
+            ended = self.pump_or_interrupted()
             self.take_pictures(last=True)
             if not ended and self.outcome is None:
                 self.outcome = (STATUS_TIMEOUT, f"timeout after {self.opts.timeout:g} s")
@@ -280,8 +293,11 @@ class Session:
         if status is None:
             status = STATUS_DIED
         result = Result(status, reason, self.machine.ticks, seconds)
+        if status == STATUS_INTERRUPTED and reason == "interrupted":
+            result.last_lines = self.machine.where(list(self.output), self.sinks.symbols)
         if result.is_failure:
             result.last_lines = self.machine.last_lines(list(self.log), list(self.output))
+            result.last_lines += self.machine.where(list(self.output), self.sinks.symbols)
             if self.opts.l0_log:
                 result.last_lines += [f"nestor| {line}" for line in self.l0_lines]
         return result
