@@ -80,7 +80,7 @@ demo: setup ## the story of the merged MSR bitmap, in seconds
 
 mini: setup ## run guests/mini, a hypervisor of 150 lines to copy; MISTAKE=NAME or all: with it (docs/LABS.md)
 	$(MAKE) all
-	tools/nestor-run --memory 256 --l1 build/guests/mini.elf $(if $(MISTAKE),--l1-args "$(MISTAKE)")
+	tools/nestor-run --memory 256 --nestor lint=1 --l1 build/guests/mini.elf $(if $(MISTAKE),--l1-args "$(MISTAKE)")
 
 bitmap-report: setup ## draw the merged MSR bitmap of L2 as build/bitmap-report.html; LINUX=1: of Linux as L2
 	$(MAKE) all $(if $(LINUX),linux-assets)

@@ -23,6 +23,7 @@
     V(BITMAP_TRACE, "trace") V(BITMAP_MERGE, "merge") V(BITMAP_ALLOW, "allow") V(BITMAP_EXIT, "exit")
 #define BOOT_CHOICES(V) V(BOOT_HD0, "hd0") V(BOOT_HD1, "hd1") V(BOOT_CD, "cd")
 #define STARTUP_CHOICES(V) V(STARTUP_AUTO, "auto") V(STARTUP_EXIT, "exit") V(STARTUP_TRAP, "trap")
+#define DUMP_CHOICES(V) V(DUMP_NONE, "none") V(DUMP_VMCS12, "vmcs12")
 #define VECTORING_CHOICES(V) V(VECTORING_CPU, "cpu") V(VECTORING_SVI, "svi")
 #define FAULT_CHOICES(V) \
     V(NO_INJECTED_FAULT, "none") V(FAULT_DROP_L0_BITS, "drop-l0-bits") V(FAULT_SKIP_REMERGE, "skip-remerge") \

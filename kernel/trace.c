@@ -1,5 +1,7 @@
 #include "kernel/trace.h"
 
+#include "kernel/cmdline.h"
+#include "kernel/format.h"
 #include "kernel/log.h"
 #include "kernel/percpu.h"
 #include "kernel/x86.h"
@@ -12,6 +14,28 @@ static const struct {
 #undef TRACE
 };
 
+void (*trace_describe)(char *text, size_t size, enum trace_type type, uint32_t a, uint64_t b);
+
+#define TEXT_SIZE 128
+
+/* One record as a line: of the log's level dbg, or of whatever is printed now. */
+static void print_record(const struct trace_record *record, bool dbg)
+{
+    uint64_t type = GET(record->type_a, TRACE_RECORD_TYPE), a = GET(record->type_a, TRACE_RECORD_A);
+    char text[TEXT_SIZE];
+
+    if (type >= TRACE_TYPE_COUNT)
+        return;
+    if (trace_describe)
+        trace_describe(text, sizeof text, (enum trace_type)type, (uint32_t)a, record->b);
+    else
+        format_text(text, sizeof text, "%s %#lx %#lx (%s)", types[type].name, a, record->b, types[type].meaning);
+    if (dbg)
+        log_dbg("exit", "%s", text);
+    else
+        log_raw("nestor: trace: %s", text);
+}
+
 void trace_dump(unsigned count)
 {
     struct cpu *cpu = percpu_count ? this_cpu() : NULL;
@@ -19,12 +43,8 @@ void trace_dump(unsigned count)
     if (!cpu)
         return;
     uint64_t kept = MIN(cpu->trace.written, TRACE_RECORDS);
-    for (uint64_t i = cpu->trace.written - MIN(kept, count); i < cpu->trace.written; i++) {
-        const struct trace_record *record = &cpu->trace.record[i % TRACE_RECORDS];
-        uint64_t type = GET(record->type_a, TRACE_RECORD_TYPE), a = GET(record->type_a, TRACE_RECORD_A);
-        if (type < TRACE_TYPE_COUNT)
-            log_raw("nestor: trace: %-12s %#lx %#lx (%s)", types[type].name, a, record->b, types[type].meaning);
-    }
+    for (uint64_t i = cpu->trace.written - MIN(kept, count); i < cpu->trace.written; i++)
+        print_record(&cpu->trace.record[i % TRACE_RECORDS], false);
 }
 
 static void write_timed(struct timed_ring *ring, uint64_t tsc, struct trace_record what)
@@ -40,8 +60,11 @@ void trace_copy(struct cpu *cpu)
 
     if (from->written - to->copied > TRACE_RECORDS)
         to->copied = from->written - TRACE_RECORDS;
-    for (; to->copied < from->written; to->copied++)
+    for (; to->copied < from->written; to->copied++) {
         write_timed(to, to->exit_tsc, from->record[to->copied % TRACE_RECORDS]);
+        if (options.log == LOG_DBG)
+            print_record(&from->record[to->copied % TRACE_RECORDS], true);
+    }
 }
 
 void trace_entry(bool l2)
@@ -49,5 +72,8 @@ void trace_entry(bool l2)
     struct cpu *cpu = this_cpu();
 
     trace_copy(cpu);
-    write_timed(&cpu->timed, rdtsc(), (struct trace_record){(uint64_t)(l2 ? TRACE_ENTER_L2 : TRACE_ENTER_L1) << 32, 0});
+    struct trace_record entry = {(uint64_t)(l2 ? TRACE_ENTER_L2 : TRACE_ENTER_L1) << 32, 0};
+    write_timed(&cpu->timed, rdtsc(), entry);
+    if (options.log == LOG_DBG)
+        print_record(&entry, true);
 }

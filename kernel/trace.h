@@ -53,6 +53,10 @@ struct timed_ring {
     struct timed_record *record;
 };
 
+/* A record in words, for people; vmx/trace_words fills the slot. NULL: it is printed as numbers. With log=dbg each
+ * record goes to the log before the next entry, too. */
+extern void (*trace_describe)(char *text, size_t size, enum trace_type type, uint32_t a, uint64_t b);
+
 struct cpu;
 /* With the option trace=: what the processor's ring has got since the last call comes into its timed ring, with the
  * time of its last exit. */

@@ -5,15 +5,17 @@
 #include "nested/host_state.h"
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
+#include "nested/lint.h"
 #include "nested/msr_area.h"
 #include "nested/prepare.h"
-#include "nested/refusal.h"
 #include "nested/rules/check.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/vmcs12_dump.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
@@ -155,7 +157,8 @@ static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     leave_l2(vcpu);
     count(COUNT_NESTED_ENTRY_FAILS);
-    entry_log_check(vcpu->nested->current->vmptr, result);
+    if (entry_log_check(vcpu->nested->current->vmptr, result, &vcpu->vm->caps12))
+        vmcs12_dump(vcpu->nested, vcpu->nested->current);
     if (result->kind == CHECK_FAIL_GUEST)
         nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result->qualification);
     else
@@ -347,6 +350,8 @@ void nested_late_failure(struct vcpu *vcpu, uint32_t error)
 
 void insn_exit_vmlaunch(struct vcpu *vcpu)
 {
+    if (vcpu->nested->current)
+        lint_launch(vcpu, vcpu->nested->current->v);
     nested_enter(vcpu, true);
 }
 

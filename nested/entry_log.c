@@ -1,6 +1,7 @@
 #include "nested/entry_log.h"
 
 #include "kernel/log.h"
+#include "nested/wrong_bits.h"
 #include "vmx/vmcs.h"
 
 /* What may be said once, by number. */
@@ -20,12 +21,16 @@ static bool first_time(unsigned number)
     return !(__atomic_fetch_or(&said[number / 64], BIT(number % 64), __ATOMIC_RELAXED) & BIT(number % 64));
 }
 
-void entry_log_check(gpa_t vmptr, const struct check_result *result)
+bool entry_log_check(gpa_t vmptr, const struct check_result *result, const struct vmx_caps *caps)
 {
+    char bits[WRONG_BITS_TEXT];
     static const char *const kinds[] = {"", "VMfail 7 (controls)", "VMfail 8 (host state)", "exit 33 (guest state)"};
-    if (first_time(SAID_CHECK + result->number))
-        log_info("nested", "entry of vmcs12 at gpa1=%lx refused: %s: rule \"%s\", %s = %lx; %s", vmptr,
-                 kinds[result->kind], result->rule, vmcs_fields[result->field].name, result->value, result->citation);
+    if (!first_time(SAID_CHECK + result->number))
+        return false;
+    wrong_bits(bits, sizeof bits, result->field, result->value, caps);
+    log_info("nested", "entry of vmcs12 at gpa1=%lx refused: %s: rule \"%s\", %s = %lx%s; %s", vmptr,
+             kinds[result->kind], result->rule, vmcs_fields[result->field].name, result->value, bits, result->citation);
+    return true;
 }
 
 static const char *const msr_rules[MSR_RULES] = {

@@ -7,8 +7,9 @@
 #include "nested/msr_area.h"
 #include "nested/rules/check.h"
 
-/* VMfail 7 or 8, or exit 33, of the vmcs12 at `vmptr`. */
-void entry_log_check(gpa_t vmptr, const struct check_result *result);
+/* VMfail 7 or 8, or exit 33, of the vmcs12 at `vmptr`; `caps`: what L1 is offered. False: it was said
+ * before. */
+bool entry_log_check(gpa_t vmptr, const struct check_result *result, const struct vmx_caps *caps);
 /* Exit 34: an entry of the VM-entry MSR-load list. */
 void entry_log_msr(gpa_t vmptr, const struct msr_refusal *refusal);
 /* The CPU itself refused vmcs02: with an exit of this reason, or with a VM-instruction error. */

@@ -15,6 +15,7 @@
 #include "vmx/io.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
+#include "vmx/shutdown.h"
 #include "vmx/startup.h"
 #include "vmx/vmcs_setup.h"
 
@@ -202,6 +203,8 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     /* L2 was in the activity state wait-for-SIPI; the exit ends the wait. */
     if (reason == EXIT_SIPI)
         startup_wait_no_more(vcpu);
+    if (reason == EXIT_TRIPLE_FAULT)
+        shutdown_explain(vcpu);
     if (__builtin_expect(reason >= EXIT_RDMSRLIST, 0) && !find_list_entry(vcpu))
         return true;
     const struct vmcs12_slot *slot = vcpu->nested->current;

@@ -2,12 +2,13 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
-#include "nested/refusal.h"
+#include "nested/lint.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/cr.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
 #include "vmx/vmcs_setup.h"
@@ -180,7 +181,7 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
 void insn_exit_vmclear(struct vcpu *vcpu)
 {
     struct nested *nested = vcpu->nested;
-    static const uint32_t clear = 0;
+    static const uint32_t clear[] = {0, LINT_CLEARED};
     gpa_t pointer;
     if (!insn_permitted(vcpu) || !read_pointer(vcpu, &pointer))
         return;
@@ -199,7 +200,7 @@ void insn_exit_vmclear(struct vcpu *vcpu)
         slot_release(nested, slot);
     shadow_select(nested);
     /* Also for a VMCS that Nestor does not hold: its launch state is in the region alone. */
-    gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), &clear, sizeof(clear));
+    gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), clear, sizeof(clear));
     insn_succeed(vcpu);
 }
 

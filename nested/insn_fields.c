@@ -4,12 +4,13 @@
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
 #include "nested/l2_shadow.h"
+#include "nested/lint.h"
 #include "nested/prepare.h"
-#include "nested/refusal.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
 #include "vmx/vmcs_setup.h"
@@ -112,6 +113,8 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO && !(vcpu->vm->caps12.misc & VMX_MISC_VMWRITE_ANY))
         return (struct outcome){.kind = FAILED, .error = VMXERR_READ_ONLY_FIELD};
     value = access.high ? with_high_half(vcpu->nested, slot, access.row, value) : value & vmcs12_width_mask(access.row);
+    if (vmcs_fields[access.row].area == VMCS_AREA_INFO)
+        lint_read_only(vcpu, access.row);
     field_write(slot, access.row, value);
     shadow_put(vcpu->nested, slot, access.row);
     return out;

@@ -1,11 +1,11 @@
 /* INVEPT and INVVPID. */
 #include "kernel/x86.h"
 #include "nested/insn.h"
-#include "nested/refusal.h"
 #include "nested/rules/check.h"
 #include "nested/vpid12.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
+#include "vmx/refusal.h"
 #include "vmx/vmx_insn.h"
 
 static uint64_t operand_type(struct vcpu *vcpu)

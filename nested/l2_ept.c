@@ -1,6 +1,7 @@
 #include "nested/l2_ept.h"
 
 #include "kernel/x86.h"
+#include "nested/ept_log.h"
 #include "nested/exit.h"
 #include "nested/nested.h"
 #include "nested/prepare.h"
@@ -115,6 +116,7 @@ static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const str
         exit->changed = true;
     exit->reason = EXIT_EPT_VIOLATION;
     exit->qualification = out->qualification;
+    ept_log_violation(vcpu, exit->guest_physical_address, out->qualification);
     return ve_on(v) && ve_convertible(vcpu, v, out->suppress_ve) && ve_raise(vcpu, v);
 }
 
@@ -165,6 +167,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
         case EPT02_VIOLATION:
             return violation_of_l1(vcpu, v, &out);
         case EPT02_MISCONFIG:
+            ept_log_misconfig(vcpu, exit->guest_physical_address);
             return exit_of_l1(vcpu, EXIT_EPT_MISCONFIG, 0);
         case EPT02_LOG_FULL:
             return exit_of_l1(vcpu, EXIT_PML_FULL, hardware & EPT_QUAL_NMI_UNBLOCKING);
@@ -243,6 +246,7 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
     vcpu->exit.qualification = 0;
     switch (found->kind) {
     case EPT12_WALK_MISCONFIG:
+        ept_log_misconfig(vcpu, gpa2);
         vcpu->exit.reason = EXIT_EPT_MISCONFIG;
         break;
     case EPT12_WALK_LOG_FULL:
@@ -252,6 +256,7 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
         vcpu->exit.reason = EXIT_EPT_VIOLATION;
         vcpu->exit.qualification =
             rights | PUT(found->permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID | (walk ? 0 : EPT_QUAL_NOT_WALK);
+        ept_log_violation(vcpu, gpa2, vcpu->exit.qualification);
     }
 }
 

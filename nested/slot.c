@@ -4,6 +4,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 #include "mm/page.h"
+#include "nested/lint.h"
 #include "nested/prepare.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
@@ -56,6 +57,7 @@ void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
 
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)
 {
+    lint_released(nested, slot); /* the image may be written from here on */
     /* The order matters: first what is in vmcs02 alone, then the image to L1's memory, then whatever could still write
      * either of them. */
     prepare_fetch_rows(nested, slot);
@@ -118,6 +120,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         slot_set_all_dirty(slot);
         slot->scope = CHECK_SCOPE_ALL;
         vmcs12_trim(slot->v);
+        lint_loaded(nested, slot);
         count(COUNT_VMCS12_LOADS);
     }
     slot->last_used = ++nested->clock;

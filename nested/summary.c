@@ -42,7 +42,10 @@ void summary_print(const struct vm *vm)
     }
     log_raw("+------------------------------------------------------------------------------+");
     log_raw("| %-23s %52s |", "MSR bitmap policy", policy_names[options.bitmap]);
-    for (unsigned i = 1; i < COUNTER_COUNT; i++)
-        log_raw("| %-61s %14lu |", counter_texts[i], counters_total((enum counter)i));
+    for (unsigned i = 1; i < COUNTER_COUNT; i++) {
+        uint64_t total = counters_total((enum counter)i);
+        if (total || options.summary_zeros)
+            log_raw("| %-61s %14lu |", counter_texts[i], total);
+    }
     log_raw("+------------------------------------------------------------------------------+");
 }

@@ -8,6 +8,7 @@
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/string.h"
+#include "kernel/trace.h"
 #include "kernel/version.h"
 #include "kernel/x86.h"
 #include "l1/l1_bios.h"
@@ -58,6 +59,8 @@ void machine_read_boot_information(uint64_t mbi)
         machine_end(STATUS_ENVIRONMENT, "boot information: %s", bootinfo_error(error));
     if (cmdline_parse(bootinfo.command_line, &options, option_line))
         machine_end(STATUS_ENVIRONMENT, "a bad option value");
+    if (options.log == LOG_DBG && !options.trace)
+        options.trace = TRACE_RECORDS; /* the log is made of the trace's records */
     log_options();
     inspect_say("version", "Nestor %s", NESTOR_VERSION);
     inspect_say("options", "%s", bootinfo.command_line);

@@ -11,6 +11,7 @@
 #include "start/quirks.h"
 #include "vmx/inspect.h"
 #include "vmx/run.h"
+#include "vmx/trace_words.h"
 
 void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base);
 
@@ -48,6 +49,7 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     machine_load_l1();
     struct vcpu *boot_vcpu = processors_create_vcpus();
     machine_on_end(print_summary);
+    trace_words_init();
     log_info("main", "L1 starts");
     log_l1_starts();
     vcpu_run(boot_vcpu);

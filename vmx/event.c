@@ -4,6 +4,7 @@
 #include "kernel/percpu.h"
 #include "kernel/x86.h"
 #include "vmx/hooks.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/step.h"
 
@@ -44,6 +45,8 @@ void event_inject_gp(struct vcpu *vcpu, uint32_t error_code)
 void event_inject(struct vcpu *vcpu, const struct fault *fault)
 {
     vcpu->inject_address = fault->address;
+    if (fault->vector == VECTOR_GP || fault->vector == VECTOR_SS)
+        refusal_log(vcpu, REFUSAL_OPERAND, fault->error_code, 0);
     event_inject_fault(vcpu, fault->vector, fault->error_code);
 }
 

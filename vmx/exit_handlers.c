@@ -10,7 +10,9 @@
 #include "vmx/dump.h"
 #include "vmx/event.h"
 #include "vmx/operand.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
+#include "vmx/shutdown.h"
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 
@@ -36,6 +38,7 @@ static void exit_xsetbv(struct vcpu *vcpu)
     uint64_t value = vcpu->regs[RDX] << 32 | (uint32_t)vcpu->regs[RAX];
     /* The fault should come before the exit; Bochs has it the other way round. */
     if (operand_cpl() || !xsetbv_safe((uint32_t)vcpu->regs[RCX], value)) {
+        refusal_log(vcpu, REFUSAL_XSETBV, (uint32_t)vcpu->regs[RCX], value);
         event_inject_gp(vcpu, 0);
         return;
     }
@@ -54,6 +57,7 @@ static void exit_invd(struct vcpu *vcpu)
  * handlers. */
 static void exit_undefined(struct vcpu *vcpu)
 {
+    refusal_log(vcpu, REFUSAL_NOT_IN_CPU, 0, 0);
     event_inject_ud(vcpu);
 }
 
@@ -87,6 +91,7 @@ static void exit_nmi_window(struct vcpu *vcpu)
 
 static void exit_triple_fault(struct vcpu *vcpu)
 {
+    shutdown_explain(vcpu);
     dump_and_end(vcpu, "L1 shut down by a triple fault");
 }
 

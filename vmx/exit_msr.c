@@ -7,6 +7,7 @@
 #include "vmx/msr_form.h"
 #include "vmx/msr_guest.h"
 #include "vmx/operand.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
 
@@ -16,11 +17,17 @@
 #define LIST_STEP 8u
 #define SEGMENT_DS 3u
 
+static void refuse(struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint64_t value)
+{
+    refusal_log_msr(vcpu, msr, access, value);
+    event_inject_gp(vcpu, 0);
+}
+
 void exit_rdmsr(struct vcpu *vcpu)
 {
     uint64_t value;
     if (!msr_guest_read(vcpu, (uint32_t)vcpu->regs[RCX], &value)) {
-        event_inject_gp(vcpu, 0);
+        refuse(vcpu, (uint32_t)vcpu->regs[RCX], MSR_READ, 0);
         return;
     }
     vcpu->regs[RAX] = (uint32_t)value;
@@ -32,7 +39,7 @@ void exit_wrmsr(struct vcpu *vcpu)
 {
     uint64_t value = vcpu->regs[RDX] << 32 | (uint32_t)vcpu->regs[RAX];
     if (!msr_guest_write(vcpu, (uint32_t)vcpu->regs[RCX], value)) {
-        event_inject_gp(vcpu, 0);
+        refuse(vcpu, (uint32_t)vcpu->regs[RCX], MSR_WRITE, value);
         return;
     }
     vcpu_skip_instruction(vcpu);
@@ -47,7 +54,7 @@ void exit_rdmsr_immediate(struct vcpu *vcpu)
 {
     uint64_t value;
     if (!msr_guest_read(vcpu, vcpu->exit.msr, &value)) {
-        event_inject_gp(vcpu, 0);
+        refuse(vcpu, vcpu->exit.msr, MSR_READ, 0);
         return;
     }
     operand_register_write(vcpu, immediate_register(vcpu), value, true);
@@ -58,7 +65,7 @@ void exit_wrmsrns_immediate(struct vcpu *vcpu)
 {
     uint64_t value = operand_register_read(vcpu, immediate_register(vcpu), true);
     if (!msr_guest_write(vcpu, vcpu->exit.msr, value)) {
-        event_inject_gp(vcpu, 0);
+        refuse(vcpu, vcpu->exit.msr, MSR_WRITE, value);
         return;
     }
     vcpu_skip_instruction(vcpu);
@@ -135,7 +142,7 @@ void exit_rdmsrlist(struct vcpu *vcpu)
     if (!exit_list_find(vcpu))
         return;
     if (!msr_guest_read(vcpu, vcpu->exit.msr, &value)) {
-        event_inject_gp(vcpu, 0);
+        refuse(vcpu, vcpu->exit.msr, MSR_READ, 0);
         return;
     }
     if (!entry_address(vcpu, RDI, true, &gva))
@@ -154,7 +161,7 @@ void exit_wrmsrlist(struct vcpu *vcpu)
     if (msr_guest_write(vcpu, vcpu->exit.msr, vcpu->exit.msr_data))
         entry_done(vcpu);
     else
-        event_inject_gp(vcpu, 0);
+        refuse(vcpu, vcpu->exit.msr, MSR_WRITE, vcpu->exit.msr_data);
 }
 
 /* The instruction's own bytes, where they can be read. */

@@ -15,6 +15,10 @@ static const char *const mistakes[] = {
     "no-vmxe",     "vmxon-revision", "unaligned-vmcs", "no-vmptrld",   "absent-field",
     "must-be-one", "host-selector",  "link-pointer",   "resume-first", "ept-write-only",
 };
+/* Not of "all": those with which the guest runs all the same, for Nestor's option lint=1, and triple faults, of the
+ * guest and of mini itself. */
+static const char *const harmless[] = {"no-vmclear", "read-only-field", "store-to-region", "junk-pointer"};
+static const char *const fatal[] = {"guest-without-idt", "without-idt"};
 
 static const char *mistake = "";
 
@@ -23,8 +27,8 @@ bool wrong(const char *name)
     return string_equal(mistake, name);
 }
 
-/* True when it went as it should. */
-static bool run(const char *name)
+/* True when the guest came to its end as it should. */
+static bool run(const char *name, bool ends)
 {
     uint64_t mark = page_mark();
     bool good;
@@ -32,21 +36,31 @@ static bool run(const char *name)
     mistake = name;
     if (*name)
         print("mini: with the mistake %s\n", name);
-    good = check_run(mini_run) == !*name;
+    good = check_run(mini_run) == ends;
     vmx_stop();
     page_release(mark);
     return good;
 }
 
+/* The words of a list that are meant. False: one went wrong. */
+static bool run_list(const char *word, const char *const *list, unsigned count, bool ends, bool *known)
+{
+    bool all = string_equal(word, "all") && list == mistakes, good = true;
+
+    for (unsigned i = 0; i < count; i++)
+        if (all || string_equal(word, list[i])) {
+            *known = true;
+            good &= run(list[i], ends);
+        }
+    return good;
+}
+
 static uint8_t run_word(const char *word)
 {
-    bool all = string_equal(word, "all"), known = false, good = true;
+    bool known = false, good = run_list(word, mistakes, ARRAY_SIZE(mistakes), false, &known);
 
-    for (unsigned i = 0; i < ARRAY_SIZE(mistakes); i++)
-        if (all || string_equal(word, mistakes[i])) {
-            known = true;
-            good &= run(mistakes[i]);
-        }
+    good &= run_list(word, harmless, ARRAY_SIZE(harmless), true, &known);
+    good &= run_list(word, fatal, ARRAY_SIZE(fatal), false, &known);
     if (known)
         return !good;
     print("mini: no mistake is called %s\n", word);
@@ -69,5 +83,5 @@ uint8_t guest_main(const char *args)
             status |= run_word(word);
         args = end + (*end == ' ');
     }
-    return words > 1 ? status : !run("");
+    return words > 1 ? status : !run("", true);
 }

@@ -21,6 +21,8 @@ static void guest(void)
     for (unsigned i = 0; i < READS; i++)
         (void)cpu_rdmsr(IA32_LSTAR);
     (void)cpu_cpuid(0, 0);
+    if (wrong("guest-without-idt"))
+        asm volatile("ud2");
     asm volatile("vmcall");
 }
 
@@ -30,7 +32,9 @@ static void enter_vmx_operation(void)
     uint64_t region = vmx_region_alloc(); /* a zeroed page that begins with the revision identifier */
 
     vmx_prepare_control_registers();
-    if (wrong("no-vmxe"))
+    if (wrong("without-idt"))
+        asm volatile("lidt %0" : : "m"((struct table_register){0, 0}));
+    if (wrong("no-vmxe") || wrong("without-idt"))
         cpu_write_cr4(cpu_read_cr4() & ~CR4_VMXE);
     if (wrong("vmxon-revision"))
         *(uint32_t *)region = 0;
@@ -41,7 +45,8 @@ static void make_vmcs_current(void)
 {
     uint64_t region = vmx_region_alloc();
 
-    REQUIRE_EQ(vmx_vmclear(&region), 0);
+    if (!wrong("no-vmclear"))
+        REQUIRE_EQ(vmx_vmclear(&region), 0);
     region += wrong("unaligned-vmcs") ? 8 : 0;
     if (!wrong("no-vmptrld"))
         REQUIRE_EQ(vmx_vmptrld(&region), 0);
@@ -67,6 +72,12 @@ static void write_all_controls(void)
     write_controls(ENTRY_CONTROLS, ENTRY_GUEST_64);
     vmx_set(MSR_BITMAP, (uint64_t)bitmap);
     vmx_set(EPT_POINTER, ept_pointer(ept, false));
+    if (wrong("junk-pointer"))
+        vmx_set(IO_BITMAP_A, 0x1234);
+    if (wrong("read-only-field"))
+        vmx_set(EXIT_QUALIFICATION, 0);
+    if (wrong("store-to-region"))
+        *(volatile uint32_t *)vmx_current() = vmx_revision();
     if (wrong("absent-field"))
         vmx_set(0x2ffe, 0);
     if (wrong("ept-write-only"))
@@ -105,7 +116,7 @@ static void write_guest_state(void)
     vmx_set(GUEST_GDTR_BASE, desc_gdt_base());
     vmx_set(GUEST_GDTR_LIMIT, UINT16_MAX);
     vmx_set(GUEST_IDTR_BASE, desc_idt_base());
-    vmx_set(GUEST_IDTR_LIMIT, UINT16_MAX);
+    vmx_set(GUEST_IDTR_LIMIT, wrong("guest-without-idt") ? 0 : UINT16_MAX);
     vmx_set(GUEST_CR0, cpu_read_cr0());
     vmx_set(GUEST_CR3, cpu_read_cr3());
     vmx_set(GUEST_CR4, cpu_read_cr4());

@@ -296,8 +296,9 @@ enum decision decide_exit(const struct decide_input *in)
     return TO_L1;
 }
 
-/* nested/exit.c looks at these first: what EPT02 causes, VMFUNC, and the end of a wait. */
-#define STRAIGHT_NEVER (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_EPT_MISCONFIG) | BIT(EXIT_VMFUNC) | BIT(EXIT_SIPI))
+/* nested/exit.c looks at these first: what EPT02 causes, VMFUNC, the end of a wait, a shutdown that it explains. */
+#define STRAIGHT_NEVER                                                                                                 \
+    (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_EPT_MISCONFIG) | BIT(EXIT_VMFUNC) | BIT(EXIT_SIPI) | BIT(EXIT_TRIPLE_FAULT))
 
 uint64_t decide_straight(const struct vmcs12 *v)
 {

@@ -13,7 +13,8 @@ struct vmcs12 {
     uint32_t revision;
     uint32_t abort;
     uint32_t launched; /* launch state: 0 clear, 1 launched */
-    uint32_t reserved[13];
+    uint32_t cleared;  /* nested/lint: written by VMCLEAR */
+    uint32_t reserved[12];
     union {
         uint64_t field[FIELD_COUNT];
         struct {

@@ -1,0 +1,141 @@
+#include "nested/ept_log.h"
+
+#include "kernel/format.h"
+#include "kernel/log.h"
+#include "nested/nested.h"
+
+#define WHY_SIZE 160
+
+enum cause {
+    WRITE_WITHOUT_READ,
+    EXECUTE_ONLY,
+    MEMORY_TYPE,
+    TABLE_BITS,
+    PAGE_SIZE_ABSENT,
+    PAGE_OFFSET,
+    BEYOND_WIDTH,
+    CAUSES
+};
+
+static uint64_t said_violation, said_misconfig; /* by any processor */
+
+/* The entry at which a walk ended. */
+struct place {
+    struct ept12_walk walk;
+    gpa_t gpa1;
+    uint64_t entry;
+};
+
+/* The walk once more; it sets no flag in EPT12. */
+static struct place find(const struct vcpu *vcpu, gpa_t gpa2, uint64_t access)
+{
+    const struct ept02s *ept02s = &vcpu->nested->ept02s;
+    const struct gmem *gmem = ept02s->shared->gmem;
+    uint64_t eptp = vcpu->nested->current->v->EPT_POINTER;
+    struct place place = {.walk = ept12_walk(gmem, &ept02s->rules, eptp, gpa2, access, true)};
+
+    place.gpa1 = place.walk.table + 8 * ept_index(gpa2, place.walk.level);
+    (void)gmem_read64(gmem, place.gpa1, &place.entry);
+    return place;
+}
+
+static bool first_time(uint64_t *said, unsigned number)
+{
+    return !(__atomic_fetch_or(said, BIT(number), __ATOMIC_RELAXED) & BIT(number));
+}
+
+static NOINLINE void say_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
+{
+    uint64_t access = qualification & EPT_RWX;
+    struct place place = find(vcpu, gpa2, access);
+    const char *name = access & EPT_X ? "fetch" : access & EPT_W ? "write" : "read";
+
+    if (gpa2 >> 48)
+        log_info("nested",
+                 "L2's %s of gpa2=%lx at rip=%lx: EPT violation: four levels of EPT translate 48 bits; exit 48", name,
+                 gpa2, vcpu->exit.rip);
+    else
+        log_info("nested",
+                 "L2's %s of gpa2=%lx at rip=%lx: EPT violation: the level-%u entry at gpa1=%lx of EPT12 (EPTP %lx) is "
+                 "%lx: %s; exit 48, qualification %lx",
+                 name, gpa2, vcpu->exit.rip, place.walk.level, place.gpa1, vcpu->nested->current->v->EPT_POINTER,
+                 place.entry, place.entry & EPT_RWX ? "the way to it does not allow that" : "not present",
+                 qualification);
+}
+
+void ept_log_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
+{
+    unsigned kind = (unsigned)(qualification & BITS(5, 0));
+    if (__builtin_expect(!(said_violation & BIT(kind)), 0) && first_time(&said_violation, kind))
+        say_violation(vcpu, gpa2, qualification);
+}
+
+/* The first rule of SDM 3C 29.3.3.1 "EPT Misconfigurations" that the entry breaks. */
+static enum cause cause_of(const struct ept12_rules *rules, uint64_t entry, unsigned level)
+{
+    bool leaf = level == 1 || (entry & EPT_LARGE);
+    uint64_t type = GET(entry, EPT_MEMTYPE);
+
+    if ((entry & EPT_W) && !(entry & EPT_R))
+        return WRITE_WITHOUT_READ;
+    if ((entry & EPT_RWX) == EPT_X && !rules->exec_only)
+        return EXECUTE_ONLY;
+    if (entry & BITS(51, 12) & ~(BIT(rules->address_bits) - 1))
+        return BEYOND_WIDTH;
+    if (level > 1 && leaf && !(level == 2 && rules->pages_2m) && !(level == 3 && rules->pages_1g))
+        return PAGE_SIZE_ABSENT;
+    if (!leaf)
+        return TABLE_BITS;
+    return type == 2 || type == 3 || type == 7 ? MEMORY_TYPE : PAGE_OFFSET;
+}
+
+static void explain(char *why, enum cause cause, const struct ept12_rules *rules, const struct place *place)
+{
+    uint64_t entry = place->entry, address = entry & BITS(51, 12), type = GET(entry, EPT_MEMTYPE);
+    uint64_t below = address & (ept_level_size(place->walk.level) - 1),
+             beyond = address & ~(BIT(rules->address_bits) - 1);
+    uint64_t of_table = entry & BITS(7, 3);
+    unsigned level = place->walk.level;
+
+    switch (cause) {
+    case WRITE_WITHOUT_READ:
+        format_text(why, WHY_SIZE, "W (bit 1) without R (bit 0)");
+        return;
+    case EXECUTE_ONLY:
+        format_text(why, WHY_SIZE, "X (bit 2) alone needs bit 0 of IA32_VMX_EPT_VPID_CAP");
+        return;
+    case MEMORY_TYPE:
+        format_text(why, WHY_SIZE, "memory type %lu (bits 5:3) is reserved: 0 is UC, 6 is WB", type);
+        return;
+    case TABLE_BITS:
+        format_text(why, WHY_SIZE, "reserved bits %lx (of 7:3) in an entry that leads to a table", of_table);
+        return;
+    case PAGE_SIZE_ABSENT:
+        format_text(why, WHY_SIZE, "bit 7 (large page) at level %u needs bit %u of IA32_VMX_EPT_VPID_CAP", level,
+                    level == 2 ? 16u : 17u);
+        return;
+    case PAGE_OFFSET:
+        format_text(why, WHY_SIZE, "reserved bits %lx: a page of that level is aligned to its size", below);
+        return;
+    default:
+        format_text(why, WHY_SIZE, "bits %lx lie beyond the physical-address width of %u bits (CPUID 80000008H)",
+                    beyond, rules->address_bits);
+    }
+}
+
+void ept_log_misconfig(const struct vcpu *vcpu, gpa_t gpa2)
+{
+    const struct ept12_rules *rules = &vcpu->nested->ept02s.rules;
+    struct place place = find(vcpu, gpa2, 0);
+    enum cause cause = cause_of(rules, place.entry, place.walk.level);
+    char why[WHY_SIZE];
+
+    if (place.walk.kind != EPT12_WALK_MISCONFIG || !first_time(&said_misconfig, cause))
+        return;
+    explain(why, cause, rules, &place);
+    log_info(
+        "nested",
+        "L2's access to gpa2=%lx at rip=%lx: EPT misconfiguration: the level-%u entry at gpa1=%lx of EPT12 (EPTP %lx) "
+        "is %lx: %s; exit 49, SDM 3C 29.3.3.1 \"EPT Misconfigurations\"",
+        gpa2, vcpu->exit.rip, place.walk.level, place.gpa1, vcpu->nested->current->v->EPT_POINTER, place.entry, why);
+}

@@ -1,0 +1,112 @@
+#include "nested/lint.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+#include "vmx/vmcs.h"
+
+enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN, JUNK_POINTER };
+
+static uint64_t said; /* findings as bits, by any processor */
+
+static bool first_time(enum finding finding)
+{
+    return !(__atomic_fetch_or(&said, BIT(finding), __ATOMIC_RELAXED) & BIT(finding));
+}
+
+/* Runs under the watch lock, on whichever processor stores. */
+static void region_touched(struct watcher *w)
+{
+    if (first_time(REGION_TOUCHED))
+        log_warn("lint",
+                 "the VMCS region at gpa1=%lx is written by a store while it is active: a CPU may keep it elsewhere; "
+                 "use VMWRITE, or VMCLEAR it first; SDM 3C 25.11.1",
+                 w->page);
+}
+
+/* Another processor's slots may change meanwhile: a guess at worst, and that processor is wrong as well then. */
+static bool active_elsewhere(const struct nested *nested, gpa_t vmptr)
+{
+    const struct vm *vm = nested->vcpu->vm;
+
+    for (unsigned i = 0; i < vm->vcpus; i++) {
+        const struct nested *other = vm->vcpu[i]->nested;
+        for (unsigned k = 0; other && other != nested && k < NESTED_SLOTS; k++)
+            if (__atomic_load_n(&other->slot[k].vmptr, __ATOMIC_RELAXED) == vmptr)
+                return true;
+    }
+    return false;
+}
+
+void lint_loaded(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (!options.lint)
+        return;
+    if (slot->v->cleared != LINT_CLEARED && first_time(NOT_CLEARED))
+        log_warn(
+            "lint",
+            "VMPTRLD of the region at gpa1=%lx, which no VMCLEAR has initialised: its launch state and all fields are "
+            "undefined on a CPU; SDM 3C 25.11.3 \"Initializing a VMCS\"",
+            slot->vmptr);
+    if (active_elsewhere(nested, slot->vmptr) && first_time(ACTIVE_ELSEWHERE))
+        log_warn("lint",
+                 "VMPTRLD of the VMCS at gpa1=%lx, which is active on another processor: VMCLEAR it there first; "
+                 "SDM 3C 25.11.1 \"Software Use of Virtual-Machine Control Structures\"",
+                 slot->vmptr);
+    struct watcher *w = &nested->region[slot - nested->slot];
+    w->stale = region_touched;
+    if (ept_watch_add(nested->vcpu->vm->gmem.watch, slot->vmptr, w))
+        w->stale = NULL; /* no RAM: nobody tells */
+}
+
+void lint_released(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (options.lint)
+        ept_watch_remove(nested->vcpu->vm->gmem.watch, &nested->region[slot - nested->slot]);
+}
+
+void lint_read_only(const struct vcpu *vcpu, unsigned row)
+{
+    if (options.lint && first_time(READ_ONLY_WRITTEN))
+        log_warn("lint",
+                 "VMWRITE of the read-only field %s at rip=%lx: it works, as IA32_VMX_MISC[29] is 1 here, and is "
+                 "VMfail 13 on other CPUs; SDM 3C 31.3",
+                 vmcs_fields[row].name, vcpu->exit.rip);
+}
+
+/* Fields that hold the address of a page, and what makes the CPU look at it. */
+static const struct {
+    uint8_t row, controls;
+    uint32_t bit;
+} pointers[] = {
+#define POINTER(field, word, control)                                                                                  \
+    {                                                                                                                  \
+        FIELD_INDEX_##field, FIELD_INDEX_##word, (uint32_t)(control)                                                   \
+    }
+    POINTER(IO_BITMAP_A, PROC_CONTROLS, PROC_USE_IO_BITMAPS),
+    POINTER(IO_BITMAP_B, PROC_CONTROLS, PROC_USE_IO_BITMAPS),
+    POINTER(MSR_BITMAP, PROC_CONTROLS, PROC_USE_MSR_BITMAPS),
+    POINTER(VIRTUAL_APIC_ADDR, PROC_CONTROLS, PROC_TPR_SHADOW),
+    POINTER(APIC_ACCESS_ADDR, PROC2_CONTROLS, PROC2_APIC_ACCESS),
+    POINTER(EPT_POINTER, PROC2_CONTROLS, PROC2_EPT),
+    POINTER(VMREAD_BITMAP, PROC2_CONTROLS, PROC2_VMCS_SHADOWING),
+    POINTER(VMWRITE_BITMAP, PROC2_CONTROLS, PROC2_VMCS_SHADOWING),
+    POINTER(PML_ADDRESS, PROC2_CONTROLS, PROC2_PML),
+    POINTER(VE_INFO_ADDRESS, PROC2_CONTROLS, PROC2_EPT_VE),
+#undef POINTER
+};
+
+void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v)
+{
+    for (unsigned i = 0; options.lint && i < ARRAY_SIZE(pointers); i++) {
+        uint64_t value = v->field[pointers[i].row], word = v->field[pointers[i].controls];
+        bool on = (pointers[i].controls == FIELD_INDEX_PROC_CONTROLS ? word : vmcs12_proc2(v)) & pointers[i].bit;
+        bool junk = (pointers[i].row != FIELD_INDEX_EPT_POINTER && !IS_ALIGNED(value, PAGE_SIZE)) ||
+                    value >> vcpu->vm->caps12.address_bits;
+        if (!on && junk && first_time(JUNK_POINTER))
+            log_warn("lint",
+                     "VMLAUNCH with %s = %lx, no address of a page: nothing looks at it while bit %u of %s is 0, and "
+                     "the entry fails once it is 1",
+                     vmcs_fields[pointers[i].row].name, value, (unsigned)__builtin_ctz(pointers[i].bit),
+                     vmcs_fields[pointers[i].controls].name);
+    }
+}

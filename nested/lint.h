@@ -1,0 +1,22 @@
+/* What works here and fails on another CPU, or will fail later: told in the log with the option lint=1, each kind once.
+ * Without the option each of these returns at once. Nothing is refused for it.
+ * nested/insn, nested/insn_fields, nested/slot and nested/enter call it, where nothing is hot. */
+#ifndef NESTED_LINT_H
+#define NESTED_LINT_H
+
+#include "nested/nested.h"
+
+/* Written by VMCLEAR into the region, so that VMPTRLD sees that there was one. */
+#define LINT_CLEARED 0x4c434d56u /* "VMCL" */
+
+/* VMPTRLD has read the region of `slot`, which was not active here: was it cleared, and is it active elsewhere? Watches
+ * it from now on. */
+void lint_loaded(struct nested *nested, struct vmcs12_slot *slot);
+/* The slot is about to be emptied: the region may be written again. */
+void lint_released(struct nested *nested, struct vmcs12_slot *slot);
+/* VMWRITE of a read-only field succeeded. */
+void lint_read_only(const struct vcpu *vcpu, unsigned row);
+/* VMLAUNCH: addresses in fields whose control is 0. */
+void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v);
+
+#endif

@@ -1,0 +1,47 @@
+#include "nested/vmcs12_dump.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/log.h"
+#include "nested/prepare.h"
+
+static const struct {
+    uint8_t area;
+    const char *name;
+} groups[] = {
+    {VMCS_AREA_CTRL, "controls"},
+    {VMCS_AREA_GUEST, "guest state"},
+    {VMCS_AREA_HOST, "host state"},
+    {VMCS_AREA_INFO, "exit information"},
+};
+
+/* What was dumped last, by any processor: it tells of changes, and decides nothing. */
+static gpa_t last_vmptr = VMPTR_NONE;
+static uint64_t last[FIELD_COUNT];
+
+static void dump_group(const struct vmcs12 *v, unsigned group, bool again)
+{
+    log_raw("  %s%s", groups[group].name, again ? ", changed since the last dump" : "");
+    for (unsigned row = 0; row < FIELD_COUNT; row++) {
+        uint64_t value = v->field[row];
+        if (vmcs_fields[row].area != groups[group].area || (again ? value == last[row] : !value))
+            continue;
+        if (again)
+            log_raw("    %s = %lx, was %lx", vmcs_fields[row].name, value, last[row]);
+        else
+            log_raw("    %s = %lx", vmcs_fields[row].name, value);
+    }
+}
+
+void vmcs12_dump(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (options.dump != DUMP_VMCS12)
+        return;
+    bool again = last_vmptr == slot->vmptr;
+    prepare_fetch_rows(nested, slot);
+    log_raw("nestor: vmcs12 at gpa1=%lx, launch state %s:", slot->vmptr, slot->v->launched ? "launched" : "clear");
+    for (unsigned group = 0; group < ARRAY_SIZE(groups); group++)
+        dump_group(slot->v, group, again);
+    last_vmptr = slot->vmptr;
+    for (unsigned row = 0; row < FIELD_COUNT; row++)
+        last[row] = slot->v->field[row];
+}

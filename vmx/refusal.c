@@ -1,0 +1,53 @@
+#include "vmx/refusal.h"
+
+#include "kernel/format.h"
+#include "kernel/log.h"
+#include "vmx/exit_names.h"
+#include "vmx/msr_policy.h"
+
+static const struct row {
+    const char *outcome, *text, *citation;
+} rows[REFUSAL_COUNT] = {
+#define REFUSAL(name, outcome, text, citation) [REFUSAL_##name] = {outcome, text, citation},
+#include "vmx/refusals.def"
+#undef REFUSAL
+};
+
+static uint64_t said[REFUSAL_COUNT][(EXIT_REASON_COUNT + 63) / 64]; /* by any processor */
+
+void refusal_log(const struct vcpu *vcpu, enum refusal refusal, uint64_t a, uint64_t b)
+{
+    const struct row *row = &rows[refusal];
+    uint32_t reason = vcpu->exit.reason % EXIT_REASON_COUNT;
+    char why[256];
+
+    if (__atomic_fetch_or(&said[refusal][reason / 64], BIT(reason % 64), __ATOMIC_RELAXED) & BIT(reason % 64))
+        return;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* rows of refusals.def, which a test reads */
+    format_text(why, sizeof why, row->text, a, b);
+#pragma GCC diagnostic pop
+    log_info("nested", "%s%s at rip=%lx refused: %s: %s; %s", vcpu->in_l2 ? "L2's " : "", exit_reason_name(reason),
+             vcpu->exit.rip, row->outcome, why, row->citation);
+}
+
+/* The row's number, and one more for MSRs of no row. */
+static unsigned number_of(const struct msr_policy_row *row)
+{
+    unsigned count;
+    const struct msr_policy_row *rows_of_policy = msr_policy_rows(&count);
+    return row ? (unsigned)(row - rows_of_policy) % 63 : 63;
+}
+
+void refusal_log_msr(const struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint64_t value)
+{
+    static uint64_t said_msr[2]; /* by access: a bit for each row */
+    const struct msr_policy_row *row = msr_policy_find(msr, access);
+    uint64_t bit = BIT(number_of(row));
+
+    if (__atomic_fetch_or(&said_msr[access], bit, __ATOMIC_RELAXED) & bit)
+        return;
+    log_info("nested", "%s%s at rip=%lx refused: #GP(0): MSR %x = %lx: %s; SDM 3C 26.1.3", vcpu->in_l2 ? "L2's " : "",
+             exit_reason_name(vcpu->exit.reason), vcpu->exit.rip, msr, value,
+             row ? row->reason : "the CPU that L1 sees has no such MSR, or does not take the value");
+}

@@ -1,0 +1,44 @@
+#include "vmx/trace_words.h"
+
+#include "kernel/format.h"
+#include "kernel/trace.h"
+#include "vmx/exit_names.h"
+#include "vmx/vmx_bits.h"
+
+static const char *event_type(uint32_t info)
+{
+    static const char *const types[] = {
+        "external interrupt", "type 1",     "NMI", "exception", "software interrupt", "privileged software exception",
+        "software exception", "other event"};
+    return types[GET(info, INTR_TYPE)];
+}
+
+static void describe(char *text, size_t size, enum trace_type type, uint32_t a, uint64_t b)
+{
+    switch (type) {
+    case TRACE_EXIT_L1:
+    case TRACE_EXIT_L2:
+        format_text(text, size, "%s exits: %u (%s) at rip=%lx", type == TRACE_EXIT_L1 ? "L1" : "L2", a,
+                    exit_reason_name(a), b);
+        return;
+    case TRACE_INJECT:
+        format_text(text, size, "injects %s %u, error code %lx", event_type(a), (unsigned)GET(a, INTR_VECTOR), b);
+        return;
+    case TRACE_WATCH:
+        format_text(text, size, "%s stored to the traced page at gpa1=%lx", a ? "L2" : "L1", b);
+        return;
+    case TRACE_MERGE:
+        format_text(text, size, "merges L1's MSR bitmap at gpa1=%lx with Nestor's", b);
+        return;
+    case TRACE_KICK:
+        format_text(text, size, "kicks processor %u to pass an INVEPT (generation %lu)", a, b);
+        return;
+    default:
+        format_text(text, size, "%s is entered", type == TRACE_ENTER_L2 ? "L2" : "L1");
+    }
+}
+
+void trace_words_init(void)
+{
+    trace_describe = describe;
+}
