@@ -15,12 +15,14 @@ SOURCES = re.compile(r"/\* *sources:([^*]*)\*/")
 INSTRUCTIONS = "it is VMX instructions and privileged registers from end to end; the scenarios see it"
 NOT_LINKED = {
     "nested/entry_log.c": "it only prints; tests/vm/entry-log.t reads each kind of line",
+    "nested/ept_log.c": "it only prints; tests/vm/mistakes.t reads each kind of line",
     "nested/host_state.c":
         "vmcs01 field by field; the themes state and exit of the scenarios compare it with the bare CPU",
     "nested/insn_fields.c": "the themes field and shadow of the scenarios try each field and form",
+    "nested/lint.c": "it only prints; tests/vm/mistakes.t reads each kind of line",
     "nested/msr_area.c": "the theme msrarea of the scenarios",
-    "nested/refusal.c": "it only prints; tests/vm/refusals.t reads each kind of line",
     "nested/summary.c": "it only prints",
+    "nested/vmcs12_dump.c": "it only prints",
     "vmx/cr.c": "the themes l1-registers and l1-modes of the scenarios",
     "vmx/dump.c": "it only prints",
     "vmx/event.c": "the themes inject and nmi of the scenarios, tests/vm/broken-events.t",
@@ -31,6 +33,9 @@ NOT_LINKED = {
     "vmx/probe.c": INSTRUCTIONS,
     "vmx/task_switch_exit.c": "vmx/task_switch.c, which decides, is linked; the themes l1-task of the scenarios",
     "vmx/vmcs_setup.c": INSTRUCTIONS,
+    "vmx/refusal.c": "it only prints; tests/vm/refusals.t reads each kind of line",
+    "vmx/shutdown.c": "it only prints; tests/vm/mistakes.t has a shutdown of each level",
+    "vmx/trace_words.c": "it only prints; tests/vm/log.t reads it",
 }
 
 
