@@ -45,7 +45,7 @@ struct efi_descriptor efi_map_get(const struct efi_map *map, unsigned index);
 /* The type that a BIOS's map would have for it (REGION_RAM ... of boot/bootinfo.h), as L1 may use it: what boot
  * services used is RAM, as they are over. */
 uint32_t efi_region_type(uint32_t type);
-/* Whether nothing of the firmware's can lie there: L1 looks at tables that boot services left in their memory. */
+/* True if nothing of the firmware's can lie there: L1 looks at tables that boot services left in their memory. */
 bool efi_is_free(uint32_t type);
 /* Makes [base, base+size), of whole pages, EfiReservedMemoryType; a descriptor that reaches over it is cut. False when
  * there is no room for the pieces; the map is as before then. */

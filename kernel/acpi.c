@@ -65,7 +65,7 @@ static uint8_t sum_bytes(const uint8_t *bytes, uint64_t size)
     return sum;
 }
 
-/* Whether all of the table can be read and its bytes add up to 0. *length: its size. `signature`: 4 letters. */
+/* True if all of the table can be read and its bytes add up to 0. *length: its size. `signature`: 4 letters. */
 static bool check_table(const struct reader *reader, hpa_t table, const char *signature, uint32_t *length)
 {
     uint8_t chunk[256];
@@ -236,7 +236,7 @@ const char *acpi_error(int error)
 #define AML_ROOT '\\'
 #define AML_PACKAGE 0x12
 
-/* Whether _S2_ or _S3_ is defined at `at`, where six bytes can be read. */
+/* True if _S2_ or _S3_ is defined at `at`, where six bytes can be read. */
 static bool is_sleep(const uint8_t *at)
 {
     return at[0] == '_' && at[1] == 'S' && (at[2] == '2' || at[2] == '3') && at[3] == '_' && at[4] == AML_PACKAGE;

@@ -81,7 +81,7 @@ static bool parse_in_range(const char *values, const struct word *word, uint64_t
 #define PORT_PART "PORT"
 #define PORT_MAX 0xfff8u
 
-/* Whether the choice at `values` ends in "PORT", and the word is the same with a number in its place. */
+/* True if the choice at `values` ends in "PORT", and the word is the same with a number in its place. */
 static bool parse_port(const char *values, size_t length, const struct word *word, uint64_t *value)
 {
     size_t part = strlen(PORT_PART), head = length - part;

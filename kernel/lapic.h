@@ -23,7 +23,7 @@
 
 /* This processor's APIC ID, 32 bits wide in x2APIC mode. */
 uint32_t lapic_id(void);
-/* Whether the APIC's mode can name a processor with that ID: xAPIC mode has 8 bits, and FFH is all. */
+/* True if the APIC's mode can name a processor with that ID: xAPIC mode has 8 bits, and FFH is all. */
 bool lapic_reaches(uint32_t apic_id);
 /* Sends `command` (the low half of the ICR) to one processor. The high half of the ICR is what it was afterwards: L1
  * may be between its two writes. */

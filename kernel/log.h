@@ -42,7 +42,7 @@ void log_init(void);
 /* The screen that the loader named, whose pixels lie at `pixels`; VGA's text screen where it is none of pixels. What
  * was said before goes there, too. */
 void log_screen(const struct boot_framebuffer *screen, void *pixels);
-/* Whether there is a screen that the log can be read from at the end. */
+/* True if there is a screen that the log can be read from at the end. */
 bool log_has_screen(void);
 /* The options are known: the same for the serial port that they name. */
 void log_options(void);

@@ -85,7 +85,7 @@ static inline void spinlock_unlock(struct spinlock *lock)
     __atomic_store_n(&lock->owner, lock->owner + 1, __ATOMIC_RELEASE);
 }
 
-/* Whether somebody holds it: for ASSERTs. */
+/* True if somebody holds it: for ASSERTs. */
 static inline bool spinlock_is_locked(const struct spinlock *lock)
 {
     return __atomic_load_n(&lock->owner, __ATOMIC_RELAXED) != __atomic_load_n(&lock->next, __ATOMIC_RELAXED);

@@ -90,7 +90,7 @@
 #define PTE_PS BIT(7)
 #define PTE_NX BIT(63)
 
-/* Whether all bits above the linear-address width (48, or 57 with CR4.LA57) equal the highest below it. SDM 1 3.3.7.1
+/* True if all bits above the linear-address width (48, or 57 with CR4.LA57) equal the highest below it. SDM 1 3.3.7.1
  * "Canonical Addressing" */
 static inline bool x86_is_canonical(uint64_t address, unsigned linear_bits)
 {
@@ -98,7 +98,7 @@ static inline bool x86_is_canonical(uint64_t address, unsigned linear_bits)
     return (uint64_t)((int64_t)(address << unused) >> unused) == address;
 }
 
-/* Whether IA32_PAT takes the value: each byte is a memory type, 0, 1 or 4 to 7. SDM 3A 12.12.2 "IA32_PAT MSR" */
+/* True if IA32_PAT takes the value: each byte is a memory type, 0, 1 or 4 to 7. SDM 3A 12.12.2 "IA32_PAT MSR" */
 static inline bool x86_is_pat(uint64_t value)
 {
     for (unsigned i = 0; i < 8; i++, value >>= 8)
@@ -107,7 +107,7 @@ static inline bool x86_is_pat(uint64_t value)
     return true;
 }
 
-/* Whether a guest pages by PAE: by four PDPTEs that the processor holds. SDM 3A 4.4.2
+/* True if a guest pages by PAE: by four PDPTEs that the processor holds. SDM 3A 4.4.2
  * "Linear-Address Translation with PAE Paging" */
 static inline bool x86_uses_pae(uint64_t cr0, uint64_t cr4, bool ia32e_mode)
 {

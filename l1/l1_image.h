@@ -70,7 +70,7 @@ struct l1_plan {
 
 /* Copies `size` bytes at `offset` of the image to `to`; false when the image is shorter. */
 MUST_CHECK bool l1_take(const struct l1_input *in, uint64_t offset, void *to, uint64_t size);
-/* Whether [base, base+size) is RAM of `map` that nothing else uses, below 4 GiB and not the first page. */
+/* True if [base, base+size) is RAM of `map` that nothing else uses, below 4 GiB and not the first page. */
 bool l1_is_usable(const struct memmap *map, const struct l1_plan *plan, hpa_t base, uint64_t size);
 /* Keeps later plans off [base, base+size). */
 void l1_reserve(struct l1_plan *plan, hpa_t base, uint64_t size);

@@ -6,7 +6,7 @@
 
 #include "l1/l1_image.h"
 
-/* Whether the bytes have the marks of a Linux kernel with boot protocol. */
+/* True if the bytes have the marks of a Linux kernel with boot protocol. */
 bool l1_linux_detect(const uint8_t *image, uint64_t size);
 MUST_CHECK const char *l1_linux_plan(const struct l1_input *in, struct l1_plan *plan);
 

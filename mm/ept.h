@@ -33,7 +33,7 @@ static inline unsigned ept_index(gpa_t gpa, unsigned level)
 {
     return (unsigned)(gpa >> (9 * level + 3)) % EPT_ENTRIES;
 }
-/* Whether an entry that allows something ends the walk at `level`. */
+/* True if an entry that allows something ends the walk at `level`. */
 static inline bool ept_is_leaf(uint64_t entry, unsigned level)
 {
     return level == 1 || (level <= 3 && (entry & EPT_LARGE));
@@ -127,7 +127,7 @@ void ept_retire_done(struct ept *ept, uint64_t generation);
  * can be repeated. False below ept->mapped_end, beyond the address width, and when pages are so short that L1 gets no
  * more of them for this. */
 bool ept_map_on_demand(struct ept *ept, gpa_t gpa);
-/* Whether gpa lies in Nestor's carve-out. */
+/* True if gpa lies in Nestor's carve-out. */
 bool ept_is_carveout(const struct ept *ept, gpa_t gpa);
 /* The leaf behind which a page of the carve-out lies; pieces of 2 MiB share it. vmx/ sets EPT_W in it for one
  * instruction of L1 (the store then changes the page of ones, which vmx/ fills again), clears it and passes an

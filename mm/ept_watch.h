@@ -62,7 +62,7 @@ void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa);
 void ept_watch_bypass_add(struct ept_watch *watch, gpa_t page, struct ept_bypass *b);
 /* Nothing if not listed. */
 void ept_watch_bypass_remove(struct ept_watch *watch, struct ept_bypass *b);
-/* Whether the page is watched now (cheap; for EPT02 fills). */
+/* True if the page is watched now (cheap; for EPT02 fills). */
 bool ept_watch_is_watched(struct ept_watch *watch, gpa_t gpa);
 
 #endif

@@ -36,7 +36,7 @@ static inline uint32_t gmem_read32(const struct gmem *gmem, gpa_t gpa)
 bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len);
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
-/* Whether the page that holds gpa is RAM of L1. */
+/* True if the page that holds gpa is RAM of L1. */
 bool gmem_search_ram(const struct gmem *gmem, gpa_t gpa);
 static inline bool gmem_is_ram(const struct gmem *gmem, gpa_t gpa)
 {

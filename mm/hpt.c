@@ -148,7 +148,7 @@ static int map_physical(hpa_t image_hpa, hpa_t end)
     return map_direct(0, hole_start) || map_direct(hole_end, end) ? -1 : 0;
 }
 
-/* Whether the direct map has the GiB at `start`: its entry of level 3 is there. */
+/* True if the direct map has the GiB at `start`: its entry of level 3 is there. */
 static bool is_mapped(hpa_t start)
 {
     uint64_t va = DIRECT_MAP_BASE + start, entry = *level_entry(top_table(), LEVELS, va);

@@ -17,7 +17,7 @@ MUST_CHECK int hpt_reach(hpa_t start, uint64_t size);
  * allocator, loads CR3 and sets layout_image_hpa. `direct_end`: physical memory mapped up to here (1 GiB pages where
  * the CPU has them, else 2 MiB). hpt_reach(), page_init() of the carve-out first. 0, or -1 when pages run out. */
 MUST_CHECK int hpt_relocate(hpa_t image_hpa, hpa_t direct_end);
-/* Whether the direct map has these bytes (the image's text and read-only data apart). */
+/* True if the direct map has these bytes (the image's text and read-only data apart). */
 bool hpt_maps(hpa_t hpa, uint64_t len);
 /* Loads the final tables on another processor. */
 void hpt_load(void);

@@ -24,7 +24,7 @@ struct memmap {
 MUST_CHECK int memmap_set(struct memmap *map, hpa_t base, uint64_t size, uint32_t type);
 /* Type of the byte at `address`; 0 where nothing is known (a hole). */
 uint32_t memmap_type(const struct memmap *map, hpa_t address);
-/* Whether all of [base, base+size) has `type`; false on wrap-around. */
+/* True if all of [base, base+size) has `type`; false on wrap-around. */
 bool memmap_is(const struct memmap *map, hpa_t base, uint64_t size, uint32_t type);
 /* Highest `align`ed base below `limit` of `size` bytes of RAM that overlap none of the `busy` ranges; 0 when none. */
 hpa_t memmap_find_top(const struct memmap *map, uint64_t size, uint64_t align, hpa_t limit,

@@ -89,7 +89,7 @@ unsigned mtrr_type(const struct mtrr *mtrr, hpa_t hpa)
     return found ? type : (unsigned)GET(mtrr->default_type, MTRR_DEF_TYPE_TYPE);
 }
 
-/* Whether every register covers all or nothing of the naturally aligned block, so that one byte tells its type. */
+/* True if every register covers all or nothing of the naturally aligned block, so that one byte tells its type. */
 static bool block_is_simple(const struct mtrr *mtrr, hpa_t base, uint64_t size)
 {
     if (size <= PAGE_SIZE)

@@ -31,7 +31,7 @@ MUST_CHECK bool mtrr_msr_read(const struct mtrr *mtrr, uint32_t msr, uint64_t *v
 MUST_CHECK bool mtrr_msr_write(struct mtrr *mtrr, uint32_t msr, uint64_t value);
 /* Type of the page at hpa (4 KiB granularity). */
 unsigned mtrr_type(const struct mtrr *mtrr, hpa_t hpa);
-/* Whether [base, base+size) has one type; that type in *type. */
+/* True if [base, base+size) has one type; that type in *type. */
 bool mtrr_uniform(const struct mtrr *mtrr, hpa_t base, uint64_t size, unsigned *type);
 
 #endif

@@ -250,7 +250,7 @@ static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
         v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
 }
 
-/* Whether L1 is left with NMIs blocked: an exit due to an NMI blocks them, other exits change nothing about it, and
+/* True if L1 is left with NMIs blocked: an exit due to an NMI blocks them, other exits change nothing about it, and
  * without virtual NMIs it is the processor's own blocking that L2 had. SDM 3C 28.5.5 "Updating Non-Register State" */
 static bool blocks_nmis(const struct vcpu *vcpu, const struct vmcs12 *v)
 {
@@ -284,7 +284,7 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
     count(COUNT_EXITS_REFLECTED);
 }
 
-/* Whether vmcs02, which L1 reads, has all that the exit says; the error code of an exception is not shown there. */
+/* True if vmcs02, which L1 reads, has all that the exit says; the error code of an exception is not shown there. */
 static bool is_readable_in_vmcs02(const struct vcpu *vcpu)
 {
     return vcpu->nested->vmread_bitmap && !vcpu->exit.changed && !(vcpu->exit.interruption_info & INTR_ERROR_CODE);

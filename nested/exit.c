@@ -94,7 +94,7 @@ static bool fault_is_l1s(struct vcpu *vcpu)
     return true;
 }
 
-/* Whether what L0 met while it acted for L2 is an exit for L1. */
+/* True if what L0 met while it acted for L2 is an exit for L1. */
 static bool met_exit_of_l1(struct vcpu *vcpu)
 {
     if (!vcpu->l2_unmapped)
@@ -123,7 +123,7 @@ void nested_l2_completed(struct vcpu *vcpu)
     nested_reflect(vcpu);
 }
 
-/* Whether an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction
+/* True if an exit was only due to a page of ones in the place of a bitmap, so that L2 executes the instruction
  * again. */
 static bool only_suspended(struct vcpu *vcpu)
 {
@@ -200,7 +200,6 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     }
     if (reason == EXIT_VMFUNC && l2_vmfunc(vcpu))
         return true;
-    /* L2 was in the activity state wait-for-SIPI; the exit ends the wait. */
     if (reason == EXIT_SIPI)
         startup_wait_no_more(vcpu);
     if (reason == EXIT_TRIPLE_FAULT)
@@ -212,7 +211,6 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
      * again. */
     if (slot_bitmaps_hw(&slot->bitmaps) != HW_MERGED && retry_with_fresh_bitmaps(vcpu))
         return true;
-    /* From here on nobody but L1 and L0 is left: a pure function says whose the exit is. */
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);
     if (decision == TO_L0 && (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)) {

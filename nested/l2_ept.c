@@ -28,7 +28,7 @@ struct ve_info {
 };
 #define VE_INFO_SIZE 34
 
-/* Whether L1 has page-modification logging on for this L2. */
+/* True if L1 has page-modification logging on for this L2. */
 static bool pml_on(const struct vmcs12 *v)
 {
     return (vmcs12_proc2(v) & PROC2_PML) != 0;
@@ -55,13 +55,13 @@ static void pml_log(const struct vcpu *vcpu, struct vmcs12 *v, gpa_t gpa2)
     slot->revisit |= REVISIT_LOGGED;
 }
 
-/* Whether L1 wants EPT violations that it allows for to become virtualization exceptions of L2. */
+/* True if L1 wants EPT violations that it allows for to become virtualization exceptions of L2. */
 static inline bool ve_on(const struct vmcs12 *v)
 {
     return (vmcs12_proc2(v) & PROC2_EPT_VE) != 0;
 }
 
-/* Whether a violation becomes an exception of L2 instead of L1's exit, with the control on. SDM 3C 26.5.7.1
+/* True if a violation becomes an exception of L2 instead of L1's exit, with the control on. SDM 3C 26.5.7.1
  * "Convertible EPT Violations" */
 static bool ve_convertible(const struct vcpu *vcpu, const struct vmcs12 *v, bool suppressed)
 {
@@ -159,8 +159,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
                 trace(TRACE_WATCH, 1, out.gpa1);
             }
             break;
-        /* A store to Nestor's own memory: the leaf gets W for one step, on the page of ones that stands there (ADR
-         * 8). */
+        /* A store to Nestor's own memory: W for one step, on the page of ones there (ADR 8). */
         case EPT02_CARVEOUT:
             step_begin_in_l2(vcpu, out.entry, exit->guest_physical_address);
             return nested_resume_l2(vcpu);

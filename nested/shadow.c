@@ -36,7 +36,7 @@ static void open_row(uint8_t *bitmap, unsigned row)
     bitmap[bit / 8] &= (uint8_t)~BIT(bit % 8);
 }
 
-/* Whether L1's VMCS has the field at all. */
+/* True if L1's VMCS has the field at all. */
 static bool is_offered(const struct nested *nested, unsigned row)
 {
     return nested->field_offered[row / 64] & BIT(row % 64);

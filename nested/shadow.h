@@ -11,7 +11,7 @@
 /* Makes the two bitmaps, if the CPU has the feature, and enters them into vmcs01, which is current. 0, or -1 when pages
  * run out. */
 MUST_CHECK int shadow_init(struct nested *nested);
-/* Whether L1 may write the row to vmcs02 itself. */
+/* True if L1 may write the row to vmcs02 itself. */
 bool shadow_is_direct(unsigned row);
 /* Makes the slot's vmcs02 an ordinary VMCS again, and current. */
 void shadow_open(struct vmcs12_slot *slot);

@@ -18,7 +18,7 @@ static uint64_t length_of(uint64_t dr7, unsigned n)
     return lengths[dr7 >> (18 + 4 * n) & 3];
 }
 
-/* Whether a breakpoint of this kind watches for such accesses. */
+/* True if a breakpoint of this kind watches for such accesses. */
 static bool fits(unsigned rw, enum breakpoint_access access)
 {
     if (access == BREAKPOINT_PORT)

@@ -21,7 +21,7 @@ struct cpuid_context {
     uint64_t plain_leaves; /* one bit per basic leaf from 0: cpuid_find_plain() */
 };
 
-/* Whether cpuid_filter() changes nothing for the leaf, whatever the subleaf and CR4: cpuid_find_plain() found that. */
+/* True if cpuid_filter() changes nothing for the leaf, whatever the subleaf and CR4: cpuid_find_plain() found that. */
 static inline bool cpuid_is_plain(uint32_t leaf, const struct cpuid_context *context)
 {
     return leaf < 64 && (context->plain_leaves >> leaf & 1);

@@ -24,7 +24,7 @@ void event_cancel_nmi_window(struct vcpu *vcpu);
 /* After a fault that Nestor mended: if it hit an IRET that had ended the blocking of NMIs, they are blocked again for
  * the repetition. SDM 3C 28.2.3 "Information About NMI Unblocking Due to IRET" */
 void event_restore_nmi_blocking(const struct vcpu *vcpu);
-/* Whether a vector pushes an error code. Pure. */
+/* True if a vector pushes an error code. Pure. */
 bool event_has_error_code(unsigned vector);
 
 #endif

@@ -7,7 +7,7 @@
 #include "vmx/startup_store.h"
 #include "vmx/step.h"
 
-/* Whether the tables allow now what was refused: another processor, or a dropped watch, changed them meanwhile. */
+/* True if the tables allow now what was refused: another processor, or a dropped watch, changed them meanwhile. */
 static bool allowed_now(struct ept *ept, gpa_t gpa, uint64_t qualification)
 {
     struct ept_leaf leaf = ept_translate(ept, gpa);

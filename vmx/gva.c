@@ -52,7 +52,7 @@ static unsigned level_shift(const struct walk *w, unsigned level)
     return 12 + (level - 1) * w->mode->index_bits;
 }
 
-/* Whether the entry maps a page, and not a table. Bit 7 counts from the second level up, and at the fourth it is
+/* True if the entry maps a page, and not a table. Bit 7 counts from the second level up, and at the fourth it is
  * reserved. */
 static bool entry_is_leaf(const struct walk *w, uint64_t entry, unsigned level)
 {
@@ -142,7 +142,7 @@ static enum step walk_tables(struct walk *w, gpa_t *gpa)
     return step;
 }
 
-/* Whether the page's protection key forbids the access: PKRU judges pages of user space, IA32_PKRS those of
+/* True if the page's protection key forbids the access: PKRU judges pages of user space, IA32_PKRS those of
  * supervisors. SDM 3A 4.6.2 "Protection Keys" */
 static bool key_forbids(const struct walk *w)
 {

@@ -19,7 +19,7 @@ struct io_port {
 /* The row of a port, or NULL when it is L1's. */
 const struct io_port *io_port_find(uint16_t port);
 
-/* Whether an I/O exit with this qualification touches a port that Nestor keeps. */
+/* True if an I/O exit with this qualification touches a port that Nestor keeps. */
 bool io_access_is_l0s(uint64_t qualification);
 
 /* One bit per port in two pages of 0x8000 ports. SDM 3C 25.6.4 "I/O-Bitmap Addresses". Pure. */

@@ -24,7 +24,7 @@ static NORETURN void stop_here(struct cpu *cpu)
         cpu_halt();
 }
 
-/* Whether the NMI that has come is a kick. When the guest's own NMI comes first and is taken for the kick, the kick's
+/* True if the NMI that has come is a kick. When the guest's own NMI comes first and is taken for the kick, the kick's
  * comes second and is taken for the guest's. */
 static bool kick_take(struct cpu *cpu)
 {
@@ -70,7 +70,7 @@ bool kick_exit(struct vcpu *vcpu)
     return true;
 }
 
-/* Whether the next instructions enter the guest without another look. */
+/* True if the next instructions enter the guest without another look. */
 static bool enters_guest(uint64_t rip)
 {
     return (rip >= (uint64_t)vmx_enter_first && rip <= (uint64_t)vmx_enter_resume) || rip == (uint64_t)vmx_enter_launch;

@@ -11,7 +11,7 @@
 
 enum place { PLACE_NOBODY, PLACE_DEVICE, PLACE_APIC };
 
-/* Whether the local APIC's registers are there now: xAPIC mode, at the base that L1 chose. */
+/* True if the local APIC's registers are there now: xAPIC mode, at the base that L1 chose. */
 static bool is_apic_page(gpa_t gpa)
 {
     uint64_t base = rdmsr(IA32_APIC_BASE);

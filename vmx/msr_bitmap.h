@@ -17,7 +17,7 @@ enum msr_access { MSR_READ, MSR_WRITE };
 
 /* Bit number in the page for an MSR's access, or -1 when the MSR lies in neither range: such an access always exits. */
 int msr_bitmap_bit(uint32_t msr, enum msr_access access);
-/* Whether an access exits under the bitmap. */
+/* True if an access exits under the bitmap. */
 bool msr_bitmap_test(const uint8_t *bitmap, uint32_t msr, enum msr_access access);
 void msr_bitmap_set(uint8_t *bitmap, uint32_t msr, enum msr_access access);
 void msr_bitmap_clear(uint8_t *bitmap, uint32_t msr, enum msr_access access);

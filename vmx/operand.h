@@ -48,7 +48,7 @@ bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct f
  * `long_mode` says: operand_long_mode(). */
 uint64_t operand_register_read(struct vcpu *vcpu, unsigned number, bool long_mode);
 void operand_register_write(struct vcpu *vcpu, unsigned number, uint64_t value, bool long_mode);
-/* Whether L1 is in 64-bit mode. CS.L alone does not say it: outside IA-32e mode the bit means nothing. */
+/* True if L1 is in 64-bit mode. CS.L alone does not say it: outside IA-32e mode the bit means nothing. */
 static inline bool operand_long_mode(void)
 {
     return (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) && (vmcs_read(GUEST_EFER) & EFER_LMA);

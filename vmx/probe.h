@@ -8,14 +8,14 @@
 #include "kernel/percpu.h"
 #include "vmx/caps.h"
 
-/* Whether the monitor trap flag ends a guest after its first instruction. SDM 3C 26.5.2 "Monitor Trap Flag" */
+/* True if the monitor trap flag ends a guest after its first instruction. SDM 3C 26.5.2 "Monitor Trap Flag" */
 bool probe_monitor_trap(const struct vmx_caps *caps);
 
-/* Whether a guest may have bases as wide as the CPU's linear addresses whatever its CR4.LA57 is, as CPUs do. False only
+/* True if a guest may have bases as wide as the CPU's linear addresses whatever its CR4.LA57 is, as CPUs do. False only
  * on a CPU of more than 48 bits. SDM 3C 27.3.1.2 "Checks on Guest Segment Registers" */
 bool probe_wide_bases(const struct vmx_caps *caps);
 
-/* Whether INIT and a start-up IPI are VM exits after which a guest goes on, found by sending them to the processor
+/* True if INIT and a start-up IPI are VM exits after which a guest goes on, found by sending them to the processor
  * `cpu`, which waits in probe_serve(). When they are not, that processor has left probe_serve() and VMX operation, if
  * it could, and must be started again. SDM 3C 26.2 "Other Causes of VM Exits" */
 bool probe_startup(const struct cpu *cpu);

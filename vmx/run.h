@@ -30,7 +30,7 @@ static inline void vcpu_prepare_entry(struct vcpu *vcpu)
         vcpu_prepare_entry_anew(vcpu);
 }
 
-/* Whether exits for this reason say a guest-linear and a guest-physical address; else those of the snapshot are an
+/* True if exits for this reason say a guest-linear and a guest-physical address; else those of the snapshot are an
  * earlier exit's. */
 bool vcpu_exit_has_addresses(uint32_t reason);
 

@@ -16,7 +16,7 @@ static bool refuse(unsigned segment_number, struct fault *fault)
     return false;
 }
 
-/* Whether the segment's type lets data be read or written. */
+/* True if the segment's type lets data be read or written. */
 static bool type_allows(uint32_t access_rights, bool write)
 {
     uint64_t type = GET(access_rights, AR_TYPE);
@@ -26,7 +26,7 @@ static bool type_allows(uint32_t access_rights, bool write)
     return !write || (type & TYPE_WRITE_OR_READ);
 }
 
-/* Whether all bytes from first to last lie in the segment. */
+/* True if all bytes from first to last lie in the segment. */
 static bool limit_allows(const struct segment *segment, uint64_t first, uint64_t last)
 {
     uint64_t type = GET(segment->access_rights, AR_TYPE);

@@ -183,7 +183,7 @@ static void post(struct vcpu *to, unsigned delivery, uint8_t vector)
     kick_send(to);
 }
 
-/* Whether the command names the processor: by shorthand, or by destination, physical or logical. `broadcast` is the
+/* True if the command names the processor: by shorthand, or by destination, physical or logical. `broadcast` is the
  * destination that means all. */
 static bool is_addressed(const struct vcpu *from, const struct vcpu *to, uint32_t destination, uint32_t broadcast,
                          uint32_t command)

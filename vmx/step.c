@@ -10,7 +10,7 @@
 #define STEP_TIMER 2u
 #define STEP_TIMER_MAX (1u << 20)
 
-/* Whether the CPU has the flag at all: older ones do not, nor do some emulators. */
+/* True if the CPU has the flag at all: older ones do not, nor do some emulators. */
 static bool has_trap_flag(const struct vcpu *vcpu)
 {
     return vcpu->vm->caps.proc.may & PROC_MONITOR_TRAP;

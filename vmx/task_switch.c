@@ -264,8 +264,8 @@ static bool load_ldt(struct switching *s)
     return true;
 }
 
-/* Whether the segment is of a kind that the register holds, at a privilege that it may have; and what a segment of the
- * right kind raises when it is not present. */
+/* What a segment register takes: the kind of segment, the privilege; and the fault that a segment of the right kind
+ * raises when it is not present. */
 struct segment_rule {
     bool (*kind)(unsigned type);
     bool (*privilege)(const struct segment *segment, unsigned rpl, unsigned cpl);

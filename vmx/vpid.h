@@ -23,7 +23,7 @@ static inline void vpid_flush(const struct vcpu *vcpu, uint16_t vpid)
         ASSERT(insn_invvpid(type, descriptor));
 }
 
-/* Whether L1 knows the VPID as VPID 0000H. */
+/* True if L1 knows the VPID as VPID 0000H. */
 static inline bool vpid_is_zero(unsigned vpid)
 {
     return vpid == VPID_L1 || vpid == VPID_L2_NONE;

@@ -39,7 +39,7 @@ void merged_init(struct merged *m, struct merged_cache *cache, enum merged_kind 
     };
 }
 
-/* Whether a store to the page will be told from now on. */
+/* True if a store to the page will be told from now on. */
 static bool is_watched(struct merged *m)
 {
     bool was_stored_to = merged_state(m) >= MERGED_STALE && !m->watcher.armed;

@@ -77,7 +77,7 @@ bool merged_waits(struct merged *m, struct merged_policy l0);
 void merged_wanted(struct merged *m);
 /* L1's half, for a decision about an exit: exact while FRESH. NULL: the page is no RAM and reads as ones. */
 const uint8_t *merged_l1_page(const struct merged *m);
-/* Whether the invariant holds: snapshot == L1's page, result == snapshot | L0's page. */
+/* True if the invariant holds: snapshot == L1's page, result == snapshot | L0's page. */
 bool merged_is_exact(const struct merged *m, const uint8_t *l0_page);
 
 /* The steps of merged_refresh(), in their order. */
@@ -94,7 +94,7 @@ static inline void merged_set_state(struct merged *m, enum merged_state state)
 {
     __atomic_store_n(&m->state, state, __ATOMIC_RELEASE);
 }
-/* Whether nothing is to be done before an entry. */
+/* True if nothing is to be done before an entry. */
 static inline bool merged_is_fresh(const struct merged *m, uint64_t generation)
 {
     return merged_state(m) == MERGED_FRESH && m->l0_generation == generation;

@@ -36,7 +36,7 @@ static void merged_free(struct merged_cache *cache, struct merged *m)
     count(COUNT_BITMAP_FREED);
 }
 
-/* Whether the entry may make room, as far as the one chosen up to now may stay. */
+/* True if the entry may make room, as far as the one chosen up to now may stay. */
 static bool is_older(const struct merged_cache *cache, const struct merged *m, const struct merged *oldest)
 {
     return (!m->users || cache->evict) && (!oldest || m->last_used < oldest->last_used);

@@ -1,4 +1,4 @@
-/* Whether tracing a page pays, and whether its next merge may wait: what its last entries tell
+/* When tracing a page pays, and whether its next merge may wait: what its last entries tell
  * (docs/adr/0010-when-tracing-rests.md and 0014-a-merge-waits.md have the costs).
  * Pure, except for a counter.
  * nested/bitmap/merged asks. */

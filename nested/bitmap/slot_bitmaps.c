@@ -92,7 +92,7 @@ void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache 
         vmcs_write(MSR_BITMAP, msr_page(s, cache));
 }
 
-/* Whether somebody stored to a page that the CPU uses merged; the page is traced from now on, whatever it costs. */
+/* True if somebody stored to a page that the CPU uses merged; the page is traced from now on, whatever it costs. */
 static bool is_stale_in_use(const struct slot_bitmaps *s, enum merged_kind kind)
 {
     struct merged *m = s->merged[kind];

@@ -49,7 +49,7 @@ void slot_bitmaps_restore(struct slot_bitmaps *s, struct merged_cache *cache, co
  * ones. */
 const uint8_t *slot_bitmaps_l1_page(const struct slot_bitmaps *s, const struct merged_cache *cache,
                                     enum merged_kind kind, gpa_t page);
-/* Whether vmcs12's bitmaps of the kind are used as merged pages: false when the control is off or memory ran out. */
+/* True if vmcs12's bitmaps of the kind are used as merged pages: false when the control is off or memory ran out. */
 static inline bool slot_bitmaps_has_msr(const struct slot_bitmaps *s)
 {
     return s->merged[MERGED_MSR] != NULL;

@@ -30,7 +30,7 @@ static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
     return &table[ept_index(gpa2, level)];
 }
 
-/* Whether all that `old` allowed is allowed alike by `new`: then the processor need not forget the old one. */
+/* True if all that `old` allowed is allowed alike by `new`: then the processor need not forget the old one. */
 static bool only_adds(uint64_t old, uint64_t new)
 {
     return !(old & EPT_RWX) || ((old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new));
@@ -163,7 +163,7 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
     return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
 }
 
-/* Whether the tables of this walk are traced, and then what else the answer holds for: all addresses below the last
+/* True if the tables of this walk are traced, and then what else the answer holds for: all addresses below the last
  * table, which is remembered. */
 static NOINLINE bool find_cover(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
 {
@@ -178,7 +178,7 @@ static NOINLINE bool find_cover(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, c
     return true;
 }
 
-/* Whether INVEPT knows what the walk has read. */
+/* True if INVEPT knows what the walk has read. */
 static inline bool is_covered(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
 {
     return (gpa2 - e->covered.base < e->covered.size && e->covered.table == walk->table &&

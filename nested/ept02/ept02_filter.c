@@ -2,7 +2,7 @@
 
 #define WORD_BITS 64u
 
-/* Whether some EPT02 may map the page writable. An answer that is too old is a mark too many, never one too few. */
+/* True if some EPT02 may map the page writable. An answer that is too old is a mark too many, never one too few. */
 static inline bool is_marked(const struct ept02_shared *shared, uint64_t page)
 {
     return page < shared->page_limit &&

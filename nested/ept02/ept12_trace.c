@@ -56,7 +56,7 @@ static gpa_t base_of(gpa_t gpa2, unsigned level)
     return level == TOP_LEVEL ? 0 : ALIGN_DOWN(gpa2, ept_level_size(level + 1));
 }
 
-/* Whether the tracker stands at this place of this tree. */
+/* True if the tracker stands at this place of this tree. */
 static bool is_at(const struct ept12_tracker *t, const struct ept02_root *root, unsigned level, gpa_t base)
 {
     return t->root == root && t->level == level && t->base == base;

@@ -40,7 +40,7 @@ MUST_CHECK int ept12_trace_init(struct ept02s *e);
 void ept12_trace_forget(struct ept02s *e);
 void ept12_trace_release(struct ept02s *e);
 
-/* Whether the table in which the walk of gpa2 ended, and all above it, are known. */
+/* True if the table in which the walk of gpa2 ended, and all above it, are known. */
 bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);
 /* Traces the tables on the way of gpa2 from the top, each before its entry is read; the walk is to be repeated then. */
 void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2);

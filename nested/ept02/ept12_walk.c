@@ -81,7 +81,7 @@ static bool set_flags(const struct gmem *gmem, const struct path *path, bool wri
     return true;
 }
 
-/* Whether an entry of the path lacks a flag that this access sets. */
+/* True if an entry of the path lacks a flag that this access sets. */
 static bool lacks_flags(const struct path *path, bool write)
 {
     uint64_t common = EPT_A;
@@ -187,7 +187,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
     walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
     walk.ignore_pat = entry & EPT_IGNORE_PAT;
-    /* Whether EPT02 may have W: not before EPT12's D flag is set. */
+    /* True if EPT02 may have W: not before EPT12's D flag is set. */
     walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
     return walk;
 }

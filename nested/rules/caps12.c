@@ -103,7 +103,7 @@ static uint64_t controls_value(struct ctl_caps caps)
     return (uint64_t)caps.may << 32 | caps.must;
 }
 
-/* Whether the CPU that L1 sees has the MSR at all (SDM 3D A.2 to A.11). */
+/* True if the CPU that L1 sees has the MSR at all (SDM 3D A.2 to A.11). */
 static bool msr_exists(const struct vmx_caps *offered, uint32_t msr)
 {
     switch (msr) {

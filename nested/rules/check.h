@@ -34,7 +34,7 @@ struct check_result {
 
 /* Controls and host state (VMfail 7 or 8), then guest state (exit 33). The first failing row wins. */
 struct check_result check_entry(const struct vmcs12 *v, const struct check_context *context);
-/* Whether VM entry would accept the EPTP: INVEPT asks the same (SDM 3C 31.3 "INVEPT"). */
+/* True if VM entry would accept the EPTP: INVEPT asks the same (SDM 3C 31.3 "INVEPT"). */
 bool check_eptp(const struct vmx_caps *caps, uint64_t eptp);
 
 #endif

@@ -88,7 +88,7 @@ static inline bool check_within_width(const struct check *c, uint64_t address)
     return (address & (~0ull << c->caps->address_bits)) == 0;
 }
 
-/* Whether an event of the type is to be injected. */
+/* True if an event of the type is to be injected. */
 static inline bool check_event_is(const struct check *c, unsigned type)
 {
     return c->word[CHECK_EVENT] & INTR_VALID && GET(c->word[CHECK_EVENT], INTR_TYPE) == type;

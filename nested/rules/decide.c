@@ -3,7 +3,7 @@
 #include "kernel/x86_bits.h"
 #include "vmx/msr_bitmap.h"
 
-/* Whether L1 set one of these controls for this L2. */
+/* True if L1 set one of these controls for this L2. */
 static bool has_pin(const struct decide_input *in, uint32_t bits)
 {
     return in->v->PIN_CONTROLS & bits;

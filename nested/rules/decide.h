@@ -23,7 +23,7 @@ struct decide_input {
     bool narrow; /* L2 is outside 64-bit mode: the upper halves of its registers do not count */
 };
 
-/* Whether an exit is an access to an MSR that the MSR bitmap governs, and which MSR it is: of a list the next entry's,
+/* True if an exit is an access to an MSR that the MSR bitmap governs, and which MSR it is: of a list the next entry's,
  * which the caller has read into the exit. */
 static inline bool decide_is_msr_access(uint32_t reason)
 {

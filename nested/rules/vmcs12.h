@@ -47,7 +47,7 @@ static inline uint32_t vmcs12_proc2(const struct vmcs12 *v)
     return v->PROC_CONTROLS & PROC_SECONDARY ? (uint32_t)v->PROC2_CONTROLS : 0;
 }
 
-/* Whether L2 pages by PAE when it starts. */
+/* True if L2 pages by PAE when it starts. */
 static inline bool vmcs12_uses_pae(const struct vmcs12 *v)
 {
     return x86_uses_pae(v->GUEST_CR0, v->GUEST_CR4, v->ENTRY_CONTROLS & ENTRY_GUEST_64);
