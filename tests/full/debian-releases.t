@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""What README says to do on a new machine, on Debian 13 and testing: in a folder made by debootstrap, a fresh clone of
+this repository goes through `make check` and `make run`, each in a bounded time.
+
+Usage: tests/full/debian-releases.t [SUITE]... [--keep FOLDER]     as root, as debootstrap and chroot want it
+Without --keep the folders go at the end; with it a later run takes up what is there. Nothing of the system changes.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_full import ROOT, Tap  # noqa: E402  (the path must be set first)
+from nestorlib import debian, errors  # noqa: E402
+
+SUITES = ("trixie", "forky")
+PACKAGES = "git,make,gcc,ca-certificates"      # what README asks for before `make run`
+# name -> (command in the clone, seconds at most)
+STEPS = {
+    "make check": ("tools/setup build test && make check", 1800),
+    "make run": ("make run", 1800),
+}
+
+
+def lines(text, count=40):
+    return "\n".join(text.splitlines()[-count:])
+
+
+def bounded(command, seconds):
+    """Status, output and the seconds that it took; with the time over all that it started ends."""
+    begin = time.monotonic()
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace", timeout=seconds, check=False)
+        status, said = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as expired:
+        status, said = 124, (expired.stdout or b"").decode(errors="replace")
+    return status, said, time.monotonic() - begin
+
+
+def inside(folder, command):
+    """In name spaces of its own, with its own /proc: they go with the first process, and so does what runs there."""
+    script = f"mount -t proc proc {folder}/proc && exec chroot {folder} /bin/sh -c 'cd /root/nestor && {command}'"
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
+
+
+def prepare(tap, suite, folder):
+    """The folder with the packages of README, and a clone of what is committed here."""
+    if not os.path.exists(os.path.join(folder, "usr/bin/git")):
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, folder, debian.mirror()]
+        status, said, took = bounded(command, 1800)
+        if not tap.ok(status == 0, f"{suite}: debootstrap ({took:.0f} s)", lines(said)):
+            return False
+    clone = os.path.join(folder, "root/nestor")
+    shutil.rmtree(clone, ignore_errors=True)
+    status, said, _ = bounded(["git", "clone", "-q", "--no-hardlinks", ROOT, clone], 120)
+    return tap.ok(status == 0, f"{suite}: git clone", lines(said))
+
+
+def check(tap, suite, folder):
+    if not prepare(tap, suite, folder):
+        return
+    for name, (command, seconds) in STEPS.items():
+        status, said, took = bounded(inside(folder, command), seconds)
+        tap.ok(status == 0, f"{suite}: {name} ends with status 0 ({took:.0f} s)", f"status {status}", lines(said))
+        if name == "make run":
+            tap.ok("L2: hello from init" in said, f"{suite}: a line of L2's init", lines(said))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--keep", metavar="FOLDER")
+    parser.add_argument("suite", nargs="*", default=SUITES)
+    opts = parser.parse_args()
+    tap = Tap()
+    if os.geteuid() or not shutil.which("debootstrap"):
+        tap.ok(True, "Debian's releases # SKIP it needs root and debootstrap")
+        return tap.done()
+    base = opts.keep or tempfile.mkdtemp(prefix="debian-releases.")
+    try:
+        for suite in opts.suite:
+            folder = os.path.join(base, suite)
+            os.makedirs(folder, exist_ok=True)
+            check(tap, suite, folder)
+    except errors.RunnerError as error:
+        tap.ok(False, "Debian's packages can be fetched", error)
+    finally:
+        if not opts.keep:
+            shutil.rmtree(base)
+    return tap.done()
+
+
+sys.exit(main())
