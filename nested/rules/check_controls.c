@@ -32,6 +32,7 @@ static bool page_address(const struct check *c)
     return IS_ALIGNED(c->value, PAGE_SIZE) && check_within_width(c, c->value);
 }
 
+/* The threshold is a priority class of four bits; virtual-interrupt delivery ignores it. */
 static bool tpr_threshold_reserved(const struct check *c)
 {
     return c->word[CHECK_PROC2] & PROC2_VIRTUAL_INTERRUPTS || (c->value & BITS(31, 4)) == 0;
@@ -40,6 +41,8 @@ static bool tpr_threshold_reserved(const struct check *c)
 #define VIRTUAL_TPR_OFFSET 0x80
 #define VIRTUAL_TPR_CLASS BITS(7, 4)
 
+/* Above the class in L1's virtual-APIC page the exit would come at once; with APIC accesses virtualised the CPU itself
+ * makes it. */
 static bool tpr_threshold_reached(const struct check *c)
 {
     uint8_t tpr;
@@ -75,6 +78,7 @@ static bool needs_interrupt_exiting(const struct check *c)
     return c->word[CHECK_PIN] & PIN_EXTERNAL_INTERRUPT;
 }
 
+/* VPID 0000H is the tag of root operation. */
 static bool not_zero(const struct check *c)
 {
     return c->value != 0;
@@ -146,6 +150,7 @@ static bool switches_eptp(const struct check *c)
     return c->v->VM_FUNCTION_CONTROLS & VMFUNC_EPTP_SWITCHING;
 }
 
+/* EPTP switching replaces an EPTP: there must be one. */
 static bool switching_needs_ept(const struct check *c)
 {
     return !switches_eptp(c) || needs_ept(c);
@@ -211,6 +216,7 @@ static bool exit_accepted(const struct check *c)
     return caps_accepts(c->caps->exit, c->value);
 }
 
+/* A timer that is off has no value to save. */
 static bool needs_preemption_timer(const struct check *c)
 {
     return c->word[CHECK_PIN] & PIN_PREEMPTION_TIMER;
@@ -266,6 +272,7 @@ static bool event_type_known(const struct check *c)
     return event_type(c) != 1 && (event_type(c) != INTR_TYPE_OTHER || c->caps->proc.may & PROC_MONITOR_TRAP);
 }
 
+/* NMIs have vector 2, exceptions one below 32, "other" events vector 0. */
 static bool event_vector_fits(const struct check *c)
 {
     switch (event_type(c)) {
@@ -284,6 +291,8 @@ static bool event_vector_fits(const struct check *c)
     (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) | BIT(VECTOR_PF) |             \
      BIT(VECTOR_AC))
 
+/* An error code exactly where the exception pushes one, and none in real-address mode. CPUs that say so in
+ * IA32_VMX_BASIC let either pass. */
 static bool event_error_code_bit(const struct check *c)
 {
     bool delivers = c->word[CHECK_EVENT] & INTR_ERROR_CODE;
@@ -306,6 +315,7 @@ static bool error_code_reserved(const struct check *c)
     return !(c->word[CHECK_EVENT] & INTR_ERROR_CODE) || (c->value & BITS(31, 16)) == 0;
 }
 
+/* A software event pushes the address behind its instruction. Length 0 is allowed where IA32_VMX_MISC says so. */
 static bool event_length(const struct check *c)
 {
     unsigned type = event_type(c);

@@ -12,6 +12,7 @@ static bool cr0_fixed(const struct check *c)
     return (c->value & must) == must && (c->value & ~c->caps->cr0_fixed1) == 0;
 }
 
+/* Paging without protection exists in no mode. */
 static bool paging_protected(const struct check *c)
 {
     return !(c->value & CR0_PG) || c->value & CR0_PE;
@@ -40,6 +41,7 @@ static bool has_pae(const struct check *c)
     return c->value & CR4_PAE;
 }
 
+/* IA-32e mode is what the entry control says; EFER and CR0 must agree with it. */
 static bool long_mode(const struct check *c)
 {
     return c->word[CHECK_ENTRY] & ENTRY_GUEST_64;
@@ -55,11 +57,13 @@ static bool upper_half_clear(const struct check *c)
     return c->value >> 32 == 0;
 }
 
+/* LMA as the entry control says. */
 static bool efer_lma(const struct check *c)
 {
     return !(c->value & EFER_LMA) == !long_mode(c);
 }
 
+/* With paging on LME and LMA are the same; without it LME may wait. */
 static bool efer_lme(const struct check *c)
 {
     return !(c->v->GUEST_CR0 & CR0_PG) || !(c->value & EFER_LMA) == !(c->value & EFER_LME);
@@ -85,6 +89,7 @@ static const struct check_row register_rows[] = {
     CHECK_ROW("guest IA32_EFER: LME", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = efer_lme),
 };
 
+/* GDTR and IDTR have limits of 16 bits, though their fields have 32. */
 static bool limit_16_bits(const struct check *c)
 {
     return c->value <= UINT16_MAX;
@@ -115,11 +120,13 @@ static bool rflags_reserved(const struct check *c)
     return (c->value & RFLAGS_RESERVED) == 0 && c->value & RFLAGS_FIXED1;
 }
 
+/* There is no virtual-8086 mode in IA-32e mode, nor without protection. */
 static bool v8086_only_in_legacy_mode(const struct check *c)
 {
     return !long_mode(c) && c->v->GUEST_CR0 & CR0_PE;
 }
 
+/* An external interrupt is not delivered with interrupts off, also when an entry injects it. */
 static bool interrupt_needs_if(const struct check *c)
 {
     return !check_event_is(c, INTR_TYPE_EXTERNAL) || c->value & RFLAGS_IF;

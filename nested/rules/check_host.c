@@ -2,11 +2,13 @@
 #include "kernel/x86_bits.h"
 #include "nested/rules/check_rows.h"
 
+/* PE, NE and PG at least: a host has paging and protection, whatever its guest may have. */
 static bool cr0_fixed(const struct check *c)
 {
     return (c->value & c->caps->cr0_fixed0) == c->caps->cr0_fixed0 && (c->value & ~c->caps->cr0_fixed1) == 0;
 }
 
+/* MOV to CR4 refuses CET without CR0.WP, and so does an exit. */
 static bool cet_with_write_protect(const struct check *c)
 {
     return !(c->value & CR4_CET) || c->v->HOST_CR0 & CR0_WP;
@@ -34,6 +36,7 @@ static const struct check_row register_rows[] = {
 
 #define SELECTOR_RPL_TI BITS(2, 0)
 
+/* Neither an RPL nor an LDT: an exit loads CPL 0 and no LDT. */
 static bool selector_plain(const struct check *c)
 {
     return (c->value & SELECTOR_RPL_TI) == 0;
@@ -44,6 +47,7 @@ static bool not_zero(const struct check *c)
     return c->value != 0;
 }
 
+/* 64-bit mode at CPL 0 does without a stack segment, other modes do not. */
 static bool ss_not_null_outside_64_bit(const struct check *c)
 {
     return c->value != 0 || c->word[CHECK_EXIT] & EXITC_HOST_64;
@@ -67,6 +71,7 @@ static const struct check_row segment_rows[] = {
     CHECK_ROW("host TR base not canonical", HOST_TR_BASE, ALWAYS, .holds = check_value_canonical),
 };
 
+/* An exit cannot take a processor into IA-32e mode that left it for root operation without. */
 static bool l1_in_long_mode(const struct check *c)
 {
     return c->context->l1_long_mode;
@@ -87,6 +92,7 @@ static bool pcide_only_in_64_bit(const struct check *c)
     return !(c->value & CR4_PCIDE) || needs_host_64(c);
 }
 
+/* RIP must be an address of the mode that the exit leads to. */
 static bool rip_fits(const struct check *c)
 {
     return needs_host_64(c) ? check_canonical(c, c->value) : c->value >> 32 == 0;

@@ -22,11 +22,13 @@ static bool activity_supported(const struct check *c)
     }
 }
 
+/* HLT can be executed at CPL 0 alone, so no other code can be halted. */
 static bool hlt_at_cpl0(const struct check *c)
 {
     return c->value != ACTIVITY_HLT || GET(c->v->GUEST_SS_AR_BYTES, AR_DPL) == 0;
 }
 
+/* The instruction behind STI or MOV SS is about to be executed: the processor cannot be idle. */
 static bool active_while_blocking(const struct check *c)
 {
     return c->value == ACTIVITY_ACTIVE || !(c->v->GUEST_INTERRUPTIBILITY & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
@@ -61,21 +63,25 @@ static bool interruptibility_reserved(const struct check *c)
     return (c->value & INTERRUPTIBILITY_RESERVED) == 0;
 }
 
+/* The two kinds of blocking exclude each other. */
 static bool one_shadow(const struct check *c)
 {
     return (c->value & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
 }
 
+/* Blocking by STI comes of an STI that has just set IF. */
 static bool sti_needs_if(const struct check *c)
 {
     return !(c->value & BLOCKING_BY_STI) || c->v->GUEST_RFLAGS & RFLAGS_IF;
 }
 
+/* An interrupt that is blocked cannot be the one under way. */
 static bool interrupt_unblocked(const struct check *c)
 {
     return !check_event_is(c, INTR_TYPE_EXTERNAL) || !(c->value & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
 }
 
+/* MOV SS holds back NMIs as well. */
 static bool nmi_not_after_mov_ss(const struct check *c)
 {
     return !check_event_is(c, INTR_TYPE_NMI) || !(c->value & BLOCKING_BY_MOV_SS);
@@ -93,6 +99,7 @@ static bool nmi_not_after_sti(const struct check *c)
     return !check_event_is(c, INTR_TYPE_NMI) || !(c->value & BLOCKING_BY_STI);
 }
 
+/* With virtual NMIs an NMI blocks the next; the row asks only then. */
 static bool virtual_nmi_unblocked(const struct check *c)
 {
     return !check_event_is(c, INTR_TYPE_NMI) || !(c->value & BLOCKING_BY_NMI);
