@@ -17,7 +17,8 @@ enum cause {
     CAUSES
 };
 
-static uint64_t said_violation, said_misconfig; /* by any processor */
+uint64_t ept_log_misconfigs; /* by any processor */
+static uint64_t said_violation;
 
 /* The entry at which a walk ended. */
 struct place {
@@ -123,19 +124,25 @@ static void explain(char *why, enum cause cause, const struct ept12_rules *rules
     }
 }
 
-void ept_log_misconfig(const struct vcpu *vcpu, gpa_t gpa2)
+static NOINLINE void say_misconfig(const struct vcpu *vcpu, gpa_t gpa2, const struct place *place, enum cause cause)
 {
-    const struct ept12_rules *rules = &vcpu->nested->ept02s.rules;
-    struct place place = find(vcpu, gpa2, 0);
-    enum cause cause = cause_of(rules, place.entry, place.walk.level);
     char why[WHY_SIZE];
 
-    if (place.walk.kind != EPT12_WALK_MISCONFIG || !first_time(&said_misconfig, cause))
+    if (!first_time(&ept_log_misconfigs, cause))
         return;
-    explain(why, cause, rules, &place);
-    log_info(
-        "nested",
-        "L2's access to gpa2=%lx at rip=%lx: EPT misconfiguration: the level-%u entry at gpa1=%lx of EPT12 (EPTP %lx) "
-        "is %lx: %s; exit 49, SDM 3C 29.3.3.1 \"EPT Misconfigurations\"",
-        gpa2, vcpu->exit.rip, place.walk.level, place.gpa1, vcpu->nested->current->v->EPT_POINTER, place.entry, why);
+    explain(why, cause, &vcpu->nested->ept02s.rules, place);
+    log_info("nested",
+             "L2's access to gpa2=%lx at rip=%lx: EPT misconfiguration: the level-%u entry at gpa1=%lx of EPT12 "
+             "(EPTP %lx) is %lx: %s; exit 49, SDM 3C 29.3.3.1 \"EPT Misconfigurations\"",
+             gpa2, vcpu->exit.rip, place->walk.level, place->gpa1, vcpu->nested->current->v->EPT_POINTER, place->entry,
+             why);
+}
+
+void ept_log_misconfig_any(const struct vcpu *vcpu, gpa_t gpa2, gpa_t table, unsigned level, uint64_t entry)
+{
+    enum cause cause = cause_of(&vcpu->nested->ept02s.rules, entry, level);
+    struct place place = {.walk.level = level, .gpa1 = table + 8 * ept_index(gpa2, level), .entry = entry};
+
+    if (!(ept_log_misconfigs & BIT(cause)))
+        say_misconfig(vcpu, gpa2, &place, cause);
 }

@@ -10,6 +10,13 @@
 
 /* Each is called for every such exit, and is cheap when there is nothing new. `qualification`: what L1 will read. */
 void ept_log_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification);
-void ept_log_misconfig(const struct vcpu *vcpu, gpa_t gpa2);
+/* `table`, `level`, `entry`: where the walk ended. KVM marks what it emulates by W without R: that has a short way. */
+extern uint64_t ept_log_misconfigs; /* causes that were said, as bits; bit 0: W without R */
+void ept_log_misconfig_any(const struct vcpu *vcpu, gpa_t gpa2, gpa_t table, unsigned level, uint64_t entry);
+static inline void ept_log_misconfig(const struct vcpu *vcpu, gpa_t gpa2, gpa_t table, unsigned level, uint64_t entry)
+{
+    if (!(ept_log_misconfigs & 1) || (entry & BITS(1, 0)) != BIT(1))
+        ept_log_misconfig_any(vcpu, gpa2, table, level, entry);
+}
 
 #endif

@@ -166,7 +166,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
         case EPT02_VIOLATION:
             return violation_of_l1(vcpu, v, &out);
         case EPT02_MISCONFIG:
-            ept_log_misconfig(vcpu, exit->guest_physical_address);
+            ept_log_misconfig(vcpu, exit->guest_physical_address, out.gpa1, out.level, out.entry12);
             return exit_of_l1(vcpu, EXIT_EPT_MISCONFIG, 0);
         case EPT02_LOG_FULL:
             return exit_of_l1(vcpu, EXIT_PML_FULL, hardware & EPT_QUAL_NMI_UNBLOCKING);
@@ -245,7 +245,7 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
     vcpu->exit.qualification = 0;
     switch (found->kind) {
     case EPT12_WALK_MISCONFIG:
-        ept_log_misconfig(vcpu, gpa2);
+        ept_log_misconfig(vcpu, gpa2, found->table, found->level, found->entry);
         vcpu->exit.reason = EXIT_EPT_MISCONFIG;
         break;
     case EPT12_WALK_LOG_FULL:

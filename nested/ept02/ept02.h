@@ -83,7 +83,9 @@ struct ept02_exit {
     uint64_t qualification; /* for L1, when EPT02_VIOLATION */
     bool suppress_ve;       /* when EPT02_VIOLATION: L1's entry says that it must not become a #VE */
     bool dirtied;           /* the access set a D flag of EPT12: L1's page-modification log wants it */
-    gpa_t gpa1;             /* when EPT02_WATCH or EPT02_CARVEOUT */
+    gpa_t gpa1;             /* when EPT02_WATCH or EPT02_CARVEOUT; EPT02_MISCONFIG: of the table of EPT12, ... */
+    unsigned level;         /* ... its level, */
+    uint64_t entry12;       /* and the entry that is wrong */
     /* When EPT02_CARVEOUT: the EPT02 leaf (4 KiB, R and X as EPT12 allows, to the page of ones). vmx/ may set EPT_W in
      * it for one instruction: then ept02_close(). It stands until the next fill. */
     uint64_t *entry;

@@ -218,8 +218,12 @@ enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2,
     *out = (struct ept02_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
     if (walk.kind == EPT12_WALK_LOG_FULL)
         return EPT02_LOG_FULL;
-    if (walk.kind == EPT12_WALK_MISCONFIG)
+    if (walk.kind == EPT12_WALK_MISCONFIG) {
+        out->gpa1 = walk.table;
+        out->level = walk.level;
+        out->entry12 = walk.entry;
         return EPT02_MISCONFIG;
+    }
     if (walk.kind == EPT12_WALK_RACED)
         return EPT02_FILLED;
     if (walk.kind == EPT12_WALK_OK) {

@@ -171,8 +171,10 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     /* Permissions are the AND along the path: one entry that forbids is enough. */
     if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions))
         walk.kind = EPT12_WALK_VIOLATION;
-    if (walk.kind != EPT12_WALK_OK)
+    if (walk.kind != EPT12_WALK_OK) {
+        walk.entry = entry;
         return walk;
+    }
     bool dirties = flags && (access & EPT_W) && !(entry & EPT_D);
     /* The log has no place: the access must not set a flag that it could not report. */
     if (flags && log_full && lacks_flags(&path, access & EPT_W)) {

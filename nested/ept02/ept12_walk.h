@@ -35,6 +35,7 @@ struct ept12_walk {
     bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
     gpa_t table;      /* of L1, where the last entry read lies */
     uint64_t above;   /* what the entries before that one allow together */
+    uint64_t entry;   /* that last entry, unless OK */
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 
