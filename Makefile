@@ -40,7 +40,7 @@ OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
 .PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo mini check \
 	test clean diff diff-models
 
-all: nestor guests ## build Nestor and the guests of our own (default)
+all: nestor efi guests ## build Nestor, nestor.efi, and the guests of our own (default)
 
 nestor: $(OUT)/nestor.elf ## build Nestor alone; CHECKED=1 in build/checked, COUNT_VMX=1 in build/count; V=1: commands
 
@@ -107,16 +107,17 @@ test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets shell-assets check-headers check-layers check-text check-format
 	$(MAKE) nestor CHECKED=1
 	$(MAKE) nestor COUNT_VMX=1
-	prove $(PROVE_FLAGS) tests/host/*.t $(filter-out tests/vm/uefi.t,$(sort $(wildcard tests/vm/*.t)))
+	prove $(PROVE_FLAGS) tests/host/*.t $(filter-out tests/vm/uefi.t tests/vm/efi.t, \
+		$(sort $(wildcard tests/vm/*.t)))
 
 test-cpus: setup ## our guests on nine CPU models and two emulators, in hours; DOCS=1: the table in docs/TESTING.md
 	$(MAKE) all
 	$(MAKE) nestor CHECKED=1
 	tests/vm/cpus.t --all $(if $(DOCS),--docs)
 
-test-uefi: setup ## boot by UEFI on Bochs 3.1: L1 on one and two processors, the screen, 256 GiB; not in make test yet
+test-uefi: setup ## boot by UEFI on Bochs 3.1: nestor.efi, GRUB with Nestor, the screen, 256 GiB; not in make test yet
 	$(MAKE) all linux-assets
-	prove $(PROVE_FLAGS) tests/vm/uefi.t
+	prove $(PROVE_FLAGS) tests/vm/efi.t tests/vm/uefi.t
 
 diff: setup ## random VMX operations, bare and on Nestor: SEED=1 OPS=200000 CPU=corei7_skylake_x
 	$(MAKE) all
@@ -134,5 +135,5 @@ check: host-tests ## unit tests and checks that need no emulator
 clean: ## remove what was built, and what was fetched
 	rm -rf build compile_commands.json
 
--include mk/checks.mk mk/host.mk mk/guests.mk mk/nestorctl.mk mk/install.mk mk/linux.mk mk/full.mk
+-include mk/checks.mk mk/host.mk mk/guests.mk mk/efi.mk mk/nestorctl.mk mk/install.mk mk/linux.mk mk/full.mk
 -include $(OBJECTS:.o=.d)

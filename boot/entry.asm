@@ -224,6 +224,6 @@ image_pdpt: resb 4096
 image_pd: resb 4096
 low_stack: resb 4096
 low_stack_top:
-global boot_info, boot_pml4
+global boot_info, boot_pml4, boot_pdpt, boot_pd, image_pdpt, image_pd ; boot/in_place.asm makes them in 64 bits
 boot_magic: resd 1
 boot_info: resd 1

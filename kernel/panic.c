@@ -21,6 +21,7 @@
 
 static void (*print_at_end)(void);
 static void (*stop_others_at_end)(void);
+static void (*give_back_at_end)(const char *reason);
 /* How often the end began: a failure inside it must not start over for ever. */
 static unsigned ends;
 
@@ -42,13 +43,18 @@ static void claim_end(void)
         }
         return;
     }
-    if (stop_others_at_end)
+    if (stop_others_at_end && !give_back_at_end) /* else they are not Nestor's to stop */
         stop_others_at_end();
 }
 
 void machine_on_end(void (*print)(void))
 {
     print_at_end = print;
+}
+
+void machine_on_refusal(void (*give_back)(const char *reason))
+{
+    give_back_at_end = give_back;
 }
 
 static void stop_bochs(void)
@@ -98,6 +104,10 @@ void machine_report(int status, const char *reason)
 
 static NORETURN void end(int status, const char *reason)
 {
+    if (give_back_at_end) {
+        log_raw("nestor: not started (%s)", reason);
+        give_back_at_end(reason);
+    }
     machine_report(status, reason);
     stop(status);
 }

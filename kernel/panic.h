@@ -14,6 +14,9 @@ enum on_exit { ON_EXIT_CHOICES(CHOICE_MEMBER) };
 
 /* Prints "nestor: exit status N (reason)" and ends the run as the option "on-exit" says. */
 NORETURN void machine_end(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Registers what a run that ends does instead of what "on-exit" says, and does not come back; NULL: nothing. For a
+ * start that can still be undone. */
+void machine_on_refusal(void (*give_back)(const char *reason));
 /* The first half of machine_end(): for when the machine is about to end by what L1 does. */
 void machine_report(int status, const char *reason);
 /* Registers what stops the other processors before that; it waits until they stand, or for a while. */

@@ -8,6 +8,7 @@
 #define L1_L1_IMAGE_H
 
 #include "boot/bootinfo.h"
+#include "boot/in_place.h"
 #include "kernel/base.h"
 #include "mm/memmap.h"
 
@@ -45,6 +46,7 @@ struct l1_copy {
  * A20 open; registers that are not named here are 0. With real_page, an address below 1 MiB: as after a start-up IPI
  * that names that page, except for the registers. */
 struct l1_start {
+    const struct in_place_state *present; /* not NULL: what the processor was doing is what L1 goes on with */
     hpa_t real_page;
     uint32_t rip, eax, ebx, ecx, esi;
     uint16_t cs, ds; /* ds: also ES, SS, FS, GS */

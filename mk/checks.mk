@@ -1,5 +1,5 @@
 # Checks of the sources, and the compile commands for editors.
-CHECK_DIRS := $(LAYERS) guests tests/host tests/fuzz tools/nestorctl
+CHECK_DIRS := $(LAYERS) efi guests tests/host tests/fuzz tools/nestorctl
 CLANG_FORMAT_VERSION := 14
 CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 

@@ -30,5 +30,5 @@ deb: nestor nestorctl ## the same as a Debian package, build/nestor_VERSION_amd6
 	tools/mkdeb
 
 .PHONY: usb
-usb: nestor shell-assets ## an image for a USB stick, for BIOS and UEFI: Nestor, Linux with KVM, a shell
+usb: nestor efi shell-assets ## an image for a USB stick, for BIOS and UEFI: Nestor, Linux with KVM, a shell
 	tools/mkusb

@@ -19,6 +19,7 @@
 #include "mm/hpt.h"
 #include "mm/page.h"
 #include "nested/nested.h"
+#include "nested/summary.h"
 #include "vmx/inspect.h"
 #include "vmx/io.h"
 #include "vmx/msr_guest.h"
@@ -54,7 +55,8 @@ void machine_read_boot_information(uint64_t mbi)
     const struct boot_framebuffer *screen = &bootinfo.screen;
     if (hpt_reach(screen->base, (uint64_t)screen->pitch * screen->height))
         bootinfo.screen.type = SCREEN_INDEXED; /* L1 may still have it */
-    log_screen(screen, hpa_to_va(screen->base));
+    if (screen->type != SCREEN_NONE || !bootinfo.efi_system_table)
+        log_screen(screen, hpa_to_va(screen->base));
     if (error)
         machine_end(STATUS_ENVIRONMENT, "boot information: %s", bootinfo_error(error));
     if (cmdline_parse(bootinfo.command_line, &options, option_line))
@@ -154,8 +156,7 @@ static uint64_t usable_cpus(void)
     return MIN(MAX(cpus, 1), options.cpus ? options.cpus : MAX_CPUS);
 }
 
-/* A multiple of 2 MiB. */
-static uint64_t carveout_size(void)
+uint64_t machine_carveout_size(void)
 {
     uint64_t mib = carveout_mib(memmap_ram_size(&machine_map) / MIB, usable_cpus());
     mib += usable_cpus() * ALIGN_UP(options.trace * sizeof(struct timed_record), MIB) / MIB;
@@ -163,22 +164,11 @@ static uint64_t carveout_size(void)
     return ALIGN_UP(MAX(options.memory ? options.memory : mib, 8) * MIB, LARGE_2M);
 }
 
-/* Nestor's memory, at the top of RAM below 4 GiB, or, where that has no such piece, at the top of all: it is cut out of
- * what L1 sees. The image that runs until then must not lie in it. */
-void machine_choose_carveout(void)
+void machine_use_carveout(hpa_t base, uint64_t size)
 {
-    const struct memmap_region image = own_image();
-    uint64_t size = carveout_size();
-    hpa_t base = memmap_find_top(&free_map, size, LARGE_2M, FOUR_GIB, &image, 1);
-
-    if (!base)
-        base = memmap_find_top(&free_map, size, LARGE_2M, ~0ull, &image, 1);
+    if (hpt_reach(base, size))
+        machine_end(STATUS_ENVIRONMENT, "memory at %lx is out of reach", base);
     l1_vm.map = machine_map;
-    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB || hpt_reach(base, size))
-        machine_end(STATUS_ENVIRONMENT,
-                    "too little memory: Nestor wants %llu MiB of adjoining RAM (the option memory= changes that), L1 "
-                    "%u MiB",
-                    size / MIB, L1_MIN_MIB);
     reserve(base, size);
     l1_vm.ept01.carveout_base = base;
     l1_vm.ept01.carveout_size = size;
@@ -187,6 +177,24 @@ void machine_choose_carveout(void)
              base, size / MIB);
     inspect_say("memory", "%llu MiB of RAM, Nestor's carve-out at %lx, %llu MiB", memmap_ram_size(&machine_map) / MIB,
                 base, size / MIB);
+}
+
+/* Nestor's memory, at the top of RAM below 4 GiB, or, where that has no such piece, at the top of all: it is cut out of
+ * what L1 sees. The image that runs until then must not lie in it. */
+void machine_choose_carveout(void)
+{
+    const struct memmap_region image = own_image();
+    uint64_t size = machine_carveout_size();
+    hpa_t base = memmap_find_top(&free_map, size, LARGE_2M, FOUR_GIB, &image, 1);
+
+    if (!base)
+        base = memmap_find_top(&free_map, size, LARGE_2M, ~0ull, &image, 1);
+    if (!base || memmap_ram_size(&machine_map) < size + L1_MIN_MIB * MIB || hpt_reach(base, size))
+        machine_end(STATUS_ENVIRONMENT,
+                    "too little memory: Nestor wants %llu MiB of adjoining RAM (the option memory= changes that), L1 "
+                    "%u MiB",
+                    size / MIB, L1_MIN_MIB);
+    machine_use_carveout(base, size);
 }
 
 void machine_find_previous_log(void)
@@ -313,4 +321,12 @@ void machine_load_l1(void)
         log_info("main", "no module: L1 is what the BIOS boots from %s", boot_disk_name[options.boot]);
     if (bios_page)
         l1_bios_install(&l1_vm.map, bios_page);
+}
+
+void machine_print_summary(void)
+{
+    if (options.summary && l1_vm.vcpus)
+        summary_print(&l1_vm);
+    if (l1_vm.vcpus)
+        inspect_export(&l1_vm);
 }

@@ -23,7 +23,11 @@ void machine_read_memory_map(void);
 void machine_check_cpu(void);
 void machine_print_cpu(void);
 void machine_read_acpi(void);
+/* In bytes, a multiple of 2 MiB. */
+uint64_t machine_carveout_size(void);
 void machine_choose_carveout(void);
+/* The same with memory that somebody else has chosen, and that is reserved in the firmware's map. */
+void machine_use_carveout(hpa_t base, uint64_t size);
 void machine_find_previous_log(void);
 void machine_reserve_bios_page(void);
 void machine_stash_modules(void);
@@ -31,5 +35,7 @@ void machine_move_to_carveout(void);
 void machine_create_vm(void);
 void machine_hide_sleep(void);
 void machine_load_l1(void);
+/* For the end of the run. */
+void machine_print_summary(void);
 
 #endif

@@ -1,27 +1,16 @@
 /* The composition root: reads as a table of contents of what Nestor does from its first instruction to L1's. */
-#include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/version.h"
 #include "mm/hpt.h"
-#include "nested/summary.h"
 #include "start/machine.h"
 #include "start/processors.h"
 #include "start/quirks.h"
-#include "vmx/inspect.h"
 #include "vmx/run.h"
 #include "vmx/trace_words.h"
 
 void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base);
-
-static void print_summary(void)
-{
-    if (options.summary && l1_vm.vcpus)
-        summary_print(&l1_vm);
-    if (l1_vm.vcpus)
-        inspect_export(&l1_vm);
-}
 
 void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
 {
@@ -48,7 +37,7 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     machine_hide_sleep();
     machine_load_l1();
     struct vcpu *boot_vcpu = processors_create_vcpus();
-    machine_on_end(print_summary);
+    machine_on_end(machine_print_summary);
     trace_words_init();
     log_info("main", "L1 starts");
     log_l1_starts();

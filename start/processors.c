@@ -39,8 +39,7 @@ static bool is_ours(uint32_t apic_id)
     return false;
 }
 
-/* L1 shall not start what Nestor does not run on: those are marked unusable in the MADT. */
-static void hide_other_processors(void)
+void processors_hide_others(void)
 {
     unsigned hidden = 0;
     for (unsigned i = 0; i < acpi.cpus; i++)
@@ -67,7 +66,7 @@ static void start_timed_trace(struct timed_ring *ring)
     ring->records = records; /* from here on it is written */
 }
 
-static struct vcpu *create_vcpu(void)
+static struct vcpu *create_vcpu(const struct l1_start *start)
 {
     struct cpu *cpu = this_cpu();
     struct vcpu *vcpu = page_alloc_run((sizeof(*vcpu) + PAGE_SIZE - 1) / PAGE_SIZE);
@@ -81,7 +80,7 @@ static struct vcpu *create_vcpu(void)
     mtrr_read(&vcpu->mtrr);
     msr_prepare_processor(&l1_vm);
     vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
-    if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, &l1_plan_space.start) || nested_init(vcpu, &ept02_shared))
+    if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, start) || nested_init(vcpu, &ept02_shared))
         machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
     l1_vm.cpuid.proc2 = vmcs_read(PROC2_CONTROLS);
     l1_vm.cpuid.proc3 = l1_vm.caps.proc.may & PROC_TERTIARY ? vmcs_read(PROC3_CONTROLS) : 0;
@@ -96,24 +95,34 @@ static void *alloc_stack(void)
     return stack ? stack + CPU_STACK_SIZE : NULL;
 }
 
-/* A further processor: waits for its turn, as one after the other makes its virtual processor, then for L1. */
-static NORETURN void run_processor(struct cpu *cpu)
+static void arrive(void)
 {
-    desc_load(cpu);
     arrived.has_vmx = cpuid(1, 0).ecx & CPUID_ECX_VMX;
     if (arrived.has_vmx) {
         arrived.feature_control = rdmsr(IA32_FEATURE_CONTROL);
         caps_read(&arrived.caps);
     }
-    __atomic_store_n(&cpu->started, true, __ATOMIC_RELEASE);
+}
+
+static void lock_vmx_on(void)
+{
     uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
     if (!(control & FEATURE_CONTROL_LOCK))
         wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+}
+
+/* A further processor: waits for its turn, as one after the other makes its virtual processor, then for L1. */
+static NORETURN void run_processor(struct cpu *cpu)
+{
+    desc_load(cpu);
+    arrive();
+    __atomic_store_n(&cpu->started, true, __ATOMIC_RELEASE);
+    lock_vmx_on();
     while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id) {
         probe_serve(&l1_vm.caps);
         cpu_pause();
     }
-    struct vcpu *vcpu = create_vcpu();
+    struct vcpu *vcpu = create_vcpu(&l1_plan_space.start);
     vcpu->waiting = WAITING_L1;
     __atomic_store_n(&turn, turn + 1, __ATOMIC_RELEASE);
     startup_reset(vcpu);
@@ -142,14 +151,14 @@ static void bring_up(struct cpu *cpu, hpa_t page)
     meet_processor(cpu->apic_id);
 }
 
-static void start_processor(uint32_t apic_id, hpa_t page)
+static struct cpu *add_processor(uint32_t apic_id)
 {
     struct cpu *cpu = page_alloc_run((sizeof(*cpu) + PAGE_SIZE - 1) / PAGE_SIZE);
     void *stack = alloc_stack();
     if (!cpu || !stack || percpu_init(cpu, apic_id))
         machine_end(STATUS_ENVIRONMENT, "no memory for processor %u: raise the option memory=", apic_id);
     cpu->stack_top = stack;
-    bring_up(cpu, page);
+    return cpu;
 }
 
 /* How Nestor learns of L1's INIT and start-up IPIs. */
@@ -163,20 +172,67 @@ static void choose_startup(hpa_t page)
     bring_up(percpu_cpus[1], page);
 }
 
-void processors_start(void)
+static void prepare_boot_processor(void)
 {
     struct cpu *self = this_cpu();
-    uint64_t limit = options.cpus ? MIN(options.cpus, MAX_CPUS) : MAX_CPUS;
-    hpa_t page = memmap_find_top(&l1_vm.map, PAGE_SIZE, PAGE_SIZE, TRAMPOLINE_LIMIT, NULL, 0);
     self->apic_id = lapic_id();
     self->stack_top = alloc_stack();
     if (!self->stack_top)
         machine_end(STATUS_ENVIRONMENT, "the option memory= is too small");
     kick_init();
+}
+
+void processors_take_over(unsigned processors)
+{
+    if (options.cpus && options.cpus < processors)
+        machine_end(STATUS_ENVIRONMENT, "the option cpus= leaves none out under a firmware that uses all %u",
+                    processors);
+    prepare_boot_processor();
+    for (unsigned i = 1; i < processors; i++)
+        (void)add_processor(0); /* it tells its APIC ID when it comes */
+    l1_vm.startup_trapped = processors > 1 && options.startup == STARTUP_TRAP;
+    turn = 1;
+}
+
+void processors_meet_in_place(struct cpu *cpu)
+{
+    desc_load(cpu);
+    cpu->apic_id = lapic_id();
+    cpu->started = true;
+    arrive();
+    meet_processor(cpu->apic_id);
+    lock_vmx_on();
+}
+
+static bool has_failed(const bool *failed)
+{
+    return __atomic_load_n(failed, __ATOMIC_SEQ_CST);
+}
+
+struct vcpu *processors_join_l1(struct cpu *cpu, const struct in_place_state *present, const bool *failed)
+{
+    const struct l1_start start = {.present = present};
+    desc_load(cpu);
+    cpu->apic_id = lapic_id();
+    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id && !has_failed(failed))
+        cpu_pause();
+    struct vcpu *vcpu = has_failed(failed) ? NULL : create_vcpu(&start);
+    __atomic_store_n(&turn, turn + (vcpu != NULL), __ATOMIC_RELEASE);
+    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count && !has_failed(failed))
+        cpu_pause();
+    return has_failed(failed) ? NULL : vcpu;
+}
+
+void processors_start(void)
+{
+    struct cpu *self = this_cpu();
+    uint64_t limit = options.cpus ? MIN(options.cpus, MAX_CPUS) : MAX_CPUS;
+    hpa_t page = memmap_find_top(&l1_vm.map, PAGE_SIZE, PAGE_SIZE, TRAMPOLINE_LIMIT, NULL, 0);
+    prepare_boot_processor();
     for (unsigned i = 0; page && i < acpi.cpus && percpu_count < limit; i++)
         if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id != self->apic_id && lapic_reaches(acpi.cpu[i].apic_id))
-            start_processor(acpi.cpu[i].apic_id, page);
-    hide_other_processors();
+            bring_up(add_processor(acpi.cpu[i].apic_id), page);
+    processors_hide_others();
     if (percpu_count == 1)
         return;
     choose_startup(page);
@@ -185,8 +241,8 @@ void processors_start(void)
 
 struct vcpu *processors_create_vcpus(void)
 {
-    struct vcpu *boot_vcpu = create_vcpu();
-    for (turn = 1; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count;)
+    struct vcpu *boot_vcpu = create_vcpu(&l1_plan_space.start);
+    for (turn += !turn; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count;)
         cpu_pause();
     if (l1_vm.vcpus > 1)
         kick_watch(&l1_vm);

@@ -38,6 +38,7 @@ struct vm {
     bool apic_stays_on;      /* option apic-disable=0: L1's disabling of its APIC is remembered and not done */
     bool debug_store_hidden; /* the CPU has a debug store (BTS, PEBS), which L1 is not shown */
     uint64_t debugctl;       /* bits of IA32_DEBUGCTL that the CPU takes */
+    bool in_place;           /* L1 is a firmware that ran before Nestor did */
     bool startup_trapped;    /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
     gpa_t apic_page;         /* whose stores exit then */
     struct vcpu *stepper;    /* who has pages of the carve-out open in EPT01; atomic */

@@ -10,6 +10,7 @@
 #include "mm/page.h"
 #include "vmx/cr.h"
 #include "vmx/run.h"
+#include "vmx/vmcs_present.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
@@ -56,6 +57,18 @@ void vmx_disable(void)
 {
     ASSERT(insn_vmxoff());
     page_free(this_cpu()->vmxon_region);
+}
+
+void vmx_give_up(void)
+{
+    hpa_t current = ~0ull;
+    if (!this_cpu()->vmxon_region)
+        return;
+    __asm__ volatile("vmptrst %0" : "=m"(current) : : "cc");
+    if (current != ~0ull)
+        ASSERT(insn_vmclear(current));
+    vmx_disable();
+    this_cpu()->vmxon_region = NULL;
 }
 
 hpa_t vmcs_alloc(const struct vmx_caps *caps)
@@ -269,6 +282,11 @@ void vmcs01_start(uint8_t vector)
 /* A boot sector in real mode as after a start-up IPI to its page; other images in flat protected mode. */
 static void start_at(struct vcpu *vcpu, const struct l1_start *entry)
 {
+    if (entry->present) {
+        vmcs01_reset(vcpu);
+        vmcs01_go_on(vcpu, entry->present);
+        return;
+    }
     if (entry->real_page) {
         vmcs01_reset(vcpu);
         vmcs01_start((uint8_t)(entry->real_page / PAGE_SIZE));

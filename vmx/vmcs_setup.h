@@ -12,6 +12,8 @@
 MUST_CHECK int vmx_enable(const struct vmx_caps *caps);
 /* Leaves it again. No VMCS of this processor is active. */
 void vmx_disable(void);
+/* The same whatever was begun, and whether it is in VMX operation at all: the current VMCS is cleared first. */
+void vmx_give_up(void);
 /* A VMCS region with the CPU's revision, VMCLEARed; 0 when there is no page. */
 hpa_t vmcs_alloc(const struct vmx_caps *caps);
 /* VMCLEARs and frees it. */

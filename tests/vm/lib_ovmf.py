@@ -55,9 +55,9 @@ def console_of(work):
         return ""
 
 
-def wait_for_end(work, machine):
+def wait_for_end(work, machine, sign="nestor: exit status"):
     end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end and machine.poll() is None and "nestor: exit status" not in console_of(work):
+    while time.monotonic() < end and machine.poll() is None and sign not in console_of(work):
         time.sleep(0.5)
     time.sleep(1)
 
@@ -73,6 +73,20 @@ def refuse(nestor, l1, picture):
         try:
             wait_for_end(work, machine)
             Qmp(os.path.join(work, "qmp")).ask("screendump", filename=picture, format="png")
+        finally:
+            machine.kill()
+            machine.wait()
+        return console_of(work)
+
+
+def console_until(config, files, sign):
+    """Boots GRUB with that configuration and those files, until the sign or the end, and returns the console's text."""
+    plan = image.BootPlan(files=files, config=config)
+    with tempfile.TemporaryDirectory(prefix="ovmf.") as work:
+        iso = image.make_iso(plan, work, "uefi")
+        machine = subprocess.Popen(command(work, iso), preexec_fn=die_with_parent, stdin=subprocess.DEVNULL)
+        try:
+            wait_for_end(work, machine, sign)
         finally:
             machine.kill()
             machine.wait()

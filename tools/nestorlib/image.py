@@ -13,7 +13,7 @@ PARTITIONS = "acorn amiga apple bsd dfly dvh gpt msdos plan sun sunpc"  # the re
 GRUB_MODULES = {
     "bios": "normal multiboot multiboot2 linux halt iorw serial all_video test echo sleep search search_fs_uuid",
     "uefi": "normal multiboot multiboot2 linux halt iorw test echo sleep search search_fs_uuid all_video " +
-            "efi_gop efi_uga video_bochs video_cirrus " +
+            "chain efi_gop efi_uga video_bochs video_cirrus " +
             " ".join("part_" + name for name in PARTITIONS.split()),
 }
 GRUB_FAILED_PORT = 0xF5     # GRUB writes there when it cannot load something

@@ -1,0 +1,235 @@
+; Nestor under a firmware that goes on running: from the firmware's 64-bit mode to start/main_in_place.c and back.
+; What is here in .low_text runs where the image was loaded, whose addresses the firmware's tables and those made here
+; map one to one.
+%include "boot/multiboot2.inc"
+bits 64
+default rel
+
+MSR_EFER equ 0xc0000080
+MSR_FS_BASE equ 0xc0000100
+MSR_GS_BASE equ 0xc0000101
+EFER_NXE equ 1 << 11
+CR0_BITS equ 0x80010033                 ; PG, WP, NE, ET, MP, PE
+CR4_BITS equ 1 << 5                     ; PAE
+PTE_TABLE equ 3
+PTE_LARGE equ 0x83
+LARGE_PAGE equ 2 << 20
+TSS_BUSY equ 1 << 1                     ; of the second-lowest type bit, in byte 5 of the descriptor
+CODE64 equ 0x08                         ; as in kernel/desc.h
+DATA64 equ 0x10
+REFUSED equ 1                           ; enum in_place_result
+
+; struct in_place_state
+S_RSP equ 0
+S_RIP equ 8
+S_CR0 equ 16
+S_CR3 equ 24
+S_CR4 equ 32
+S_EFER equ 40
+S_GDTR equ 48
+S_IDTR equ 64
+S_FS_BASE equ 80
+S_GS_BASE equ 88
+S_CS equ 96
+S_SS equ 98
+S_DS equ 100
+S_ES equ 102
+S_FS equ 104
+S_GS equ 106
+S_LDTR equ 108
+S_TR equ 110
+; struct in_place_processor
+P_TABLES equ 112 + 8 * 24
+P_STACK equ P_TABLES + 8
+P_CPU equ P_TABLES + 16
+P_MAIN equ P_TABLES + 24
+
+global in_place_enter, in_place_join, in_place_leave
+extern kernel_main_in_place, percpu_boot_stack_top
+extern boot_pml4, boot_pdpt, boot_pd, image_pdpt, image_pd
+
+section .low_text progbits alloc exec nowrite align=16
+
+; enum in_place_result in_place_join(struct in_place_processor *processor)
+in_place_join:
+        mov     rax, join_high
+        xor     esi, esi
+        jmp     enter
+; enum in_place_result in_place_enter(struct in_place *in_place, uint64_t load_base)
+in_place_enter:
+        mov     rax, enter_high
+; rax: where to go on under Nestor's tables, with rbx: struct in_place_processor
+enter:  push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+        pushfq
+        cli
+        cld
+        mov     [rdi + S_RSP], rsp
+        lea     rcx, [.back]
+        mov     [rdi + S_RIP], rcx
+        mov     rbx, rdi
+        mov     r12, rax
+        mov     rbp, rsi
+        test    rbp, rbp
+        jz      .tables
+        call    build_tables
+.tables:
+        mov     ecx, MSR_EFER
+        rdmsr
+        or      eax, EFER_NXE
+        wrmsr
+        mov     eax, CR4_BITS
+        mov     cr4, rax
+        lea     rax, [boot_pml4]
+        mov     cr3, rax
+        mov     eax, CR0_BITS
+        mov     cr0, rax
+        lea     rax, [gdt]
+        mov     [gdtr + 2], rax
+        lgdt    [gdtr]
+        push    CODE64
+        lea     rax, [.nestor]
+        push    rax
+        o64 retf
+.nestor:
+        mov     eax, DATA64
+        mov     ds, eax
+        mov     es, eax
+        mov     ss, eax
+        xor     eax, eax
+        lldt    ax
+        jmp     r12
+; L1's first instruction, and where in_place_leave() comes to. RAX: the result.
+.back:  popfq
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+; The tables of boot/entry.asm, once more in 64 bits. rbp: where the image was loaded.
+build_tables:
+        push    rdi
+        lea     rax, [boot_pdpt]
+        or      rax, PTE_TABLE
+        mov     [boot_pml4], rax
+        mov     [boot_pml4 + 256 * 8], rax
+        lea     rax, [image_pdpt]
+        or      rax, PTE_TABLE
+        mov     [boot_pml4 + 511 * 8], rax
+        lea     rax, [image_pd]
+        or      rax, PTE_TABLE
+        mov     [image_pdpt + 510 * 8], rax
+        lea     rdi, [boot_pdpt]
+        lea     rax, [boot_pd]
+        or      rax, PTE_TABLE
+        mov     edx, 4096
+        mov     ecx, 4
+        call    .fill
+        lea     rdi, [boot_pd]
+        mov     eax, PTE_LARGE
+        mov     edx, LARGE_PAGE
+        mov     ecx, 4 * 512
+        call    .fill
+        lea     rdi, [image_pd]
+        lea     rax, [rbp + PTE_LARGE]
+        mov     ecx, 512
+        call    .fill
+        pop     rdi
+        ret
+.fill:  stosq
+        add     rax, rdx
+        dec     ecx
+        jnz     .fill
+        ret
+
+; rdi: struct in_place_state at its physical address; rsi: the result. The tables are those made above.
+leave_low:
+        mov     rax, [rdi + S_CR0]
+        mov     cr0, rax
+        mov     ecx, MSR_EFER
+        mov     eax, [rdi + S_EFER]
+        mov     edx, [rdi + S_EFER + 4]
+        wrmsr
+        mov     rax, [rdi + S_CR4]
+        mov     cr4, rax
+        mov     rax, [rdi + S_CR3]
+        mov     cr3, rax
+        lgdt    [rdi + S_GDTR]
+        lidt    [rdi + S_IDTR]
+        mov     rsp, [rdi + S_RSP]
+        movzx   eax, word [rdi + S_CS]
+        push    rax
+        lea     rax, [.firmware]
+        push    rax
+        o64 retf
+.firmware:
+        mov     ss, [rdi + S_SS]
+        mov     ds, [rdi + S_DS]
+        mov     es, [rdi + S_ES]
+        mov     fs, [rdi + S_FS]
+        mov     gs, [rdi + S_GS]
+        lldt    [rdi + S_LDTR]
+        movzx   ebx, word [rdi + S_TR]
+        test    ebx, ebx
+        jz      .no_task
+        mov     rax, [rdi + S_GDTR + 2]
+        and     byte [rax + rbx + 5], ~TSS_BUSY & 0xff
+        ltr     bx
+.no_task:
+        mov     ecx, MSR_FS_BASE
+        mov     eax, [rdi + S_FS_BASE]
+        mov     edx, [rdi + S_FS_BASE + 4]
+        wrmsr
+        mov     ecx, MSR_GS_BASE
+        mov     eax, [rdi + S_GS_BASE]
+        mov     edx, [rdi + S_GS_BASE + 4]
+        wrmsr
+        mov     rax, rsi
+        jmp     [rdi + S_RIP]
+
+section .low_rodata progbits alloc noexec nowrite align=8
+gdt:    dq 0
+        dq 0x00af9b000000ffff           ; CODE64
+        dq 0x00cf93000000ffff           ; DATA64
+gdt_end:
+
+section .low_data progbits alloc noexec write align=8
+gdtr:   dw gdt_end - gdt - 1
+        dq 0
+
+section .text
+enter_high:
+        mov     rsp, percpu_boot_stack_top
+        mov     rdi, rbx
+        xor     ebp, ebp
+        call    kernel_main_in_place    ; does not return
+        ud2
+
+; The final tables map the image's copy that runs since hpt_relocate(), with the same code at the same addresses.
+join_high:
+        mov     rax, [rbx + P_TABLES]
+        mov     rsp, [rbx + P_STACK]
+        mov     rdi, [rbx + P_CPU]
+        mov     rdx, [rbx + P_MAIN]
+        mov     rsi, rbx
+        mov     cr3, rax
+        xor     ebp, ebp
+        call    rdx                     ; does not return
+        ud2
+
+; void in_place_leave(hpa_t state, enum in_place_result result, hpa_t low_base, hpa_t tables): the way out of Nestor, to
+; where the firmware called it. low_base: what is to be added to a label of .low_*.
+in_place_leave:
+        mov     rax, leave_low
+        add     rax, rdx
+        mov     cr3, rcx
+        jmp     rax
+
+section .note.GNU-stack noalloc noexec nowrite progbits
