@@ -20,6 +20,7 @@ enum startup_option { STARTUP_CHOICES(CHOICE_MEMBER) };
 enum dump_choice { DUMP_CHOICES(CHOICE_MEMBER) };
 enum virtual_vectoring { VECTORING_CHOICES(CHOICE_MEMBER) };
 enum injected_fault { FAULT_CHOICES(CHOICE_MEMBER) };
+enum quiet_fault { QUIET_CHOICES(CHOICE_MEMBER) };
 
 /* Where a choice names an I/O port its member is the number, above any index; below this no card has its ports. */
 #define OPTION_PORT_MIN 0x100u

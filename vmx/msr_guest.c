@@ -9,6 +9,7 @@
 #include "mm/page.h"
 #include "vmx/msr_policy.h"
 #include "vmx/startup.h"
+#include "vmx/straight.h"
 
 /* MSRs whose value for the guest is in the VMCS. */
 enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
@@ -298,6 +299,8 @@ void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write)
     set_kept(vm->msr_bitmap, msr, MSR_WRITE, write);
     if (options.fault != FAULT_FORGET_GENERATION)
         __atomic_add_fetch(&vm->msr_policy_generation, 1, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        straight_disturb(vm->vcpu[i]->cpu);
     spinlock_unlock(&vm->msr_policy_lock);
     count(COUNT_POLICY_CHANGES);
 }

@@ -308,5 +308,7 @@ uint64_t decide_straight(const struct vmcs12 *v)
     for (unsigned reason = 0; reason < MIN(EXIT_REASON_COUNT, 64); reason++)
         if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(v, &rules[reason]))
             straight |= BIT(reason);
+    if ((v->PROC_CONTROLS & (PROC_USE_IO_BITMAPS | PROC_UNCOND_IO)) == PROC_UNCOND_IO)
+        straight |= BIT(EXIT_IO); /* whatever the port */
     return straight & ~STRAIGHT_NEVER;
 }
