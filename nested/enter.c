@@ -11,6 +11,7 @@
 #include "nested/rules/check.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/switched.h"
 #include "nested/vmcs12_dump.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
@@ -137,6 +138,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
         /* What the list loaded stays, as far as no control gives L1 its own. SDM 3C 27.8 "VM-Entry Failures During or
          * After Loading Guest State" */
         struct l1_registers left = {.pat = vmcs_read(GUEST_PAT), .efer = vmcs_read(GUEST_EFER)};
+        switched_by_hand(vcpu->nested, slot, true);
         leave_l2(vcpu);
         fail_entry(vcpu, EXIT_MSR_LOAD_FAIL, failed, &left);
         return;
@@ -155,6 +157,8 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
 static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
+    if (result->kind == CHECK_FAIL_GUEST)
+        switched_by_hand(vcpu->nested, vcpu->nested->current, false);
     leave_l2(vcpu);
     count(COUNT_NESTED_ENTRY_FAILS);
     if (entry_log_check(vcpu->nested->current->vmptr, result, &vcpu->vm->caps12))
@@ -345,7 +349,8 @@ void nested_late_failure(struct vcpu *vcpu, uint32_t error)
     slot->mirrored = false;
     leave_l2(vcpu);
     shadow_select(vcpu->nested);
-    insn_fail(vcpu, error == VMXERR_ENTRY_HOST_STATE ? VMXERR_ENTRY_CONTROLS : error);
+    bool host_of_l1 = slot->v->EXIT_CONTROLS & (EXITC_LOAD_CET | EXITC_LOAD_PERF_GLOBAL); /* their reserved bits */
+    insn_fail(vcpu, error == VMXERR_ENTRY_HOST_STATE && !host_of_l1 ? VMXERR_ENTRY_CONTROLS : error);
 }
 
 void insn_exit_vmlaunch(struct vcpu *vcpu)

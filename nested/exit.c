@@ -10,6 +10,7 @@
 #include "nested/rules/decide.h"
 #include "nested/rules/merge.h"
 #include "nested/slot.h"
+#include "nested/switched.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/io.h"
@@ -246,6 +247,7 @@ enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu)
     /* The exit takes the NMI: it must not be delivered once more. */
     vcpu->cpu->nmi_seen = false;
     count(COUNT_NMIS);
+    switched_by_hand(vcpu->nested, vcpu->nested->current, true);
     vcpu->exit = (struct vmexit){
         .reason = EXIT_EXCEPTION_NMI,
         .changed = true,
@@ -266,6 +268,7 @@ void nested_init_to_l1(struct vcpu *vcpu)
         .instruction_length = vcpu->inject_length,
     };
     vcpu->inject_info = 0;
+    switched_by_hand(vcpu->nested, vcpu->nested->current, true);
     nested_reflect(vcpu);
 }
 
@@ -273,5 +276,6 @@ void nested_init_to_l1(struct vcpu *vcpu)
 void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector)
 {
     vcpu->exit = (struct vmexit){.reason = EXIT_SIPI, .changed = true, .qualification = vector};
+    switched_by_hand(vcpu->nested, vcpu->nested->current, true);
     nested_reflect(vcpu);
 }

@@ -3,6 +3,7 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "nested/rules/merge.h"
+#include "nested/switched.h"
 #include "vmx/cr.h"
 #include "vmx/dump.h"
 #include "vmx/vmcs_setup.h"
@@ -59,7 +60,8 @@ static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v,
         .cr0_forced = caps->cr0_fixed0,
         .cr4 = cr4 | caps->cr4_fixed0,
         .cr4_shadow = cr4,
-        .entry_controls = (vmcs_read(ENTRY_CONTROLS) & ~ENTRY_GUEST_64) | (host64 ? ENTRY_GUEST_64 : 0),
+        .entry_controls =
+            (vmcs_read(ENTRY_CONTROLS) & ~(ENTRY_GUEST_64 | ENTRY_SWITCHED_ONCE)) | (host64 ? ENTRY_GUEST_64 : 0),
         .access_cs = host64 ? ACCESS_CODE64 : ACCESS_CODE32,
         .access_es = data_access(v->HOST_ES_SELECTOR),
         .access_ss = data_access(v->HOST_SS_SELECTOR),
@@ -67,6 +69,15 @@ static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v,
         .access_fs = data_access(v->HOST_FS_SELECTOR),
         .access_gs = data_access(v->HOST_GS_SELECTOR),
     };
+}
+
+static NOINLINE void refresh_image(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    make_image(vcpu, slot->v, &slot->host);
+    if (!vcpu->nested->switched_due)
+        return;
+    slot->host.entry_controls |= switched_load(vcpu->nested, slot->v);
+    slot->host.ready = false;
 }
 
 /* Without the widths that the handles carry: vmcs12 has 64-bit members, and the CPU takes the low bits. */
@@ -116,7 +127,7 @@ void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_ef
     const struct vmcs12 *v = slot->v;
     /* What can be computed of the host-state area is kept until L1 writes one of its rows: most exits load the same. */
     if (__builtin_expect(!slot->host.ready, 0))
-        make_image(vcpu, v, &slot->host);
+        refresh_image(vcpu, slot);
 #define LOAD(to, from) WRITE(to, v->from);
     PAIRS(LOAD)
 #undef LOAD

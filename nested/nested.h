@@ -30,6 +30,16 @@ struct host_image {
     uint64_t access_cs, access_es, access_ss, access_ds, access_fs, access_gs;
 };
 
+/* The preemption timer runs, and its field is not L2's to change. */
+#define KEPT_TIMER 1
+/* L1 has IA32_PERF_GLOBAL_CTRL saved. */
+#define KEPT_PERF 2
+/* What nested/switched has to give vmcs02: registers of L1's, and IA32_PERF_GLOBAL_CTRL. */
+#define AT_ENTRY_BORROWS 1
+#define AT_ENTRY_PERF 2
+#define AT_ENTRY_SVI 4 /* SVI is to be remembered: watches_svi */
+#define SWITCHED_COUNT 5
+
 /* One VMCS of L1 that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
 struct vmcs12_slot {
     /* nested/slot: made, and freed. */
@@ -60,7 +70,8 @@ struct vmcs12_slot {
     uint8_t svi_seen;   /* SVI when L2 was entered last */
     bool nmi_unvirtual; /* NMIs exit, and L2 has no virtual blocking of them */
     bool nmi_blocked;   /* with these controls: L2 runs with NMIs blocked, which it cannot end */
-    bool keeps_timer;   /* the preemption timer runs, and its field is not L2's to change */
+    uint8_t kept;       /* KEPT_: what an exit does beside saving the registers */
+    uint8_t at_entry;   /* AT_ENTRY_: what an entry does beside writing what L1 wrote; seldom anything */
     uint64_t eptp02;    /* as written to vmcs02 */
     uint16_t vpid02;    /* the same; 0: none yet */
     /* What eptp02 was made of, while ept02s.roots_changed stands. */
@@ -103,6 +114,9 @@ struct nested {
     /* What L2 runs on: nested/ept02/ and nested/bitmap/ alone look inside, and have locks or watchers of their own. */
     struct ept02s ept02s;
     struct merged_cache bitmaps;
+
+    uint32_t switched_due;             /* nested/switched: entry controls that vmcs01 needs once, ... */
+    uint64_t switched[SWITCHED_COUNT]; /* ... and L2's values by then */
 
     struct msr_refusal refusal; /* of the last list of MSRs that failed: nested/msr_area */
 };

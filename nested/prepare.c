@@ -8,6 +8,7 @@
 #include "nested/rules/decide.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/switched.h"
 #include "nested/vpid12.h"
 #include "vmx/cr.h"
 #include "vmx/event.h"
@@ -193,10 +194,12 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     write_apic_pages(nested, slot);
     slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
-    slot->keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
+    bool keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
+    slot->kept = (keeps_timer ? KEPT_TIMER : 0) | (v->EXIT_CONTROLS & EXITC_SAVE_PERF_GLOBAL ? KEPT_PERF : 0);
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
+    slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0);
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -302,6 +305,15 @@ static NOINLINE void keep_cr4_hidden(const struct vmcs12 *v, uint64_t hidden)
     vmcs_write(CR4_READ_SHADOW, v->CR4_READ_SHADOW & ~(hidden & ~v->CR4_GUEST_HOST_MASK));
 }
 
+static NOINLINE void prepare_the_rest(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (slot->at_entry & AT_ENTRY_SVI)
+        slot->svi_seen = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);
+    if (slot->at_entry & AT_ENTRY_BORROWS) /* vmcs12 keeps its own until an exit saves L2's */
+        prepare_fetch_rows(nested, slot);
+    switched_prepare(nested, slot);
+}
+
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
     EXPECT_CURRENT(slot->vmcs02);
@@ -328,7 +340,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         prepare_sync_ept02(nested, slot);
     }
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
-    if (slot->keeps_timer)
+    if (slot->kept & KEPT_TIMER)
         slot->v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
     write_pdptes(vcpu, v);
     if (!(vmcs12_proc2(v) & PROC2_VPID))
@@ -336,8 +348,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     queue_event(vcpu, v);
     if (slot->nmi_unvirtual)
         slot->nmi_blocked = is_nmi_blocked(v);
-    if (__builtin_expect(slot->watches_svi, 0))
-        slot->svi_seen = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);
+    if (__builtin_expect(slot->at_entry, 0))
+        prepare_the_rest(nested, slot);
     vcpu->l2_straight = slot->straight;
 }
 
@@ -402,6 +414,15 @@ static NOINLINE void keep_nmi_blocked(struct vmcs12 *v)
     vmcs_write(GUEST_INTERRUPTIBILITY, (uint32_t)v->GUEST_INTERRUPTIBILITY);
 }
 
+/* The CPU has saved the timer's rest, see merge_controls(). */
+static NOINLINE void keep_rows(struct vmcs12_slot *slot)
+{
+    if (slot->kept & KEPT_TIMER)
+        vmcs_write(PREEMPTION_TIMER, (uint32_t)slot->v->PREEMPTION_TIMER);
+    if (slot->kept & KEPT_PERF)
+        slot->v->GUEST_PERF_GLOBAL_CTRL = vmcs_read(GUEST_PERF_GLOBAL_CTRL);
+}
+
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit)
 {
     EXPECT_CURRENT(slot->vmcs02);
@@ -429,8 +450,8 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
         v->GUEST_PAT = l2.pat;
     if (v->EXIT_CONTROLS & EXITC_SAVE_EFER)
         v->GUEST_EFER = l2.efer;
-    if (slot->keeps_timer) /* the CPU has saved what was left, see merge_controls() */
-        vmcs_write(PREEMPTION_TIMER, (uint32_t)v->PREEMPTION_TIMER);
+    if (slot->kept)
+        keep_rows(slot);
     if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
         v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
     return l2;

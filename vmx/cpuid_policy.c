@@ -52,6 +52,7 @@ static const struct hidden hidden[] = {
     {0x07, 0, EBX, ALWAYS, 0, BIT(25), no_trace},
     {0x07, 0, ECX, UNLESS_PROC2, PROC2_USER_WAIT, BIT(5), no_control},
     {0x07, 0, ECX, IF_LA57_BROKEN, 0, BIT(16), no_la57},
+    {0x07, 0, ECX, IF_MONITOR_BROKEN, 0, BIT(5), no_monitor},
     {0x07, 0, ECX, ALWAYS, 0, BIT(23), no_key_locker},
     {0x07, 0, ECX, ALWAYS, 0, BIT(30), no_sgx},
     {0x07, 0, EDX, UNLESS_PROC2, PROC2_PCONFIG, BIT(18), no_control},

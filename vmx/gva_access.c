@@ -87,6 +87,12 @@ static uint32_t pkru_read(void)
     return pkru;
 }
 
+/* The guest's is in the register, unless exits of L2 change it for L1: then entries load it. */
+static uint32_t pkrs_read(void)
+{
+    return (uint32_t)(vmcs_read(ENTRY_CONTROLS) & ENTRY_LOAD_PKRS ? vmcs_read(GUEST_PKRS) : rdmsr(IA32_PKRS));
+}
+
 void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
 {
     state->cr0 = vmcs_read(GUEST_CR0);
@@ -97,7 +103,7 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
     state->address_bits = vcpu->vm->caps.address_bits;
     state->pages_1g = cpu_has_1g_pages();
     state->pkru = state->cr4 & CR4_PKE ? pkru_read() : 0;
-    state->pkrs = state->cr4 & CR4_PKS ? (uint32_t)rdmsr(IA32_PKRS) : 0; /* no VM exit switches it */
+    state->pkrs = state->cr4 & CR4_PKS ? pkrs_read() : 0;
     if (x86_uses_pae(state->cr0, state->cr4, state->efer & EFER_LMA)) {
         state->pdpte[0] = vmcs_read(GUEST_PDPTE0);
         state->pdpte[1] = vmcs_read(GUEST_PDPTE1);

@@ -27,6 +27,20 @@ static const struct {
     {IA32_GS_BASE, GUEST_GS_BASE_ENCODING, VALUE_CANONICAL},
 };
 
+/* MSRs that the next entry loads from the VMCS when its controls say so. While Nestor acts for L2 the register may be
+ * L1's then (nested/switched.h), and what is written to it alone would be lost. */
+static const struct loaded_msr {
+    uint32_t msr, encoding;
+    uint32_t control; /* of ENTRY_CONTROLS */
+    uint64_t bits;    /* of the MSR, which the field has from bit 0 on */
+} loaded_msrs[] = {
+    {IA32_S_CET, GUEST_S_CET_ENCODING, ENTRY_LOAD_CET, ~0ull},
+    {IA32_INTERRUPT_SSP_TABLE_ADDR, GUEST_SSP_TABLE_ENCODING, ENTRY_LOAD_CET, ~0ull},
+    {IA32_PKRS, GUEST_PKRS_ENCODING, ENTRY_LOAD_PKRS, ~0ull},
+    {IA32_UINTR_MISC, GUEST_UINV_ENCODING, ENTRY_LOAD_UINV, UINTR_MISC_UINV},
+    {IA32_PERF_GLOBAL_CTRL, GUEST_PERF_GLOBAL_CTRL_ENCODING, ENTRY_LOAD_PERF_GLOBAL, ~0ull},
+};
+
 #define CPUID_EDX_DEBUG_STORE BIT(21)
 #define CPUID_STATE_COMPONENTS 0xd
 #define EFER_WRITABLE (EFER_SCE | EFER_LME | EFER_NXE)
@@ -92,6 +106,35 @@ static int vmcs_msr_find(uint32_t msr)
         if (vmcs_msrs[i].msr == msr)
             return (int)i;
     return -1;
+}
+
+static const struct loaded_msr *loaded_msr_find(uint32_t msr)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(loaded_msrs); i++)
+        if (loaded_msrs[i].msr == msr && vmcs_read(ENTRY_CONTROLS) & loaded_msrs[i].control)
+            return &loaded_msrs[i];
+    return NULL;
+}
+
+static bool register_read(uint32_t msr, uint64_t *value)
+{
+    const struct loaded_msr *loaded = loaded_msr_find(msr);
+    if (!rdmsr_safe(msr, value))
+        return false;
+    if (loaded)
+        *value = (*value & ~loaded->bits) | PUT(vmcs_read_encoding(loaded->encoding), loaded->bits);
+    return true;
+}
+
+/* The CPU judges the value. */
+static bool register_write(uint32_t msr, uint64_t value)
+{
+    const struct loaded_msr *loaded = loaded_msr_find(msr);
+    if (!wrmsr_safe(msr, value))
+        return false;
+    if (loaded)
+        vmcs_write_encoding(loaded->encoding, GET(value, loaded->bits));
+    return true;
 }
 
 /* A CPU without the debug store says so here. SDM 4, table "IA-32 Architectural MSRs" */
@@ -228,7 +271,7 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         *value = vmcs_read_encoding(vmcs_msrs[in_vmcs].encoding);
         return true;
     }
-    return rdmsr_safe(msr, value);
+    return register_read(msr, value);
 }
 
 bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
@@ -241,7 +284,7 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
         return startup_write_icr(vcpu, value);
     if (in_vmcs >= 0)
         return vmcs_msr_write(vcpu, (unsigned)in_vmcs, value);
-    return wrmsr_safe(msr, value);
+    return register_write(msr, value);
 }
 
 /* What the firmware left on, if it did; nothing to undo where the CPU has no such MSR. */

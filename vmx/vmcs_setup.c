@@ -18,7 +18,8 @@
  * one. L1's interrupts, HLT, I/O, CR3, paging and TSC are its own. */
 #define VMCS01_PIN (PIN_NMI | PIN_VIRTUAL_NMIS)
 #define VMCS01_PROC (PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_SECONDARY)
-#define VMCS01_PROC2 (PROC2_EPT | PROC2_UNRESTRICTED | PROC2_VPID | PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES)
+#define VMCS01_PROC2                                                                                                   \
+    (PROC2_EPT | PROC2_UNRESTRICTED | PROC2_VPID | PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES | PROC2_USER_WAIT)
 #define VMCS01_PROC3 PROC3_MSR_LIST
 #define VMCS01_EXIT                                                                                                    \
     (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER)

@@ -114,6 +114,7 @@
 
 /* PROC3_CONTROLS. SDM 3C 25.6.2 "Processor-Based VM-Execution Controls" */
 #define PROC3_MSR_LIST BIT(6)
+#define PROC3_SPEC_CTRL BIT(7)
 
 /* EXIT_CONTROLS. SDM 3C 25.7.1 "VM-Exit Controls" */
 #define EXITC_SAVE_DEBUG BIT(2)
@@ -125,6 +126,11 @@
 #define EXITC_SAVE_EFER BIT(20)
 #define EXITC_LOAD_EFER BIT(21)
 #define EXITC_SAVE_TIMER BIT(22)
+#define EXITC_CLEAR_UINV BIT(27)
+#define EXITC_LOAD_CET BIT(28)
+#define EXITC_LOAD_PKRS BIT(29)
+#define EXITC_SAVE_PERF_GLOBAL BIT(30)
+#define EXITC_SECONDARY BIT(31)
 
 /* ENTRY_CONTROLS. SDM 3C 25.8.1 "VM-Entry Controls" */
 #define ENTRY_LOAD_DEBUG BIT(2)
@@ -134,6 +140,9 @@
 #define ENTRY_LOAD_PERF_GLOBAL BIT(13)
 #define ENTRY_LOAD_PAT BIT(14)
 #define ENTRY_LOAD_EFER BIT(15)
+#define ENTRY_LOAD_UINV BIT(19)
+#define ENTRY_LOAD_CET BIT(20)
+#define ENTRY_LOAD_PKRS BIT(22)
 
 /* Interruption information (exit, IDT-vectoring, entry). SDM 3C 25.8.3 "VM-Entry Controls for Event Injection" */
 #define INTR_VECTOR BITS(7, 0)

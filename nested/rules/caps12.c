@@ -17,12 +17,15 @@
     (PROC2_APIC_ACCESS | PROC2_EPT | PROC2_DESC_TABLE | PROC2_RDTSCP | PROC2_X2APIC | PROC2_VPID | PROC2_WBINVD |      \
      PROC2_UNRESTRICTED | PROC2_APIC_REGISTER | PROC2_VIRTUAL_INTERRUPTS | PROC2_PAUSE_LOOP | PROC2_RDRAND |           \
      PROC2_INVPCID | PROC2_RDSEED | PROC2_XSAVES | PROC2_TSC_SCALING | PROC2_PML | PROC2_VMFUNC | PROC2_EPT_VE |       \
-     PROC2_VMCS_SHADOWING)
-#define VIRTUAL_PROC3 PROC3_MSR_LIST
+     PROC2_VMCS_SHADOWING | PROC2_USER_WAIT)
+#define VIRTUAL_PROC3 (PROC3_MSR_LIST | PROC3_SPEC_CTRL)
 #define VIRTUAL_EXIT                                                                                                   \
     (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTERRUPT | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER |      \
-     EXITC_LOAD_EFER | EXITC_SAVE_TIMER)
-#define VIRTUAL_ENTRY (ENTRY_LOAD_DEBUG | ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+     EXITC_LOAD_EFER | EXITC_SAVE_TIMER | EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS |                        \
+     EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL)
+#define VIRTUAL_ENTRY                                                                                                  \
+    (ENTRY_LOAD_DEBUG | ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | ENTRY_LOAD_UINV | ENTRY_LOAD_CET |         \
+     ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL)
 #define VIRTUAL_EPT                                                                                                    \
     (EPT_CAP_EXEC_ONLY | EPT_CAP_WALK4 | EPT_CAP_UC | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT |          \
      EPT_CAP_AD | EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)
@@ -66,6 +69,27 @@ static uint64_t highest_index(const struct vmx_caps *offered)
     return highest;
 }
 
+/* vmcs02 loads at each entry what its exits change (nested/switched), so a register is switched with both controls
+ * or not at all. IA32_PERF_GLOBAL_CTRL is saved by a control of its own. */
+static void drop_halves(struct ctl_caps *exit, struct ctl_caps *entry)
+{
+    static const struct {
+        uint32_t exit, entry;
+    } pairs[] = {
+        {EXITC_CLEAR_UINV, ENTRY_LOAD_UINV},
+        {EXITC_LOAD_CET, ENTRY_LOAD_CET},
+        {EXITC_LOAD_PKRS, ENTRY_LOAD_PKRS},
+        {EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL, ENTRY_LOAD_PERF_GLOBAL},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(pairs); i++) {
+        if ((exit->may & pairs[i].exit) == pairs[i].exit && entry->may & pairs[i].entry)
+            continue;
+        exit->may &= ~pairs[i].exit | exit->must;
+        entry->may &= ~pairs[i].entry | entry->must;
+    }
+}
+
 void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
 {
     /* Controls that only count when another one brings them: none of them without it. */
@@ -94,6 +118,8 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     offered->old_proc = offer(cpu->old_proc, proc);
     offered->old_exit = offer(cpu->old_exit, exit);
     offered->old_entry = offer(cpu->old_entry, VIRTUAL_ENTRY);
+    drop_halves(&offered->exit, &offered->entry);
+    drop_halves(&offered->old_exit, &offered->old_entry);
     drop_dependents(offered);
     offered->vmcs_enum = highest_index(offered);
 }

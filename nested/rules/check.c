@@ -33,8 +33,8 @@ static bool row_fails(struct check *c, const struct check_row *row)
 const struct check_table *const check_order[CHECK_TABLES] = {
     &check_execution_controls, &check_tpr_threshold, &check_exit_controls, &check_entry_controls,
     &check_host_registers,     &check_host_segments, &check_host_space,    &check_guest_registers,
-    &check_guest_segments,     &check_guest_tables,  &check_guest_rip,     &check_guest_state,
-    &check_guest_pdptes,
+    &check_guest_segments,     &check_guest_tables,  &check_guest_rip,     &check_guest_ssp,
+    &check_guest_state,        &check_guest_pdptes,
 };
 
 static struct check make_check(const struct vmcs12 *v, const struct check_context *context)

@@ -52,11 +52,6 @@ static bool pcide_only_in_long_mode(const struct check *c)
     return !(c->value & CR4_PCIDE) || long_mode(c);
 }
 
-static bool upper_half_clear(const struct check *c)
-{
-    return c->value >> 32 == 0;
-}
-
 /* LMA as the entry control says. */
 static bool efer_lma(const struct check *c)
 {
@@ -67,6 +62,16 @@ static bool efer_lma(const struct check *c)
 static bool efer_lme(const struct check *c)
 {
     return !(c->v->GUEST_CR0 & CR0_PG) || !(c->value & EFER_LMA) == !(c->value & EFER_LME);
+}
+
+static bool s_cet_address(const struct check *c)
+{
+    return long_mode(c) ? check_canonical(c, c->value) : check_upper_half_clear(c);
+}
+
+static bool uinv_reserved(const struct check *c)
+{
+    return c->value <= UINT8_MAX;
 }
 
 static const struct check_row register_rows[] = {
@@ -80,13 +85,19 @@ static const struct check_row register_rows[] = {
     CHECK_ROW("guest CR4.PAE clear in IA-32e mode", GUEST_CR4, IF_ENTRY(ENTRY_GUEST_64), .holds = has_pae),
     CHECK_ROW("guest CR4.PCIDE outside IA-32e mode", GUEST_CR4, ALWAYS, .holds = pcide_only_in_long_mode),
     CHECK_ROW("guest CR3: reserved bits", GUEST_CR3, ALWAYS, .holds = check_cr3_reserved),
-    CHECK_ROW("guest DR7: bits 63:32", GUEST_DR7, IF_ENTRY(ENTRY_LOAD_DEBUG), .holds = upper_half_clear),
+    CHECK_ROW("guest DR7: bits 63:32", GUEST_DR7, IF_ENTRY(ENTRY_LOAD_DEBUG), .holds = check_upper_half_clear),
     CHECK_ROW("guest IA32_SYSENTER_ESP not canonical", GUEST_SYSENTER_ESP, ALWAYS, .holds = check_value_canonical),
     CHECK_ROW("guest IA32_SYSENTER_EIP not canonical", GUEST_SYSENTER_EIP, ALWAYS, .holds = check_value_canonical),
     CHECK_ROW("guest IA32_PAT", GUEST_PAT, IF_ENTRY(ENTRY_LOAD_PAT), .holds = check_value_is_pat),
     CHECK_ROW("guest IA32_EFER: reserved bits", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = check_efer_reserved),
     CHECK_ROW("guest IA32_EFER: LMA", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = efer_lma),
     CHECK_ROW("guest IA32_EFER: LME", GUEST_EFER, IF_ENTRY(ENTRY_LOAD_EFER), .holds = efer_lme),
+    CHECK_ROW("guest IA32_S_CET: reserved bits", GUEST_S_CET, IF_ENTRY(ENTRY_LOAD_CET), .holds = check_s_cet),
+    CHECK_ROW("guest IA32_S_CET: address", GUEST_S_CET, IF_ENTRY(ENTRY_LOAD_CET), .holds = s_cet_address),
+    CHECK_ROW("guest IA32_INTERRUPT_SSP_TABLE_ADDR not canonical", GUEST_SSP_TABLE, IF_ENTRY(ENTRY_LOAD_CET),
+              .holds = check_value_canonical),
+    CHECK_ROW("guest IA32_PKRS: bits 63:32", GUEST_PKRS, IF_ENTRY(ENTRY_LOAD_PKRS), .holds = check_upper_half_clear),
+    CHECK_ROW("guest UINV: bits 15:8", GUEST_UINV, IF_ENTRY(ENTRY_LOAD_UINV), .holds = uinv_reserved),
 };
 
 /* GDTR and IDTR have limits of 16 bits, though their fields have 32. */
@@ -104,13 +115,21 @@ static const struct check_row table_rows[] = {
 
 /* In 64-bit mode only the bits beyond the linear-address width are looked at, so that an address just above the
  * canonical ones passes and faults at its first fetch. */
-static bool rip_fits(const struct check *c)
+static bool within_linear_width(const struct check *c)
 {
     uint64_t beyond = c->value >> c->caps->linear_bits;
 
-    if (!long_mode(c) || !(c->v->GUEST_CS_AR_BYTES & AR_L))
-        return c->value >> 32 == 0;
     return c->caps->linear_bits >= 64 || beyond == 0 || beyond == ~0ull >> c->caps->linear_bits;
+}
+
+static bool rip_fits(const struct check *c)
+{
+    return long_mode(c) && c->v->GUEST_CS_AR_BYTES & AR_L ? within_linear_width(c) : check_upper_half_clear(c);
+}
+
+static bool ssp_fits(const struct check *c)
+{
+    return long_mode(c) ? within_linear_width(c) : check_upper_half_clear(c);
 }
 
 #define RFLAGS_RESERVED (BITS(63, 22) | BIT(15) | BIT(5) | BIT(3))
@@ -140,6 +159,11 @@ static const struct check_row rip_rows[] = {
     CHECK_ROW("external interrupt injected with RFLAGS.IF clear", GUEST_RFLAGS, IF_EVENT, .holds = interrupt_needs_if),
 };
 
+static const struct check_row ssp_rows[] = {
+    CHECK_ROW("guest SSP: bits 1:0", GUEST_SSP, IF_ENTRY(ENTRY_LOAD_CET), .holds = check_ssp_aligned),
+    CHECK_ROW("guest SSP: address", GUEST_SSP, IF_ENTRY(ENTRY_LOAD_CET), .holds = ssp_fits),
+};
+
 const struct check_table check_guest_registers =
     CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.1 \"Checks on Guest Control Registers, Debug Registers, and MSRs\"",
                 register_rows);
@@ -147,3 +171,5 @@ const struct check_table check_guest_tables =
     CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.3 \"Checks on Guest Descriptor-Table Registers\"", table_rows);
 const struct check_table check_guest_rip =
     CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.4 \"Checks on Guest RIP, RFLAGS, and SSP\"", rip_rows);
+const struct check_table check_guest_ssp =
+    CHECK_TABLE(CHECK_FAIL_GUEST, "SDM 3C 27.3.1.4 \"Checks on Guest RIP, RFLAGS, and SSP\"", ssp_rows);

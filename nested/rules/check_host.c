@@ -30,6 +30,11 @@ static const struct check_row register_rows[] = {
     CHECK_ROW("host IA32_SYSENTER_ESP not canonical", HOST_SYSENTER_ESP, ALWAYS, .holds = check_value_canonical),
     CHECK_ROW("host IA32_SYSENTER_EIP not canonical", HOST_SYSENTER_EIP, ALWAYS, .holds = check_value_canonical),
     CHECK_ROW("host IA32_PAT", HOST_PAT, IF_EXIT(EXITC_LOAD_PAT), .holds = check_value_is_pat),
+    CHECK_ROW("host IA32_S_CET: reserved bits", HOST_S_CET, IF_EXIT(EXITC_LOAD_CET), .holds = check_s_cet),
+    CHECK_ROW("host SSP: bits 1:0", HOST_SSP, IF_EXIT(EXITC_LOAD_CET), .holds = check_ssp_aligned),
+    CHECK_ROW("host IA32_INTERRUPT_SSP_TABLE_ADDR not canonical", HOST_SSP_TABLE, IF_EXIT(EXITC_LOAD_CET),
+              .holds = check_value_canonical),
+    CHECK_ROW("host IA32_PKRS: bits 63:32", HOST_PKRS, IF_EXIT(EXITC_LOAD_PKRS), .holds = check_upper_half_clear),
     CHECK_ROW("host IA32_EFER: reserved bits", HOST_EFER, IF_EXIT(EXITC_LOAD_EFER), .holds = check_efer_reserved),
     CHECK_ROW("host IA32_EFER: LMA and LME", HOST_EFER, IF_EXIT(EXITC_LOAD_EFER), .holds = efer_mode),
 };
@@ -92,10 +97,10 @@ static bool pcide_only_in_64_bit(const struct check *c)
     return !(c->value & CR4_PCIDE) || needs_host_64(c);
 }
 
-/* RIP must be an address of the mode that the exit leads to. */
-static bool rip_fits(const struct check *c)
+/* An address of the mode that the exit leads to. */
+static bool address_fits(const struct check *c)
 {
-    return needs_host_64(c) ? check_canonical(c, c->value) : c->value >> 32 == 0;
+    return needs_host_64(c) ? check_canonical(c, c->value) : check_upper_half_clear(c);
 }
 
 static bool has_pae(const struct check *c)
@@ -111,7 +116,9 @@ static const struct check_row space_rows[] = {
     CHECK_ROW("32-bit host from IA-32e mode", EXIT_CONTROLS, ALWAYS, .holds = host_64_in_long_mode),
     CHECK_ROW("host CR4.PCIDE with 32-bit host", HOST_CR4, ALWAYS, .holds = pcide_only_in_64_bit),
     CHECK_ROW("host CR4.PAE clear with 64-bit host", HOST_CR4, IF_EXIT(EXITC_HOST_64), .holds = has_pae),
-    CHECK_ROW("host RIP", HOST_RIP, ALWAYS, .holds = rip_fits),
+    CHECK_ROW("host RIP", HOST_RIP, ALWAYS, .holds = address_fits),
+    CHECK_ROW("host IA32_S_CET: address", HOST_S_CET, IF_EXIT(EXITC_LOAD_CET), .holds = address_fits),
+    CHECK_ROW("host SSP: address", HOST_SSP, IF_EXIT(EXITC_LOAD_CET), .holds = address_fits),
 };
 
 const struct check_table check_host_registers =

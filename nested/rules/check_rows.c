@@ -32,3 +32,25 @@ bool check_cr4_fixed(const struct check *c)
 {
     return (c->value & c->caps->cr4_fixed0) == c->caps->cr4_fixed0 && (c->value & ~c->caps->cr4_fixed1) == 0;
 }
+
+/* What is reserved on every processor with CET, and what goes not together. The CPU judges the rest, on vmcs02. SDM
+ * 4, table "IA-32 Architectural MSRs", IA32_S_CET */
+#define S_CET_RESERVED BITS(9, 6)
+#define S_CET_SUPPRESS BIT(10)
+#define S_CET_TRACKER BIT(11)
+
+bool check_s_cet(const struct check *c)
+{
+    return (c->value & S_CET_RESERVED) == 0 &&
+           (c->value & (S_CET_SUPPRESS | S_CET_TRACKER)) != (S_CET_SUPPRESS | S_CET_TRACKER);
+}
+
+bool check_upper_half_clear(const struct check *c)
+{
+    return c->value >> 32 == 0;
+}
+
+bool check_ssp_aligned(const struct check *c)
+{
+    return (c->value & BITS(1, 0)) == 0;
+}

@@ -72,9 +72,10 @@ extern const struct check_table check_execution_controls, check_tpr_threshold, c
     check_entry_controls;
 extern const struct check_table check_host_registers, check_host_segments, check_host_space;
 extern const struct check_table check_guest_registers, check_guest_segments, check_guest_tables, check_guest_rip;
+extern const struct check_table check_guest_ssp;
 extern const struct check_table check_guest_state, check_guest_pdptes;
 /* All of them, in the order in which they are judged. */
-#define CHECK_TABLES 13
+#define CHECK_TABLES 14
 extern const struct check_table *const check_order[CHECK_TABLES];
 
 static inline bool check_canonical(const struct check *c, uint64_t address)
@@ -101,5 +102,8 @@ bool check_cr3_reserved(const struct check *c);
 bool check_value_is_pat(const struct check *c);
 bool check_efer_reserved(const struct check *c);
 bool check_cr4_fixed(const struct check *c);
+bool check_s_cet(const struct check *c);
+bool check_upper_half_clear(const struct check *c);
+bool check_ssp_aligned(const struct check *c);
 
 #endif

@@ -14,8 +14,9 @@ enum {
     SEGMENTS = 1 << 8,
     TABLES = 1 << 9,
     RIP = 1 << 10,
-    STATE = 1 << 11,
-    PDPTES = 1 << 12,
+    SSP = 1 << 11,
+    STATE = 1 << 12,
+    PDPTES = 1 << 13,
     SEGMENT_USE = SEGMENTS | RIP | STATE,                       /* what depends on selectors and access rights */
     MODE = ENTRY | REGISTERS | SEGMENTS | RIP | STATE | PDPTES, /* what depends on the guest's operating mode */
     EVERYTHING = CHECK_SCOPE_ALL,
@@ -35,7 +36,7 @@ check_scope_t check_scope_of(unsigned row)
 
 check_scope_t check_scope_lazy(void)
 {
-    return TPR | REGISTERS | SEGMENTS | TABLES;
+    return TPR | REGISTERS | SEGMENTS | TABLES | SSP;
 }
 
 check_scope_t check_scope_of_memory(const struct vmcs12 *v)

@@ -36,12 +36,31 @@ static uint32_t merge_proc(const struct merge_input *in, enum io_mode io)
     return (uint32_t)proc;
 }
 
+/* What entries load and exits change as L1 says. After an exit that L0 handles the CPU has L1's values, so each
+ * entry loads L2's again: also what L1 has loaded by exits alone. An exit saves all but IA32_PERF_GLOBAL_CTRL
+ * without being asked. */
+#define EXIT_SWITCHED                                                                                                  \
+    (EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS | EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL)
+#define ENTRY_SWITCHED (ENTRY_LOAD_UINV | ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL)
+
+static void merge_switched(const struct vmcs12 *v, uint64_t *exit, uint64_t *entry)
+{
+    uint64_t changed = v->EXIT_CONTROLS & EXIT_SWITCHED, loaded = v->ENTRY_CONTROLS & ENTRY_SWITCHED;
+
+    loaded |= (changed & EXITC_CLEAR_UINV ? ENTRY_LOAD_UINV : 0) | (changed & EXITC_LOAD_CET ? ENTRY_LOAD_CET : 0) |
+              (changed & EXITC_LOAD_PKRS ? ENTRY_LOAD_PKRS : 0) |
+              (changed & EXITC_LOAD_PERF_GLOBAL ? ENTRY_LOAD_PERF_GLOBAL : 0);
+    *exit |= changed | (loaded & ENTRY_LOAD_PERF_GLOBAL ? EXITC_SAVE_PERF_GLOBAL : 0);
+    *entry |= loaded;
+}
+
 struct merged_controls merge_controls(const struct merge_input *in)
 {
     const struct vmcs12 *v = in->v;
     const struct vmx_caps *cpu = in->cpu;
     struct merged_controls out;
     uint64_t exit = EXIT_L0 | (v->EXIT_CONTROLS & EXITC_ACK_INTERRUPT);
+    uint64_t entry = ENTRY_L0 | (v->ENTRY_CONTROLS & ENTRY_GUEST_64);
     out.pin = merge_pin(v);
     if (out.pin & PIN_PREEMPTION_TIMER)
         exit |= EXITC_SAVE_TIMER; /* so that it goes on where it was after an exit that L0 handled */
@@ -49,8 +68,9 @@ struct merged_controls merge_controls(const struct merge_input *in)
     out.proc = merge_proc(in, out.io);
     out.proc2 = caps_settle(cpu->proc2, (vmcs12_proc2(v) & ~PROC2_IN_SOFTWARE) | PROC2_EPT | PROC2_VPID);
     out.proc3 = cpu->proc3 & v->PROC3_CONTROLS;
+    merge_switched(v, &exit, &entry);
     out.exit = caps_settle(cpu->exit, exit);
-    out.entry = caps_settle(cpu->entry, ENTRY_L0 | (v->ENTRY_CONTROLS & ENTRY_GUEST_64));
+    out.entry = caps_settle(cpu->entry, entry);
     return out;
 }
 

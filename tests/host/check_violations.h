@@ -70,6 +70,10 @@ struct violation {
 #define PAGES_WITH_BYTES(member) SET(member, 0xfffff000)
 #define BYTES_ABOVE_1M(member) OFF(member, AR_G)
 
+/* Controls that skylake_x lacks, offered and on. */
+#define WITH_ENTRY(bits) ON(caps.entry, (bits) << 32), ON(v.ENTRY_CONTROLS, bits)
+#define WITH_EXIT(bits) ON(caps.exit, (bits) << 32), ON(v.EXIT_CONTROLS, bits)
+
 static const struct violation violations[] = {
     /* VM-execution controls */
     CONTROL("pin-based controls: reserved bits", GOOD_64, ON(v.PIN_CONTROLS, PIN_POSTED_INTERRUPTS)),
@@ -402,6 +406,30 @@ static const struct violation violations[] = {
     GUEST_QUALIFIED("VMCS link pointer: shadow-VMCS indicator", GOOD_64, 4, 0, SET(v.VMCS_LINK_POINTER, WORLD_LINK),
                     ON(v.PROC2_CONTROLS, PROC2_VMCS_SHADOWING)),
     GUEST_QUALIFIED("VMCS link pointer: is the current VMCS", GOOD_64, 4, 0, SET(v.VMCS_LINK_POINTER, WORLD_VMPTR)),
+
+    /* CET, protection keys, user interrupts */
+    HOST("host IA32_S_CET: reserved bits", GOOD_64, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_S_CET, BIT(6))),
+    HOST("host IA32_S_CET: reserved bits", GOOD_64, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_S_CET, BIT(10) | BIT(11))),
+    HOST("host IA32_S_CET: address", GOOD_64, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_S_CET, NOT_CANONICAL)),
+    HOST("host IA32_S_CET: address", GOOD_32_HOST, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_S_CET, BIT(32))),
+    HOST("host SSP: bits 1:0", GOOD_64, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_SSP, 2)),
+    HOST("host SSP: address", GOOD_64, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_SSP, NOT_CANONICAL)),
+    HOST("host SSP: address", GOOD_32_HOST, WITH_EXIT(EXITC_LOAD_CET), SET(v.HOST_SSP, BIT(32))),
+    HOST("host IA32_INTERRUPT_SSP_TABLE_ADDR not canonical", GOOD_64, WITH_EXIT(EXITC_LOAD_CET),
+         SET(v.HOST_SSP_TABLE, NOT_CANONICAL)),
+    HOST("host IA32_PKRS: bits 63:32", GOOD_64, WITH_EXIT(EXITC_LOAD_PKRS), SET(v.HOST_PKRS, BIT(32))),
+    GUEST("guest IA32_S_CET: reserved bits", GOOD_64, WITH_ENTRY(ENTRY_LOAD_CET), SET(v.GUEST_S_CET, BIT(9))),
+    GUEST("guest IA32_S_CET: reserved bits", GOOD_PAE, WITH_ENTRY(ENTRY_LOAD_CET),
+          SET(v.GUEST_S_CET, BIT(10) | BIT(11))),
+    GUEST("guest IA32_S_CET: address", GOOD_64, WITH_ENTRY(ENTRY_LOAD_CET), SET(v.GUEST_S_CET, NOT_CANONICAL)),
+    GUEST("guest IA32_S_CET: address", GOOD_PAE, WITH_ENTRY(ENTRY_LOAD_CET), SET(v.GUEST_S_CET, BIT(32))),
+    GUEST("guest SSP: bits 1:0", GOOD_64, WITH_ENTRY(ENTRY_LOAD_CET), SET(v.GUEST_SSP, 1)),
+    GUEST("guest SSP: address", GOOD_64, WITH_ENTRY(ENTRY_LOAD_CET), SET(v.GUEST_SSP, BIT(48))),
+    GUEST("guest SSP: address", GOOD_PAE, WITH_ENTRY(ENTRY_LOAD_CET), SET(v.GUEST_SSP, BIT(32))),
+    GUEST("guest IA32_INTERRUPT_SSP_TABLE_ADDR not canonical", GOOD_64, WITH_ENTRY(ENTRY_LOAD_CET),
+          SET(v.GUEST_SSP_TABLE, NOT_CANONICAL)),
+    GUEST("guest IA32_PKRS: bits 63:32", GOOD_64, WITH_ENTRY(ENTRY_LOAD_PKRS), SET(v.GUEST_PKRS, BIT(63))),
+    GUEST("guest UINV: bits 15:8", GOOD_64, WITH_ENTRY(ENTRY_LOAD_UINV), SET(v.GUEST_UINV, 0x100)),
 
     /* PDPTEs */
     GUEST_QUALIFIED("guest PDPTE0: reserved bits", GOOD_PAE, 2, 0, SET(v.GUEST_PDPTE0, 0x1003)),

@@ -101,19 +101,50 @@ static void test_not_virtualised_is_not_offered(void **state)
 
         all.pin.may = all.proc.may = all.proc2.may = all.exit.may = all.entry.may = UINT32_MAX;
         all.ept_vpid = all.misc = all.vmfunc = UINT64_MAX;
+        all.proc3 = 0;
         offered = offered_on(&all);
         assert_lacks(offered.pin.may, PIN_POSTED_INTERRUPTS);
         assert_lacks(offered.proc.may, PROC_TERTIARY); /* though the CPU has it: none of them is virtualised */
-        assert_lacks(offered.proc2.may, PROC2_ENCLS | PROC2_SPP | BIT(22) | BIT(26));
-        assert_lacks(offered.exit.may, EXITC_LOAD_PERF_GLOBAL | BIT(23) | BIT(31));
-        assert_lacks(offered.entry.may, ENTRY_LOAD_PERF_GLOBAL | ENTRY_TO_SMM | ENTRY_NO_DUAL_MONITOR | BIT(16));
+        assert_lacks(offered.proc2.may, PROC2_ENCLS | PROC2_SPP | BIT(22));
+        assert_lacks(offered.exit.may, BIT(23) | BIT(31));
+        assert_lacks(offered.entry.may, ENTRY_TO_SMM | ENTRY_NO_DUAL_MONITOR | BIT(16));
         assert_lacks(offered.ept_vpid, EPT_CAP_WALK5 | EPT_CAP_ADVANCED_INFO | EPT_CAP_SUPERVISOR_SHADOW_STACK);
         assert_lacks(offered.misc, VMX_MISC_ACTIVITY_SHUTDOWN | VMX_MISC_PT | VMX_MISC_SMM_BLOCK_CTL |
                                        VMX_MISC_SMBASE_IN_SMM | VMX_MISC_MSEG_REVISION);
     }
 }
 
-/* The tertiary controls: a list of 64 bits, of which MSR lists are virtualised. */
+/* What is loaded by entries and changed by exits comes with both controls or not at all. */
+static void test_switched_in_pairs(void **state)
+{
+    static const struct {
+        uint64_t exit, entry;
+    } rows[] = {
+        {EXITC_CLEAR_UINV, ENTRY_LOAD_UINV},
+        {EXITC_LOAD_CET, ENTRY_LOAD_CET},
+        {EXITC_LOAD_PKRS, ENTRY_LOAD_PKRS},
+        {EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL, ENTRY_LOAD_PERF_GLOBAL},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        for (unsigned lacking = 0; lacking < 3; lacking++) {
+            struct vmx_caps cpu = model_sapphire_rapids, offered;
+
+            if (lacking == 1)
+                cpu.exit.may &= ~(uint32_t)(rows[i].exit & -rows[i].exit);
+            if (lacking == 2)
+                cpu.entry.may &= ~(uint32_t)rows[i].entry;
+            offered = offered_on(&cpu);
+            assert_int_equal(offered.exit.may & rows[i].exit, lacking ? 0 : rows[i].exit);
+            assert_int_equal(offered.entry.may & rows[i].entry, lacking ? 0 : rows[i].entry);
+        }
+    struct vmx_caps offered = offered_on(&model_skylake_x);
+    assert_lacks(offered.exit.may, EXITC_LOAD_PERF_GLOBAL); /* nothing saves it at exits that L0 handles */
+    assert_lacks(offered.entry.may, ENTRY_LOAD_PERF_GLOBAL);
+}
+
+/* The tertiary controls: a list of 64 bits, of which MSR lists and IA32_SPEC_CTRL are virtualised. */
 static void test_tertiary_controls(void **state)
 {
     struct vmx_caps cpu = model_skylake_x, offered;
@@ -122,7 +153,7 @@ static void test_tertiary_controls(void **state)
     (void)state;
     cpu.proc.may |= PROC_TERTIARY;
     cpu.old_proc.may |= PROC_TERTIARY;
-    cpu.proc3 = ~PROC3_MSR_LIST; /* HLAT, IPI virtualization, SPEC_CTRL virtualization ... */
+    cpu.proc3 = ~(PROC3_MSR_LIST | PROC3_SPEC_CTRL); /* HLAT, IPI virtualization ... */
     offered = offered_on(&cpu);
     assert_int_equal(offered.proc3, 0);
     assert_lacks(offered.proc.may | offered.old_proc.may, PROC_TERTIARY);
@@ -131,11 +162,11 @@ static void test_tertiary_controls(void **state)
     assert_false(vmcs_field_exists(&offered, FIELD_INDEX_MSR_DATA));
     cpu.proc3 = UINT64_MAX;
     offered = offered_on(&cpu);
-    assert_int_equal(offered.proc3, PROC3_MSR_LIST);
+    assert_int_equal(offered.proc3, PROC3_MSR_LIST | PROC3_SPEC_CTRL);
     assert_has(offered.proc.may, PROC_TERTIARY);
     assert_has(offered.old_proc.may, PROC_TERTIARY);
     assert_true(caps12_msr(&offered, IA32_VMX_PROCBASED_CTLS3, &value));
-    assert_int_equal(value, PROC3_MSR_LIST);
+    assert_int_equal(value, PROC3_MSR_LIST | PROC3_SPEC_CTRL);
     assert_true(vmcs_field_exists(&offered, FIELD_INDEX_PROC3_CONTROLS));
     assert_true(vmcs_field_exists(&offered, FIELD_INDEX_MSR_DATA));
     cpu.proc.may &= ~(uint32_t)PROC_TERTIARY;
@@ -439,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_all_that_is_virtualised),
         cmocka_unit_test(test_entry_exit_pairs),
         cmocka_unit_test(test_not_virtualised_is_not_offered),
+        cmocka_unit_test(test_switched_in_pairs),
         cmocka_unit_test(test_tertiary_controls),
         cmocka_unit_test(test_hidden_bits_of_cr4),
         cmocka_unit_test(test_never_more_than_the_cpu),

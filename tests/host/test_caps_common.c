@@ -43,7 +43,7 @@ static void test_common_is_what_both_can(void **state)
             }
             pairs++;
         }
-    assert_int_equal(pairs, 36);
+    assert_int_equal(pairs, ARRAY_SIZE(models) * ARRAY_SIZE(models));
 }
 
 static void test_no_common_ground_is_named(void **state)

@@ -11,15 +11,17 @@
 #include "vmx/vmx_bits.h"
 
 #define PAGE_PATH "docs/FEATURES.md"
-#define COLUMN_SIZE 160
-#define MODELS 6
+#define COLUMN_SIZE 240
+#define MODELS 9
 
 /* In the order of the page's columns. */
-static const struct vmx_caps *const columns[MODELS] = {&model_sandy_bridge, &model_haswell,   &model_cnl,
-                                                       &model_skylake_x,    &model_icelake_u, &model_tigerlake};
-static const char *const names[MODELS] = {"sandy_bridge", "haswell", "cnl", "skylake_x", "icelake_u", "tigerlake"};
+static const struct vmx_caps *const columns[MODELS] = {&model_sandy_bridge,    &model_haswell,    &model_cnl,
+                                                       &model_skylake_x,       &model_icelake_u,  &model_tigerlake,
+                                                       &model_sapphire_rapids, &model_arrow_lake, &model_wildcat_lake};
+static const char *const names[MODELS] = {"sandy_bridge", "haswell",         "cnl",        "skylake_x",   "icelake_u",
+                                          "tigerlake",    "sapphire_rapids", "arrow_lake", "wildcat_lake"};
 
-enum word { PIN, PROC, PROC2, VMFUNC, EXIT, ENTRY, EPT_VPID, MISC, BASIC, WORDS };
+enum word { PIN, PROC, PROC2, PROC3, VMFUNC, EXIT, ENTRY, EPT_VPID, MISC, BASIC, WORDS };
 
 static const struct feature {
     const char *name;
@@ -86,6 +88,8 @@ static const struct feature {
     NAMED(PROC2, PROC2_USER_WAIT),
     BIT_OF(PROC2, "PROC2 bit 22", 22),
     NAMED(PROC2, PROC2_PCONFIG),
+    NAMED(PROC3, PROC3_MSR_LIST),
+    NAMED(PROC3, PROC3_SPEC_CTRL),
     BIT_OF(VMFUNC, "VMFUNC bit 0", 0),
     NAMED(EXIT, EXITC_SAVE_DEBUG),
     NAMED(EXIT, EXITC_HOST_64),
@@ -97,7 +101,11 @@ static const struct feature {
     NAMED(EXIT, EXITC_LOAD_EFER),
     NAMED(EXIT, EXITC_SAVE_TIMER),
     BIT_OF(EXIT, "EXITC bit 23", 23),
-    BIT_OF(EXIT, "EXITC bit 28", 28),
+    NAMED(EXIT, EXITC_CLEAR_UINV),
+    NAMED(EXIT, EXITC_LOAD_CET),
+    NAMED(EXIT, EXITC_LOAD_PKRS),
+    NAMED(EXIT, EXITC_SAVE_PERF_GLOBAL),
+    NAMED(EXIT, EXITC_SECONDARY),
     NAMED(ENTRY, ENTRY_LOAD_DEBUG),
     NAMED(ENTRY, ENTRY_GUEST_64),
     NAMED(ENTRY, ENTRY_TO_SMM),
@@ -106,7 +114,9 @@ static const struct feature {
     NAMED(ENTRY, ENTRY_LOAD_PAT),
     NAMED(ENTRY, ENTRY_LOAD_EFER),
     BIT_OF(ENTRY, "ENTRY bit 16", 16),
-    BIT_OF(ENTRY, "ENTRY bit 20", 20),
+    NAMED(ENTRY, ENTRY_LOAD_UINV),
+    NAMED(ENTRY, ENTRY_LOAD_CET),
+    NAMED(ENTRY, ENTRY_LOAD_PKRS),
     NAMED(EPT_VPID, EPT_CAP_EXEC_ONLY),
     NAMED(EPT_VPID, EPT_CAP_WALK4),
     NAMED(EPT_VPID, EPT_CAP_WALK5),
@@ -146,6 +156,7 @@ static uint64_t word_of(const struct vmx_caps *caps, enum word word)
         [PIN] = caps->pin.may & ~caps->pin.must,
         [PROC] = caps->proc.may & ~caps->proc.must,
         [PROC2] = caps->proc2.may & ~caps->proc2.must,
+        [PROC3] = caps->proc3,
         [VMFUNC] = caps->vmfunc,
         [EXIT] = caps->exit.may & ~caps->exit.must,
         [ENTRY] = caps->entry.may & ~caps->entry.must,
@@ -249,7 +260,7 @@ static void test_no_bit_is_missing(void **state)
 
     (void)state;
     all.pin.may = all.proc.may = all.proc2.may = all.exit.may = all.entry.may = UINT32_MAX;
-    all.ept_vpid = all.misc = all.vmfunc = all.basic = UINT64_MAX;
+    all.ept_vpid = all.misc = all.vmfunc = all.basic = all.proc3 = UINT64_MAX;
     caps12_compute(&all, &offered);
     for (enum word word = 0; word < WORDS; word++) {
         uint64_t known = numbers[word], there = word_of(&offered, word);

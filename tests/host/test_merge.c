@@ -18,7 +18,7 @@ static int setup(void **unused)
 {
     (void)unused;
     memset(&v, 0, sizeof v);
-    cpu = model_skylake_x;
+    cpu = model_sapphire_rapids;
     caps12_compute(&cpu, &caps12);
     v.PIN_CONTROLS = caps12.pin.must;
     v.PROC_CONTROLS = caps12.proc.must;
@@ -105,19 +105,41 @@ static void test_proc2(void **unused)
 static void test_exit(void **unused)
 {
     const struct fate fate = {
-        .passed = EXITC_ACK_INTERRUPT,
+        .passed = EXITC_ACK_INTERRUPT | EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS | EXITC_LOAD_PERF_GLOBAL |
+                  EXITC_SAVE_PERF_GLOBAL,
         .on = EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER |
-              model_skylake_x.exit.must,
+              model_sapphire_rapids.exit.must,
     };
     (void)unused;
     check_fate(&fate, &v.EXIT_CONTROLS, caps12.exit, offsetof(struct merged_controls, exit));
 }
 
+/* What an exit changes for L1 is L2's again after an exit that L0 handled. */
+static void test_switched_is_loaded_again(void **unused)
+{
+    static const struct {
+        uint64_t exit, entry, saved;
+    } rows[] = {{EXITC_CLEAR_UINV, ENTRY_LOAD_UINV, 0},
+                {EXITC_LOAD_CET, ENTRY_LOAD_CET, 0},
+                {EXITC_LOAD_PKRS, ENTRY_LOAD_PKRS, 0},
+                {EXITC_LOAD_PERF_GLOBAL, ENTRY_LOAD_PERF_GLOBAL, EXITC_SAVE_PERF_GLOBAL}};
+    (void)unused;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        for (unsigned on = 0; on < 4; on++) {
+            v.EXIT_CONTROLS = caps12.exit.must | (on & 1 ? rows[i].exit : 0);
+            v.ENTRY_CONTROLS = caps12.entry.must | (on & 2 ? rows[i].entry : 0);
+            struct merged_controls out = merge_controls(&in);
+            assert_int_equal((out.exit & rows[i].exit) != 0, on & 1);
+            assert_int_equal((out.entry & rows[i].entry) != 0, on != 0);
+            assert_int_equal(out.exit & rows[i].saved, on ? rows[i].saved : 0);
+        }
+}
+
 static void test_entry(void **unused)
 {
     const struct fate fate = {
-        .passed = ENTRY_GUEST_64,
-        .on = ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | model_skylake_x.entry.must,
+        .passed = ENTRY_GUEST_64 | ENTRY_LOAD_UINV | ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL,
+        .on = ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | model_sapphire_rapids.entry.must,
     };
     (void)unused;
     check_fate(&fate, &v.ENTRY_CONTROLS, caps12.entry, offsetof(struct merged_controls, entry));
@@ -272,6 +294,7 @@ int main(void)
         TEST(test_proc),
         TEST(test_proc2),
         TEST(test_exit),
+        TEST(test_switched_is_loaded_again),
         TEST(test_entry),
         TEST(test_secondary_controls_not_activated),
         TEST(test_msr_bitmap),

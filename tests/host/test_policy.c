@@ -370,6 +370,8 @@ static void test_cpuid_follows_controls(void **state)
     assert_int_equal(filtered(7, 0, c).ebx, (uint32_t) ~(BIT(2) | BIT(25) | BIT(10)));
     c.proc2 = (uint32_t)~PROC2_USER_WAIT;
     assert_false(filtered(7, 0, c).ecx & BIT(5));
+    c.proc2 = ~0u;
+    assert_true(filtered(7, 0, c).ecx & BIT(5));
     c.proc2 = (uint32_t)~PROC2_PCONFIG;
     assert_int_equal(filtered(7, 0, c).edx, (uint32_t)~BIT(18));
     c.proc2 = (uint32_t)~PROC2_XSAVES;
