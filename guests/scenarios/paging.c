@@ -247,6 +247,92 @@ static void no_vpid(void)
     }
 }
 
+#define CPUID7_ECX_LA57 BIT(16)
+#define WINDOW_57 BIT(48) /* the fifth level's second entry: the lower half once more */
+
+static const char *without_la57(void)
+{
+    bool has = cpu_cpuid(7, 0).ecx & CPUID7_ECX_LA57 && cpu_rdmsr(IA32_VMX_CR4_FIXED1) & CR4_LA57;
+
+    return has ? NULL : "no linear addresses of 57 bits";
+}
+
+/* A fifth level above the tables. */
+static uint64_t above(uint64_t tables)
+{
+    uint64_t *top = page_alloc();
+
+    top[0] = top[WINDOW_57 >> 48] = tables | PTE_ALL;
+    return (uint64_t)top;
+}
+
+static void l2_use_57(void)
+{
+    l2_value = *l2_place;
+    *l2_place = 0x2222;
+    asm volatile("vmptrst (%0)" : : "r"(l2_place) : "cc", "memory");
+}
+
+/* L2 on five levels: beyond 48 bits it reads, stores and has operands, and without them each is #GP. SDM 3A 4.5.1
+ * "Ordinary Paging" */
+static void levels_5_of_l2(void)
+{
+    uint64_t *page, *tables;
+    struct vm vm;
+
+    for (unsigned ept = 0; ept < 2; ept++) {
+        start(&vm, ept && !without_ept() ? VM_EPT : VM_NO_EPT, &tables);
+        page = page_alloc();
+        page[0] = 0x1234;
+        vmx_set(GUEST_CR4, vmx_get(GUEST_CR4) | CR4_LA57);
+        vmx_set(GUEST_CR3, above((uint64_t)tables));
+        run(&vm, l2_use_57, WINDOW_57 + (uint64_t)page);
+        EXPECT_EXIT_SKIP(&vm, EXIT_VMPTRST);
+        CHECK_EQ(vm.exit.qualification, 0);
+        CHECK_EQ(l2_value, 0x1234);
+        CHECK_EQ(page[0], 0x2222);
+        CHECK(vmx_get(GUEST_CR4) & CR4_LA57);
+        EXPECT_DONE(&vm);
+        CHECK_EQ(cpu_read_cr4() & CR4_LA57, 0);
+        vmx_stop();
+    }
+}
+
+static void l2_nothing(void)
+{
+}
+
+/* An exit takes L1 to five levels and back. Meanwhile it has operands of VMX instructions beyond 48 bits. */
+static void levels_5_of_l1(void)
+{
+    uint64_t cr3 = cpu_read_cr3(), *page, value;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_nothing, 0);
+    page = page_alloc();
+    vmx_set(HOST_CR4, cpu_read_cr4() | CR4_LA57);
+    vmx_set(HOST_CR3, above(cr3));
+    EXPECT_DONE(&vm);
+    CHECK(cpu_read_cr4() & CR4_LA57);
+    CHECK_EQ(vmx_vmptrst((uint64_t *)(WINDOW_57 + (uint64_t)page)), 0);
+    CHECK_EQ(page[0], vm.vmcs);
+    page[1] = 0x4321;
+    CHECK_EQ(vmx_vmwrite_memory(GUEST_SYSENTER_ESP, (uint64_t *)(WINDOW_57 + (uint64_t)&page[1])), 0);
+    CHECK_EQ(vmx_get(GUEST_SYSENTER_ESP), 0x4321);
+    CHECK_EQ(vmx_vmread_memory(GUEST_SYSENTER_ESP, (uint64_t *)(WINDOW_57 + (uint64_t)&page[2])), 0);
+    CHECK_EQ(page[2], 0x4321);
+    CHECK_FAULT((void)vmx_vmread_memory(GUEST_RIP, (uint64_t *)(BIT(56) + (uint64_t)page)), VECTOR_GP);
+    CHECK_FAULT(value = *(volatile uint64_t *)(BIT(49) + (uint64_t)page), VECTOR_PF);
+    (void)value;
+    vmx_set(HOST_CR4, cpu_read_cr4() & ~CR4_LA57);
+    vmx_set(HOST_CR3, cr3);
+    vm_set_code(&vm, l2_nothing);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(cpu_read_cr4() & CR4_LA57, 0);
+    CHECK_FAULT((void)vmx_vmptrst((uint64_t *)(WINDOW_57 + (uint64_t)page)), VECTOR_GP);
+}
+
 static const char *without_vpid(void)
 {
     return vm_control_offered(PROC2_CONTROLS, (uint32_t)(PROC2_VPID | PROC2_EPT)) ? NULL : "no VPID";
@@ -263,5 +349,7 @@ const struct scenario paging_scenarios[] = {
     {"paging-two-eptps", two_eptps, without_ept},
     {"paging-vpid", vpid, without_vpid},
     {"paging-no-vpid", no_vpid, without_ept},
+    {"paging-57-bits", levels_5_of_l2, without_la57},
+    {"paging-57-bits-of-l1", levels_5_of_l1, without_la57},
     {0},
 };
