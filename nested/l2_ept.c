@@ -254,7 +254,8 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
     default:
         vcpu->exit.reason = EXIT_EPT_VIOLATION;
         vcpu->exit.qualification =
-            rights | PUT(found->permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID | (walk ? 0 : EPT_QUAL_NOT_WALK);
+            rights | PUT(found->permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID |
+            (walk ? 0 : EPT_QUAL_NOT_WALK | (vcpu->l2_page & vcpu->nested->ept02s.rules.page_rights));
         ept_log_violation(vcpu, gpa2, vcpu->exit.qualification);
     }
 }

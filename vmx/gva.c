@@ -2,6 +2,7 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "vmx/vmx_bits.h"
 
 #define PF_PROTECTION_KEY BIT(5)
 #define PTE_PROTECTION_KEY BITS(62, 59)
@@ -221,6 +222,12 @@ static bool set_accessed(struct walk *w)
     return true;
 }
 
+static uint16_t page_rights(const struct walk *w)
+{
+    return (uint16_t)((w->user ? EPT_QUAL_USER_PAGE : 0) | (w->writable ? EPT_QUAL_WRITABLE_PAGE : 0) |
+                      (w->no_execute ? EPT_QUAL_NO_EXECUTE_PAGE : 0));
+}
+
 bool gva_walk(const struct paging_state *state, const struct gva_memory *memory, gva_t gva, uint32_t access, gpa_t *gpa,
               struct fault *fault)
 {
@@ -232,6 +239,7 @@ bool gva_walk(const struct paging_state *state, const struct gva_memory *memory,
     w.gva = state->efer & EFER_LMA ? gva : (uint32_t)gva;
     fault->vector = FAULT_NONE;
     if (!(state->cr0 & CR0_PG)) {
+        fault->page = EPT_QUAL_USER_PAGE | EPT_QUAL_WRITABLE_PAGE;
         *gpa = w.gva;
         return true;
     }
@@ -245,9 +253,10 @@ bool gva_walk(const struct paging_state *state, const struct gva_memory *memory,
         enum step step = walk_tables(&w, gpa);
 
         if (step != STEP_LEAF || key_forbids(&w) || !rights_allow(&w)) {
-            *fault = (struct fault){VECTOR_PF, true, fault_code(&w, step), w.gva};
+            *fault = (struct fault){VECTOR_PF, true, fault_code(&w, step), w.gva, 0};
             return false;
         }
+        fault->page = page_rights(&w);
         if (!memory->cas || set_accessed(&w) || retry == MAX_RETRIES)
             return true;
     }

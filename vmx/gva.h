@@ -20,6 +20,7 @@ struct fault {
     bool has_error_code;
     uint32_t error_code;
     gva_t address; /* CR2 of a #PF */
+    uint16_t page; /* FAULT_NONE: the page's rights, as in bits 11:9 of an EPT violation's qualification */
 };
 #define FAULT_NONE 0xffu
 

@@ -116,6 +116,7 @@ void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
 struct pieces {
     gpa_t gpa[2];
     unsigned len[2];
+    uint16_t page[2]; /* as struct fault has it */
 };
 
 /* Walks both pages before either is touched, so that an access that faults has written nothing. L2's pages then go
@@ -136,10 +137,13 @@ static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t acc
         const struct gva_memory memory = {memory_read, memory_cas, &walks[i]};
         if (!gva_walk(&state, &memory, walks[i].gva, access, &pieces->gpa[i], fault))
             return false;
+        pieces->page[i] = fault->page;
     }
-    for (unsigned i = 0; i < 2 && pieces->len[i]; i++)
+    for (unsigned i = 0; i < 2 && pieces->len[i]; i++) {
+        vcpu->l2_page = pieces->page[i];
         if (!to_gpa1(vcpu, walks[i].gva, &pieces->gpa[i], access, false))
             return false;
+    }
     return true;
 }
 

@@ -101,6 +101,7 @@ struct vcpu {
     bool completed;      /* L0 has executed the instruction that exited, or one iteration of it (vmx/skip) */
     uint32_t debug_hits; /* breakpoints that it met so far, as in GUEST_PENDING_DEBUG (vmx/breakpoint) */
     bool l2_unmapped;    /* nested_hooks.l2_translate() found an exit for L1 */
+    uint16_t l2_page;    /* for it: what L2's paging allows of the page, as struct fault has it */
 
     /* vmx/event. The event that the next entry of the current VMCS delivers, in interruption-information format; 0:
      * none. */

@@ -273,8 +273,8 @@ static void l2_use_57(void)
     asm volatile("vmptrst (%0)" : : "r"(l2_place) : "cc", "memory");
 }
 
-/* L2 on five levels: beyond 48 bits it reads, stores and has operands, and without them each is #GP. SDM 3A 4.5.1
- * "Ordinary Paging" */
+/* L2 on five levels: beyond 48 bits it reads, stores and has operands. SDM 3A 4.5.4 "Linear-Address Translation with
+ * 4-Level Paging and 5-Level Paging" */
 static void levels_5_of_l2(void)
 {
     uint64_t *page, *tables;

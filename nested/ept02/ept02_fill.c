@@ -153,9 +153,10 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
 /* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
  * Violations": bits 5:3 are the AND along the walk. With A/D flags on, a page walk of L2's counts as read and write;
  * not every CPU says both. */
-static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions)
+static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions,
+                                        uint64_t page_rights)
 {
-    uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING;
+    uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING | page_rights;
     bool page_walk = (hardware & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK)) == EPT_QUAL_GLA_VALID;
 
     if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
@@ -232,6 +233,7 @@ enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2,
         spinlock_unlock(&ept02s->lock);
     }
     if (result == EPT02_VIOLATION)
-        out->qualification = reflected_qualification(eptp12, qualification, access, walk.permissions);
+        out->qualification =
+            reflected_qualification(eptp12, qualification, access, walk.permissions, ept02s->rules.page_rights);
     return result;
 }

@@ -33,6 +33,7 @@ struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
         .pages_2m = offered->ept_vpid & EPT_CAP_2M,
         .pages_1g = offered->ept_vpid & EPT_CAP_1G,
         .address_bits = offered->address_bits,
+        .page_rights = offered->ept_vpid & EPT_CAP_ADVANCED_INFO ? BITS(11, 9) : 0,
     };
     rules.table_judged = reserved_bits(&rules, 2, false) | EPT_RWX;
     rules.page_judged = reserved_bits(&rules, 1, true) | EPT_RWX | EPT_MEMTYPE;

@@ -12,6 +12,7 @@
 struct ept12_rules {
     bool exec_only, pages_2m, pages_1g;
     unsigned address_bits; /* MAXPHYADDR of L1 */
+    uint64_t page_rights;  /* bits 11:9 of the qualification of violations, if L1 has advanced information */
     uint64_t table_judged; /* what must be EPT_RWX in an entry that leads to a table and restricts nothing */
     uint64_t page_judged;  /* the same of a 4 KiB page, which is write-back too */
 };

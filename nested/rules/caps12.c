@@ -28,7 +28,7 @@
      ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL)
 #define VIRTUAL_EPT                                                                                                    \
     (EPT_CAP_EXEC_ONLY | EPT_CAP_WALK4 | EPT_CAP_UC | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT |          \
-     EPT_CAP_AD | EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)
+     EPT_CAP_AD | EPT_CAP_ADVANCED_INFO | EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)
 #define VIRTUAL_VPID (VPID_CAP_INVVPID | VPID_CAP_ADDRESS | VPID_CAP_SINGLE | VPID_CAP_ALL | VPID_CAP_SINGLE_NONGLOBAL)
 #define VIRTUAL_MISC                                                                                                   \
     (VMX_MISC_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_WAIT_SIPI |                  \

@@ -108,7 +108,7 @@ static void test_not_virtualised_is_not_offered(void **state)
         assert_lacks(offered.proc2.may, PROC2_ENCLS | PROC2_SPP | BIT(22));
         assert_lacks(offered.exit.may, BIT(23) | BIT(31));
         assert_lacks(offered.entry.may, ENTRY_TO_SMM | ENTRY_NO_DUAL_MONITOR | BIT(16));
-        assert_lacks(offered.ept_vpid, EPT_CAP_WALK5 | EPT_CAP_ADVANCED_INFO | EPT_CAP_SUPERVISOR_SHADOW_STACK);
+        assert_lacks(offered.ept_vpid, EPT_CAP_WALK5 | EPT_CAP_SUPERVISOR_SHADOW_STACK);
         assert_lacks(offered.misc, VMX_MISC_ACTIVITY_SHUTDOWN | VMX_MISC_PT | VMX_MISC_SMM_BLOCK_CTL |
                                        VMX_MISC_SMBASE_IN_SMM | VMX_MISC_MSEG_REVISION);
     }

@@ -114,6 +114,24 @@ static void test_tables_that_are_no_ram(void **state)
     assert_int_equal(fill(0, READ), EPT02_MISCONFIG);
 }
 
+/* With advanced information, what the hardware says of L2's own page is L1's to know, and nothing else is. */
+static void test_page_rights_of_violations(void **state)
+{
+    uint64_t hardware = READ | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | BITS(11, 9) | BITS(6, 3);
+    struct vmx_caps offered = {.ept_vpid = EPT_CAP_ADVANCED_INFO};
+    struct ept02_exit out;
+
+    (void)state;
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, READ, hardware, false, &out), EPT02_VIOLATION);
+    assert_int_equal(out.qualification, READ | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
+    e.rules.page_rights = ept12_rules_from(&offered).page_rights;
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, READ, hardware, false, &out), EPT02_VIOLATION);
+    assert_int_equal(out.qualification, READ | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | BITS(11, 9));
+    hardware &= ~EPT_QUAL_USER_PAGE;
+    assert_int_equal(ept02_fill(&e, eptp12, 0x1000, READ, hardware, false, &out), EPT02_VIOLATION);
+    assert_int_equal(out.qualification & BITS(11, 9), BITS(11, 10));
+}
+
 static void test_violation_qualification(void **state)
 {
     struct ept02_exit out;
@@ -231,6 +249,7 @@ int main(void)
         TEST(test_misconfigurations),
         TEST(test_exec_only_and_page_sizes_as_offered),
         TEST(test_tables_that_are_no_ram),
+        TEST(test_page_rights_of_violations),
         TEST(test_violation_qualification),
         TEST(test_accessed_and_dirty),
         TEST(test_no_flags_for_what_is_refused),
