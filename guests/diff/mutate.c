@@ -304,6 +304,29 @@ static void mutate_host(struct mutation *m, struct image *v)
     }
 }
 
+/* What entries load and exits change when controls say so; mostly values that pass. */
+static void mutate_switched(struct mutation *m, struct image *v)
+{
+    uint64_t canonical = (uint64_t)((int64_t)rand_value() >> 17);
+    const struct {
+        uint16_t index;
+        uint64_t value;
+    } rows[] = {
+        {F_GUEST_S_CET, (canonical & ~BITS(11, 0)) | (rand_value() & (BIT(10) | BITS(5, 0)))},
+        {F_GUEST_SSP, canonical & ~(rand_chance(3, 4) ? BITS(2, 0) : 0)},
+        {F_GUEST_SSP_TABLE, canonical},
+        {F_GUEST_PKRS, (uint32_t)rand_value()},
+        {F_GUEST_UINV, rand_chance(3, 4) ? (uint8_t)rand_value() : rand_value()},
+        {F_HOST_S_CET, (canonical & ~BITS(11, 0)) | (rand_value() & BITS(5, 0))},
+        {F_HOST_SSP, canonical & ~(rand_chance(3, 4) ? BITS(2, 0) : 0)},
+        {F_HOST_SSP_TABLE, canonical},
+        {F_HOST_PKRS, (uint32_t)rand_value()},
+    };
+    unsigned row = rand_below(ARRAY_SIZE(rows));
+
+    change(m, v, rows[row].index, rows[row].value);
+}
+
 static void mutate_lists(struct mutation *m, struct image *v)
 {
     static const uint16_t exit_lists[] = {F_EXIT_MSR_STORE_ADDR, F_EXIT_MSR_LOAD_ADDR};
@@ -319,10 +342,10 @@ static void mutate_lists(struct mutation *m, struct image *v)
 }
 
 static void (*const mutators[])(struct mutation *, struct image *) = {
-    mutate_controls,       mutate_controls,  mutate_addresses, mutate_plain_controls,
-    mutate_plain_controls, mutate_event,     mutate_event,     mutate_registers,
-    mutate_registers,      mutate_registers, mutate_cr3,       mutate_segment,
-    mutate_segment,        mutate_state,     mutate_host,      mutate_lists,
+    mutate_controls, mutate_controls, mutate_addresses, mutate_plain_controls, mutate_plain_controls,
+    mutate_event,    mutate_event,    mutate_registers, mutate_registers,      mutate_registers,
+    mutate_cr3,      mutate_segment,  mutate_segment,   mutate_state,          mutate_host,
+    mutate_lists,    mutate_switched,
 };
 
 void mutate(struct mutation *m, struct image *v)
