@@ -174,6 +174,49 @@ static void operand_ve(void)
     CHECK_EQ(area[3], WINDOW + 0x20);
 }
 
+#define PF_KEY BIT(5)
+#define KEY_1 BIT(59)
+#define NO_ACCESS_TO_1 BIT(2)
+
+/* L2's own IA32_PKRS judges its operands, though an exit loads L1's. */
+static void operand_key(void)
+{
+    uint64_t *page, *tables = paging_alloc_identity();
+    struct shadowed s;
+
+    shadow_start(&s);
+    page = page_alloc();
+    *paging_entry(tables, WINDOW, PAGE_SIZE) = (uint64_t)page | PTE_P | PTE_W | PTE_A | PTE_D | KEY_1;
+    vmx_set(GUEST_CR3, (uint64_t)tables);
+    vmx_set(GUEST_CR4, vmx_get(GUEST_CR4) | CR4_PKS);
+    vm_control_set(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_PKRS);
+    vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_LOAD_PKRS);
+    l2_operand = (uint64_t *)(WINDOW + 0x20);
+    vmx_set(GUEST_PKRS, 0);
+    vmx_set(HOST_PKRS, NO_ACCESS_TO_1);
+    shadow_done(&s, l2_vmwrite, GUEST_RSP, 0x5555);
+    shadow_done(&s, l2_vmread_memory, GUEST_RSP, 0);
+    CHECK_EQ(page[4], 0x5555);
+    vmx_set(GUEST_PKRS, NO_ACCESS_TO_1);
+    vmx_set(HOST_PKRS, 0);
+    shadow_done(&s, l2_vmread_memory_caught, GUEST_RSP, 0);
+    CHECK_EQ(l2_fault_seen, VECTOR_PF);
+    CHECK_EQ(fault.error, PF_PRESENT | PF_WRITE | PF_KEY);
+    shadow_done(&s, l2_vmwrite_memory_caught, GUEST_RSP, 0);
+    CHECK_EQ(l2_fault_seen, VECTOR_PF);
+    CHECK_EQ(fault.error, PF_PRESENT | PF_KEY);
+}
+
+static const char *without_shadowing_and_keys(void)
+{
+    bool keys = cpu_rdmsr(IA32_VMX_CR4_FIXED1) & CR4_PKS;
+
+    if (without_shadowing())
+        return without_shadowing();
+    keys = keys && vm_control_offered(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_PKRS);
+    return keys ? NULL : "no IA32_PKRS";
+}
+
 static const char *without_shadowing_and_ept(void)
 {
     if (without_shadowing())
@@ -195,5 +238,6 @@ const struct scenario shadow_operand_scenarios[] = {
     {"shadow-operand-ept-violation", operand_ept_violation, without_shadowing_and_ept},
     {"shadow-operand-logged", operand_logged, without_shadowing_and_pml},
     {"shadow-operand-ve", operand_ve, without_shadowing_and_ept},
+    {"shadow-operand-key", operand_key, without_shadowing_and_keys},
     {0},
 };
