@@ -196,7 +196,8 @@ void processors_take_over(unsigned processors)
 
 void processors_meet_in_place(struct cpu *cpu)
 {
-    desc_load(cpu);
+    /* No TSS yet: the firmware has this processor back until the next round, and TR cannot be made null again. */
+    wrmsr(IA32_GS_BASE, (uint64_t)cpu);
     cpu->apic_id = lapic_id();
     cpu->started = true;
     arrive();
