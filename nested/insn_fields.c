@@ -205,7 +205,7 @@ void insn_field_access(struct vcpu *vcpu, uint32_t reason)
     }
     uint64_t rflags = vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC;
     vmcs_write(GUEST_RFLAGS, rflags);
-    vcpu_skip_from(rip, vmcs_read_wide(EXIT_INSTRUCTION_LENGTH), rflags);
+    vcpu_skip_to(rip + vmcs_read_wide(EXIT_INSTRUCTION_LENGTH), rflags); /* 64-bit mode: it does not wrap */
     vcpu_prepare_entry(vcpu);
 }
 

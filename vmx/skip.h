@@ -38,6 +38,16 @@ static inline void skip_completed(struct vcpu *vcpu)
         skip_hits(vcpu);
 }
 
+/* Goes on at `rip`, behind an instruction that left `rflags` and accessed neither memory nor ports; L1's. Current:
+ * vmcs01. */
+static inline void vcpu_skip_to(uint64_t rip, uint64_t rflags)
+{
+    skip_shadows();
+    vmcs_write(GUEST_RIP, rip);
+    if (__builtin_expect(rflags & (RFLAGS_TF | RFLAGS_RF), 0))
+        skip_flags(rflags);
+}
+
 /* Moves on past the instruction of `length` at `from`, which left `rflags` and accessed neither memory nor ports; L1's.
  * Current: vmcs01. */
 static inline void vcpu_skip_from(uint64_t from, uint64_t length, uint64_t rflags)
@@ -46,10 +56,7 @@ static inline void vcpu_skip_from(uint64_t from, uint64_t length, uint64_t rflag
     /* Outside 64-bit mode the instruction pointer wraps. */
     if (__builtin_expect((rip ^ from) >> 32, 0) && !(vmcs_read(GUEST_CS_AR_BYTES) & AR_L))
         rip = (uint32_t)rip;
-    skip_shadows();
-    vmcs_write(GUEST_RIP, rip);
-    if (__builtin_expect(rflags & (RFLAGS_TF | RFLAGS_RF), 0))
-        skip_flags(rflags);
+    vcpu_skip_to(rip, rflags);
 }
 /* Moves on past the instruction that exited. Current: the VMCS that exited. */
 void vcpu_skip_instruction(struct vcpu *vcpu);
