@@ -40,6 +40,7 @@ static const struct loaded_msr {
     {IA32_UINTR_MISC, GUEST_UINV_ENCODING, ENTRY_LOAD_UINV, UINTR_MISC_UINV},
     {IA32_PERF_GLOBAL_CTRL, GUEST_PERF_GLOBAL_CTRL_ENCODING, ENTRY_LOAD_PERF_GLOBAL, ~0ull},
 };
+#define LOADING_CONTROLS (ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_UINV | ENTRY_LOAD_PERF_GLOBAL)
 
 #define CPUID_EDX_DEBUG_STORE BIT(21)
 #define CPUID_STATE_COMPONENTS 0xd
@@ -108,17 +109,20 @@ static int vmcs_msr_find(uint32_t msr)
     return -1;
 }
 
-static const struct loaded_msr *loaded_msr_find(uint32_t msr)
+/* The row of the table above, where the control is on; most CPUs have none of these. */
+static const struct loaded_msr *loaded_msr_find(const struct vcpu *vcpu, uint32_t msr)
 {
+    if (!(vcpu->vm->caps12.entry.may & LOADING_CONTROLS))
+        return NULL;
     for (unsigned i = 0; i < ARRAY_SIZE(loaded_msrs); i++)
         if (loaded_msrs[i].msr == msr && vmcs_read(ENTRY_CONTROLS) & loaded_msrs[i].control)
             return &loaded_msrs[i];
     return NULL;
 }
 
-static bool register_read(uint32_t msr, uint64_t *value)
+static bool register_read(const struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-    const struct loaded_msr *loaded = loaded_msr_find(msr);
+    const struct loaded_msr *loaded = loaded_msr_find(vcpu, msr);
     if (!rdmsr_safe(msr, value))
         return false;
     if (loaded)
@@ -127,9 +131,9 @@ static bool register_read(uint32_t msr, uint64_t *value)
 }
 
 /* The CPU judges the value. */
-static bool register_write(uint32_t msr, uint64_t value)
+static bool register_write(const struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
-    const struct loaded_msr *loaded = loaded_msr_find(msr);
+    const struct loaded_msr *loaded = loaded_msr_find(vcpu, msr);
     if (!wrmsr_safe(msr, value))
         return false;
     if (loaded)
@@ -271,7 +275,7 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         *value = vmcs_read_encoding(vmcs_msrs[in_vmcs].encoding);
         return true;
     }
-    return register_read(msr, value);
+    return register_read(vcpu, msr, value);
 }
 
 bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
@@ -284,7 +288,7 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
         return startup_write_icr(vcpu, value);
     if (in_vmcs >= 0)
         return vmcs_msr_write(vcpu, (unsigned)in_vmcs, value);
-    return register_write(msr, value);
+    return register_write(vcpu, msr, value);
 }
 
 /* What the firmware left on, if it did; nothing to undo where the CPU has no such MSR. */
