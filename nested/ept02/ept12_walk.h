@@ -27,7 +27,10 @@ enum ept12_walk_kind {
 
 struct ept12_walk {
     enum ept12_walk_kind kind;
-    gpa_t gpa1;           /* of the byte asked for, when OK */
+    union {
+        gpa_t gpa1;     /* of the byte asked for, when OK */
+        uint64_t entry; /* else the last entry read */
+    };
     unsigned level;       /* of the leaf, 1 to 3; on a violation or misconfiguration: of the entry at fault, 1 to 4 */
     uint64_t permissions; /* EPT_R | EPT_W | EPT_X that all entries on the path have */
     unsigned memtype;
@@ -36,7 +39,6 @@ struct ept12_walk {
     bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
     gpa_t table;      /* of L1, where the last entry read lies */
     uint64_t above;   /* what the entries before that one allow together */
-    uint64_t entry;   /* that last entry, unless OK */
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 

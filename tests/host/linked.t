@@ -32,6 +32,7 @@ NOT_LINKED = {
     "vmx/mmio.c": "loads and stores of devices; the theme l1-memory of the scenarios",
     "vmx/probe.c": INSTRUCTIONS,
     "vmx/task_switch_exit.c": "vmx/task_switch.c, which decides, is linked; the themes l1-task of the scenarios",
+    "vmx/vmcs_present.c": "VMX instructions on the state of a running processor; tests/vm/efi.t",
     "vmx/vmcs_setup.c": INSTRUCTIONS,
     "vmx/refusal.c": "it only prints; tests/vm/refusals.t reads each kind of line",
     "vmx/shutdown.c": "it only prints; tests/vm/mistakes.t has a shutdown of each level",
