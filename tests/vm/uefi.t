@@ -3,7 +3,8 @@
 address.
 
 The pictures are kept in build/uefi/. Bochs 3.1 is needed, which tools/setup fetches.
-Usage: tests/vm/uefi.t [stack|smp|panic|refusal|place|large] ...
+Usage: tests/vm/uefi.t [--all] [stack|smp|panic|refusal|place|large|above|port] ...
+Without a word all except smp, the whole stack on two processors, which --all (make test-uefi) has, too.
 """
 import argparse
 import os
@@ -118,10 +119,35 @@ def check_large(tap, run, _cpus):
     tap.equal(run.status, 0, "large: L1 runs", run.err[-2000:])
 
 
+def start_above(_cpus):
+    """More for Nestor than there is below 4 GiB."""
+    return Run("--emulator", "3.1", "--memory", "8192", "--host-memory", "1024", "--l1", DEMO,
+               "--nestor", "stats=0xf8 memory=3400", "--timeout", "600")
+
+
+def check_above(tap, run, _cpus):
+    found = re.search(r"Nestor's carve-out at ([0-9a-f]+), 3400 MiB", run.err)
+    tap.ok(found and int(found.group(1), 16) >= 1 << 32, "above: the carve-out lies above 4 GiB", run.err[-2000:])
+    tap.equal(run.status, 0, "above: L1 runs", run.err[-2000:])
+
+
+def start_port(_cpus):
+    """A serial port by its address; the runner reads COM2 as Nestor's log."""
+    return Run("--l1", DEMO, "--nestor", "stats=0xf8 console=com:0x2f8", "--timeout", "600")
+
+
+def check_port(tap, run, _cpus):
+    _, found, after = run.err.partition("main: L1 starts")
+    tap.ok(found and "exit status 0" in after, "port: console=com:0x2f8 has the log, when L1 has started, too",
+           run.err[-2000:])
+    tap.equal(run.status, 0, "port: L1 runs", run.err[-2000:])
+
+
 # Name: what starts it, what checks it, processors.
 KINDS = {"stack": (start_stack, check_stack, 1), "panic": (start_panic, check_panic, 1),
          "smp": (start_stack, check_stack, 2),
          "place": (start_place, check_place, 2), "large": (start_large, check_large, 1),
+         "above": (start_above, check_above, 1), "port": (start_port, check_port, 1),
          "refusal": (None, check_refusal, 1)}
 AT_A_TIME = 2
 
@@ -129,7 +155,9 @@ AT_A_TIME = 2
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []])
-    kinds = parser.parse_args().kinds or list(KINDS)
+    parser.add_argument("--all", action="store_true")
+    opts = parser.parse_args()
+    kinds = opts.kinds or [kind for kind in KINDS if opts.all or kind != "smp"]
     os.makedirs(KEPT, exist_ok=True)
     tap, runs = Tap(), {}
     for index, kind in enumerate(kinds):
