@@ -84,7 +84,8 @@ static NORETURN void next_round(void (*boot)(struct cpu *cpu), void (*other)(str
 
 static void become_l1(struct cpu *cpu)
 {
-    struct vcpu *vcpu = processors_join_l1(cpu, &own()->state, &told->failed);
+    /* Not own(): GS is the firmware's until there. */
+    struct vcpu *vcpu = processors_join_l1(cpu, &told->processor[cpu->id].state, &told->failed);
     if (!vcpu)
         refuse();
     vcpu_run(vcpu);
