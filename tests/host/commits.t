@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tests" / "vm"))
 
 from lib_tap import Tap  # noqa: E402
 
-BASE = "c0953661c62422a123ac8c29203e7322b01df56d"
+BASE = "0480792260d234051ece1ad54b9cc558d785b3d2"
 LONGEST = 60
 SUBJECT = re.compile(r"[a-z0-9][\w./-]*: [A-Z]")
 
