@@ -11,6 +11,6 @@
 
 /* Both return the number of characters in the buffer, the terminating 0 not counted: at most size - 1. */
 size_t format_text(char *buffer, size_t size, const char *fmt, ...) PRINTF_LIKE(3, 4);
-size_t format_list(char *buffer, size_t size, const char *fmt, va_list args) PRINTF_LIKE(3, 0);
+size_t format_list(char *buffer, size_t size, const char *fmt, va_list list) PRINTF_LIKE(3, 0);
 
 #endif
