@@ -1,3 +1,7 @@
+/* An exit turns the breakpoints off (DR7 becomes 400H), and an instruction that Nestor executes makes its accesses
+ * in root operation: the CPU would miss the guest's hits. So each access is compared with DR0 to DR3 here, and the
+ * hits become pending debug exceptions, of which the next entry makes the trap behind the instruction. SDM 3C 28.5.1
+ * "Loading Host Control Registers, Debug Registers, MSRs" */
 #include "vmx/breakpoint.h"
 
 #include "kernel/x86.h"
@@ -6,7 +10,7 @@
 /* R/W and LEN of DR7; SDM 3B 18.2.4 "Debug Control Register (DR7)". */
 enum { RW_EXECUTE, RW_WRITE, RW_PORT, RW_ANY };
 
-/* What the breakpoint watches for, and how many bytes it covers. */
+/* The kind of access that breakpoint `n` watches for; below it, how many bytes it covers. */
 static unsigned rw_of(uint64_t dr7, unsigned n)
 {
     return dr7 >> (16 + 4 * n) & 3;
@@ -26,6 +30,8 @@ static bool fits(unsigned rw, enum breakpoint_access access)
     return rw == RW_ANY || (rw == RW_WRITE && access == BREAKPOINT_WRITE);
 }
 
+/* Bytes overlap if either range begins inside the other, which two unsigned differences say, wrap included. A
+ * breakpoint's address counts from its length's boundary. */
 uint64_t breakpoints_met(uint64_t dr7, const uint64_t address[4], enum breakpoint_access access, uint64_t at,
                          unsigned len)
 {

@@ -1,3 +1,6 @@
+/* The capability MSRs, 480H and up, read in the order in which one says whether the next exists: one that the CPU
+ * lacks would be #GP, in root operation before there is anybody to report to. SDM 3D A.2 "Reserved Controls and
+ * Default Settings" */
 #include "vmx/caps.h"
 
 #include "kernel/msr.h"
@@ -60,6 +63,8 @@ static bool has_linear_address_masking(void)
     return cpuid(0, 0).eax >= 7 && cpuid(7, 0).eax >= 1 && (cpuid(7, 1).eax & BIT(26));
 }
 
+/* On each processor. Nothing is judged here: caps_meet() reduces the results to what all have in common, and only then
+ * caps_missing() says whether that is enough. */
 void caps_read(struct vmx_caps *caps)
 {
     uint32_t sizes = cpuid(CPUID_ADDRESS_SIZES, 0).eax;

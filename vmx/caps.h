@@ -1,4 +1,4 @@
-/* What the CPU's VMX can do: the capability MSRs, read once; and settling control words against them.
+/* The VMX features of the CPU: its capability MSRs, read once; and settling control words against them.
  * caps_read() on each processor at start, caps_meet() for what they share; the rest is pure over struct vmx_caps.
  * vmx/ and nested/ read it; nested/rules/caps12 computes from it what L1 is offered. */
 #ifndef VMX_CAPS_H

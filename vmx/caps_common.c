@@ -1,4 +1,4 @@
-/* What the processors of a machine have in common: hybrid CPUs need not be alike. */
+/* The capabilities that all processors of a machine have: hybrid CPUs need not be alike. */
 #include "kernel/msr.h"
 #include "vmx/caps.h"
 #include "vmx/vmx_bits.h"
@@ -83,6 +83,9 @@ static void misc_meets(struct vmx_caps *common, const struct vmx_caps *other)
     }
 }
 
+/* Virtual processors stay where they are, but L1 moves its L2s between them: a VMCS region that one processor wrote
+ * must mean the same to the other, hence the same revision. Of everything else L1 is offered the part that both
+ * have. */
 const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other)
 {
     const char *missing;

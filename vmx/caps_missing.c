@@ -1,7 +1,7 @@
 #include "vmx/caps.h"
 #include "vmx/vmx_bits.h"
 
-/* What Nestor itself cannot do without, as rows. A feature whose MSR is absent reads as zero, so that the row of the
+/* The features that Nestor itself needs, as rows. A feature whose MSR is absent reads as zero, so that the row of the
  * control that brings it (secondary controls, EPT) comes first and is the one named. */
 enum source { FROM_PIN, FROM_PROC, FROM_PROC2, FROM_EXIT, FROM_ENTRY, FROM_EPT_VPID };
 

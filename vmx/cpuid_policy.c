@@ -1,3 +1,10 @@
+/* L1 sees the CPU that it runs on: a leaf without a row passes as it is. A row hides a feature for one of two
+ * reasons. Either the feature reaches past EPT, as Processor Trace and the debug store do, which write to memory by
+ * addresses that no table of Nestor's checks; or the instruction needs a control that vmcs01 does not have on, and
+ * would be #UD although CPUID promises it. The reason stands in each row, for the next who wants to take one away.
+ *
+ * A feature that is hidden here must be closed elsewhere as well: its MSRs in vmx/msr_policy.def, its bit of CR4 in
+ * vmx/vmcs_setup. L1 may try what CPUID denies. */
 #include "vmx/cpuid_policy.h"
 
 #include "kernel/inspect_abi.h"
@@ -98,6 +105,7 @@ static uint32_t leaf_answered(uint32_t leaf, const struct cpuid_context *context
     return exists ? leaf : context->max_basic;
 }
 
+/* True if the row hides its bits here and now. Rows with a control count as long as vmcs01 lacks that control. */
 static bool applies(const struct hidden *row, const struct cpuid_context *context)
 {
     if (row->condition == UNLESS_PROC2)
@@ -139,6 +147,8 @@ static bool tell_of_nestor(uint32_t leaf, const struct cpuid_context *context, s
     return true;
 }
 
+/* The leaves that are Nestor's own come first, since the CPU has none under these numbers. Then the rows; and last the
+ * bits that copy CR4, for which the CPU answered with the CR4 of root operation. */
 void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *context, struct cpuid_result *result)
 {
     if (tell_of_nestor(leaf, context, result))
@@ -158,6 +168,8 @@ void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *c
         mirror(&result->ecx, LEAF7_ECX_OSPKE, context->cr4 & CR4_PKE);
 }
 
+/* Most exits for CPUID ask for a leaf that no row and no bit of CR4 concerns. These are found once, as a bit each, so
+ * that the handler of such an exit gives L1 what the CPU said and looks at nothing else. */
 void cpuid_find_plain(struct cpuid_context *context)
 {
     uint64_t rows = BIT(1) | BIT(7); /* they mirror CR4 */

@@ -1,4 +1,4 @@
-/* What L1 sees of CPUID: the CPU itself, less what Nestor cannot give it.
+/* CPUID as L1 sees it: the CPU itself, less what Nestor cannot give it.
  * Pure: the caller executes CPUID and says what L1's registers hold.
  * vmx/ calls it for each CPUID exit of L1, and of L2 where L0 answers. */
 #ifndef VMX_CPUID_POLICY_H

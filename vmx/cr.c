@@ -1,3 +1,6 @@
+/* A bit of CR0 or CR4 is L1's own unless VMX operation fixes it. Fixed bits are set in the register whatever L1
+ * wants, so they are Nestor's by the guest/host mask: L1 reads them from the read shadow, and a MOV that would
+ * change one exits. SDM 3C 24.8 "Restrictions on VMX Operation" */
 #include "vmx/cr.h"
 
 #include "kernel/x86_bits.h"

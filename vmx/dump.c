@@ -1,3 +1,5 @@
+/* The registers are read from the current VMCS, so that a dump must come before another VMCS is made current. The
+ * order of the lines is fixed: dumps of two runs can be compared by diff. */
 #include "vmx/dump.h"
 
 #include "kernel/log.h"

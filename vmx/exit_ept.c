@@ -15,6 +15,8 @@ static bool allowed_now(struct ept *ept, gpa_t gpa, uint64_t qualification)
     return leaf.level && (leaf.permissions & wanted) == wanted;
 }
 
+/* From what the address alone says to what must be looked up. The last three cases are races with another processor: by
+ * the time that this exit is handled, the table allows what it refused, and the guest only has to try again. */
 void exit_ept_violation(struct vcpu *vcpu)
 {
     struct ept *ept = &vcpu->vm->ept01;

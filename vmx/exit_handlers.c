@@ -16,7 +16,7 @@
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 
-/* What the CPU says, with what L1 shall not see taken out. Two inputs that change are read now: CR4 and whether L1 has
+/* CPUID as the CPU answers it, less what L1 shall not see. Two inputs that change are read now: CR4 and whether L1 has
  * its APIC on. */
 void exit_cpuid_filtered(struct vcpu *vcpu)
 {

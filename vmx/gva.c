@@ -1,3 +1,9 @@
+/* The page walk, in software, for all paging modes by one loop: a mode is a number of levels, a width of entries and
+ * a number of bits that each level takes from the address. Rights are gathered on the way down and judged at the
+ * leaf. A and D flags are set last, each by compare-and-exchange with the entry as it was read: if L1 changed one
+ * meanwhile the walk is made again, so that no flag appears in an entry that never translated anything.
+ *
+ * Memory is behind the callbacks of struct gva_memory: L1's own, L2's through EPT12, or an array of a test. */
 #include "vmx/gva.h"
 
 #include "kernel/msr.h"
@@ -101,7 +107,7 @@ static enum step walk_level(struct walk *w, gpa_t table, unsigned level)
     gpa_t gpa = table + index * w->mode->entry_size;
     uint64_t entry = 0;
 
-    /* What is no RAM reads as all-ones, as it does on the bus. */
+    /* Addresses without RAM read as all-ones, as they do on the bus. */
     w->memory->read(w->memory->context, gpa, &entry, w->mode->entry_size);
     if (!(entry & PTE_P))
         return STEP_NOT_PRESENT;
@@ -222,6 +228,8 @@ static bool set_accessed(struct walk *w)
     return true;
 }
 
+/* What the guest's paging allows of the page, in the bits in which advanced information on EPT violations wants it. SDM
+ * 3C table "Exit Qualification for EPT Violations" */
 static uint16_t page_rights(const struct walk *w)
 {
     return (uint16_t)((w->user ? EPT_QUAL_USER_PAGE : 0) | (w->writable ? EPT_QUAL_WRITABLE_PAGE : 0) |

@@ -1,3 +1,11 @@
+/* Accesses in the guest's place, in two halves: where the bytes lie, and the copy. pieces_find() walks both pages of
+ * an access that crosses a border before either is touched, because a CPU that faults has stored nothing. While L2
+ * runs each step of a walk, and the page at its end, goes through EPT12 as well; that is nested/'s business and
+ * reached by a hook.
+ *
+ * The second part, from walk_level() to gva_plain(), is a cache of few walks for operands of L1's kernel. It needs
+ * no invalidation: a hit compares the registers and all four entries with what they were, so a change of L1's tables
+ * is seen at once, earlier than a CPU with a TLB would see it. */
 #include "vmx/gva.h"
 
 #include "kernel/layout.h"
@@ -171,6 +179,7 @@ bool gva_write_as(struct vcpu *vcpu, gva_t gva, const void *buffer, unsigned len
     return true;
 }
 
+/* The DPL of SS is the CPL, in every mode. SDM 3C 27.3.1.2 "Checks on Guest Segment Registers" */
 static uint32_t access_at_cpl(void)
 {
     return GET(vmcs_read(GUEST_SS_AR_BYTES), AR_DPL) == 3 ? (uint32_t)GVA_USER : GVA_READ;
@@ -209,6 +218,8 @@ static uint64_t walk_levels(const struct vcpu *vcpu, struct plain_walk *walk, gv
     return PAGE_SIZE;
 }
 
+/* Fills the cache's entry. A supervisor's read of a present page is forbidden by SMAP, a protection key or LASS alone;
+ * where one of these is on and might matter, the whole walk decides. */
 static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
 {
     const struct gmem *gmem = &vcpu->vm->gmem;
@@ -231,6 +242,7 @@ static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk
     return walk->at + (gva & PAGE_MASK);
 }
 
+/* L1's other processors may write the entry meanwhile: one load, one look. */
 static inline bool is_unchanged(const struct plain_walk *walk, unsigned depth)
 {
     return __atomic_load_n(walk->entry[depth], __ATOMIC_RELAXED) == walk->value[depth];
@@ -251,6 +263,7 @@ const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len)
     return walk_anew(vcpu, walk, gva);
 }
 
+/* Breakpoints are noted before the access, as the hits of an instruction that faults after all are dropped with it. */
 bool gva_read(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned len, struct fault *fault)
 {
     const void *plain = vcpu->in_l2 || access_at_cpl() ? NULL : gva_plain(vcpu, gva, len);

@@ -1,4 +1,4 @@
-/* What vmx/ asks of nested/, which lies above it: slots that nested_init() fills once.
+/* Calls from vmx/ up to nested/, which lies above it: pointers that nested_init() fills once.
  * Each contract says which VMCS is current.
  * vmx/ calls them, nested/nested.c fills them. */
 #ifndef VMX_HOOKS_H
@@ -6,7 +6,7 @@
 
 #include "vmx/vcpu.h"
 
-/* What becomes of an NMI for the guest that is pending while L2 runs. */
+/* The fate of an NMI for the guest that is pending while L2 runs. */
 enum nmi_fate {
     NMI_FOR_GUEST,   /* L2 gets it, once nothing blocks it */
     NMI_GONE,        /* it became an exit to L1 */

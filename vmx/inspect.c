@@ -1,3 +1,7 @@
+/* Each area of the space is computed when a word of it is read, so an area costs nothing while nobody looks, and
+ * nothing has to be copied or locked. The upper four bits of an offset choose the area, the rest is a byte in it; a
+ * read of the port moves the offset on, so one write of it serves a whole area. Other processors count on meanwhile:
+ * each word is right, two words together need not fit. */
 #include "vmx/inspect.h"
 
 #include "kernel/cmdline.h"

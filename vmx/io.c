@@ -1,3 +1,7 @@
+/* The ports that L0 keeps, as rows: made once from the options and the ACPI tables, and searched only for an access
+ * that exits. A row sets its bits in the two I/O bitmaps, and the bitmaps decide what exits: all other ports are
+ * L1's hardware, without Nestor in the way. For L2 nested/bitmap merges these bitmaps with L1's as it does with
+ * MSRs. */
 #include "vmx/io.h"
 
 #include "kernel/cmdline.h"
@@ -26,7 +30,7 @@ static struct io_port ports[MAX_PORTS];
 static unsigned port_count;
 static uint32_t stats_index; /* counter that the next read of the statistics port gives */
 
-/* What L1 wrote goes on to the hardware, in the width in which it came. */
+/* Hands L1's write on to the hardware, in the width in which it came. */
 static void pass_write(uint16_t port, unsigned size, uint32_t value)
 {
     if (size == 1)
@@ -161,6 +165,7 @@ static void add_reset_ports(struct vm *vm)
         port_add(vm, vm->reset_port, vm->reset_port, row);
 }
 
+/* Each option that names a port adds a row; what is off adds none, and its port is L1's. */
 int io_policy_init(struct vm *vm)
 {
     vm->io_bitmap_a = page_alloc();

@@ -9,7 +9,7 @@
 /* Allocates and fills vm->io_bitmap_a/b from the options and vm->pm1a_control. 0, or -1 when pages run out. */
 MUST_CHECK int io_policy_init(struct vm *vm);
 
-/* What is known of a port that Nestor keeps. */
+/* A range of ports that Nestor keeps, and who answers for it. */
 struct io_port {
     uint16_t first, last;
     /* Answers a write of / supplies a read of `size` bytes at `port`. */

@@ -1,3 +1,6 @@
+/* Devices see accesses and not bytes: reading a register may acknowledge something, and a 32-bit register that is
+ * written byte by byte is written four times. So an operand goes in one piece where a register has its width. The
+ * direct map leads to the device; the CPU's MTRRs, which stay as the firmware set them, keep it uncached. */
 #include "vmx/mmio.h"
 
 #include "kernel/layout.h"

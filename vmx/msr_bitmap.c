@@ -37,6 +37,8 @@ void msr_bitmap_clear(uint8_t *bitmap, uint32_t msr, enum msr_access access)
         bitmap[bit / 8] &= (uint8_t)~BIT(bit % 8);
 }
 
+/* The report's sentence as code: an access of L2 must exit if L0 or L1 wants it to, so the page is the OR of both.
+ * merged_or() does the same with fewer loads; this is the plain form that tests compare with. */
 void msr_bitmap_merge(void *merged, const void *l0, const void *l1)
 {
     uint64_t *out = merged;

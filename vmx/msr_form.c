@@ -1,3 +1,7 @@
+/* The exits of the immediate forms have reasons of their own, 84 and 85, and name the MSR in the exit qualification
+ * and the register in the instruction information. Where a CPU leaves these empty, only the bytes of the instruction
+ * can tell. This is no general decoder: it knows the two encodings that could be taken for each other, and calls all
+ * else OTHER, so that an exit is left as the CPU reported it wherever there is a doubt. */
 #include "vmx/msr_form.h"
 
 #define VEX3 0xc4
@@ -10,6 +14,8 @@
 #define MODRM_RM BITS(2, 0)
 #define IMMEDIATE_LENGTH 9 /* VEX 3, opcode, ModR/M, immediate 4 */
 
+/* Prefixes that may stand before either encoding: segments, address size, REX. They change nothing that is asked
+ * here. */
 static bool is_prefix(uint8_t byte)
 {
     static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67};
@@ -31,6 +37,8 @@ enum msr_form msr_form_decode(const uint8_t *bytes, unsigned size, uint32_t *msr
     if (size < IMMEDIATE_LENGTH || bytes[0] != VEX3 || GET(bytes[1], VEX_MAP) != VEX_MAP_7 ||
         bytes[3] != OPCODE_IMMEDIATE || (bytes[4] & MODRM_MOD_REG) != MODRM_REGISTER_0)
         return MSR_FORM_OTHER;
+    /* The immediate is the last four bytes of the instruction, the lowest first. VEX has the register's bit 3
+     * inverted. */
     *reg = (unsigned)GET(bytes[4], MODRM_RM) | (bytes[1] & VEX_NOT_B ? 0 : 8);
     *msr = (uint32_t)bytes[5] | (uint32_t)bytes[6] << 8 | (uint32_t)bytes[7] << 16 | (uint32_t)bytes[8] << 24;
     return MSR_FORM_IMMEDIATE;

@@ -1,3 +1,7 @@
+/* The guest's value of an MSR may be in four places, and they are asked in this order: with L0, where the policy
+ * keeps it; in the VMCS, where entries and exits switch it; in a field that the next entry loads; in the register,
+ * which is live while Nestor runs, for all others. The value that WRMSR would refuse is refused here with the same
+ * #GP: an entry would fail on it later, far from the instruction that brought it in. */
 #include "vmx/msr_guest.h"
 
 #include "kernel/cmdline.h"
@@ -120,6 +124,7 @@ static const struct loaded_msr *loaded_msr_find(const struct vcpu *vcpu, uint32_
     return NULL;
 }
 
+/* The register's own bits, with those replaced that the next entry will load. */
 static bool register_read(const struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
     const struct loaded_msr *loaded = loaded_msr_find(vcpu, msr);
@@ -170,7 +175,7 @@ static bool misc_enable_write(const struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_MISC_ENABLE, value);
 }
 
-/* What L1 reads of an MSR that L0 keeps. */
+/* L1's RDMSR of an MSR that L0 keeps: the value it sees. False: #GP. */
 static NOINLINE bool policy_read(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t *value)
 {
     switch (row->handler) {
@@ -234,7 +239,7 @@ static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
     return wrmsr_safe(IA32_APIC_BASE, value);
 }
 
-/* What L1's write does to an MSR that L0 keeps. */
+/* L1's WRMSR of an MSR that L0 keeps. False: #GP. */
 static NOINLINE bool policy_write(struct vcpu *vcpu, const struct msr_policy_row *row, uint32_t msr, uint64_t value)
 {
     switch (row->handler) {
@@ -278,6 +283,8 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
     return register_read(vcpu, msr, value);
 }
 
+/* The same order as for reads. With trapped start-up IPIs a write to the x2APIC's command register is an IPI to be
+ * made. */
 bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
     const struct msr_policy_row *row = find_row(vcpu, msr, MSR_WRITE);
@@ -291,7 +298,7 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     return register_write(vcpu, msr, value);
 }
 
-/* What the firmware left on, if it did; nothing to undo where the CPU has no such MSR. */
+/* Clears an MSR that the firmware may have left on; a CPU without it has nothing to clear. */
 static void turn_off(uint32_t msr)
 {
     uint64_t value;
@@ -299,6 +306,7 @@ static void turn_off(uint32_t msr)
         log_warn("msr", "MSR %x cannot be cleared", msr);
 }
 
+/* A firmware may hand over with these on. L1 sees a CPU without them, so nobody would turn them off later. */
 void msr_prepare_processor(const struct vm *vm)
 {
     if (vm->debug_store_hidden) {

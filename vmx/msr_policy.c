@@ -1,3 +1,6 @@
+/* vmx/msr_policy.def is included once for each list that is made of it: the MSRs that L0 keeps, those that it passes
+ * although they act in root operation, and an assertion for each row. A reader of the .def file sees the whole
+ * policy; nothing here adds a number to it. */
 #include "vmx/msr_policy.h"
 
 #include "kernel/string.h"
@@ -20,7 +23,7 @@ static const struct msr_policy_row rows[] = {
 #undef MSR_PASSED
 };
 
-/* What L0 passes although it acts in root operation, with the reason why that is safe. */
+/* MSRs that L0 passes although they act in root operation, with the reason why that is safe. */
 static const struct msr_passed_row passed_rows[] = {
 #define MSR_POLICY(first, last, access, handler, root, reason)
 #define MSR_PASSED(first, last, root, reason) {first, last, MSR_ROOT_##root, reason},

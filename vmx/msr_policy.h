@@ -17,7 +17,7 @@ enum msr_policy_handler {
     MSR_POLICY_VMX_CAPABILITY,
     MSR_POLICY_XSS,
 };
-/* What an MSR does to root operation; see msr_policy.def. */
+/* The effect of an MSR on root operation; see msr_policy.def. */
 enum msr_root { MSR_ROOT_NONE, MSR_ROOT_KEPT, MSR_ROOT_SWITCHED, MSR_ROOT_HARMLESS };
 
 struct msr_policy_row {

@@ -1,3 +1,7 @@
+/* VMX instructions name memory by registers and a displacement. The CPU has decoded the instruction before it exits,
+ * and leaves base, index, scale, segment and width in the instruction information and the displacement in the exit
+ * qualification. The rest is the CPU's arithmetic once more: offset, limit or canonical check, linear address, and
+ * then L1's paging, which vmx/gva walks. SDM 3C 28.2.5 "Information for VM Exits Due to Instruction Execution" */
 #include "vmx/operand.h"
 
 #include "kernel/msr.h"
@@ -56,6 +60,8 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
 #define PLAIN_MUST PUT(2, INSN_INFO_ADDRESS_SIZE)
 _Static_assert(INSN_INFO_SEGMENT == BITS(17, 15), "PLAIN_JUDGED: FS and GS have bit 17");
 
+/* Nearly every operand is a variable of a 64-bit kernel that lies in one page. For it all the checks above come down to
+ * a few compares; NULL, at the slightest doubt, sends the caller the long way, which knows every fault. */
 const void *operand_plain(struct vcpu *vcpu, uint64_t len)
 {
     uint64_t info = vcpu->exit.instruction_info;

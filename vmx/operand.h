@@ -8,7 +8,7 @@
 #include "vmx/gva.h"
 #include "vmx/vmcs.h"
 
-/* What address arithmetic needs of one segment. */
+/* One segment, as far as address arithmetic needs it. */
 struct segment {
     uint16_t selector;
     uint32_t limit, access_rights;

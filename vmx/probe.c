@@ -1,3 +1,9 @@
+/* Capability MSRs tell what a CPU claims. A probe enters a guest of a few instructions and looks which exit it
+ * makes. The guest is Nestor itself as far as registers and page tables go, and has no EPT, so nothing is to be
+ * built for it; vmx operation is left again behind each probe, and L1 finds no trace.
+ *
+ * The start-up IPI needs two processors: the one that is asked enters a guest and waits there, the other sends.
+ * `stage` is how far the first one is, and all that they share. */
 #include "vmx/probe.h"
 
 #include "kernel/lapic.h"

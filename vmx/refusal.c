@@ -1,3 +1,9 @@
+/* A refused instruction is the most frequent mistake of a young hypervisor, and the hardest to see: on a CPU all it
+ * gets is a flag or a #GP without a reason. Here the reason is known at the very place that refuses, and the rows of
+ * vmx/refusals.def put it in words, with the section of the SDM that demands it.
+ *
+ * A guest may repeat its mistake for ever, and a serial line is slow. So each pair of reason and instruction is said
+ * once in a run; the tests read these lines, and a table in docs/MISTAKES.md lists them. */
 #include "vmx/refusal.h"
 
 #include "kernel/format.h"
@@ -15,6 +21,8 @@ static const struct row {
 
 static uint64_t said[REFUSAL_COUNT][(EXIT_REASON_COUNT + 63) / 64]; /* by any processor */
 
+/* The fetch-and-or asks and answers at once: of processors that meet the same refusal together, one finds the bit
+ * clear. */
 void refusal_log(const struct vcpu *vcpu, enum refusal refusal, uint64_t a, uint64_t b)
 {
     const struct row *row = &rows[refusal];
@@ -39,6 +47,7 @@ static unsigned number_of(const struct msr_policy_row *row)
     return row ? (unsigned)(row - rows_of_policy) % 63 : 63;
 }
 
+/* Rows of the MSR policy take the place of the reasons here: each has the text that says why L0 keeps the MSR. */
 void refusal_log_msr(const struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint64_t value)
 {
     static uint64_t said_msr[2]; /* by access: a bit for each row */

@@ -1,3 +1,7 @@
+/* How a segment bounds a data access. Outside 64-bit mode type and limit decide, and the linear address wraps at 32
+ * bits; in 64-bit mode there is neither, only FS and GS have a base, and the address must be canonical. Which fault
+ * it is depends on the segment register (#SS for the stack) and on what is wrong: a type that forbids the access is
+ * #GP(0) always. */
 #include "kernel/x86.h"
 #include "vmx/operand.h"
 #include "vmx/vmx_bits.h"
@@ -59,6 +63,8 @@ bool segment_linear(const struct segment *segment, unsigned segment_number, uint
     return true;
 }
 
+/* Bit 63 stays and chooses the flag; the bits from the address width up to bit 62 become copies of what they must
+ * be. */
 gva_t operand_untag(gva_t linear, uint64_t cr3, uint64_t cr4)
 {
     bool supervisor = linear >> 63;

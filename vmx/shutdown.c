@@ -1,3 +1,7 @@
+/* A triple fault leaves no trace of the events that led to it: its exit has no interruption information. What can
+ * still be found is the event that Nestor injected last, the bytes at RIP, and the gates in the IDT by which each
+ * exception of the chain would have been delivered. From these the chain is told from its beginning, and where the
+ * first exception is a guess the text says so. */
 #include "vmx/shutdown.h"
 
 #include "kernel/format.h"
@@ -21,12 +25,13 @@ static const char *const names[] = {
     "#NP", "#SS", "#GP", "#PF", "vector 15", "#MF", "#AC", "#MC", "#XM", "#VE",      "#CP",
 };
 
+/* Vectors without a name of their own are interrupts, or exceptions that the SDM reserves. */
 static const char *name_of(unsigned vector)
 {
     return vector < ARRAY_SIZE(names) ? names[vector] : vector == UNKNOWN_VECTOR ? "an exception" : "an interrupt";
 }
 
-/* Memory of the guest. What the look finds out about its paging is forgotten: it is no access of the guest's. */
+/* Reads the guest's memory without leaving a mark: exit and flags are put back, as the guest made no such access. */
 static bool peek(struct vcpu *vcpu, gva_t gva, void *buffer, unsigned size)
 {
     struct vmexit exit = vcpu->exit;
@@ -81,8 +86,8 @@ static void say_gate(struct vcpu *vcpu, unsigned vector)
     log_raw("  %s: gate %u %s", name_of(vector), vector, text);
 }
 
-/* What the first exception can be, and why each that follows could not be delivered.
- * SDM 3A 6.15 "Interrupt 8—Double Fault Exception (#DF)" */
+/* The first exception as far as it can be known, and why each that follows could not be delivered. SDM 3A 6.15
+ * "Interrupt 8—Double Fault Exception (#DF)" */
 static void say_chain(struct vcpu *vcpu, unsigned first)
 {
     if (first == UNKNOWN_VECTOR)

@@ -1,5 +1,5 @@
-/* What led to a triple fault, in words: the event that could not be delivered, the gate of each exception of the chain,
- * and what the guest had before it.
+/* The events that led to a triple fault, in words: the event that could not be delivered, the gate of each exception of
+ * the chain, and what the guest had before it.
  * Current: the VMCS of the guest that shut down. vmx/exit_handlers calls it for L1, nested/exit for L2. */
 #ifndef VMX_SHUTDOWN_H
 #define VMX_SHUTDOWN_H

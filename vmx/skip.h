@@ -26,7 +26,7 @@ static inline void skip_trap(uint64_t rflags)
         vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
-/* What TF and RF ask for: the trap, and that the next instruction's breakpoint counts again. */
+/* Does what TF and RF ask for: the trap, and that the next instruction's breakpoint counts again. */
 void skip_flags(uint64_t rflags);
 
 /* The data and I/O breakpoints that the instruction met. */

@@ -17,7 +17,7 @@ static inline bool startup_is_trapped(const struct vm *vm, gpa_t gpa)
 void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value);
 /* WRMSR to the x2APIC's ICR. False: #GP. */
 MUST_CHECK bool startup_write_icr(struct vcpu *vcpu, uint64_t value);
-/* What the requests ask for. */
+/* Does what the requests ask for. */
 void startup_attend(struct vcpu *vcpu);
 /* Puts the processor into the state after INIT, and waits (trapped), or makes it wait in the guest. Current: vmcs01. */
 void startup_reset(struct vcpu *vcpu);

@@ -1,3 +1,5 @@
+/* Where INIT and start-up IPIs are no VM exits, L1's stores to the interrupt command register are the only place
+ * where Nestor can learn of them. The page of the APIC is read-only in EPT01, so each store to it comes here. */
 #include "vmx/startup_store.h"
 
 #include "kernel/log.h"

@@ -1,3 +1,8 @@
+/* Nestor's memory must look to a guest like memory that is not there: loads give ones, stores are lost. Loads need
+ * nothing, as a read-only page of ones stands in each place. A store exits; decoding it would mean an emulator of
+ * all instructions that can store, so the CPU executes it on the page of ones, alone, and the ones are put back. How
+ * the guest is made to come back behind one instruction depends on the CPU: by the monitor trap flag, else by the
+ * preemption timer, else at the next exit whenever that is. SDM 3C 26.5.2 "Monitor Trap Flag" */
 #include "vmx/step.h"
 
 #include "kernel/ledger.h"
@@ -84,6 +89,8 @@ static void close_pages(struct vcpu *vcpu)
         __atomic_store_n(&vcpu->vm->stepper, NULL, __ATOMIC_RELEASE);
 }
 
+/* The first page of an instruction arms the way back, and each further one only adds itself: an instruction that
+ * crosses a border, or moves a string, meets one violation after the other before it completes. */
 static void open_page(struct vcpu *vcpu, uint64_t *entry, struct step_page page)
 {
     count(COUNT_CARVEOUT_HITS);
@@ -137,6 +144,7 @@ bool step_return_at_once(struct vcpu *vcpu)
     return true;
 }
 
+/* Called for every exit while a step is open, whatever its reason: an interrupt or a fault may come first. */
 bool step_end(struct vcpu *vcpu)
 {
     if (vcpu->step.open)

@@ -1,3 +1,7 @@
+/* An EPT violation tells where a store went and nothing of what it stored; for a store to the APIC, which Nestor
+ * makes itself, it has to read the instruction. Software writes these 32-bit registers by three encodings of MOV.
+ * The decoder knows the three and refuses all else, which is a line in the log and a #GP: a guess could send an IPI
+ * to the wrong processor. */
 #include "vmx/store_decode.h"
 
 #define OPCODE_MOV_REGISTER 0x89

@@ -1,3 +1,8 @@
+/* In VMX non-root operation there is no task switch: the attempt exits, and whoever handles the exit must do all of
+ * it. The order is that of the processor, because each step may fault and the fault's owner depends on it. Up to the
+ * read of the new TSS the old task is untouched and gets the fault (TASK_REFUSED). From load_registers() on the
+ * registers are the new task's, and so is each fault (TASK_FAULTED), with the selectors loaded and the descriptors,
+ * as far as they were not reached, unusable. SDM 3A 8.3 "Task Switching" */
 #include "vmx/task_switch.h"
 
 #include "kernel/string.h"
@@ -63,6 +68,7 @@ static bool fail(struct switching *s, unsigned vector, unsigned selector)
     return false;
 }
 
+/* Linear addresses have 32 bits here: IA-32e mode has no task switches. */
 static bool memory_read(struct switching *s, uint64_t gva, void *buffer, unsigned len)
 {
     return s->memory->read(s->memory->context, (uint32_t)gva, buffer, len, s->fault);
@@ -104,6 +110,7 @@ static unsigned type_of(const struct segment *segment)
     return (unsigned)GET(segment->access_rights, AR_TYPE);
 }
 
+/* Fields of a TSS have 2 or 4 bytes, the lowest first. */
 static uint32_t image_get(const uint8_t *image, unsigned offset, unsigned size)
 {
     uint32_t value = 0;
@@ -264,8 +271,8 @@ static bool load_ldt(struct switching *s)
     return true;
 }
 
-/* What a segment register takes: the kind of segment, the privilege; and the fault that a segment of the right kind
- * raises when it is not present. */
+/* The rule by which a segment register is loaded: the kind of segment, the privilege; and the fault that a segment of
+ * the right kind raises when it is not present. */
 struct segment_rule {
     bool (*kind)(unsigned type);
     bool (*privilege)(const struct segment *segment, unsigned rpl, unsigned cpl);
@@ -408,6 +415,7 @@ static void fill_unloaded(struct task_state *state)
     }
 }
 
+/* CR3 first, as the descriptor tables are read through the new task's paging; the error code last, on its stack. */
 static bool load_new_task(struct switching *s)
 {
     bool v86 = (s->state->eflags & RFLAGS_VM) != 0;
@@ -435,6 +443,7 @@ enum task_outcome task_switch(struct task_state *state, const struct task_reques
     return s.format == &tss32 && (s.image[TSS_TRAP] & 1) ? TASK_DEBUG_TRAP : TASK_DONE;
 }
 
+/* SDM 3A table "Conditions for Generating a Double Fault" */
 static bool is_contributory(unsigned vector)
 {
     return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP) || vector == VECTOR_CP;

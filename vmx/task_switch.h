@@ -13,7 +13,7 @@ enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE };
 /* In the order of the VMCS fields. */
 enum task_segment { TASK_ES, TASK_CS, TASK_SS, TASK_DS, TASK_FS, TASK_GS, TASK_LDTR, TASK_TR, TASK_SEGMENTS };
 
-/* What a TSS holds of a processor, and the tables in which its selectors count. */
+/* The registers that a TSS holds, and the tables in which its selectors count. */
 struct task_state {
     uint32_t gpr[8]; /* by register number, ESP among them */
     uint32_t eip;    /* of the old task: where it goes on */

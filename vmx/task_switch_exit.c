@@ -45,7 +45,8 @@ static bool is_software_event(uint32_t info)
     return type >= INTR_TYPE_SOFT_INTERRUPT && type <= INTR_TYPE_SOFT_EXCEPTION;
 }
 
-/* What the exit says about the switch. EXT of error codes is set where the program did not raise the event itself. */
+/* Takes the request from the exit's information fields. EXT of error codes is set where the program did not raise the
+ * event itself. */
 static void request_read(const struct vcpu *vcpu, struct task_request *request)
 {
     uint32_t info = vcpu->exit.idt_vectoring_info;
@@ -99,7 +100,7 @@ static void state_write(struct vcpu *vcpu, const struct task_state *state)
     vmcs_write(GUEST_CR0, vmcs_read(GUEST_CR0) | CR0_TS);
     vmcs_write(CR0_READ_SHADOW, vmcs_read(CR0_READ_SHADOW) | CR0_TS);
     vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_LOCAL);
-    /* What was pending belonged to the old task: SDM 3B 18.3.1.4 "Single-Step Exception Condition" */
+    /* Pending debug exceptions belonged to the old task: SDM 3B 18.3.1.4 "Single-Step Exception Condition" */
     vmcs_write(GUEST_PENDING_DEBUG, 0);
 }
 

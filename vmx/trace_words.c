@@ -1,3 +1,6 @@
+/* kernel/trace stores a record as two words, and knows neither exit reasons nor events: those belong to this layer,
+ * which lies above it. So it calls through a pointer, and here is the function behind it. Records stay binary until
+ * somebody wants to read them, as making text at each exit would cost more than the exit. */
 #include "vmx/trace_words.h"
 
 #include "kernel/format.h"
@@ -5,6 +8,7 @@
 #include "vmx/exit_names.h"
 #include "vmx/vmx_bits.h"
 
+/* Bits 10:8 of interruption information. SDM 3C 25.8.3 "VM-Entry Controls for Event Injection" */
 static const char *event_type(uint32_t info)
 {
     static const char *const types[] = {
@@ -13,6 +17,7 @@ static const char *event_type(uint32_t info)
     return types[GET(info, INTR_TYPE)];
 }
 
+/* `a` and `b` are as the comment of each type in kernel/trace.h has them. */
 static void describe(char *text, size_t size, enum trace_type type, uint32_t a, uint64_t b)
 {
     switch (type) {

@@ -17,7 +17,7 @@
 #include "vmx/vmcs.h"
 #include "vmx/vmexit.h"
 
-/* What all virtual processors of L1 share. */
+/* The state that all virtual processors of L1 share. */
 struct vm {
     struct memmap map; /* L1's view of physical memory */
     struct ept ept01;
@@ -110,7 +110,7 @@ struct vcpu {
     uint64_t inject_address; /* CR2 of such a #PF */
     bool nmi_window;         /* L0 itself waits for the window in the current VMCS */
 
-    /* What L1 sees of the processor: vmx/msr_guest, vmx/startup. */
+    /* The processor as L1 sees it: vmx/msr_guest, vmx/startup. */
     uint64_t feature_control;         /* IA32_FEATURE_CONTROL as L1 reads it */
     struct mtrr mtrr;                 /* L1's MTRRs; the CPU's stay as the firmware set them */
     uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with apic_stays_on only */

@@ -1,3 +1,8 @@
+/* A field comes with the feature that uses it: on a CPU without TSC scaling VMREAD of the TSC multiplier is VMfail
+ * 12, as there is no such field. The column `need` of vmx/vmcs_fields.def names the control that brings each, and
+ * this file turns the column into a question about capabilities. Asked with the CPU's own, it says which fields
+ * Nestor may touch; asked with those that L1 is offered, which fields L1's VMREAD and VMWRITE find. SDM 3D B "Field
+ * Encoding in VMCS" */
 #include "vmx/caps.h"
 #include "vmx/vmcs_table.h"
 
@@ -23,6 +28,7 @@ static const struct field_need {
 #undef ALWAYS
 };
 
+/* A control that may be 1 is enough: whether the guest at hand has it on does not matter to VMREAD. */
 bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row)
 {
     const uint32_t may[] = {

@@ -1,3 +1,6 @@
+/* nestor.efi is called by a firmware that wants its caller back: it goes on as L1, in the middle of its own code,
+ * with its own page tables, descriptor tables and interrupt handlers. So the guest state that vmcs01_reset() has
+ * made, a processor after INIT, is replaced by the registers as they were at the call. */
 #include "vmx/vmcs_present.h"
 
 #include "kernel/msr.h"
@@ -10,6 +13,7 @@
 #define ACCESS_BUSY_TSS64 0x8b
 #define TSS64_LIMIT 0x67
 
+/* The encodings of the eight registers lie 2 apart, in the order of the enum in vmx/vmcs_setup.h. */
 static void write_segments(const struct in_place_state *present)
 {
     const struct in_place_segment no_task = {.limit = TSS64_LIMIT, .access = ACCESS_BUSY_TSS64};
@@ -23,6 +27,7 @@ static void write_segments(const struct in_place_state *present)
     }
 }
 
+/* SGDT and SIDT have stored a limit of 16 bits and a base of 64, without padding: hence the copy. */
 static void write_tables(const struct in_place_state *present)
 {
     struct descriptor_pointer gdtr, idtr;
@@ -35,6 +40,8 @@ static void write_tables(const struct in_place_state *present)
     vmcs_write(GUEST_IDTR_LIMIT, idtr.limit);
 }
 
+/* Bits of CR0 and CR4 that VMX operation fixes are added in the registers; the shadows keep what the firmware had set,
+ * which is what it reads back. EFER has LMA, so the entry must be one to IA-32e mode. */
 void vmcs01_go_on(const struct vcpu *vcpu, const struct in_place_state *present)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps;

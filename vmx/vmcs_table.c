@@ -1,3 +1,5 @@
+/* The table of all fields, made of vmx/vmcs_fields.def, and what the compiler can find wrong in it: width and area
+ * are columns there and bits of the encoding as well. */
 #include "vmx/vmcs_table.h"
 
 /* Each row's number says its width and area once more (SDM 3D B, "Field Encoding in VMCS"): they must agree, and be the
@@ -16,6 +18,7 @@ const struct vmcs_field vmcs_fields[FIELD_COUNT] = {
 #undef FIELD
 };
 
+/* A search from row to row: only the log asks for names. */
 const char *vmcs_field_name(uint32_t encoding)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++)

@@ -44,7 +44,8 @@ struct vmcs_field {
 };
 extern const struct vmcs_field vmcs_fields[FIELD_COUNT];
 
-/* What a row's column `view` takes of its four arguments, for lists made from vmcs_fields.def. */
+/* The words of the column `view`: each picks some of four arguments, so that a list is one inclusion of
+ * vmcs_fields.def. */
 #define VIEW_NONE(known, direct, exit, exit_rare)
 #define VIEW_KNOWN(known, direct, exit, exit_rare) known
 #define VIEW_DIRECT(known, direct, exit, exit_rare) direct

@@ -9,8 +9,8 @@
 /* General registers in the order in which instructions number them. */
 enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, GPR_COUNT };
 
-/* What an exit said, read once from the current VMCS (vmcs01 or vmcs02). SDM 3C 25.9 "VM-Exit Information Fields".
- * Members beyond rip are read when the reason's row asks for them; events that were not are 0. */
+/* An exit's information fields, read once from the current VMCS (vmcs01 or vmcs02). SDM 3C 25.9 "VM-Exit Information
+ * Fields". Members beyond rip are read when the reason's row asks for them; events that were not are 0. */
 struct vmexit {
     uint32_t reason;    /* basic reason, bits 15:0 */
     bool entry_failure; /* bit 31 of the field */
