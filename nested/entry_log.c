@@ -1,10 +1,13 @@
+/* An entry that fails tells L1 a number: VMfail 7 or 8, or exit 33. The rule behind it is known here, and is said in
+ * Nestor's log with the field, its value and the section of the SDM. tests/vm/entry-log.t makes each kind of mistake
+ * and reads these lines. */
 #include "nested/entry_log.h"
 
 #include "kernel/log.h"
 #include "nested/wrong_bits.h"
 #include "vmx/vmcs.h"
 
-/* What may be said once, by number. */
+/* Everything that may be said once, by number. */
 enum {
     SAID_CHECK,
     SAID_MSR = SAID_CHECK + CHECK_RULES_MAX,
@@ -21,6 +24,7 @@ static bool first_time(unsigned number)
     return !(__atomic_fetch_or(&said[number / 64], BIT(number % 64), __ATOMIC_RELAXED) & BIT(number % 64));
 }
 
+/* True if the rule was said now, for the first time: then the caller may dump vmcs12 as well. */
 bool entry_log_check(gpa_t vmptr, const struct check_result *result, const struct vmx_caps *caps)
 {
     char bits[WRONG_BITS_TEXT];
@@ -47,6 +51,7 @@ void entry_log_msr(gpa_t vmptr, const struct msr_refusal *refusal)
                  vmptr, msr_rules[refusal->rule], refusal->number, refusal->index, refusal->value);
 }
 
+/* A rule that Nestor's tables lack. L1 gets what the CPU said; the line is for whoever adds the rule. */
 void entry_log_cpu_exit(uint32_t reason)
 {
     if (first_time(SAID_CPU_EXIT + reason % 64))
@@ -59,6 +64,7 @@ void entry_log_cpu_error(uint32_t error)
         log_warn("nested", "the CPU refused vmcs02 with VM-instruction error %u: no rule of Nestor's did", error);
 }
 
+/* A list that fails at an exit is a VMX abort: the CPU would shut down, so this is an error and not a refusal. */
 void entry_log_abort(gpa_t vmptr, const struct msr_refusal *refusal)
 {
     log_err("nested", "exit to vmcs12 at gpa1=%lx: rule \"%s\", entry %u, MSR %x = %lx", vmptr,

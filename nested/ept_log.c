@@ -1,3 +1,7 @@
+/* Violations and misconfigurations of EPT12, said once of each kind, with the entry that caused them. An L1 that
+ * builds its first EPT tables sees exit 49 and an address; which of its entries was wrong, and by which rule of the
+ * SDM, only the walk knows. The walk is made again for the message, so that the path without a message keeps nothing
+ * for it. */
 #include "nested/ept_log.h"
 
 #include "kernel/format.h"
@@ -40,6 +44,7 @@ static struct place find(const struct vcpu *vcpu, gpa_t gpa2, uint64_t access)
     return place;
 }
 
+/* One of the processors finds the bit clear: the message appears once. */
 static bool first_time(uint64_t *said, unsigned number)
 {
     return !(__atomic_fetch_or(said, BIT(number), __ATOMIC_RELAXED) & BIT(number));
@@ -64,6 +69,8 @@ static NOINLINE void say_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t
                  qualification);
 }
 
+/* Violations are the normal way in which a hypervisor fills its tables. A plain load sees that the kind was said
+ * before; only then is anything else looked at. */
 void ept_log_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
 {
     unsigned kind = (unsigned)(qualification & BITS(5, 0));
@@ -90,6 +97,7 @@ static enum cause cause_of(const struct ept12_rules *rules, uint64_t entry, unsi
     return type == 2 || type == 3 || type == 7 ? MEMORY_TYPE : PAGE_OFFSET;
 }
 
+/* The text of a cause, with the figures of this entry. */
 static void explain(char *why, enum cause cause, const struct ept12_rules *rules, const struct place *place)
 {
     uint64_t entry = place->entry, address = entry & BITS(51, 12), type = GET(entry, EPT_MEMTYPE);

@@ -1,4 +1,7 @@
-/* Exits of L2: L0's first (EPT02, NMIs), then by decide.c L0's or L1's. */
+/* Exits of L2. The order of the questions is the order of nested_exit_from_l2(): first what is L0's by its cause and
+ * of which L1 never learns, EPT02 above all; then exits that only a bitmap of ones has caused; and then, by
+ * nested/rules/decide, whether L1 would have had this exit without Nestor. If so it is reflected, that is, written
+ * into vmcs12 and L1 entered at its host RIP. If not, the handler of L1's exits acts on L2's state, and L2 goes on. */
 #include "nested/exit.h"
 
 #include "kernel/layout.h"
@@ -147,6 +150,7 @@ static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
 }
 
+/* For the summary: how many exits for MSRs the merged bitmap could not spare, and whose they were. */
 static void count_msr_exit(const struct vcpu *vcpu, enum decision decision)
 {
     if (decide_is_msr_access(vcpu->exit.reason))
@@ -180,6 +184,7 @@ static NOINLINE void correct_vectoring(struct vcpu *vcpu, struct vmcs12_slot *sl
     vcpu->exit.changed = true;
 }
 
+/* True: dealt with, by L2 or L1 going on. False: the exit is L0's, and the handler of its reason shall act. */
 bool nested_exit_from_l2(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
@@ -232,6 +237,8 @@ static bool l1_window_is_open(const struct vmcs12 *v)
     return (v->PROC_CONTROLS & PROC_NMI_WINDOW) && !(vmcs_read(GUEST_INTERRUPTIBILITY) & blockers);
 }
 
+/* The CPU would make this exit at the instruction where it meets the NMI. Nestor met it first, before an entry, so it
+ * makes the exit itself unless something comes before an NMI. */
 enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);

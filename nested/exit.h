@@ -1,4 +1,4 @@
-/* What nested/ does for the loop of vmx/run: the hooks' functions.
+/* The functions behind the hooks that the loop of vmx/run calls.
  * Current: vmcs02, L2 has exited; afterwards the VMCS of whoever runs next.
  * nested/nested.c registers them. */
 #ifndef NESTED_EXIT_H

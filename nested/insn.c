@@ -1,3 +1,7 @@
+/* The VMX instructions that L1 executes, other than entries and accesses to fields. Each is an unconditional exit,
+ * and the handler's order is that of the pseudocode in the SDM: #UD for the mode, #GP for the privilege, then faults
+ * of the operand, and only then the instruction's own VMfail. What the processor has checked before it exits is not
+ * checked again. SDM 3C chapter 31 "VMX Instruction Reference" */
 #include "nested/insn.h"
 
 #include "kernel/msr.h"
@@ -19,6 +23,7 @@ static void set_flags(struct vcpu *vcpu, uint64_t flags)
     vcpu_skip_with_flags(vcpu, (vmcs_read(GUEST_RFLAGS) & ~RFLAGS_ARITHMETIC) | flags);
 }
 
+/* VMfailInvalid: CF alone. */
 void insn_fail_invalid(struct vcpu *vcpu)
 {
     set_flags(vcpu, RFLAGS_CF);
@@ -99,6 +104,7 @@ static bool revision_accepted(const struct vcpu *vcpu, uint32_t revision)
     return (revision & ~VMCS_SHADOW_INDICATOR) == GET(vcpu->vm->caps12.basic, VMX_BASIC_REVISION);
 }
 
+/* The rule of IA32_VMX_CR0_FIXED0 and _FIXED1, and of the like for CR4: 1 in both must be 1, 0 in both must be 0. */
 static bool fixed_bits_hold(uint64_t value, uint64_t fixed0, uint64_t fixed1)
 {
     return (value & fixed0) == fixed0 && !(value & ~fixed1);
@@ -132,6 +138,9 @@ static bool vmxon_faults(struct vcpu *vcpu)
     return true;
 }
 
+/* Nestor does not enter anything: it has been in VMX operation since its start. From here on L1 is in it as well, which
+ * fixes bits of its CR0 and CR4, blocks INIT, and lets the other instructions exist. SDM 3C 24.7 "Enabling and Entering
+ * VMX Operation" */
 void insn_exit_vmxon(struct vcpu *vcpu)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps12;
@@ -162,6 +171,7 @@ void insn_exit_vmxon(struct vcpu *vcpu)
     insn_succeed(vcpu);
 }
 
+/* The end of all that Nestor keeps for L1's VMX: slots with their vmcs02, merged bitmaps, EPT02s, watches. */
 void insn_exit_vmxoff(struct vcpu *vcpu)
 {
     if (!insn_permitted(vcpu))
@@ -178,6 +188,8 @@ void insn_exit_vmxoff(struct vcpu *vcpu)
     insn_succeed(vcpu);
 }
 
+/* The image goes back to L1's memory and the slot with its vmcs02 and its merged bitmaps is free. A VMCS that is
+ * cleared can be loaded by another processor. */
 void insn_exit_vmclear(struct vcpu *vcpu)
 {
     struct nested *nested = vcpu->nested;
@@ -204,6 +216,8 @@ void insn_exit_vmclear(struct vcpu *vcpu)
     insn_succeed(vcpu);
 }
 
+/* Nestor keeps a few vmcs12s in slots, each with a vmcs02, so that an L1 that goes round its L2s loads no image at
+ * all. */
 void insn_exit_vmptrld(struct vcpu *vcpu)
 {
     struct nested *nested = vcpu->nested;
@@ -238,6 +252,7 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
     insn_succeed(vcpu);
 }
 
+/* All-ones when there is no current VMCS. */
 void insn_exit_vmptrst(struct vcpu *vcpu)
 {
     struct fault fault;

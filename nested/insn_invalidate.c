@@ -1,4 +1,6 @@
-/* INVEPT and INVVPID. */
+/* INVEPT and INVVPID of L1. Neither is handed to the CPU as it is: EPTPs and VPIDs of L1 are not the hardware's.
+ * INVEPT becomes a debt of the EPT02s that it names, paid before the next entry that uses them; INVVPID becomes one
+ * of the hardware VPID that serves L1's. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
 #include "kernel/x86.h"
 #include "nested/insn.h"
 #include "nested/rules/check.h"
@@ -28,6 +30,7 @@ static bool read_descriptor(struct vcpu *vcpu, struct invalidate_descriptor *des
     return false;
 }
 
+/* Types 1 and 2 have capability bits of their own; all other types are VMfail 28. */
 static bool invept_type_supported(const struct vmx_caps *caps, uint64_t type)
 {
     return (type == INVEPT_SINGLE && (caps->ept_vpid & EPT_CAP_INVEPT_SINGLE)) ||
@@ -54,6 +57,8 @@ static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp
         insn_succeed(vcpu);
 }
 
+/* The order of the SDM: #UD for an instruction that L1 is not offered, then mode and CPL, the type, and last the
+ * descriptor, whose read may fault. */
 static NOINLINE void invept_any(struct vcpu *vcpu)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps12;
@@ -75,6 +80,7 @@ static NOINLINE void invept_any(struct vcpu *vcpu)
         invept(vcpu, type, descriptor.context, false);
 }
 
+/* KVM executes INVEPT often, with a descriptor on its kernel's stack: that form needs no check beyond the operand's. */
 void insn_exit_invept(struct vcpu *vcpu)
 {
     /* That a plain operand was found says 64-bit mode and CPL 0, and has read RSP. */
@@ -87,6 +93,8 @@ void insn_exit_invept(struct vcpu *vcpu)
         invept_any(vcpu);
 }
 
+/* Reserved bits 63:16, VPID 0000H where a VPID is named, and an address that is not canonical: VMfail 28 each. SDM 3C
+ * 31.3 "VMX Instructions" */
 static bool invvpid_operands_valid(const struct vmx_caps *caps, uint64_t type,
                                    const struct invalidate_descriptor *descriptor)
 {
@@ -97,6 +105,7 @@ static bool invvpid_operands_valid(const struct vmx_caps *caps, uint64_t type,
     return type != INVVPID_ADDRESS || x86_is_canonical(descriptor->address, caps->linear_bits);
 }
 
+/* The four types are numbered as their capability bits lie, from bit 40 on. */
 void insn_exit_invvpid(struct vcpu *vcpu)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps12;

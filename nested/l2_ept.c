@@ -1,3 +1,10 @@
+/* Exits of L2 that have EPT behind them. For the CPU they all are violations of EPT02, and most concern neither L1
+ * nor L2: the mapping was only not there yet. ept02_fill() says which of three cases it is. The access is allowed by
+ * EPT12, and EPT02 is filled; EPT12 forbids it, and L1 gets the exit that its own tables would have caused; or the
+ * page is special to L0 (watched, Nestor's own memory, the trapped APIC).
+ *
+ * Three features of L1 that EPT02 hides from the CPU are done here in software: page-modification logging,
+ * virtualization exceptions, and EPTP switching by VMFUNC. */
 #include "nested/l2_ept.h"
 
 #include "kernel/x86.h"
@@ -198,7 +205,7 @@ void l2_ept_prefill(struct vcpu *vcpu)
     slot->revisit = 0;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return;
-    /* What is filled here would go at the look before the entry: that comes first. */
+    /* The look before the entry would drop what is filled here, so it comes first. */
     if (slot->root && slot->eptp12 == v->EPT_POINTER && slot->roots_seen == vcpu->nested->ept02s.roots_changed)
         ept02_look(&vcpu->nested->ept02s, slot->root);
     if (revisit & REVISIT_LOGGED)
@@ -285,6 +292,7 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
     return true;
 }
 
+/* The end of a step in L2. The store's page loses W, and the debt for it is paid before L2 goes on. */
 void l2_close_page(struct vcpu *vcpu, gpa_t gpa2)
 {
     struct nested *nested = vcpu->nested;
@@ -292,6 +300,7 @@ void l2_close_page(struct vcpu *vcpu, gpa_t gpa2)
     prepare_sync_ept02(nested, nested->current);
 }
 
+/* The same choice as for a violation that the CPU found, for one that Nestor met while it acted for L2. */
 bool l2_unmapped_exit(struct vcpu *vcpu)
 {
     const struct ept02s *ept02s = &vcpu->nested->ept02s;

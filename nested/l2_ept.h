@@ -20,7 +20,7 @@ bool l2_vmfunc(struct vcpu *vcpu);
 bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk);
 /* The hook close_l2_page of vmx/hooks.h. */
 void l2_close_page(struct vcpu *vcpu, gpa_t gpa2);
-/* What it found (vcpu->l2_unmapped): true when it became a #VE of L2, false when L1 must see vcpu->exit. */
+/* Its outcome (vcpu->l2_unmapped): true when it became a #VE of L2, false when L1 must see vcpu->exit. */
 bool l2_unmapped_exit(struct vcpu *vcpu);
 
 #endif

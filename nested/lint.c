@@ -1,3 +1,6 @@
+/* Nestor is more lenient than the CPUs that L1 may meet elsewhere, where the SDM leaves a choice or calls the result
+ * undefined. With lint=1 it says so. Nothing here changes what L1 gets: each function looks, writes a line, and
+ * returns; each finding is said once, by the first processor that makes it. */
 #include "nested/lint.h"
 
 #include "kernel/cmdline.h"
@@ -8,6 +11,7 @@ enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN,
 
 static uint64_t said; /* findings as bits, by any processor */
 
+/* True for the one processor that finds the bit clear. */
 static bool first_time(enum finding finding)
 {
     return !(__atomic_fetch_or(&said, BIT(finding), __ATOMIC_RELAXED) & BIT(finding));
@@ -37,6 +41,8 @@ static bool active_elsewhere(const struct nested *nested, gpa_t vmptr)
     return false;
 }
 
+/* The region is watched for stores from here on. While a VMCS is active, software has to use VMREAD and VMWRITE. SDM 3C
+ * 25.11.1 "Software Use of Virtual-Machine Control Structures" */
 void lint_loaded(struct nested *nested, struct vmcs12_slot *slot)
 {
     if (!options.lint)
@@ -95,6 +101,8 @@ static const struct {
 #undef POINTER
 };
 
+/* A pointer is wrong if it could never pass the entry's checks: not of a page, or beyond the address width. An EPTP has
+ * flags in its low bits. With the control on, the checks themselves speak. */
 void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v)
 {
     for (unsigned i = 0; options.lint && i < ARRAY_SIZE(pointers); i++) {

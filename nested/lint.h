@@ -1,5 +1,5 @@
-/* What works here and fails on another CPU, or will fail later: told in the log with the option lint=1, each kind once.
- * Without the option each of these returns at once. Nothing is refused for it.
+/* Mistakes of L1 that work here and fail on another CPU, or will fail later: told in the log with the option lint=1,
+ * each kind once. Without the option each of these returns at once. Nothing is refused for it.
  * nested/insn, nested/insn_fields, nested/slot and nested/enter call it, where nothing is hot. */
 #ifndef NESTED_LINT_H
 #define NESTED_LINT_H

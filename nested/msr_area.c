@@ -1,3 +1,6 @@
+/* The lists by which L1 has MSRs loaded and stored around its L2. They are not given to the CPU: an entry could name
+ * an MSR of Nestor's, and L1 could change the list after the check. So each entry is copied, judged and carried out
+ * here, as the CPU does it, one by one in their order. SDM 3C 27.4 "Loading MSRs" */
 #include "nested/msr_area.h"
 
 #include "kernel/msr.h"
@@ -17,7 +20,7 @@ static uint32_t list_limit(const struct vcpu *vcpu)
     return 512 * (uint32_t)(GET(vcpu->vm->caps12.misc, VMX_MISC_MSR_LIST_MAX) + 1);
 }
 
-/* What forbids the entry, of loading and of storing alike; MSR_RULES: nothing. SDM 3C 27.4 "Loading MSRs" */
+/* The rule that forbids the entry, of loading and of storing alike; MSR_RULES: nothing. SDM 3C 27.4 "Loading MSRs" */
 static enum msr_rule listing_refused(const struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i)
 {
     if (i >= list_limit(vcpu))
@@ -77,6 +80,7 @@ uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
     return 0;
 }
 
+/* SDM 3C 28.4 "Saving MSRs". A failure is a VMX abort of L1; its reason is the caller's business. */
 uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     struct msr_entry entry;

@@ -9,7 +9,8 @@
 bool nested_resume_l2(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
-    /* What the exit interrupted goes on: the blocking that an IRET had ended, and the event whose delivery exited. */
+    /* Two things that the exit interrupted go on: the blocking that an IRET had ended, and the event whose delivery
+     * exited. */
     event_restore_nmi_blocking(vcpu);
     event_requeue(vcpu);
     /* L0 may have taken translations away: they are flushed before L2 can use them again. */

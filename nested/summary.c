@@ -1,3 +1,5 @@
+/* Printed when the run ends, from counters that each processor kept for itself and that are added up only now. Rows
+ * that are 0 are left out unless summary-zeros asks for them: the table shall fit on a screen. */
 #include "nested/summary.h"
 
 #include "kernel/cmdline.h"

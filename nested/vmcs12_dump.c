@@ -1,3 +1,5 @@
+/* vmcs12 by area, as the SDM groups the fields. The first dump of a VMCS has the fields that are not 0; a further
+ * dump of the same one has those that changed, as that is the question when an entry fails which worked before. */
 #include "nested/vmcs12_dump.h"
 
 #include "kernel/cmdline.h"
@@ -14,7 +16,7 @@ static const struct {
     {VMCS_AREA_INFO, "exit information"},
 };
 
-/* What was dumped last, by any processor: it tells of changes, and decides nothing. */
+/* The last dump, by any processor: it tells of changes, and decides nothing. */
 static gpa_t last_vmptr = VMPTR_NONE;
 static uint64_t last[FIELD_COUNT];
 

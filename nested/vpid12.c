@@ -1,3 +1,7 @@
+/* L1 may use any of 65,535 VPIDs, and Nestor has its own on the same hardware. Giving each of L1's one of the CPU's
+ * needs a table that is never full: here it is a small set, and two of L1's VPIDs that fall on the same hardware
+ * VPID take turns, with a flush at each change. A flush too many is allowed at any time. SDM 3C 29.4.3.1 "Operations
+ * that Invalidate Cached Mappings" */
 #include "nested/vpid12.h"
 
 #include "kernel/cmdline.h"
@@ -23,6 +27,7 @@ uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
     return hardware;
 }
 
+/* A VPID that no hardware VPID serves now has nothing cached: it was flushed when it lost its place. */
 void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid12, gva_t address)
 {
     unsigned set = vpid12 % VPID_SETS;

@@ -1,3 +1,6 @@
+/* A refused control word in words: which bits break the rule, each with its name from nested/control_bits.def, and
+ * the MSR that says so. "Bit 31 must be 1" sends an author of a hypervisor to a table of the SDM; "31 (secondary
+ * controls), by IA32_VMX_TRUE_PROCBASED_CTLS" does not. */
 #include "nested/wrong_bits.h"
 
 #include "kernel/format.h"
@@ -12,7 +15,7 @@ static const struct {
 #undef CONTROL_BIT
 };
 
-/* What a field may be, and the MSRs that say so. */
+/* The values that a field may have, and the MSRs that say so. */
 struct allowed {
     uint64_t must, may;
     const char *msrs;
@@ -23,6 +26,8 @@ static struct allowed of_controls(struct ctl_caps caps, const char *msr)
     return (struct allowed){caps.must, caps.may, msr};
 }
 
+/* The bounds of a field that a capability MSR judges. Of all others any value is allowed here: their rules are not
+ * about single bits. */
 static struct allowed allowed_of(unsigned field, const struct vmx_caps *caps)
 {
     switch (field) {
@@ -57,6 +62,7 @@ static const char *name_of(unsigned field, unsigned bit)
     return NULL;
 }
 
+/* Appends the bits as a list, headed by `what`; returns the length of the text that was added, 0 for no bits. */
 static size_t add_bits(char *text, size_t size, unsigned field, uint64_t bits, const char *what)
 {
     size_t used = 0;

@@ -1,3 +1,7 @@
+/* Where merged pages are kept. An L1 with many L2s names many bitmaps, most of them the same from entry to entry, so
+ * an entry outlives the vmcs12 that asked for it: it stays fresh, and watched, until its last user is cleared or
+ * room is needed. The pages are two for each entry, a copy of L1's page as it was merged and the result that the CPU
+ * reads; the copy is for decisions about exits, which must go by what the merge saw. */
 #include "nested/bitmap/merged_cache.h"
 
 #include "kernel/cmdline.h"
@@ -86,6 +90,7 @@ static struct merged *make(struct merged_cache *cache, enum merged_kind kind, gp
     return NULL;
 }
 
+/* NULL is no failure of L1's entry: without a merged page all accesses exit, and each is decided in software. */
 struct merged *merged_cache_get(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
 {
     struct merged *m = find(cache, kind, page);

@@ -1,3 +1,4 @@
+/* A bitmap of 32,768 bits as the runs of ones in it: for tools/bitmap-report, which draws both halves and their OR. */
 #include "nested/bitmap/merged_dump.h"
 
 #include "kernel/log.h"

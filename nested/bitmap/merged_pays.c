@@ -1,3 +1,6 @@
+/* Tracing costs a write fault for each burst of stores; merging at each entry costs the merge. Which is cheaper
+ * depends on L1 alone, so it is found by watching it: the functions look at how the last merges went and at nothing
+ * else. Neither answer can be wrong, only dear: an untraced page is merged at each entry. */
 #include "nested/bitmap/merged_pays.h"
 
 #include "kernel/percpu.h"
@@ -41,6 +44,8 @@ bool merged_pays_to_wait(struct merged_pays *pays)
     return false;
 }
 
+/* Putting a merge off and doing it after all costs an exit more than doing it at once, so for a while none is put
+ * off. */
 void merged_pays_wanted(struct merged_pays *pays)
 {
     pays->eager = MERGED_EAGER_AGAIN;

@@ -1,3 +1,6 @@
+/* Each of these is a mistake that a hypervisor could make, or has made, and that a test must find: L0's bits
+ * forgotten, the page merged once and never again, the page read before it is protected. A test that passes with one
+ * of them proves nothing, which is why they are in the image and chosen by an option. */
 #include "nested/bitmap/merged_wrong.h"
 
 #include "kernel/cmdline.h"
@@ -53,6 +56,7 @@ static void merge_read_first(struct merged *m, struct merged_policy l0)
     merged_or(m, l0);
 }
 
+/* Asked once, at the start: the right way pays nothing for the wrong ones. */
 merged_merge_fn merged_wrong_choose(void)
 {
     if (options.bitmap == BITMAP_ALLOW)

@@ -1,3 +1,11 @@
+/* EPT02 behaves towards L1 like the TLB of a CPU for the guest-physical mappings of EPT12: it may hold what L1's
+ * tables said once, and must forget it when L1 executes INVEPT. Nothing else ties it to EPT12. So it is filled by
+ * the violations of L2 (nested/ept02/ept02_fill.c), and INVEPT marks roots instead of emptying them; before the next
+ * entry a marked root drops what was made of tables that L1 has stored to. nested/ept02/ept12_trace.c knows which
+ * those are.
+ *
+ * Only one thing is taken from EPT02 at once, and from any processor: W on a page that begins to be watched
+ * (ept02_protect()). */
 #include "nested/ept02/ept02.h"
 
 #include "kernel/cmdline.h"
@@ -58,7 +66,7 @@ void ept02_look(struct ept02s *e, struct ept02_root *root)
         flush_tree(e, root); /* and it stays dirty */
 }
 
-/* What another processor takes away from here on is told of by EPT01's generation. */
+/* From here on EPT01's generation tells of mappings that another processor takes away. */
 void ept02_settle_debt(struct ept02s *e, struct ept02_root *root)
 {
     ept02_look(e, root);
@@ -129,6 +137,7 @@ static uint64_t *find_leaf(const struct ept02_root *root, gpa_t gpa2)
     return NULL;
 }
 
+/* Only a leaf goes, never a table: others may be mapped by it, and the next violation needs it again. */
 void ept02_forget(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2)
 {
     struct ept02_root *root;
@@ -204,6 +213,7 @@ void ept02_protect(void *context, gpa_t page)
     spinlock_unlock(&shared->lock);
 }
 
+/* Without the lock: for the processor that owns the trees. */
 struct ept_leaf ept02_translate(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2)
 {
     struct ept02_root *root = ept02_find_root(ept02s, eptp12);

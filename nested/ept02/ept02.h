@@ -17,7 +17,7 @@
 #define EPT02_ROOTS 16
 #define EPT02_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
 
-/* What the virtual processors of one VM share. */
+/* The part that the virtual processors of one VM share. */
 struct ept02_shared {
     const struct gmem *gmem;
     struct ept *ept01;
@@ -31,7 +31,7 @@ struct ept02_shared {
     struct ept02s *list;
 };
 
-/* What a root owes before the next entry with it. */
+/* Debts of a root, due before the next entry with it. */
 #define EPT02_OWES_INVEPT 1u /* the CPU's: a mapping was taken away, or L1 executed INVEPT since the last entry */
 #define EPT02_OWES_LOOK 2u   /* L1 did: what it has stored to EPT12 by the entry counts, before or after the INVEPT */
 
@@ -102,7 +102,7 @@ MUST_CHECK int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, co
                           unsigned page_limit);
 /* Frees all trees and the reserve; ept02_init() may follow. */
 void ept02_release(struct ept02s *ept02s);
-/* What ept02_release() does last, and ept02_init() when it fails. */
+/* The last step of ept02_release(), and of ept02_init() when it fails. */
 void ept02_free_reserve(struct ept02s *ept02s);
 
 /* The EPT02 of L1's eptp12 (a valid one: the entry checks come first), found by its EP4TA and A/D flag or made empty,
@@ -118,7 +118,7 @@ static inline void ept02_touch(struct ept02s *ept02s, struct ept02_root *root)
 /* L1 executed INVEPT for the root since its last entry: what it has stored to EPT12 by now goes from EPT02. For an
  * entry that fills EPT02 before ept02_settle(). */
 void ept02_look(struct ept02s *ept02s, struct ept02_root *root);
-/* What the root owes is paid except for the CPU's INVEPT. */
+/* Pays the root's debts except for the CPU's INVEPT. */
 void ept02_settle_debt(struct ept02s *ept02s, struct ept02_root *root);
 /* Before each entry with the root: whether an INVEPT (single-context, its EPTP) must be executed. Between the question
  * and the entry L1 runs no more. */
@@ -135,8 +135,8 @@ static inline bool ept02_settle(struct ept02s *ept02s, struct ept02_root *root)
 enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                              uint64_t qualification, bool log_full, struct ept02_exit *out);
 
-/* What EPT02 maps at gpa2 goes, as an EPT violation invalidates what the processor has cached for the address that
- * caused it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
+/* Drops the mapping of gpa2 from EPT02, as an EPT violation invalidates what the processor has cached for the address
+ * that caused it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
 void ept02_forget(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
 /* The page of Nestor's memory that was open for a store at gpa2 loses W again, if EPT02 has it still; asks for an
  * INVEPT. */
@@ -152,7 +152,7 @@ void ept02_forget_all(struct ept02s *ept02s);
  * leaf that maps it has W; roots that lost a permission ask for INVEPT, and the caller kicks other processors. */
 void ept02_protect(void *context, gpa_t page);
 
-/* What EPT02 maps at gpa2 now; level 0: nothing. For tests, ASSERTs and dumps. */
+/* The mapping of gpa2 in EPT02 as it is now; level 0: none. For tests, ASSERTs and dumps. */
 struct ept_leaf ept02_translate(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2);
 
 #endif

@@ -69,8 +69,8 @@ static struct ept_leaf ept01_leaf(struct ept02s *e, gpa_t gpa1)
     return leaf;
 }
 
-/* What the walk may make writable is marked before EPT01 is looked at. ept02_protect() runs after EPT01 lost W: either
- * it sees the mark and waits for the lock, or EPT01's change is seen here. */
+/* Pages that the walk may make writable are marked before EPT01 is looked at. ept02_protect() runs after EPT01 lost W:
+ * either it sees the mark and waits for the lock, or EPT01's change is seen here. */
 static void mark_writable(struct ept02s *e, const struct ept12_walk *walk, unsigned level)
 {
     uint64_t size = ept_level_size(level);

@@ -1,3 +1,6 @@
+/* One bit for each page of RAM: may some EPT02 map it writable? Watching a page of L1 means taking W from it in all
+ * EPT02s of all processors, which is a scan of their trees under locks. Nearly always the page was never mapped
+ * writable for any L2, as bitmaps and page tables are L1's own, and then this one bit says so without any lock. */
 #include "nested/ept02/ept02_filter.h"
 
 #define WORD_BITS 64u
@@ -27,6 +30,8 @@ void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+/* Read and cleared in one step: of two processors that protect the page, one makes the scan, and a fill that comes
+ * behind it marks the page anew. */
 bool ept02_take_mark(struct ept02_shared *shared, gpa_t page)
 {
     uint64_t index = page / PAGE_SIZE, bit = BIT(index % WORD_BITS);

@@ -37,6 +37,8 @@ void ept02_free_reserve(struct ept02s *e)
         page_free(e->reserve[--e->reserved]);
 }
 
+/* The reserve is allocated and the list joined last, so that a failure leaves nothing that another processor could
+ * find. */
 int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct vmx_caps *offered, unsigned page_limit)
 {
     *ept02s = (struct ept02s){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT02_RESERVE};

@@ -1,3 +1,6 @@
+/* Memory of the EPT02s: where their pages are from, and which tree gives way when there are none left. A processor
+ * may have no more than its share, so that one cannot starve the others, and keeps a small reserve: one path of
+ * tables, with which any single address can be mapped. Whatever L2 touches, then, it gets on, be it slowly. */
 #include "nested/ept02/ept02_tree.h"
 
 #include "kernel/panic.h"
@@ -6,7 +9,7 @@
 #include "mm/page.h"
 #include "vmx/vmx_bits.h"
 
-/* What of an EPTP makes another EPT02: the address of the table, and whether A/D flags are on. */
+/* The bits of an EPTP that make another EPT02: the address of the table, and whether A/D flags are on. */
 #define KEY_MASK (EP4TA | EPTP_AD)
 
 /* --- Pages --- */
@@ -25,6 +28,7 @@ void *ept02_take_page(struct ept02s *e)
     return e->reserved > 0 ? memset(e->reserve[--e->reserved], 0, PAGE_SIZE) : NULL;
 }
 
+/* The reserve is filled first: it must be whole before the next fill. */
 void ept02_give_page(struct ept02s *e, void *page)
 {
     if (e->reserved < EPT02_RESERVE) {
@@ -56,6 +60,8 @@ void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level)
 
 /* --- Roots --- */
 
+/* A tracker of EPT12 stands at a place, not at a table: the place is looked for again from the root, as other drops may
+ * have taken it away. */
 void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base)
 {
     uint64_t *table = root->table, *entry = NULL;
@@ -80,6 +86,7 @@ void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t
     spinlock_unlock(&e->lock);
 }
 
+/* An empty tree has nothing to drop; the mappings that it had have asked for their INVEPT. */
 void ept02_clear(struct ept02s *e, struct ept02_root *root)
 {
     if (!root->filled)
@@ -98,6 +105,7 @@ void ept02_free(struct ept02s *e, struct ept02_root *root)
     e->roots_changed++;
 }
 
+/* Few enough to be looked at one by one; `latest` spares most look-ups this. */
 struct ept02_root *ept02_find_root(struct ept02s *e, uint64_t eptp12)
 {
     for (unsigned i = 0; i < EPT02_ROOTS; i++)

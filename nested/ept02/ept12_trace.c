@@ -1,3 +1,10 @@
+/* A tracker is a watch on one table of EPT12, at a place in the tree of one EPT02. L1's store to the table faults
+ * once, and leaves `dirty`; the look before an entry drops what hangs below dirty places and keeps everything else.
+ * Without trackers an INVEPT of L1 would empty the whole tree, and L2 would fault it in again page by page.
+ *
+ * Two limits keep this cheap. A table of the last level that is stored to between most looks costs more by its
+ * faults than it saves, so it rests, longer each time; and if there are more tables than trackers, a tree is marked
+ * as one of unknown tables (overflow) and emptied as a whole. */
 #include "nested/ept02/ept12_trace.h"
 
 #include "kernel/panic.h"
@@ -19,6 +26,7 @@ int ept12_trace_init(struct ept02s *e)
     return e->trace ? 0 : -1;
 }
 
+/* Watches first: after that nobody writes to a tracker. */
 void ept12_trace_forget(struct ept02s *e)
 {
     struct ept12_trace *trace = e->trace;
@@ -131,6 +139,8 @@ static void arm(struct ept02s *e, struct ept12_tracker *t, gpa_t page)
     set_dirty(t);
 }
 
+/* Each table is watched before its entry is read. A store that comes between is seen by the watch, one that came before
+ * is read. */
 void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2)
 {
     gpa_t table = eptp12 & EP4TA;
@@ -155,7 +165,7 @@ void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12
     }
 }
 
-/* What is below the place hangs on a table that may name others now: known again when a walk comes by. */
+/* Tables below the place hang on one that may name others now: known again when a walk comes by. */
 static void forget_below(struct ept02s *e, const struct ept02_root *root, unsigned level, gpa_t base)
 {
     for (unsigned i = 0; i < e->trace->used; i++) {
@@ -168,8 +178,8 @@ static void forget_below(struct ept02s *e, const struct ept02_root *root, unsign
     }
 }
 
-/* What was made of the table has gone. Whether it is traced from the next fill on, or rests for some INVEPTs. One above
- * the last level never rests: all below it would go each time, for a store that is rare there. */
+/* All that was made of the table has gone. Whether it is traced from the next fill on, or rests for some INVEPTs. One
+ * above the last level never rests: all below it would go each time, for a store that is rare there. */
 static void settle(const struct ept02s *e, struct ept12_tracker *t)
 {
     if (t->untraceable) {
@@ -209,6 +219,7 @@ static void start_anew(struct ept02s *e, struct ept02_root *root)
     }
 }
 
+/* Dirty trackers one after the other; each drop is a search from the root, so their order does not matter. */
 void ept12_trace_look(struct ept02s *e, struct ept02_root *root)
 {
     struct ept12_trace *trace = e->trace;

@@ -1,3 +1,7 @@
+/* The walk that a CPU would make of L1's EPT tables. The outcome is exact, as L1 sees it: a violation with the
+ * permissions of the path, a misconfiguration at the entry that breaks a rule, or a page. Each entry is read once
+ * into `path`, because L1 may change it at any moment; A and D flags are set afterwards by compare-and-exchange with
+ * that copy, and if one of them fails the walk has not happened (EPT12_WALK_RACED). */
 #include "nested/ept02/ept12_walk.h"
 
 #include "mm/ept.h"
@@ -26,6 +30,7 @@ static uint64_t reserved_bits(const struct ept12_rules *rules, unsigned level, b
     return beyond | (BITS(51, 12) & (ept_level_size(level) - 1));
 }
 
+/* The two masks are computed once, so that the usual table and the usual page are recognised by one compare each. */
 struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
 {
     struct ept12_rules rules = {
@@ -40,6 +45,7 @@ struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
     return rules;
 }
 
+/* 0 is UC, 1 WC, 4 WT, 5 WP, 6 WB. SDM 3C 29.3.2 "EPT Translation Mechanism" */
 static bool memtype_is_reserved(uint64_t entry)
 {
     unsigned memtype = (unsigned)GET(entry, EPT_MEMTYPE);
@@ -131,7 +137,7 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
         bool leaf = is_leaf(rules, entry, level);
         walk->level = level;
         walk->table = table;
-        /* What the tables above allow: ept12_next() combines it with other entries of this table. */
+        /* The rights that the tables above leave: ept12_next() combines it with other entries of this table. */
         walk->above = walk->permissions;
         walk->permissions &= entry;
         if (!(entry & EPT_RWX)) {
@@ -195,6 +201,8 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     return walk;
 }
 
+/* A neighbour in the same table, for prefetching: it must need nothing that L1 could see, so a flag to be set, or a
+ * wrong entry, is a no. */
 struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
                              const struct ept12_walk *walk, unsigned index)
 {
@@ -215,8 +223,8 @@ struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *
     return next;
 }
 
-/* What both types ask for: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays UC even
- * if L1 says otherwise: Nestor does not let L2 do through EPT12 what would upset the machine. */
+/* The memory type of both together: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays
+ * UC even if L1 says otherwise: Nestor does not let L2 do through EPT12 what would upset the machine. */
 static unsigned combine_memtypes(unsigned a, unsigned b)
 {
     if (a == b || b == MEMTYPE_WB)
@@ -224,6 +232,7 @@ static unsigned combine_memtypes(unsigned a, unsigned b)
     return a == MEMTYPE_WB ? b : MEMTYPE_UC;
 }
 
+/* Flags A and D are preset: the CPU then never writes to EPT02, and EPT12's own flags are set by the walk above. */
 uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01)
 {
     unsigned level = MIN(walk->level, ept01->level);

@@ -49,8 +49,8 @@ struct ept12_rules ept12_rules_from(const struct vmx_caps *offered);
  * Dirty Flags for EPT". */
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full);
-/* What entry `index` of the table says in which `walk` found its leaf at level 1: OK, with the members that
- * ept12_leaf() looks at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
+/* Entry `index` of the table in which `walk` found its leaf at level 1: OK, with the members that ept12_leaf() looks
+ * at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
 struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
                              const struct ept12_walk *walk, unsigned index);
 /* EPT02's leaf for a walk that is OK, on EPT01's: the smaller of the two pages, what both allow. Pure. */

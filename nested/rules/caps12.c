@@ -1,3 +1,7 @@
+/* Each capability that L1 sees is the AND of two lists: what the CPU has, and what Nestor virtualises. Nothing is
+ * offered by version or by model. A bit that must be 1 stays so even if Nestor has no use for it: L1 could not set
+ * up an entry that the CPU accepts otherwise. Some features exist in pairs or need others; drop_halves() and
+ * drop_dependents() take away what would be left alone. SDM 3D A.2 "Reserved Controls and Default Settings" */
 #include "nested/rules/caps12.h"
 
 #include "kernel/msr.h"
@@ -5,8 +9,8 @@
 #include "nested/rules/vmcs12.h"
 #include "vmx/vmx_bits.h"
 
-/* What Nestor virtualises: THE list. A feature joins by a line here once nested/ does it; what the CPU lacks drops out
- * by itself. */
+/* The features that Nestor virtualises: THE list. A feature joins by a line here once nested/ does it; what the CPU
+ * lacks drops out by itself. */
 #define VIRTUAL_PIN (PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER)
 #define VIRTUAL_PROC                                                                                                   \
     (PROC_INTERRUPT_WINDOW | PROC_TSC_OFFSETTING | PROC_HLT | PROC_INVLPG | PROC_MWAIT | PROC_RDPMC | PROC_RDTSC |     \
@@ -45,7 +49,7 @@ static struct ctl_caps offer(struct ctl_caps cpu, uint64_t virtualised)
     return (struct ctl_caps){.must = cpu.must, .may = (cpu.may & (uint32_t)virtualised) | cpu.must};
 }
 
-/* What has no meaning without a feature that is not offered: the CPU would not have it either. */
+/* Drops capabilities whose feature is not offered: a CPU without the feature would not have them either. */
 static void drop_dependents(struct vmx_caps *offered)
 {
     if (!(offered->pin.may & PIN_PREEMPTION_TIMER))
@@ -90,6 +94,7 @@ static void drop_halves(struct ctl_caps *exit, struct ctl_caps *entry)
     }
 }
 
+/* Old and TRUE control MSRs are computed alike: L1 may read either, and a CPU without the TRUE ones has them equal. */
 void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
 {
     /* Controls that only count when another one brings them: none of them without it. */
@@ -124,6 +129,7 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     offered->vmcs_enum = highest_index(offered);
 }
 
+/* Bits that must be 1 below, bits that may be 1 above, as the CPU's own MSR has them. */
 static uint64_t controls_value(struct ctl_caps caps)
 {
     return (uint64_t)caps.may << 32 | caps.must;

@@ -1,4 +1,4 @@
-/* What VMX Nestor offers to L1: the CPU's capabilities AND what Nestor virtualises.
+/* The VMX that Nestor offers to L1: the CPU's capabilities AND what Nestor virtualises.
  * Pure.
  * vmx/msr_guest answers L1's RDMSR of 480H to 493H through it; nested/rules/check judges vmcs12 by it. */
 #ifndef NESTED_RULES_CAPS12_H

@@ -1,3 +1,7 @@
+/* The engine behind the tables. A row names a field, a condition and a predicate; the engine skips the rows whose
+ * condition does not hold and stops at the first predicate that fails. So the order of rows is the order in which a
+ * CPU reports, as far as the SDM fixes one: controls and host state before guest state (27.2 before 27.3), and
+ * inside a table an address before what is read from it. SDM 3C 27.2 "Checks on VMX Controls and Host-State Area" */
 #include "nested/rules/check.h"
 
 #include "kernel/msr.h"
@@ -5,7 +9,7 @@
 #include "nested/rules/check_rows.h"
 #include "nested/rules/check_scope.h"
 
-/* What of L2's mode decides which rows count, as bits: a row names those that it needs in `when`. */
+/* L2's mode, as far as it decides which rows count, in bits: a row names those that it needs in `when`. */
 static uint64_t guest_mode(const struct vmcs12 *v, uint32_t proc2)
 {
     uint64_t mode = v->GUEST_RFLAGS & RFLAGS_VM ? MODE_V8086 : MODE_NOT_V8086;
@@ -21,6 +25,7 @@ static uint64_t guest_mode(const struct vmcs12 *v, uint32_t proc2)
     return mode;
 }
 
+/* A row is judged only if all bits of its condition are set in the word that it names; 0 is always so. */
 static bool row_fails(struct check *c, const struct check_row *row)
 {
     if ((c->word[row->word] & row->when) != row->when)
@@ -30,6 +35,7 @@ static bool row_fails(struct check *c, const struct check_row *row)
     return !row->holds(c);
 }
 
+/* Controls, host, guest; the numbers of nested/rules/check_scope.c are places in this list. */
 const struct check_table *const check_order[CHECK_TABLES] = {
     &check_execution_controls, &check_tpr_threshold, &check_exit_controls, &check_entry_controls,
     &check_host_registers,     &check_host_segments, &check_host_space,    &check_guest_registers,
@@ -37,6 +43,8 @@ const struct check_table *const check_order[CHECK_TABLES] = {
     &check_guest_state,        &check_guest_pdptes,
 };
 
+/* Gathers the words that conditions look at, with features of features already resolved: secondary controls that are
+ * not activated count as 0, and so does an event that is not valid. */
 static struct check make_check(const struct vmcs12 *v, const struct check_context *context)
 {
     uint32_t proc2 = vmcs12_proc2(v);
@@ -81,6 +89,8 @@ struct check_result check_entry(const struct vmcs12 *v, const struct check_conte
     return check_entry_scoped(v, context, CHECK_SCOPE_ALL);
 }
 
+/* Most entries write few fields since the last one that passed, so few tables can have changed their mind. The caller
+ * names them; nested/rules/check_scope.h says how they follow from the fields. */
 struct check_result check_entry_scoped(const struct vmcs12 *v, const struct check_context *context, check_scope_t scope)
 {
     struct check c = make_check(v, context);

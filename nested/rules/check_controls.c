@@ -1,6 +1,12 @@
+/* Rules on the control fields: three sections of the SDM, and the TPR threshold in a table of its own. Most are of
+ * two kinds. Reserved bits are what a capability MSR says they are, so that row is one compare with what L1 was
+ * offered; and a control that only makes sense with another one needs that other. Addresses are judged only while
+ * the control that uses them is on. SDM 3C 27.2.1 "Checks on VMX Controls" */
 #include "kernel/x86_bits.h"
 #include "nested/rules/check_rows.h"
 
+/* The bits that must be 1 and those that may be, as L1 reads them in its capability MSRs. SDM 3D A.2 "Reserved Controls
+ * and Default Settings" */
 static bool pin_accepted(const struct check *c)
 {
     return caps_accepts(c->caps->pin, c->value);
@@ -16,11 +22,13 @@ static bool proc2_accepted(const struct check *c)
     return caps_accepts(c->caps->proc2, c->value);
 }
 
+/* 64 bits, of which none must be 1. */
 static bool proc3_accepted(const struct check *c)
 {
     return (c->value & ~c->caps->proc3) == 0;
 }
 
+/* Values that a MOV to CR3 may load without an exit; IA32_VMX_MISC says how many there are. */
 static bool cr3_target_count(const struct check *c)
 {
     return c->value <= GET(c->caps->misc, VMX_MISC_CR3_TARGETS);
@@ -53,26 +61,31 @@ static bool tpr_threshold_reached(const struct check *c)
     return c->value <= GET(tpr, VIRTUAL_TPR_CLASS);
 }
 
+/* Virtual NMIs are the guest's own NMIs, which must not be confused with those of the host. */
 static bool needs_nmi_exiting(const struct check *c)
 {
     return c->word[CHECK_PIN] & PIN_NMI;
 }
 
+/* Without virtual NMIs the CPU knows no blocking of its own for the guest, whose end a window could tell. */
 static bool needs_virtual_nmis(const struct check *c)
 {
     return c->word[CHECK_PIN] & PIN_VIRTUAL_NMIS;
 }
 
+/* All three features keep their registers in the virtual-APIC page, which the TPR shadow brings. */
 static bool needs_tpr_shadow(const struct check *c)
 {
     return c->word[CHECK_PROC] & PROC_TPR_SHADOW;
 }
 
+/* A guest's APIC is reached by memory or by MSRs, not by both. */
 static bool no_apic_access(const struct check *c)
 {
     return !(c->word[CHECK_PROC2] & PROC2_APIC_ACCESS);
 }
 
+/* Virtual interrupts are delivered by the CPU; the host's must exit, or both would come by the same door. */
 static bool needs_interrupt_exiting(const struct check *c)
 {
     return c->word[CHECK_PIN] & PIN_EXTERNAL_INTERRUPT;
@@ -87,6 +100,7 @@ static bool not_zero(const struct check *c)
 #define EPT_TYPE_UC 0
 #define EPT_TYPE_WB 6
 
+/* The type with which the CPU reads the EPT tables themselves. SDM 3C 25.6.11 "Extended-Page-Table Pointer (EPTP)" */
 static bool eptp_memory_type(const struct check *c)
 {
     switch (GET(c->value, EPTP_MEMORY_TYPE)) {
@@ -99,6 +113,7 @@ static bool eptp_memory_type(const struct check *c)
     }
 }
 
+/* The field holds the number of levels less 1. */
 static bool eptp_walk_length(const struct check *c)
 {
     switch (GET(c->value, EPTP_WALK_LENGTH) + 1) {
@@ -126,6 +141,8 @@ static bool eptp_reserved(const struct check *c)
     return (c->value & EPTP_RESERVED) == 0 && check_within_width(c, c->value);
 }
 
+/* The same five predicates outside an entry, for INVEPT and for EPTP switching: they read the value and the
+ * capabilities alone. */
 bool check_eptp(const struct vmx_caps *caps, uint64_t eptp)
 {
     const struct check c = {.caps = caps, .value = eptp};
@@ -138,6 +155,7 @@ static bool needs_ept(const struct check *c)
     return c->word[CHECK_PROC2] & PROC2_EPT;
 }
 
+/* IA32_VMX_VMFUNC has a bit for each function that may be on. */
 static bool vm_functions(const struct check *c)
 {
     return (c->value & ~c->caps->vmfunc) == 0;
@@ -156,6 +174,7 @@ static bool switching_needs_ept(const struct check *c)
     return !switches_eptp(c) || needs_ept(c);
 }
 
+/* 512 EPTPs in one page, looked at when L2 executes VMFUNC. */
 static bool eptp_list(const struct check *c)
 {
     return !switches_eptp(c) || page_address(c);
@@ -211,6 +230,7 @@ static const struct check_row execution_rows[] = {
     CHECK_ROW("TSC multiplier zero", TSC_MULTIPLIER, IF_PROC2(PROC2_TSC_SCALING), .holds = not_zero),
 };
 
+/* VM-exit controls, as the pin-based ones above. SDM 3C 25.7.1 "VM-Exit Controls" */
 static bool exit_accepted(const struct check *c)
 {
     return caps_accepts(c->caps->exit, c->value);
@@ -251,6 +271,7 @@ static const struct check_row exit_rows[] = {
     CHECK_ROW("VM-exit MSR-load area", EXIT_MSR_LOAD_ADDR, ALWAYS, .holds = exit_load_area),
 };
 
+/* SDM 3C 25.8.1 "VM-Entry Controls" */
 static bool entry_accepted(const struct check *c)
 {
     return caps_accepts(c->caps->entry, c->value);
@@ -305,11 +326,13 @@ static bool event_error_code_bit(const struct check *c)
     return delivers == (event_vector(c) < 32 && VECTORS_WITH_ERROR_CODE & BIT(event_vector(c)));
 }
 
+/* Bits 30:12 of the interruption information; the type, the vector and the two flags have rows of their own. */
 static bool event_reserved(const struct check *c)
 {
     return (c->value & BITS(30, 12)) == 0;
 }
 
+/* Error codes have 16 bits, although the field has 32. */
 static bool error_code_reserved(const struct check *c)
 {
     return !(c->word[CHECK_EVENT] & INTR_ERROR_CODE) || (c->value & BITS(31, 16)) == 0;

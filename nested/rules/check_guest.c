@@ -1,3 +1,7 @@
+/* Guest state except for segments and non-register state. A failure here is not a VMfail: the CPU has begun to load
+ * the guest by then, so L1 sees an exit, reason 33 with bit 31 set, and its host state is loaded. Modes are the
+ * thread through this file: the entry control says whether L2 is in IA-32e mode, and CR0, CR4 and EFER have to agree
+ * with it. */
 #include "kernel/msr.h"
 #include "kernel/x86_bits.h"
 #include "nested/rules/check_rows.h"
@@ -18,6 +22,7 @@ static bool paging_protected(const struct check *c)
     return !(c->value & CR0_PG) || c->value & CR0_PE;
 }
 
+/* As MOV to CR4: a shadow stack that supervisors could write to by a slip would protect nothing. */
 static bool cet_with_write_protect(const struct check *c)
 {
     return !(c->value & CR4_CET) || c->v->GUEST_CR0 & CR0_WP;
@@ -31,6 +36,7 @@ static bool debugctl_reserved(const struct check *c)
     return (c->value & DEBUGCTL_RESERVED) == 0;
 }
 
+/* IA-32e mode is a mode of paging: without CR0.PG there is none. */
 static bool has_paging(const struct check *c)
 {
     return c->value & CR0_PG;
@@ -47,6 +53,7 @@ static bool long_mode(const struct check *c)
     return c->word[CHECK_ENTRY] & ENTRY_GUEST_64;
 }
 
+/* Process-context identifiers exist in IA-32e mode only. */
 static bool pcide_only_in_long_mode(const struct check *c)
 {
     return !(c->value & CR4_PCIDE) || long_mode(c);
@@ -64,11 +71,13 @@ static bool efer_lme(const struct check *c)
     return !(c->v->GUEST_CR0 & CR0_PG) || !(c->value & EFER_LMA) == !(c->value & EFER_LME);
 }
 
+/* The legacy code-page bitmap's address, in the width of the guest's mode. */
 static bool s_cet_address(const struct check *c)
 {
     return long_mode(c) ? check_canonical(c, c->value) : check_upper_half_clear(c);
 }
 
+/* A vector of 8 bits in a field of 16. */
 static bool uinv_reserved(const struct check *c)
 {
     return c->value <= UINT8_MAX;
@@ -122,11 +131,13 @@ static bool within_linear_width(const struct check *c)
     return c->caps->linear_bits >= 64 || beyond == 0 || beyond == ~0ull >> c->caps->linear_bits;
 }
 
+/* Only 64-bit code has an instruction pointer of 64 bits; compatibility mode has not. */
 static bool rip_fits(const struct check *c)
 {
     return long_mode(c) && c->v->GUEST_CS_AR_BYTES & AR_L ? within_linear_width(c) : check_upper_half_clear(c);
 }
 
+/* The shadow-stack pointer follows IA-32e mode, whatever CS.L says. */
 static bool ssp_fits(const struct check *c)
 {
     return long_mode(c) ? within_linear_width(c) : check_upper_half_clear(c);
@@ -134,6 +145,7 @@ static bool ssp_fits(const struct check *c)
 
 #define RFLAGS_RESERVED (BITS(63, 22) | BIT(15) | BIT(5) | BIT(3))
 
+/* Bit 1 is always 1; bits 3, 5, 15 and all from 22 on are always 0. */
 static bool rflags_reserved(const struct check *c)
 {
     return (c->value & RFLAGS_RESERVED) == 0 && c->value & RFLAGS_FIXED1;

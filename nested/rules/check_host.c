@@ -1,3 +1,7 @@
+/* Host state: the registers that L1 will have after the next exit of L2. The CPU loads them without looking, so an
+ * entry checks them beforehand; a failure is VMfail 8, and L2 has not run. For Nestor these fields are not the
+ * host's at all: the exit that really happens goes to Nestor, and L1's state is loaded in software, by
+ * nested/host_state. SDM 3C 27.2.2 "Checks on Host Control Registers, MSRs, and SSP" */
 #include "kernel/msr.h"
 #include "kernel/x86_bits.h"
 #include "nested/rules/check_rows.h"
@@ -47,6 +51,7 @@ static bool selector_plain(const struct check *c)
     return (c->value & SELECTOR_RPL_TI) == 0;
 }
 
+/* CS and TR cannot be null: each must name a descriptor. */
 static bool not_zero(const struct check *c)
 {
     return c->value != 0;
@@ -82,16 +87,19 @@ static bool l1_in_long_mode(const struct check *c)
     return c->context->l1_long_mode;
 }
 
+/* A CPU in IA-32e mode cannot come back to root operation outside it. */
 static bool host_64_in_long_mode(const struct check *c)
 {
     return !c->context->l1_long_mode || c->word[CHECK_EXIT] & EXITC_HOST_64;
 }
 
+/* The control "host address-space size": the exit leads to 64-bit mode. */
 static bool needs_host_64(const struct check *c)
 {
     return c->word[CHECK_EXIT] & EXITC_HOST_64;
 }
 
+/* Process-context identifiers exist in IA-32e mode only. */
 static bool pcide_only_in_64_bit(const struct check *c)
 {
     return !(c->value & CR4_PCIDE) || needs_host_64(c);
@@ -103,6 +111,7 @@ static bool address_fits(const struct check *c)
     return needs_host_64(c) ? check_canonical(c, c->value) : check_upper_half_clear(c);
 }
 
+/* IA-32e mode is PAE paging with more levels. */
 static bool has_pae(const struct check *c)
 {
     return c->value & CR4_PAE;

@@ -1,3 +1,7 @@
+/* An entry that passed needs no second look at rules whose fields did not change. The column `judged` of
+ * vmx/vmcs_fields.def names for each field the tables that read it; the dirty rows of a slot together give the
+ * tables that the next entry has to judge. A table too many costs time, one too few lets a wrong entry through: so
+ * tests/host/test_check_scope.c changes each field and compares with the verdict of all tables. */
 #include "nested/rules/check_scope.h"
 
 #include "kernel/x86_bits.h"
@@ -39,6 +43,7 @@ check_scope_t check_scope_lazy(void)
     return TPR | REGISTERS | SEGMENTS | TABLES | SSP;
 }
 
+/* L1 can change its memory without an exit, so nothing tells that these verdicts are old. */
 check_scope_t check_scope_of_memory(const struct vmcs12 *v)
 {
     check_scope_t scope = v->VMCS_LINK_POINTER == UINT64_MAX ? 0 : STATE;

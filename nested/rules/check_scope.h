@@ -15,8 +15,8 @@ typedef uint32_t check_scope_t;
 check_scope_t check_scope_of(unsigned row);
 /* The tables whose rules read fields that are LAZY in vmcs_fields.def. */
 check_scope_t check_scope_lazy(void);
-/* What must be judged although L1 wrote no field: rules that look into L1's memory, which may have changed, and whose
- * verdict the CPU will not repeat on vmcs02. */
+/* The tables that must be judged although L1 wrote no field: rules that look into L1's memory, which may have changed,
+ * and whose verdict the CPU will not repeat on vmcs02. */
 check_scope_t check_scope_of_memory(const struct vmcs12 *v);
 /* check_entry() with the tables in `scope` only. */
 struct check_result check_entry_scoped(const struct vmcs12 *v, const struct check_context *context,

@@ -1,3 +1,7 @@
+/* The longest table, made of few predicates by macros over the registers. Three things decide which rows apply. In
+ * virtual-8086 mode segments have one form, and only that is checked; without "unrestricted guest" privilege levels
+ * must fit each other as in protected mode; and registers that are unusable are passed over, except CS and TR. SDM 3C
+ * 27.3.1.2 "Checks on Guest Segment Registers" */
 #include "kernel/x86_bits.h"
 #include "nested/rules/check_rows.h"
 
@@ -52,6 +56,7 @@ static bool counts(const struct check *c)
     return c->segment == SEGMENT_CS || c->segment == SEGMENT_TR || !(rights(c, c->segment) & AR_UNUSABLE);
 }
 
+/* The entry's own word on the mode, not EFER, which is checked against it elsewhere. */
 static bool long_mode(const struct check *c)
 {
     return c->word[CHECK_ENTRY] & ENTRY_GUEST_64;
@@ -62,16 +67,19 @@ static bool restricted(const struct check *c)
     return c->word[CHECK_MODE] & MODE_RESTRICTED;
 }
 
+/* A TSS and an LDT have their descriptors in the GDT. */
 static bool in_gdt(const struct check *c)
 {
     return !counts(c) || !(c->value & SELECTOR_TI);
 }
 
+/* Both are the CPL; real-address mode, which an unrestricted guest may be in, has none. */
 static bool ss_rpl_as_cs(const struct check *c)
 {
     return !restricted(c) || GET(c->value, SELECTOR_RPL) == GET(selector(c, SEGMENT_CS), SELECTOR_RPL);
 }
 
+/* In virtual-8086 mode a base is nothing but the selector times 16. */
 static bool base_as_v8086(const struct check *c)
 {
     return c->value == selector(c, c->segment) << 4;
@@ -87,6 +95,7 @@ static bool base_32_bits(const struct check *c)
     return !counts(c) || c->value >> 32 == 0;
 }
 
+/* 64 KiB, less one. */
 static bool limit_as_v8086(const struct check *c)
 {
     return c->value == 0xffff;
@@ -98,6 +107,7 @@ static bool rights_as_v8086(const struct check *c)
     return c->value == 0xf3;
 }
 
+/* Accessed code of any kind. An unrestricted guest may also have data in CS, as real-address mode leaves it there. */
 static bool cs_type(const struct check *c)
 {
     switch (type_of(c, SEGMENT_CS)) {
@@ -113,6 +123,7 @@ static bool cs_type(const struct check *c)
     }
 }
 
+/* Data that is accessed and writable, expanding up or down. */
 static bool ss_type(const struct check *c)
 {
     unsigned type = type_of(c, SEGMENT_SS);
@@ -138,6 +149,7 @@ static bool is_system(const struct check *c)
     return !counts(c) || !(c->value & AR_S);
 }
 
+/* SS.DPL is the CPL: plain code runs at its own level, conforming code at that or a less privileged one. */
 static bool cs_dpl(const struct check *c)
 {
     unsigned dpl = dpl_of(c, SEGMENT_CS), stack = dpl_of(c, SEGMENT_SS);
@@ -184,6 +196,7 @@ static bool rights_reserved(const struct check *c)
     return !counts(c) || (c->value & AR_RESERVED) == 0;
 }
 
+/* With L the bit D/B is reserved: 64-bit code has one operand size by default. */
 static bool cs_size(const struct check *c)
 {
     return !long_mode(c) || !(c->value & AR_L) || !(c->value & AR_DB);
@@ -199,6 +212,7 @@ static bool granularity(const struct check *c)
     return c->value & AR_G ? (limit & BITS(11, 0)) == BITS(11, 0) : (limit & BITS(31, 20)) == 0;
 }
 
+/* Busy, as it is in use. A TSS of 16 bits exists outside IA-32e mode only. */
 static bool tr_type(const struct check *c)
 {
     unsigned type = type_of(c, SEGMENT_TR);

@@ -1,3 +1,7 @@
+/* Non-register state: is the guest halted, what blocks its interrupts, what debug exceptions wait. The rules forbid
+ * combinations that no processor can be in, and events that could not be delivered in the state asked for. The last
+ * rows look into L1's memory, for the VMCS that the link pointer names and for the PDPTEs, and follow the row that
+ * found the address to be good. SDM 3C 27.3.1.5 "Checks on Guest Non-Register State" */
 #include "kernel/x86_bits.h"
 #include "nested/rules/check_rows.h"
 
@@ -6,6 +10,7 @@
 #define QUALIFICATION_NMI 3
 #define QUALIFICATION_LINK_POINTER 4
 
+/* IA32_VMX_MISC has a bit for each state but the active one. */
 static bool activity_supported(const struct check *c)
 {
     switch (c->value) {
@@ -34,6 +39,7 @@ static bool active_while_blocking(const struct check *c)
     return c->value == ACTIVITY_ACTIVE || !(c->v->GUEST_INTERRUPTIBILITY & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
 }
 
+/* True if an event of this type and vector is to be injected. */
 static bool event_is_vector(const struct check *c, unsigned type, unsigned vector)
 {
     return check_event_is(c, type) && GET(c->word[CHECK_EVENT], INTR_VECTOR) == vector;
@@ -58,6 +64,7 @@ static bool event_wakes(const struct check *c)
 
 #define INTERRUPTIBILITY_RESERVED BITS(31, 5)
 
+/* Five bits have a meaning: STI, MOV SS, SMI, NMI, and an enclave's interruption. */
 static bool interruptibility_reserved(const struct check *c)
 {
     return (c->value & INTERRUPTIBILITY_RESERVED) == 0;
@@ -128,6 +135,7 @@ static bool pending_single_step(const struct check *c)
     return !(c->value & PENDING_DEBUG_BS) == !steps;
 }
 
+/* A debug exception inside a transactional region carries no breakpoint's number, and says that one was enabled. */
 static bool pending_rtm(const struct check *c)
 {
     if (!(c->value & PENDING_DEBUG_RTM))
@@ -136,6 +144,7 @@ static bool pending_rtm(const struct check *c)
            !(c->v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_MOV_SS);
 }
 
+/* The address of a VMCS region, as VMPTRLD would take it. */
 static bool link_address(const struct check *c)
 {
     return IS_ALIGNED(c->value, PAGE_SIZE) && check_within_width(c, c->value);
@@ -150,16 +159,19 @@ static uint32_t link_header(const struct check *c)
     return header;
 }
 
+/* L1 keeps VMCSs of one format, whose number its IA32_VMX_BASIC has. */
 static bool link_revision(const struct check *c)
 {
     return GET(link_header(c), VMX_BASIC_REVISION) == GET(c->caps->basic, VMX_BASIC_REVISION);
 }
 
+/* With VMCS shadowing the link must lead to a shadow VMCS, without it to an ordinary one. */
 static bool link_shadow(const struct check *c)
 {
     return !(link_header(c) & VMCS_SHADOW_INDICATOR) == !(c->word[CHECK_PROC2] & PROC2_VMCS_SHADOWING);
 }
 
+/* A VMCS cannot be its own shadow. */
 static bool link_not_current(const struct check *c)
 {
     return c->value != c->context->current_vmptr;
@@ -212,6 +224,8 @@ static bool pdpte_field(const struct check *c)
 
 #define CR3_PDPT BITS(31, 5)
 
+/* Without EPT the CPU loads the four entries from the page that CR3 names. SDM 3C 27.3.1.6 "Checks on Guest
+ * Page-Directory-Pointer-Table Entries" */
 static bool pdptes_in_memory(const struct check *c)
 {
     uint64_t entries[4];

@@ -1,3 +1,10 @@
+/* Whose exit is it? vmcs02 has the controls of both L0 and L1, so an exit of L2 may be due to either, and the CPU
+ * does not say to which. The question is therefore put to vmcs12: on a CPU with L1's controls alone, would this have
+ * been an exit? If so it is L1's. If not, only L0 can have wanted it, and L1 must never learn of it.
+ *
+ * Each basic exit reason is one row of `rules`. Most are answered by a control bit; those that depend on an operand,
+ * a bitmap or a mask have a function, named wants_ after what it decides. SDM 3C 26.1.3 "Instructions That Cause VM
+ * Exits Conditionally" */
 #include "nested/rules/decide.h"
 
 #include "kernel/x86_bits.h"
@@ -146,6 +153,7 @@ static bool wants_msr(const struct decide_input *in, enum msr_access access)
     return msr_bitmap_test(in->msr_bitmap, decide_msr(in->exit, in->regs), access);
 }
 
+/* The rows need a function for each direction; lists and immediate forms ask the same two. */
 static bool wants_rdmsr(const struct decide_input *in)
 {
     return wants_msr(in, MSR_READ);
@@ -264,7 +272,7 @@ static const struct rule {
     [EXIT_NOTIFY] = {.when = IF_PROC2, .bits = PROC2_NOTIFY},
 };
 
-/* What the controls alone say; a row's own question is still to be asked. */
+/* True if L1 may want the exit by its controls; a row's own question is still to be asked. */
 static bool controls_want(const struct vmcs12 *v, const struct rule *rule)
 {
     switch (rule->when) {
@@ -281,6 +289,7 @@ static bool controls_want(const struct vmcs12 *v, const struct rule *rule)
     return true;
 }
 
+/* L0 first: an exit that is L0's own by nature, such as its NMI, is not L1's even if L1 asked for the like. */
 enum decision decide_exit(const struct decide_input *in)
 {
     const struct rule *rule;
@@ -304,7 +313,8 @@ uint64_t decide_straight(const struct vmcs12 *v)
 {
     uint64_t straight = 0;
 
-    /* What asks neither L0 nor a bitmap depends on the controls alone, so it holds until L1 writes one. */
+    /* A row that asks neither L0 nor a bitmap depends on the controls alone, so its answer holds until L1 writes
+     * one. */
     for (unsigned reason = 0; reason < MIN(EXIT_REASON_COUNT, 64); reason++)
         if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(v, &rules[reason]))
             straight |= BIT(reason);

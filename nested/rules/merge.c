@@ -1,3 +1,7 @@
+/* The controls of vmcs02 from those of vmcs12. L2 must exit wherever L1 or L0 wants it to, so intercepting bits are
+ * ORed. A feature that Nestor does in software is taken out, and one that Nestor itself needs, EPT above all, is put
+ * in. What remains is settled against the CPU's capabilities: the checks of entry have seen that L1 asked for
+ * nothing that it was not offered. */
 #include "nested/rules/merge.h"
 
 #include "kernel/msr.h"
@@ -36,8 +40,8 @@ static uint32_t merge_proc(const struct merge_input *in, enum io_mode io)
     return (uint32_t)proc;
 }
 
-/* What entries load and exits change as L1 says. After an exit that L0 handles the CPU has L1's values, so each
- * entry loads L2's again: also what L1 has loaded by exits alone. An exit saves all but IA32_PERF_GLOBAL_CTRL
+/* Registers that entries load and exits change as L1 says. After an exit that L0 handles the CPU has L1's values, so
+ * each entry loads L2's again: also what L1 has loaded by exits alone. An exit saves all but IA32_PERF_GLOBAL_CTRL
  * without being asked. */
 #define EXIT_SWITCHED                                                                                                  \
     (EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS | EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL)
@@ -54,6 +58,7 @@ static void merge_switched(const struct vmcs12 *v, uint64_t *exit, uint64_t *ent
     *entry |= loaded;
 }
 
+/* Cheap enough to be computed whenever L1 wrote a control, and pure, so that tests can try each bit of each word. */
 struct merged_controls merge_controls(const struct merge_input *in)
 {
     const struct vmcs12 *v = in->v;
@@ -74,6 +79,7 @@ struct merged_controls merge_controls(const struct merge_input *in)
     return out;
 }
 
+/* L1's EFER is read from vmcs01, since on a CPU it would be the register that the entry leaves alone. */
 uint64_t merge_guest_efer(const struct vmcs12 *v, uint64_t l1_efer)
 {
     if (v->ENTRY_CONTROLS & ENTRY_LOAD_EFER)
@@ -87,6 +93,7 @@ uint64_t merge_guest_efer(const struct vmcs12 *v, uint64_t l1_efer)
     return efer | (long_mode ? EFER_LMA : 0);
 }
 
+/* SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs" */
 uint64_t merge_host_efer(const struct vmcs12 *v, uint64_t l2_efer)
 {
     if (v->EXIT_CONTROLS & EXITC_LOAD_EFER)

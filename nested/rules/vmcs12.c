@@ -1,3 +1,6 @@
+/* Rows and widths of vmcs12. Every member is 64 bits wide, whatever the field: a field narrower than that is cut
+ * when it is written, by VMWRITE with the mask of its row, or when an image arrives from L1's memory, where L1 may
+ * have put anything. SDM 3C 25.2 "Format of the VMCS Region" */
 #include "nested/rules/vmcs12.h"
 
 /* By the width that an encoding names. Natural width is 64 bits: L1 has Intel 64. */
