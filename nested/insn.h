@@ -1,6 +1,7 @@
 /* VMXON to INVVPID as L1 executes them (SDM 3C chapter 31 "VMX Instruction Reference").
  * Current: vmcs01, whose last exit is the instruction.
- * nested/nested.c enters them into the exit table; nested/enter reports results through the three functions. */
+ * nested/nested.c enters them into the exit table, nested/exit calls the one for L2; nested/enter reports results by
+ * the three functions. */
 #ifndef NESTED_INSN_H
 #define NESTED_INSN_H
 
@@ -15,6 +16,10 @@ void insn_exit_vmptrld(struct vcpu *vcpu);
 void insn_exit_vmptrst(struct vcpu *vcpu);
 /* nested_hooks.field_access */
 void insn_field_access(struct vcpu *vcpu, uint32_t reason);
+/* VMREAD or VMWRITE of an L2 whose exit L1's bitmaps do not ask for: does it on the shadow VMCS that vmcs12's link
+ * pointer names. False: it became an exit for L1 instead. Current: vmcs02. SDM 3C 25.10 "VMCS Types: Ordinary and
+ * Shadow" */
+bool l2_shadow_access(struct vcpu *vcpu);
 void insn_exit_vmlaunch(struct vcpu *vcpu);
 void insn_exit_vmresume(struct vcpu *vcpu);
 void insn_exit_vmcall(struct vcpu *vcpu);

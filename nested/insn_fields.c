@@ -3,7 +3,6 @@
 #include "kernel/x86.h"
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
-#include "nested/l2_shadow.h"
 #include "nested/lint.h"
 #include "nested/prepare.h"
 #include "nested/shadow.h"

@@ -32,6 +32,8 @@ BREACHES = [
      'static inline void stop(void) { __asm__ volatile("hlt"); }', "vmx/vmx_bits.h: has an instruction in it"),
     ("two files call each other", "vmx/event.c", "void circle(struct vcpu *vcpu) { vcpu_run(vcpu); }",
      "a circle of files: "),
+    ("a file without a header of its name is declared in two", "vmx/event.h", "void exit_io(struct vcpu *vcpu);",
+     "vmx/exit_io.c: it has no header of its name"),
     ("two files have one name", "vmx/page.c", "", "mm/page.c has the same name"),
 ]
 
