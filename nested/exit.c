@@ -121,6 +121,7 @@ void nested_l0_handled_l2(struct vcpu *vcpu)
  * pending in the VMCS. SDM 3C 26.5.2 "Monitor Trap Flag" */
 void nested_l2_completed(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     if (!(vcpu->nested->current->v->PROC_CONTROLS & PROC_MONITOR_TRAP))
         return;
     vcpu->exit = (struct vmexit){.reason = EXIT_MONITOR_TRAP, .changed = true};
@@ -267,6 +268,7 @@ enum nmi_fate nested_nmi_in_l2(struct vcpu *vcpu)
 /* An event that was about to be injected goes to L1 as one whose delivery was interrupted. */
 void nested_init_to_l1(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     vcpu->exit = (struct vmexit){
         .reason = EXIT_INIT,
         .changed = true,
@@ -282,6 +284,7 @@ void nested_init_to_l1(struct vcpu *vcpu)
 /* The vector is the exit qualification. SDM 3C 28.2.1 "Basic VM-Exit Information" */
 void nested_sipi_to_l1(struct vcpu *vcpu, uint8_t vector)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     vcpu->exit = (struct vmexit){.reason = EXIT_SIPI, .changed = true, .qualification = vector};
     switched_by_hand(vcpu->nested, vcpu->nested->current, true);
     nested_reflect(vcpu);

@@ -269,6 +269,7 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
 
 bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct ept02s *ept02s = &vcpu->nested->ept02s;
     struct vmcs12 *v = vcpu->nested->current->v;
     uint64_t rights = access & GVA_WRITE ? EPT_W : EPT_R;
@@ -295,6 +296,7 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 /* The end of a step in L2. The store's page loses W, and the debt for it is paid before L2 goes on. */
 void l2_close_page(struct vcpu *vcpu, gpa_t gpa2)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     ept02_close(&nested->ept02s, nested->current->v->EPT_POINTER, gpa2);
     prepare_sync_ept02(nested, nested->current);
@@ -303,6 +305,7 @@ void l2_close_page(struct vcpu *vcpu, gpa_t gpa2)
 /* The same choice as for a violation that the CPU found, for one that Nestor met while it acted for L2. */
 bool l2_unmapped_exit(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     const struct ept02s *ept02s = &vcpu->nested->ept02s;
     const struct vmcs12 *v = vcpu->nested->current->v;
     uint64_t rights = vcpu->exit.qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE);

@@ -6,6 +6,7 @@
 #include "kernel/msr.h"
 #include "nested/nested.h"
 #include "vmx/msr_guest.h"
+#include "vmx/vmcs_setup.h"
 
 struct msr_entry {
     uint32_t index;
@@ -70,6 +71,7 @@ static uint32_t refuse(struct vcpu *vcpu, enum msr_rule rule, const struct msr_e
  * 27.4 "Loading MSRs" */
 uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
+    EXPECT_GUEST(vcpu);
     struct msr_entry entry;
     for (uint32_t i = 0; i < count; i++) {
         gmem_read(&vcpu->vm->gmem, list + i * sizeof(entry), &entry, sizeof(entry));
@@ -83,6 +85,7 @@ uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 /* SDM 3C 28.4 "Saving MSRs". A failure is a VMX abort of L1; its reason is the caller's business. */
 uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
+    EXPECT_GUEST(vcpu);
     struct msr_entry entry;
     for (uint32_t i = 0; i < count; i++) {
         gpa_t at = list + i * sizeof(entry);

@@ -62,6 +62,7 @@ void switched_prepare(struct nested *nested, struct vmcs12_slot *slot)
     if (slot->at_entry & AT_ENTRY_BORROWS)
         borrow(nested, slot);
     if (slot->at_entry & AT_ENTRY_PERF)
+    EXPECT_CURRENT(slot->vmcs02);
         prepare_perf(slot->v);
 }
 
@@ -79,6 +80,7 @@ void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool ente
     const struct vmcs12 *v = slot->v;
     uint32_t due = 0;
     for (unsigned i = 0; i < SWITCHED_COUNT; i++) {
+    EXPECT_CURRENT(slot->vmcs02);
         if (!(v->EXIT_CONTROLS & registers[i].exit) && !(entered && (v->ENTRY_CONTROLS & registers[i].entry)))
             continue;
         due |= registers[i].entry;
@@ -95,6 +97,7 @@ uint32_t switched_load(struct nested *nested, const struct vmcs12 *v)
     uint32_t due = nested->switched_due;
     nested->switched_due = 0;
     for (unsigned i = 0; i < SWITCHED_COUNT; i++) {
+    EXPECT_CURRENT(nested->vcpu->vmcs01);
         uint64_t value = nested->switched[i];
         if (!(due & registers[i].entry))
             continue;

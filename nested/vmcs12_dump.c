@@ -5,6 +5,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "nested/prepare.h"
+#include "vmx/vmcs_setup.h"
 
 static const struct {
     uint8_t area;
@@ -39,6 +40,7 @@ void vmcs12_dump(struct nested *nested, struct vmcs12_slot *slot)
     if (options.dump != DUMP_VMCS12)
         return;
     bool again = last_vmptr == slot->vmptr;
+    EXPECT_CURRENT(nested->vcpu->vmcs01);
     prepare_fetch_rows(nested, slot);
     log_raw("nestor: vmcs12 at gpa1=%lx, launch state %s:", slot->vmptr, slot->v->launched ? "launched" : "clear");
     for (unsigned group = 0; group < ARRAY_SIZE(groups); group++)

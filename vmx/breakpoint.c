@@ -6,6 +6,7 @@
 
 #include "kernel/x86.h"
 #include "vmx/operand.h"
+#include "vmx/vmcs_setup.h"
 
 /* R/W and LEN of DR7; SDM 3B 18.2.4 "Debug Control Register (DR7)". */
 enum { RW_EXECUTE, RW_WRITE, RW_PORT, RW_ANY };
@@ -49,6 +50,7 @@ uint64_t breakpoints_met(uint64_t dr7, const uint64_t address[4], enum breakpoin
 void breakpoint_note(struct vcpu *vcpu, enum breakpoint_access access, uint64_t at, unsigned len)
 {
     uint64_t address[4];
+    EXPECT_GUEST(vcpu);
     read_breakpoints(address);
     if (access != BREAKPOINT_PORT && !operand_long_mode()) /* linear addresses have 32 bits there */
         for (unsigned n = 0; n < 4; n++)

@@ -38,6 +38,7 @@ void cr_update_masks(struct vcpu *vcpu)
 
 bool cr_load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
+    EXPECT_GUEST(vcpu);
     const vmcs64_t fields[] = {GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
     uint64_t pdpte[ARRAY_SIZE(fields)];
     uint64_t reserved = PDPTE_RESERVED_LOW | BITS(63, vcpu->vm->caps.address_bits);

@@ -12,6 +12,7 @@
 #include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
+#include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
@@ -130,6 +131,7 @@ static uint64_t cr_lmsw_value(uint64_t qualification)
 
 void exit_cr_access(struct vcpu *vcpu)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     uint64_t qualification = vcpu->exit.qualification;
     unsigned number = (unsigned)GET(qualification, CR_QUAL_NUMBER);
     unsigned type = (unsigned)GET(qualification, CR_QUAL_TYPE);

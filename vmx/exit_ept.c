@@ -6,6 +6,7 @@
 #include "vmx/startup.h"
 #include "vmx/startup_store.h"
 #include "vmx/step.h"
+#include "vmx/vmcs_setup.h"
 
 /* True if the tables allow now what was refused: another processor, or a dropped watch, changed them meanwhile. */
 static bool allowed_now(struct ept *ept, gpa_t gpa, uint64_t qualification)
@@ -19,6 +20,7 @@ static bool allowed_now(struct ept *ept, gpa_t gpa, uint64_t qualification)
  * the time that this exit is handled, the table allows what it refused, and the guest only has to try again. */
 void exit_ept_violation(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     struct ept *ept = &vcpu->vm->ept01;
     gpa_t gpa = vcpu->exit.guest_physical_address;
     uint64_t qualification = vcpu->exit.qualification;

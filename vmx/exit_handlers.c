@@ -15,11 +15,13 @@
 #include "vmx/shutdown.h"
 #include "vmx/skip.h"
 #include "vmx/startup.h"
+#include "vmx/vmcs_setup.h"
 
 /* CPUID as the CPU answers it, less what L1 shall not see. Two inputs that change are read now: CR4 and whether L1 has
  * its APIC on. */
 void exit_cpuid_filtered(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     uint32_t leaf = (uint32_t)vcpu->regs[RAX], subleaf = (uint32_t)vcpu->regs[RCX];
     struct cpuid_result result = cpuid(leaf, subleaf);
     struct cpuid_context context = vcpu->vm->cpuid;

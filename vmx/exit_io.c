@@ -8,6 +8,7 @@
 #include "vmx/io.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
+#include "vmx/vmcs_setup.h"
 
 /* A port of Nestor's by its row, the hardware otherwise: an access may have exited for a neighbour. */
 static uint32_t io_read(struct vcpu *vcpu, uint16_t port, unsigned size)
@@ -81,6 +82,7 @@ static void io_string(struct vcpu *vcpu, uint16_t port, unsigned size, bool in)
 
 void exit_io(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     uint64_t qualification = vcpu->exit.qualification;
     uint16_t port = (uint16_t)GET(qualification, IO_QUAL_PORT);
     unsigned size = (unsigned)GET(qualification, IO_QUAL_SIZE) + 1;

@@ -4,6 +4,7 @@
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/exit_names.h"
+#include "vmx/vmcs_setup.h"
 
 static const uint8_t causes[EXIT_REASON_COUNT] = {
 #define REASON(name, number, printable, cause, ...) [number] = EXIT_CAUSE_##cause,
@@ -30,6 +31,7 @@ static void tell_once(struct vcpu *vcpu, const char *what)
 
 void exit_unasked(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     if (exit_cause(vcpu->exit.reason) == EXIT_CAUSE_EVENT) {
         tell_once(vcpu, "the guest goes on");
         return;

@@ -18,6 +18,7 @@
 #include "vmx/mmio.h"
 #include "vmx/run.h"
 #include "vmx/vcpu.h"
+#include "vmx/vmcs_setup.h"
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_EDX_PAGES_1G BIT(26)
@@ -103,6 +104,7 @@ static uint32_t pkrs_read(void)
 
 void paging_state_read(const struct vcpu *vcpu, struct paging_state *state)
 {
+    EXPECT_GUEST(vcpu);
     state->cr0 = vmcs_read(GUEST_CR0);
     state->cr3 = vmcs_read(GUEST_CR3);
     state->cr4 = vmcs_read(GUEST_CR4);
@@ -250,6 +252,7 @@ static inline bool is_unchanged(const struct plain_walk *walk, unsigned depth)
 
 const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     struct plain_walk *walk = &vcpu->walk[gva / PAGE_SIZE % PLAIN_WALKS];
     uint64_t cr3 = vmcs_read(GUEST_CR3), cr4 = vmcs_read(GUEST_CR4), efer = vmcs_read(GUEST_EFER);
     if ((gva & PAGE_MASK) + len > PAGE_SIZE)

@@ -13,6 +13,7 @@
 #include "mm/page.h"
 #include "vmx/msr_policy.h"
 #include "vmx/startup.h"
+#include "vmx/vmcs_setup.h"
 
 /* MSRs whose value for the guest is in the VMCS. */
 enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
@@ -268,6 +269,7 @@ static const struct msr_policy_row *find_row(const struct vcpu *vcpu, uint32_t m
  * #GP is the guest's. */
 bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
+    EXPECT_GUEST(vcpu);
     const struct msr_policy_row *row = find_row(vcpu, msr, MSR_READ);
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
@@ -287,6 +289,7 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
  * made. */
 bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
+    EXPECT_GUEST(vcpu);
     const struct msr_policy_row *row = find_row(vcpu, msr, MSR_WRITE);
     int in_vmcs = vmcs_msr_find(msr);
     if (row)

@@ -10,6 +10,7 @@
 #include "kernel/x86.h"
 #include "vmx/breakpoint.h"
 #include "vmx/vcpu.h"
+#include "vmx/vmcs_setup.h"
 
 #define SEGMENT_COUNT 6u
 #define SEGMENT_FS 4u
@@ -36,6 +37,7 @@ static unsigned linear_bits(void)
 
 bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, struct fault *fault)
 {
+    EXPECT_GUEST(vcpu);
     struct operand_place place;
     struct segment segment = {0};
     unsigned bits = linear_bits();
@@ -64,6 +66,7 @@ _Static_assert(INSN_INFO_SEGMENT == BITS(17, 15), "PLAIN_JUDGED: FS and GS have 
  * a few compares; NULL, at the slightest doubt, sends the caller the long way, which knows every fault. */
 const void *operand_plain(struct vcpu *vcpu, uint64_t len)
 {
+    EXPECT_CURRENT(vcpu->vmcs01);
     uint64_t info = vcpu->exit.instruction_info;
     gva_t gva = vmcs_read(EXIT_QUALIFICATION);
     if ((info & PLAIN_JUDGED) != PLAIN_MUST || !operand_is_kernels())

@@ -10,6 +10,7 @@
 #include "kernel/log.h"
 #include "vmx/exit_names.h"
 #include "vmx/msr_policy.h"
+#include "vmx/vmcs_setup.h"
 
 static const struct row {
     const char *outcome, *text, *citation;
@@ -25,6 +26,7 @@ static uint64_t said[REFUSAL_COUNT][(EXIT_REASON_COUNT + 63) / 64]; /* by any pr
  * clear. */
 void refusal_log(const struct vcpu *vcpu, enum refusal refusal, uint64_t a, uint64_t b)
 {
+    EXPECT_GUEST(vcpu);
     const struct row *row = &rows[refusal];
     uint32_t reason = vcpu->exit.reason % EXIT_REASON_COUNT;
     char why[256];
@@ -50,6 +52,7 @@ static unsigned number_of(const struct msr_policy_row *row)
 /* Rows of the MSR policy take the place of the reasons here: each has the text that says why L0 keeps the MSR. */
 void refusal_log_msr(const struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint64_t value)
 {
+    EXPECT_GUEST(vcpu);
     static uint64_t said_msr[2]; /* by access: a bit for each row */
     const struct msr_policy_row *row = msr_policy_find(msr, access);
     uint64_t bit = BIT(number_of(row));

@@ -10,6 +10,7 @@
 #include "kernel/x86.h"
 #include "vmx/gva.h"
 #include "vmx/operand.h"
+#include "vmx/vmcs_setup.h"
 
 #define UNKNOWN_VECTOR 256u
 #define BYTES 8u
@@ -104,6 +105,7 @@ static void say_chain(struct vcpu *vcpu, unsigned first)
 
 void shutdown_explain(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     static bool said[2];
     const char *level = vcpu->in_l2 ? "L2" : "L1";
     uint8_t bytes[BYTES] = {0};

@@ -1,6 +1,7 @@
 #include "vmx/skip.h"
 
 #include "kernel/cmdline.h"
+#include "vmx/vmcs_setup.h"
 
 /* RF lasts for one instruction, and TF makes a trap behind it. */
 void skip_flags(uint64_t rflags)
@@ -18,6 +19,7 @@ void skip_hits(struct vcpu *vcpu)
 
 void vcpu_skip_instruction(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     vcpu_skip_from(vcpu->exit.rip, vcpu->exit.instruction_length, vmcs_read(GUEST_RFLAGS));
     skip_completed(vcpu);
 }
@@ -25,6 +27,7 @@ void vcpu_skip_instruction(struct vcpu *vcpu)
 /* The trap and the end of blocking are the iteration's; RF keeps an instruction breakpoint from being met at each. */
 void vcpu_repeat_instruction(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     uint64_t rflags = vmcs_read(GUEST_RFLAGS);
     if (options.fault == FAULT_DROP_REPEAT_TRAP)
         vcpu_not_completed();

@@ -84,6 +84,7 @@ static void wait_inside_for_l2(struct vcpu *vcpu)
 void startup_wait_in_l2(struct vcpu *vcpu)
 {
     set_waiting(vcpu, WAITING_L2);
+    EXPECT_GUEST(vcpu);
     if (vcpu->vm->startup_trapped)
         vcpu->attention = true;
 }

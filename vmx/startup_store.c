@@ -9,6 +9,7 @@
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/store_decode.h"
+#include "vmx/vmcs_setup.h"
 
 /* How the code segment makes the CPU read instructions. */
 static unsigned code_bits(void)
@@ -37,6 +38,7 @@ static unsigned fetch(struct vcpu *vcpu, uint8_t *bytes)
 
 void startup_store(struct vcpu *vcpu, gpa_t gpa)
 {
+    EXPECT_GUEST(vcpu);
     uint8_t bytes[STORE_LENGTH_MAX];
     struct store store;
     unsigned size = fetch(vcpu, bytes);

@@ -9,6 +9,7 @@
 #include "kernel/string.h"
 #include "kernel/x86.h"
 #include "vmx/hooks.h"
+#include "vmx/vmcs_setup.h"
 
 /* Units that the guest gets. One may pass before the first instruction completes, which costs only another
  * violation. SDM 3C 26.5.1 "VMX-Preemption Timer" */
@@ -118,6 +119,7 @@ static bool claim_ept01(struct vcpu *vcpu)
 
 void step_begin(struct vcpu *vcpu, uint64_t *entry)
 {
+    EXPECT_GUEST(vcpu);
     if (vcpu->step.open == STEP_MAX)
         close_pages(vcpu);
     if (claim_ept01(vcpu))
@@ -128,6 +130,7 @@ void step_begin(struct vcpu *vcpu, uint64_t *entry)
 
 void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2)
 {
+    EXPECT_GUEST(vcpu);
     if (vcpu->step.open == STEP_MAX)
         close_pages(vcpu);
     open_page(vcpu, entry, (struct step_page){.gpa2 = gpa2});
@@ -135,6 +138,7 @@ void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2)
 
 bool step_return_at_once(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
         return false;
     if (!vcpu->step.active) { /* else it comes back soon anyway */
@@ -147,6 +151,7 @@ bool step_return_at_once(struct vcpu *vcpu)
 /* Called for every exit while a step is open, whatever its reason: an interrupt or a fault may come first. */
 bool step_end(struct vcpu *vcpu)
 {
+    EXPECT_GUEST(vcpu);
     if (vcpu->step.open)
         close_pages(vcpu);
     /* Whatever the exit was, the controls are put back before anybody looks at them. */

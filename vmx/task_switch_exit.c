@@ -4,6 +4,7 @@
 #include "vmx/exit_handlers.h"
 #include "vmx/run.h"
 #include "vmx/task_switch.h"
+#include "vmx/vmcs_setup.h"
 #include "vmx/vpid.h"
 
 #include "kernel/ledger.h"
@@ -138,6 +139,7 @@ static void inject_fault(struct vcpu *vcpu, struct fault *fault)
 void exit_task_switch(struct vcpu *vcpu)
 {
     const struct task_memory memory = {task_read, task_write, task_load_cr3, vcpu};
+    EXPECT_CURRENT(vcpu->vmcs01);
     struct task_request request;
     struct task_state state;
     struct fault fault;

@@ -106,6 +106,15 @@ void vmcs_expect_current(hpa_t vmcs, const char *function)
     if (current != vmcs)
         panic("vmx: %s() wants the VMCS at %lx, and the one at %lx is current", function, vmcs, current);
 }
+
+void vmcs_expect_guest(const struct vcpu *vcpu, const char *function)
+{
+    hpa_t current;
+    __asm__ volatile("vmptrst %0" : "=m"(current));
+    if ((current == vcpu->vmcs01) == vcpu->in_l2)
+        panic("vmx: %s() wants the VMCS of L%u, and the one at %lx is current", function, vcpu->in_l2 ? 2u : 1u,
+              current);
+}
 #endif
 
 /* Nestor's own accesses are not checked one by one. Current: any VMCS. */

@@ -21,12 +21,16 @@ void vmcs_free(hpa_t vmcs);
 /* Makes it current; asserts success. */
 void vmcs_load(hpa_t vmcs);
 /* EXPECT_CURRENT(vmcs): the CHECKED build stops the run unless that VMCS is current (VMPTRST says which), as the
- * contract of the function demands. Elsewhere it is nothing. */
+ * contract of the function demands. EXPECT_GUEST(vcpu): the same of the VMCS of the guest that vcpu->in_l2 names, which
+ * is vmcs01 or is not. Elsewhere both are nothing. */
 #ifdef CHECKED
 void vmcs_expect_current(hpa_t vmcs, const char *function);
+void vmcs_expect_guest(const struct vcpu *vcpu, const char *function);
 #define EXPECT_CURRENT(vmcs) vmcs_expect_current(vmcs, __func__)
+#define EXPECT_GUEST(vcpu) vmcs_expect_guest(vcpu, __func__)
 #else
 #define EXPECT_CURRENT(vmcs) ((void)0)
+#define EXPECT_GUEST(vcpu) ((void)0)
 #endif
 #define LINK_POINTER_NONE (~0ull)
 

@@ -291,6 +291,12 @@ QUIET void vmcs_expect_current(hpa_t vmcs, const char *function)
         panic("%s() wants another VMCS than the current one", function);
 }
 
+QUIET void vmcs_expect_guest(const struct vcpu *vcpu, const char *function)
+{
+    if ((running->vmcs == vcpu->vmcs01) == vcpu->in_l2)
+        panic("%s() wants the other level's VMCS", function);
+}
+
 QUIET void vmcs_write_common(const struct vcpu *vcpu)
 {
     vmcs_write(EPT_POINTER, ept_pointer(&vcpu->vm->ept01));
