@@ -1,5 +1,5 @@
-/* What the boot loader said, in one struct of Nestor's own: memory map, modules, command line, ACPI root, screen, UEFI.
- * Pure: parses bytes, touches no hardware; every length is checked against the block's own size.
+/* The boot loader's information in one struct of Nestor's own: memory map, modules, command line, ACPI root, screen,
+ * UEFI. Pure: parses bytes, touches no hardware; every length is checked against the block's own size.
  * start/ calls it once; everybody may read the result. */
 #ifndef BOOT_BOOTINFO_H
 #define BOOT_BOOTINFO_H

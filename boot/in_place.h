@@ -1,4 +1,4 @@
-/* What efi/ (nestor.efi) and Nestor's image tell each other when Nestor takes over a machine that runs already: the
+/* The interface of efi/ (nestor.efi) and Nestor's image when Nestor takes over a machine that runs already: the
  * firmware's own state of each processor, which L1 goes on with.
  * Constants and structs; boot/in_place.asm addresses the members of struct in_place_processor by number.
  * efi/ fills it, start/main_in_place reads it. */

@@ -1,4 +1,4 @@
-/* What a guest may read of Nestor through the port of the option inspect=: a read-only space of 32-bit words.
+/* The space that a guest may read through the port of the option inspect=: a read-only space of 32-bit words.
  * The guest writes the byte offset of a word to the port (32 bits), and then reads words; each read moves on by one
  * word. The offset belongs to the processor that wrote it. A word that is not there reads as all-ones. vmx/inspect
  * answers, tools/nestorctl asks: the one definition that both have. */
@@ -43,7 +43,7 @@ struct inspect_log_position {
     uint64_t written;
 };
 
-/* What happened at a time: kernel/trace.h has the types, and what a and b are. */
+/* An event and its time: kernel/trace.h has the types, and what a and b are. */
 struct inspect_record {
     uint64_t tsc;
     uint32_t a, type;

@@ -30,7 +30,7 @@ bool lapic_reaches(uint32_t apic_id);
 void lapic_send(uint32_t apic_id, uint32_t command);
 /* A register of the memory-mapped APIC. Nothing in x2APIC mode. */
 void lapic_write(uint32_t offset, uint32_t value);
-/* What INIT does to the APIC, as far as software can: disabled by software, no timer, nothing in service. */
+/* Does to the APIC what INIT does, as far as software can: disabled by software, no timer, nothing in service. */
 void lapic_reset(void);
 
 #endif

@@ -32,7 +32,7 @@ struct vpid_account {
     uint64_t flushed; /* stamp of the last time, of all that it has */
 };
 
-/* What a processor has incurred and paid. Written by it alone. */
+/* The debts that a processor has incurred and paid. Written by it alone. */
 struct account {
     struct debt debt[DEBTS];
     struct debt untold[UNTOLD]; /* the last of those that concern others */

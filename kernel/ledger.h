@@ -1,4 +1,4 @@
-/* What is owed to the processors' caches of translations, in the CHECKED build; else all of this is nothing.
+/* Flushes that are owed to the processors' caches of translations, in the CHECKED build; else all of this is nothing.
  * Whoever takes a translation away owes a flush of its tag, an EP4TA or a VPID. INVEPT and INVVPID pay. A processor
  * that enters a guest with a debt of its own open, or that was told of another's and has not paid, stops the run, with
  * the tag and the name of who incurred it. No lock; the NMI handler pays as well.

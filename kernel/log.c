@@ -175,7 +175,7 @@ static void follow_pixels(void)
     pixels_at = now;
 }
 
-/* L1 has drawn on the screen meanwhile. What was said last goes there again, in half of it. */
+/* L1 has drawn on the screen meanwhile. The last lines are written there again, in half of it. */
 static void take_screen_back(void)
 {
     if (own_screen & CONSOLE_PIXELS)

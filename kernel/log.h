@@ -19,7 +19,7 @@ enum log_level { LOG_CHOICES(CHOICE_MEMBER) };
 
 /* All lines, also those that no console shows; vmx/inspect lets L1 read them, a debugger or a memory dump can. */
 extern struct log_ring log_ring;
-/* What the run before has left in RAM, if it has. */
+/* The log of the run before, if it is still in RAM. */
 extern struct log_text log_previous;
 
 #if __STDC_HOSTED__

@@ -1,5 +1,5 @@
 /* The ring that holds Nestor's log, so sealed that the next start can find it in RAM after a reset: a mark, and a sum
- * of each block. What a reset has spoilt is told from what it has kept.
+ * of each block. Blocks that a reset has spoilt are told from those that it has kept.
  * Pure. Freestanding and hosted; kernel/log.c has the ring, vmx/inspect shows it to L1. */
 #ifndef KERNEL_LOG_RING_H
 #define KERNEL_LOG_RING_H
@@ -22,7 +22,7 @@ struct log_ring {
     struct log_text log;
 } __attribute__((aligned(PAGE_SIZE)));
 
-/* From here on it can be found. What was written before counts. */
+/* From here on it can be found, with what was written before. */
 void log_ring_seal(struct log_ring *ring);
 void log_ring_write(struct log_ring *ring, const char *text, size_t size);
 /* The first sealed ring that begins at a page in [start, start + size), or NULL. */

@@ -1,4 +1,4 @@
-/* What the machine-check banks say.
+/* The machine-check banks in words.
  * In the #MC handler, or when a VM entry failed for a machine check; works on any stack.
  * kernel/trap and vmx/run tell by it why the run ends. */
 #ifndef KERNEL_MACHINE_CHECK_H

@@ -1,4 +1,4 @@
-/* What each processor has of its own, reached through GS.
+/* The block that each processor has of its own, reached through GS.
  * percpu_init() and desc_load() first, on that processor.
  * Anyone may use this_cpu() and count. */
 #ifndef KERNEL_PERCPU_H

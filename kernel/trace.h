@@ -1,4 +1,4 @@
-/* What happened last on this processor: a binary ring, cheap enough for every exit, printed after a panic; and with the
+/* The last events on this processor: a binary ring, cheap enough for every exit, printed after a panic; and with the
  * option trace= a longer one whose records have the time.
  * Needs the per-CPU block. No lock: a ring belongs to its processor.
  * Anyone may trace: trace() is in kernel/percpu.h, which knows where the rings are. */

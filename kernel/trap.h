@@ -1,4 +1,4 @@
-/* What Nestor does about exceptions, NMIs and interrupts that reach itself.
+/* Exceptions, NMIs and interrupts that reach Nestor itself.
  * Works from desc_load() on.
  * kernel/desc.c takes the gates from here; nobody else calls the handlers. */
 #ifndef KERNEL_TRAP_H
@@ -21,7 +21,7 @@ struct trap_fixup {
     uint64_t at, to;
 };
 
-/* What vmx/kick does about an NMI that meets Nestor itself, once there are virtual processors. It may move
+/* The function of vmx/kick for an NMI that meets Nestor itself, once there are virtual processors. It may move
  * frame->rip. */
 extern void (*trap_nmi)(struct trap_frame *frame);
 

@@ -10,7 +10,7 @@ struct cpuid_result {
     uint32_t eax, ebx, ecx, edx;
 };
 
-/* What LGDT, SGDT, LIDT, SIDT use. */
+/* The operand of LGDT, SGDT, LIDT and SIDT. */
 struct PACKED descriptor_pointer {
     uint16_t limit;
     uint64_t base;

@@ -61,7 +61,7 @@ struct l1_plan {
     struct l1_start start;
     /* L1's memory map, where it differs from the input's. */
     struct memmap map;
-    /* What must not be used for other things: sources and destinations so far. */
+    /* Memory that must not be used for other things: sources and destinations so far. */
     unsigned busy_count;
     struct memmap_region busy[L1_COPIES_MAX + BOOTINFO_MAX_MODULES + 2];
     unsigned blob_used;

@@ -100,7 +100,7 @@ struct PACKED boot_params {
 _Static_assert(sizeof(struct boot_params) == PAGE_SIZE, "the zero page is a page");
 _Static_assert(offsetof(struct boot_params, e820) == 0x2d0, "zero-page.rst");
 
-/* What the zero page has no room for: struct setup_data of type SETUP_E820_EXT. */
+/* The entries that the zero page has no room for: struct setup_data of type SETUP_E820_EXT. */
 #define SETUP_E820_EXT 1u
 struct PACKED e820_rest {
     uint64_t next;

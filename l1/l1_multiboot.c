@@ -40,7 +40,7 @@ struct mb2_entry_tag {
     uint32_t entry_addr;
 };
 
-/* What the header says about an image that is loaded by addresses: both versions agree on it. */
+/* The header's word on an image that is loaded by addresses: both versions agree on it. */
 struct load_addresses {
     uint32_t header, load, load_end, bss_end;
 };
@@ -133,7 +133,7 @@ const char *l1_multiboot1_plan(const struct l1_input *in, struct l1_plan *plan)
     return error;
 }
 
-/* What the tags of a multiboot 2 header ask for. */
+/* The requests in the tags of a multiboot 2 header. */
 struct mb2_wishes {
     bool has_addresses, has_entry;
     struct load_addresses addresses;

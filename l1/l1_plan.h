@@ -1,4 +1,4 @@
-/* What L1's image is, and the plan of all that is to be copied where to start it.
+/* The kind of L1's image, and the plan of all that must be copied to start it.
  * Pure: the images are read where they are, nothing is written but the plan.
  * start/ plans, l1/l1_load copies. */
 #ifndef L1_L1_PLAN_H

@@ -103,7 +103,7 @@ static inline struct ept_leaf ept_leaf_of(uint64_t entry, gpa_t gpa, unsigned le
 MUST_CHECK int ept_build(struct ept *ept);
 /* The EPTP for the hardware. */
 uint64_t ept_pointer(const struct ept *ept);
-/* What gpa translates to now. */
+/* The translation of gpa as it is now. */
 struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
 /* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and tells nobody: only
  * mm/ept_watch:ept_revoke() does. The second joins the large page again when all its parts are alike. 0, or -1 when the

@@ -29,7 +29,7 @@ hpa_t layout_image_hpa = IMAGE_LOAD_BASE, layout_load_base = IMAGE_LOAD_BASE;
 
 static hpa_t mapped_end;
 static uint64_t *root; /* NULL: the tables of boot/entry.asm are in use */
-/* What was asked for beyond the direct map's end; the final tables have it, too. */
+/* Ranges that were asked for beyond the direct map's end; the final tables have them, too. */
 static struct {
     unsigned count;
     struct reached {

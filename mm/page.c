@@ -6,8 +6,8 @@
 #include "kernel/spinlock.h"
 #include "kernel/string.h"
 
-/* What a free page is filled with: a pointer read from it is not canonical, a VMCS revision or a paging entry of it
- * is recognised at once. */
+/* The filling of a free page: a pointer read from it is not canonical, a VMCS revision or a paging entry of it is
+ * recognised at once. */
 #define JUNK_BYTE 0xa5
 #define JUNK_WORD 0xa5a5a5a5a5a5a5a5ull
 

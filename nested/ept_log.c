@@ -50,6 +50,8 @@ static bool first_time(uint64_t *said, unsigned number)
     return !(__atomic_fetch_or(said, BIT(number), __ATOMIC_RELAXED) & BIT(number));
 }
 
+/* "Not present" and "not allowed" are different mistakes: in the first the entry is 0 in all three rights, in the
+ * second some entry above or this one lacks the right that was asked for. */
 static NOINLINE void say_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
 {
     uint64_t access = qualification & EPT_RWX;
@@ -132,6 +134,7 @@ static void explain(char *why, enum cause cause, const struct ept12_rules *rules
     }
 }
 
+/* Out of the way of the common case, as it needs a buffer. */
 static NOINLINE void say_misconfig(const struct vcpu *vcpu, gpa_t gpa2, const struct place *place, enum cause cause)
 {
     char why[WHY_SIZE];

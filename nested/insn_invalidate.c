@@ -10,6 +10,7 @@
 #include "vmx/refusal.h"
 #include "vmx/vmx_insn.h"
 
+/* The register operand holds the type; its number is in the instruction information. */
 static uint64_t operand_type(struct vcpu *vcpu)
 {
     return operand_register_read(vcpu, (unsigned)GET(vcpu->exit.instruction_info, INSN_INFO_REG2), operand_long_mode());

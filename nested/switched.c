@@ -18,11 +18,14 @@ static const struct {
     {ENTRY_LOAD_UINV, EXITC_CLEAR_UINV, FIELD_INDEX_GUEST_UINV, NO_HOST},
 };
 
+/* L2 starts with the register as L1 has it, since no entry control loads it, but an exit loads another: vmcs02 must
+ * load L1's value at the entry for L2 to have it. */
 static bool is_borrowed(const struct vmcs12 *v, unsigned i)
 {
     return (v->EXIT_CONTROLS & registers[i].exit) && !(v->ENTRY_CONTROLS & registers[i].entry);
 }
 
+/* Computed when L1 wrote a control, kept in the slot, and for nearly all L1s 0: an entry then pays one test. */
 uint8_t switched_needs(const struct vmcs12 *v)
 {
     bool loads_perf = (v->ENTRY_CONTROLS & ENTRY_LOAD_PERF_GLOBAL) != 0;
@@ -59,10 +62,10 @@ static void prepare_perf(const struct vmcs12 *v)
 
 void switched_prepare(struct nested *nested, struct vmcs12_slot *slot)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     if (slot->at_entry & AT_ENTRY_BORROWS)
         borrow(nested, slot);
     if (slot->at_entry & AT_ENTRY_PERF)
-    EXPECT_CURRENT(slot->vmcs02);
         prepare_perf(slot->v);
 }
 
@@ -77,10 +80,10 @@ static void perf_by_hand(const struct vmcs12 *v, bool entered)
 
 void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool entered)
 {
+    EXPECT_CURRENT(slot->vmcs02);
     const struct vmcs12 *v = slot->v;
     uint32_t due = 0;
     for (unsigned i = 0; i < SWITCHED_COUNT; i++) {
-    EXPECT_CURRENT(slot->vmcs02);
         if (!(v->EXIT_CONTROLS & registers[i].exit) && !(entered && (v->ENTRY_CONTROLS & registers[i].entry)))
             continue;
         due |= registers[i].entry;
@@ -94,10 +97,10 @@ void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool ente
 
 uint32_t switched_load(struct nested *nested, const struct vmcs12 *v)
 {
+    EXPECT_CURRENT(nested->vcpu->vmcs01);
     uint32_t due = nested->switched_due;
     nested->switched_due = 0;
     for (unsigned i = 0; i < SWITCHED_COUNT; i++) {
-    EXPECT_CURRENT(nested->vcpu->vmcs01);
         uint64_t value = nested->switched[i];
         if (!(due & registers[i].entry))
             continue;

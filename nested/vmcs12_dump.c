@@ -21,6 +21,7 @@ static const struct {
 static gpa_t last_vmptr = VMPTR_NONE;
 static uint64_t last[FIELD_COUNT];
 
+/* Fields of one area. Of a repeated dump only the rows whose value differs from the last one. */
 static void dump_group(const struct vmcs12 *v, unsigned group, bool again)
 {
     log_raw("  %s%s", groups[group].name, again ? ", changed since the last dump" : "");
@@ -39,8 +40,8 @@ void vmcs12_dump(struct nested *nested, struct vmcs12_slot *slot)
 {
     if (options.dump != DUMP_VMCS12)
         return;
-    bool again = last_vmptr == slot->vmptr;
     EXPECT_CURRENT(nested->vcpu->vmcs01);
+    bool again = last_vmptr == slot->vmptr;
     prepare_fetch_rows(nested, slot);
     log_raw("nestor: vmcs12 at gpa1=%lx, launch state %s:", slot->vmptr, slot->v->launched ? "launched" : "clear");
     for (unsigned group = 0; group < ARRAY_SIZE(groups); group++)

@@ -54,6 +54,7 @@ static struct allowed allowed_of(unsigned field, const struct vmx_caps *caps)
     }
 }
 
+/* NULL for a bit that has no name in the SDM: the number alone is printed. */
 static const char *name_of(unsigned field, unsigned bit)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)

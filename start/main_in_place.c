@@ -71,7 +71,7 @@ static void look_at_processor(struct cpu *cpu)
     leave(IN_PLACE_DONE);
 }
 
-/* What each processor does next time, and back to the firmware until then. */
+/* Sets what each processor does next time, and goes back to the firmware until then. */
 static NORETURN void next_round(void (*boot)(struct cpu *cpu), void (*other)(struct cpu *cpu))
 {
     for (unsigned i = 0; i < percpu_count; i++)

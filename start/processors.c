@@ -23,7 +23,7 @@
 #define CPUID_ECX_VMX BIT(5)
 #define TRAMPOLINE_LIMIT 0xa0000 /* conventional memory: start-up IPIs lead there */
 
-/* What a further processor found out about itself before it said that it started. */
+/* The findings of a further processor about itself, made before it said that it started. */
 static struct {
     bool has_vmx;
     uint64_t feature_control;
@@ -129,7 +129,7 @@ static NORETURN void run_processor(struct cpu *cpu)
     vcpu_run(vcpu);
 }
 
-/* What L1 is offered is what all processors have. */
+/* L1 is offered what all processors have. */
 static void meet_processor(uint32_t apic_id)
 {
     bool locked_off = (arrived.feature_control & FEATURE_CONTROL_LOCK) &&

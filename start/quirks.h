@@ -1,4 +1,4 @@
-/* What this machine promises and does not do: found by trial where one does no harm, else told by options.
+/* Features that this machine promises and does not have: found by trial where one does no harm, else told by options.
  * Pages can be had; the other processors are not started. Start's own. */
 #ifndef START_QUIRKS_H
 #define START_QUIRKS_H

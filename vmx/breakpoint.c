@@ -17,6 +17,7 @@ static unsigned rw_of(uint64_t dr7, unsigned n)
     return dr7 >> (16 + 4 * n) & 3;
 }
 
+/* The encodings of LEN are not in order: 10B is 8 bytes, 11B is 4. */
 static uint64_t length_of(uint64_t dr7, unsigned n)
 {
     static const uint8_t lengths[4] = {1, 2, 8, 4};
@@ -49,8 +50,8 @@ uint64_t breakpoints_met(uint64_t dr7, const uint64_t address[4], enum breakpoin
 
 void breakpoint_note(struct vcpu *vcpu, enum breakpoint_access access, uint64_t at, unsigned len)
 {
-    uint64_t address[4];
     EXPECT_GUEST(vcpu);
+    uint64_t address[4];
     read_breakpoints(address);
     if (access != BREAKPOINT_PORT && !operand_long_mode()) /* linear addresses have 32 bits there */
         for (unsigned n = 0; n < 4; n++)

@@ -12,6 +12,7 @@
 #define ADDRESS_SIZES_PHYSICAL BITS(7, 0)
 #define ADDRESS_SIZES_LINEAR BITS(15, 8)
 
+/* Low half: bits that must be 1. High half: bits that may be 1. SDM 3D A.2 "Reserved Controls and Default Settings" */
 static struct ctl_caps read_controls(uint32_t msr)
 {
     uint64_t value = rdmsr(msr);

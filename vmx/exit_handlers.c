@@ -35,6 +35,8 @@ void exit_cpuid_filtered(struct vcpu *vcpu)
     vcpu_skip_instruction(vcpu);
 }
 
+/* XSETBV exits unconditionally. The CPU itself judges the value, as Nestor executes the instruction for the guest: XCR0
+ * is not switched by entries and exits. SDM 2C "XSETBV" */
 static void exit_xsetbv(struct vcpu *vcpu)
 {
     uint64_t value = vcpu->regs[RDX] << 32 | (uint32_t)vcpu->regs[RAX];
@@ -91,6 +93,7 @@ static void exit_nmi_window(struct vcpu *vcpu)
     (void)vcpu; /* event_prepare() injects the NMI now that nothing blocks it */
 }
 
+/* A CPU would shut down, and most machines reset then. The end of the run says more. */
 static void exit_triple_fault(struct vcpu *vcpu)
 {
     shutdown_explain(vcpu);

@@ -17,6 +17,7 @@
 #define LIST_STEP 8u
 #define SEGMENT_DS 3u
 
+/* #GP(0), with a line in the log that says which row of the policy, or that the CPU has no such MSR. */
 static void refuse(struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint64_t value)
 {
     refusal_log_msr(vcpu, msr, access, value);

@@ -92,6 +92,7 @@ static uint32_t counters_word(const struct vm *vm, size_t at)
     return word_of(vcpu->exits, EXITS_BYTES, byte - COUNTERS_BYTES);
 }
 
+/* Each processor's ring has the same size: its number is a division. Beyond the last: ones. */
 static uint32_t trace_word(const struct vm *vm, size_t at)
 {
     size_t stride = trace_stride(vm), cpu = at / stride, byte = at % stride;
@@ -154,6 +155,7 @@ static void export_text(const char *line)
         out8(DEBUG_CONSOLE, (uint8_t)*line++);
 }
 
+/* Hexadecimal text, 64 words a line: the debug console takes bytes, and tools find the lines by their first word. */
 static void export_words(const struct vm *vm, uint32_t offset, uint32_t bytes)
 {
     char word[16];

@@ -50,6 +50,7 @@ static enum place place_of(const struct vcpu *vcpu, gpa_t gpa, unsigned len)
         len -= (unsigned)sizeof value;                                                                                 \
     }
 
+/* From the widest piece to the narrowest: an operand of 32 bytes is four accesses. */
 static void copy(bool load, uint8_t *device, uint8_t *buffer, unsigned len)
 {
     while (len >= 8)

@@ -150,6 +150,7 @@ enum stage { STAGE_IDLE, STAGE_ASKED, STAGE_RUNS, STAGE_WAITS, STAGE_WORKS, STAG
 static uint32_t stage;      /* atomic */
 static uint32_t asked_apic; /* valid from STAGE_ASKED on */
 
+/* Release and acquire: who sees a stage sees all that was written before it. */
 static void set_stage(enum stage next)
 {
     __atomic_store_n(&stage, next, __ATOMIC_RELEASE);

@@ -25,6 +25,7 @@ static void take_request(struct vcpu *vcpu, uint32_t request)
     (void)__atomic_fetch_and(&vcpu->requests, ~request, __ATOMIC_SEQ_CST);
 }
 
+/* Sequentially consistent, as a request is posted before the kick that makes this processor look. */
 static bool has_request(const struct vcpu *vcpu, uint32_t request)
 {
     return __atomic_load_n(&vcpu->requests, __ATOMIC_SEQ_CST) & request;
@@ -83,8 +84,8 @@ static void wait_inside_for_l2(struct vcpu *vcpu)
 
 void startup_wait_in_l2(struct vcpu *vcpu)
 {
-    set_waiting(vcpu, WAITING_L2);
     EXPECT_GUEST(vcpu);
+    set_waiting(vcpu, WAITING_L2);
     if (vcpu->vm->startup_trapped)
         vcpu->attention = true;
 }

@@ -156,6 +156,7 @@ static bool probe_new_tss(struct switching *s)
            (!linked || memory_write(s, s->tss.base + TSS_LINK, s->image, sizeof(uint16_t)));
 }
 
+/* The upper half of a slot of 4 bytes that gets a selector keeps what memory had: the CPU writes 2 bytes. */
 static void slot_put(uint8_t *saved, const struct tss_format *format, unsigned slot, uint32_t value, unsigned size)
 {
     memcpy(saved + slot * format->word, &value, size);
@@ -280,6 +281,7 @@ struct segment_rule {
     bool may_be_null;
 };
 
+/* Data, and writable. The other two kinds below are code of any sort, and what can be read. */
 static bool kind_stack(unsigned type)
 {
     return !(type & TYPE_CODE) && (type & TYPE_WRITE_OR_READ);
@@ -297,6 +299,7 @@ static bool kind_code(unsigned type)
     return (type & TYPE_CODE) != 0;
 }
 
+/* Conforming code may be of a more privileged level; plain code is of exactly the selector's. */
 static bool privilege_code(const struct segment *segment, unsigned rpl, unsigned cpl)
 {
     unsigned dpl = (unsigned)GET(segment->access_rights, AR_DPL);

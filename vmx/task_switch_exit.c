@@ -21,6 +21,7 @@ static bool task_read(void *context, uint32_t gva, void *buffer, unsigned len, s
     return gva_read_as(context, gva, buffer, len, GVA_IMPLICIT, fault);
 }
 
+/* `user`: the push of an error code, which is an access of the new task at its CPL. */
 static bool task_write(void *context, uint32_t gva, const void *buffer, unsigned len, bool user, struct fault *fault)
 {
     return gva_write_as(context, gva, buffer, len, user ? GVA_USER : GVA_IMPLICIT, fault);
@@ -138,8 +139,8 @@ static void inject_fault(struct vcpu *vcpu, struct fault *fault)
 
 void exit_task_switch(struct vcpu *vcpu)
 {
-    const struct task_memory memory = {task_read, task_write, task_load_cr3, vcpu};
     EXPECT_CURRENT(vcpu->vmcs01);
+    const struct task_memory memory = {task_read, task_write, task_load_cr3, vcpu};
     struct task_request request;
     struct task_state state;
     struct fault fault;

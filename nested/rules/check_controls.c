@@ -126,16 +126,19 @@ static bool eptp_walk_length(const struct check *c)
     }
 }
 
+/* Bit 6 turns on accessed and dirty flags, where the CPU has them. */
 static bool eptp_accessed_dirty(const struct check *c)
 {
     return !(c->value & EPTP_AD) || c->caps->ept_vpid & EPT_CAP_AD;
 }
 
+/* Bit 7 makes the CPU enforce rights for supervisor shadow stacks, where it can. */
 static bool eptp_shadow_stack(const struct check *c)
 {
     return !(c->value & EPTP_SHADOW_STACK) || c->caps->ept_vpid & EPT_CAP_SUPERVISOR_SHADOW_STACK;
 }
 
+/* Bits 11:8, and those beyond the physical-address width. */
 static bool eptp_reserved(const struct check *c)
 {
     return (c->value & EPTP_RESERVED) == 0 && check_within_width(c, c->value);
@@ -150,6 +153,8 @@ bool check_eptp(const struct vmx_caps *caps, uint64_t eptp)
            eptp_reserved(&c);
 }
 
+/* Logging of modified pages and unrestricted guests are features of EPT: without it there is nothing to log, and
+ * nothing that could stand for the page tables of a guest without paging. */
 static bool needs_ept(const struct check *c)
 {
     return c->word[CHECK_PROC2] & PROC2_EPT;
@@ -253,6 +258,8 @@ static bool msr_area(const struct check *c, uint64_t count)
     return check_within_width(c, c->value + count * 16 - 1);
 }
 
+/* The counts have 32 bits and no limit of their own here; IA32_VMX_MISC only recommends one, which nested/msr_area
+ * applies when it walks the list. */
 static bool exit_store_area(const struct check *c)
 {
     return msr_area(c, c->v->EXIT_MSR_STORE_COUNT);
@@ -277,6 +284,7 @@ static bool entry_accepted(const struct check *c)
     return caps_accepts(c->caps->entry, c->value);
 }
 
+/* Of the event that the entry injects; the rows ask only while the valid bit is 1. */
 static unsigned event_type(const struct check *c)
 {
     return (unsigned)GET(c->word[CHECK_EVENT], INTR_TYPE);

@@ -42,6 +42,7 @@ static bool has_paging(const struct check *c)
     return c->value & CR0_PG;
 }
 
+/* IA-32e mode is PAE paging with more levels. */
 static bool has_pae(const struct check *c)
 {
     return c->value & CR4_PAE;

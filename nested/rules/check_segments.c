@@ -30,6 +30,7 @@ _Static_assert(FIELD_INDEX_GUEST_TR_AR_BYTES - FIRST_AR == SEGMENT_TR, "access r
 #define TYPE_TSS16_BUSY 3u
 #define TYPE_TSS_BUSY 11u
 
+/* Fields of any segment register, found by their distance from the first of their kind. */
 static uint64_t selector(const struct check *c, enum segment segment)
 {
     return c->v->field[FIRST_SELECTOR + segment];
@@ -62,6 +63,8 @@ static bool long_mode(const struct check *c)
     return c->word[CHECK_ENTRY] & ENTRY_GUEST_64;
 }
 
+/* L1 has not set "unrestricted guest": L2 must be in protected mode with paging, as guests of the first VMX CPUs
+ * were. */
 static bool restricted(const struct check *c)
 {
     return c->word[CHECK_MODE] & MODE_RESTRICTED;
@@ -85,11 +88,13 @@ static bool base_as_v8086(const struct check *c)
     return c->value == selector(c, c->segment) << 4;
 }
 
+/* LDTR and TR have bases of 64 bits in IA-32e mode, and so do FS and GS. */
 static bool base_canonical(const struct check *c)
 {
     return !counts(c) || check_canonical(c, c->value);
 }
 
+/* The other segments have a base in legacy and compatibility mode only, of 32 bits. */
 static bool base_32_bits(const struct check *c)
 {
     return !counts(c) || c->value >> 32 == 0;
@@ -139,6 +144,7 @@ static bool data_type(const struct check *c)
     return !counts(c) || (type & TYPE_ACCESSED && (!(type & TYPE_CODE) || type & TYPE_READABLE));
 }
 
+/* The S bit is 1 for code and data, 0 for system segments. */
 static bool is_code_or_data(const struct check *c)
 {
     return !counts(c) || c->value & AR_S;
@@ -171,6 +177,7 @@ static bool ss_dpl_as_rpl(const struct check *c)
     return !restricted(c) || dpl_of(c, SEGMENT_SS) == GET(selector(c, SEGMENT_SS), SELECTOR_RPL);
 }
 
+/* Real-address mode runs at CPL 0, and a data segment in CS is what it leaves behind. */
 static bool ss_dpl_zero(const struct check *c)
 {
     bool must = type_of(c, SEGMENT_CS) == TYPE_DATA_RW || !(c->v->GUEST_CR0 & CR0_PE);
@@ -186,6 +193,7 @@ static bool data_dpl(const struct check *c)
     return dpl_of(c, c->segment) >= GET(selector(c, c->segment), SELECTOR_RPL);
 }
 
+/* A register that is loaded has a segment that was present. */
 static bool is_present(const struct check *c)
 {
     return !counts(c) || c->value & AR_P;
@@ -225,6 +233,7 @@ static bool ldtr_type(const struct check *c)
     return !counts(c) || type_of(c, SEGMENT_LDTR) == TYPE_LDT;
 }
 
+/* TR can never be unusable: the CPU needs a TSS at any moment, for stacks and I/O permissions. */
 static bool is_usable(const struct check *c)
 {
     return !(c->value & AR_UNUSABLE);

@@ -122,6 +122,7 @@ static bool enclave_without_mov_ss(const struct check *c)
 #define PENDING_DEBUG_RESERVED (BITS(10, 4) | BIT(13) | BIT(15) | BITS(63, 17))
 #define DEBUGCTL_BTF BIT(1)
 
+/* Four breakpoints, bus lock, "enabled breakpoint", single step and RTM have bits; all others are reserved. */
 static bool pending_debug_reserved(const struct check *c)
 {
     return (c->value & PENDING_DEBUG_RESERVED) == 0;
@@ -217,6 +218,7 @@ static bool pdpte_accepted(const struct check *c, uint64_t entry)
     return !(entry & PTE_P) || ((entry & (BITS(2, 1) | BITS(8, 5))) == 0 && check_within_width(c, entry));
 }
 
+/* With EPT the four entries are fields of the guest-state area. */
 static bool pdpte_field(const struct check *c)
 {
     return pdpte_accepted(c, c->value);

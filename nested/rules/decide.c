@@ -174,6 +174,7 @@ static bool wants_vmcs_access(const struct decide_input *in, const uint8_t *bitm
     return bitmap_bit(bitmap, (unsigned)encoding);
 }
 
+/* Two bitmaps: a field may be open for reads and closed for writes. */
 static bool wants_vmread(const struct decide_input *in)
 {
     return wants_vmcs_access(in, in->vmread_bitmap);

@@ -47,6 +47,8 @@ static uint32_t merge_proc(const struct merge_input *in, enum io_mode io)
     (EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS | EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL)
 #define ENTRY_SWITCHED (ENTRY_LOAD_UINV | ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL)
 
+/* Adds to both words. A control that only an exit has is paired with its entry control here, even if L1 left that
+ * off. */
 static void merge_switched(const struct vmcs12 *v, uint64_t *exit, uint64_t *entry)
 {
     uint64_t changed = v->EXIT_CONTROLS & EXIT_SWITCHED, loaded = v->ENTRY_CONTROLS & ENTRY_SWITCHED;
