@@ -210,16 +210,20 @@ static bool apic_mode_change_valid(uint64_t old, uint64_t next)
     return !was_x2apic || !(next & APIC_BASE_EN);
 }
 
-/* The APIC stays on, whatever L1 reads. */
+/* The APIC stays on, whatever L1 reads, and in x2APIC mode, which no CPU leaves but by turning it off. */
 static bool apic_base_write_kept(struct vcpu *vcpu, uint64_t value)
 {
-    uint64_t known = APIC_BASE_BSP | APIC_BASE_EN | BITS(vcpu->vm->caps.address_bits - 1, 12);
+    uint64_t known = APIC_BASE_BSP | APIC_BASE_EN | BITS(vcpu->vm->caps.address_bits - 1, 12), now;
     if (!vcpu->vm->cpuid.x2apic_broken)
         known |= APIC_BASE_EXTD;
-    if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value))
+    if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value) || !rdmsr_safe(IA32_APIC_BASE, &now) ||
+        !wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN | (now & APIC_BASE_EXTD)))
         return false;
+    if ((now & APIC_BASE_EXTD) && (value & APIC_BASE_EN) && !(value & APIC_BASE_EXTD))
+        log_warn("msr", "L1 leaves x2APIC mode, which the APIC cannot here (option apic-disable=0): L1 reaches none "
+                        "until it is in that mode again");
     vcpu->apic_base = value;
-    return wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN);
+    return true;
 }
 
 /* The base may move anywhere but over Nestor's memory; the CPU judges the rest. Nestor sends kicks by the APIC's

@@ -28,6 +28,8 @@ bool wrmsr_safe(uint32_t index, uint64_t value)
     reached++;
     reached_msr = index;
     reached_value = value;
+    if (index == IA32_APIC_BASE && (read_value & APIC_BASE_EXTD) && GET(value, BITS(11, 10)) == 2)
+        return false; /* from x2APIC mode to xAPIC mode */
     return index != IA32_DEBUGCTL || !(value & ~debugctl_bits);
 }
 
@@ -216,6 +218,44 @@ static void test_apic_base_beyond_the_direct_map(void **state)
     assert_int_equal(reached, 0);
 }
 
+/* SDM 3A 11.12.5: from x2APIC mode only to "disabled" or a reset, and there only by way of xAPIC mode. With
+ * apic-disable=0 the APIC stays in x2APIC mode meanwhile. */
+static void test_apic_that_stays_on_leaves_x2apic(void **state)
+{
+    const uint64_t off = 0xfee00000 | APIC_BASE_BSP, xapic = off | APIC_BASE_EN, x2apic = xapic | APIC_BASE_EXTD;
+    static const struct {
+        uint64_t from, to; /* in addition to off */
+        bool valid;
+    } rows[] = {
+        {0, 0, true},
+        {0, APIC_BASE_EN, true},
+        {0, APIC_BASE_EXTD, false},
+        {0, APIC_BASE_EN | APIC_BASE_EXTD, false},
+        {APIC_BASE_EN, 0, true},
+        {APIC_BASE_EN, APIC_BASE_EXTD, false},
+        {APIC_BASE_EN, APIC_BASE_EN | APIC_BASE_EXTD, true},
+        {APIC_BASE_EN | APIC_BASE_EXTD, 0, true},
+        {APIC_BASE_EN | APIC_BASE_EXTD, APIC_BASE_EN, false},
+        {APIC_BASE_EN | APIC_BASE_EXTD, APIC_BASE_EXTD, false},
+        {APIC_BASE_EN | APIC_BASE_EXTD, APIC_BASE_EN | APIC_BASE_EXTD, true},
+    };
+    (void)state;
+    vm.apic_stays_on = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        vcpu.apic_base = off | rows[i].from;
+        read_value = xapic | rows[i].from;
+        assert_int_equal(msr_guest_write(&vcpu, IA32_APIC_BASE, off | rows[i].to), rows[i].valid);
+        assert_int_equal(vcpu.apic_base, off | (rows[i].valid ? rows[i].to : rows[i].from));
+    }
+    vcpu.apic_base = read_value = x2apic;
+    assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, off));
+    assert_int_equal(reached_value, x2apic);
+    assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, xapic));
+    assert_int_equal(reached_value, x2apic);
+    assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, x2apic));
+    assert_int_equal(reached_value, x2apic);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +266,7 @@ int main(void)
         cmocka_unit_test_setup(test_trace_is_out_of_reach_of_xrstors, fresh),
         cmocka_unit_test_setup(test_mtrrs_are_l1s_own, fresh),
         cmocka_unit_test_setup(test_apic_base_beyond_the_direct_map, fresh),
+        cmocka_unit_test_setup(test_apic_that_stays_on_leaves_x2apic, fresh),
     };
     return cmocka_run_group_tests_name("msr", tests, NULL, NULL);
 }
