@@ -59,7 +59,7 @@ QUIET static bool a_page_is_open(void)
     bool open = false;
 
     for (unsigned i = 0; i < PROCESSORS; i++)
-        open |= processor[i].vcpu.step.open > 0 || processor[i].in_nestor;
+        open |= processor[i].vcpu.step.active; /* until the ones are back */
     return open;
 }
 
@@ -203,7 +203,7 @@ QUIET static enum linear_end linear_try(struct processor *p, unsigned linear, ui
         *found = *known;
         return LINEAR_DONE;
     }
-    if (!l2_access(p, space_table(p->pcid), flags ? EPT_R | EPT_W : EPT_R, want.address, &table))
+    if (!l2_access(p, space_table(tags[p->number].vpid, p->pcid), flags ? EPT_R | EPT_W : EPT_R, want.address, &table))
         return LINEAR_AGAIN;
     unsigned data = (unsigned)((page_of(&table) - DATA_BASE) / PAGE_SIZE);
     if (page_of(&table) < DATA_BASE || data >= DATA)

@@ -145,7 +145,7 @@ QUIET static void between(void)
     if (p->nmi && !p->in_nmi && host_random() % 8 == 0)
         deliver_nmi(p);
     /* Where a lock is held something is half done: the other one comes there more often. */
-    unsigned steps = p->cpu.locks_held ? 24 : 1;
+    unsigned steps = p->cpu.locks_held ? 12 : 1;
     until_switch -= MIN(until_switch, steps);
     if (until_switch == 0)
         switch_over();

@@ -241,7 +241,7 @@ QUIET static bool pte_gives(unsigned number, unsigned data, unsigned linear, con
 /* An access to a linear address, by L2's page table, wherever EPT12 may have that. */
 QUIET static bool linear_gives(unsigned number, unsigned linear, const struct result *r)
 {
-    gpa_t table = space_table(processor[number].pcid);
+    gpa_t table = space_table(tags[number].vpid, processor[number].pcid);
     struct result walk = {.access = tags[number].flags ? EPT_R | EPT_W : EPT_R};
 
     for (unsigned data = 0; data < DATA; data++) {

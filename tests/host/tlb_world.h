@@ -108,11 +108,11 @@ QUIET static gpa_t place(unsigned i)
     return (i % 3) * PAGE_SIZE + (i / 3 % 2) * LARGE_2M + (i / 6) * GIB;
 }
 
-/* Where L2's page table is, guest-physical: one page of entries. Where L2 has no EPT these are pages 0 and 1 of the
- * data. */
-QUIET static gpa_t space_table(unsigned space)
+/* Where L2's page table is, guest-physical: one page of entries. Those with another VPID are other guests, and use the
+ * PCIDs for other tables. Where L2 has no EPT these are pages 0 and 1 of the data. */
+QUIET static gpa_t space_table(unsigned vpid, unsigned space)
 {
-    return place(3 + space);
+    return place(3 + (vpid + space) % SPACES);
 }
 
 QUIET static unsigned menu_of(uint64_t entry)
