@@ -21,6 +21,7 @@
     V(ON_EXIT_PORT, "port")
 #define BITMAP_CHOICES(V) \
     V(BITMAP_TRACE, "trace") V(BITMAP_MERGE, "merge") V(BITMAP_ALLOW, "allow") V(BITMAP_EXIT, "exit")
+#define GDB_CHOICES(V) V(GDB_NONE, "none") V(GDB_COM2, "com2") V(GDB_PORT, "com:PORT")
 #define BOOT_CHOICES(V) V(BOOT_HD0, "hd0") V(BOOT_HD1, "hd1") V(BOOT_CD, "cd")
 #define STARTUP_CHOICES(V) V(STARTUP_AUTO, "auto") V(STARTUP_EXIT, "exit") V(STARTUP_TRAP, "trap")
 #define DUMP_CHOICES(V) V(DUMP_NONE, "none") V(DUMP_VMCS12, "vmcs12")

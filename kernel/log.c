@@ -26,6 +26,7 @@ static const uint64_t console_choices[] = {
 /* Guards all below. */
 static struct spinlock lock = SPINLOCK(LOCK_LOG);
 static bool machine_ends;
+static void (*redirected)(const char *line, size_t length);
 static uint64_t consoles;
 static uint64_t own_screen; /* what the machine has of CONSOLE_SCREEN */
 static hpa_t pixels_at;     /* of CONSOLE_PIXELS */
@@ -81,6 +82,10 @@ static void write_line(char *line, size_t length, bool visible)
     bool locked = !machine_ends;
 
     line[length++] = '\n';
+    if (redirected) {
+        redirected(line, length);
+        return;
+    }
     if (locked)
         spinlock_lock(&lock);
     log_ring_write(&log_ring, line, length);
@@ -135,8 +140,15 @@ void log_screen(const struct boot_framebuffer *screen, void *pixels)
     add_console(own_screen);
 }
 
+void log_redirect(void (*to)(const char *line, size_t length))
+{
+    redirected = to;
+}
+
 void log_options(void)
 {
+    if (options.gdb == SERIAL_COM2)
+        consoles &= ~CONSOLE_COM2;
     if (options.console >= ARRAY_SIZE(console_choices) && serial_init((uint16_t)options.console))
         add_console(CONSOLE_PORT);
 }
@@ -198,6 +210,7 @@ bool log_has_screen(void)
 void log_machine_ends(void)
 {
     machine_ends = true;
+    redirected = NULL;
     if (own_screen & ~consoles)
         take_screen_back();
 }

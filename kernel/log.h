@@ -37,6 +37,8 @@ static inline PRINTF_LIKE(1, 2) void log_raw(const char *fmt, ...)
 void log_line(enum log_level level, const char *subsys, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Prints the text alone as one line, at every level: banner and tables. */
 void log_raw(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Lines go there alone, and to no console; NULL: as usual. */
+void log_redirect(void (*to)(const char *line, size_t length));
 /* Finds the serial ports at the usual addresses. */
 void log_init(void);
 /* The screen that the loader named, whose pixels lie at `pixels`; VGA's text screen where it is none of pixels. What

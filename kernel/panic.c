@@ -20,6 +20,7 @@
 #define TRACE_SHOWN 32
 
 static void (*print_at_end)(void);
+static void (*tell_status_at_end)(int status);
 static void (*stop_others_at_end)(void);
 static void (*give_back_at_end)(const char *reason);
 /* How often the end began: a failure inside it must not start over for ever. */
@@ -50,6 +51,11 @@ static void claim_end(void)
 void machine_on_end(void (*print)(void))
 {
     print_at_end = print;
+}
+
+void machine_on_status(void (*tell)(int status))
+{
+    tell_status_at_end = tell;
 }
 
 void machine_on_refusal(void (*give_back)(const char *reason))
@@ -99,6 +105,8 @@ void machine_report(int status, const char *reason)
     if (print)
         print();
     log_raw("nestor: exit status %d (%s)", status, reason);
+    if (tell_status_at_end)
+        tell_status_at_end(status);
     cpu_wbinvd(); /* a reset may leave the caches' lines behind, and the next start looks for the log in RAM */
 }
 

@@ -11,6 +11,7 @@
 enum on_exit { ON_EXIT_CHOICES(CHOICE_MEMBER) };
 
 #define STATUS_PANIC 125
+#define STATUS_ENVIRONMENT 1 /* the machine, the options or L1's image are not what Nestor needs */
 
 /* Prints "nestor: exit status N (reason)" and ends the run as the option "on-exit" says. */
 NORETURN void machine_end(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -23,6 +24,8 @@ void machine_report(int status, const char *reason);
 void machine_on_stop(void (*stop_others)(void));
 /* Registers what is to be printed before that line; the last one registered wins. */
 void machine_on_end(void (*print)(void));
+/* Registers who else is to learn the status, behind it. */
+void machine_on_status(void (*tell)(int status));
 /* machine_end() with STATUS_PANIC, after the last trace records. */
 NORETURN void panic(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

@@ -14,6 +14,7 @@
 #define LCR_8N1 0x03
 #define LCR_DLAB 0x80
 #define MCR_DTR_RTS 0x03
+#define LSR_DATA_READY 0x01
 #define LSR_HOLDING_EMPTY 0x20
 #define LSR_ALL_SENT 0x40
 #define DIVISOR_115200 1
@@ -65,6 +66,17 @@ void serial_write(uint16_t port, const char *text, size_t size)
     }
     if (line_control & LCR_DLAB)
         out8(port + UART_LCR, line_control);
+}
+
+void serial_send(uint16_t port, const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        put(port, bytes[i]);
+}
+
+int serial_take(uint16_t port)
+{
+    return in8(port + UART_LSR) & LSR_DATA_READY ? in8(port + UART_DATA) : -1;
 }
 
 void serial_flush(uint16_t port)

@@ -73,6 +73,13 @@ static inline void read_breakpoints(uint64_t address[4])
                      : "=r"(address[0]), "=r"(address[1]), "=r"(address[2]), "=r"(address[3]));
 }
 
+static inline void write_breakpoints(const uint64_t address[4])
+{
+    __asm__ volatile("mov %0, %%dr0\n\tmov %1, %%dr1\n\tmov %2, %%dr2\n\tmov %3, %%dr3"
+                     :
+                     : "r"(address[0]), "r"(address[1]), "r"(address[2]), "r"(address[3]));
+}
+
 static inline void write_dr6(uint64_t value)
 {
     __asm__ volatile("mov %0, %%dr6" : : "r"(value));

@@ -43,6 +43,13 @@
 #define CR3_LAM_U57 BIT(61)
 #define CR3_LAM_U48 BIT(62)
 
+/* SDM 3B 18.2.3 "Debug Status Register (DR6)", 18.2.4 "Debug Control Register (DR7)" */
+#define DR6_BREAKPOINTS BITS(3, 0)
+#define DR6_BD BIT(13)
+#define DR6_BS BIT(14)
+#define DR7_ENABLED BITS(7, 0) /* L0, G0 .. L3, G3 */
+#define DR7_GD BIT(13)
+
 #define RFLAGS_CF BIT(0)
 #define RFLAGS_FIXED1 BIT(1)
 #define RFLAGS_PF BIT(2)

@@ -1,5 +1,5 @@
 # Our own L1 images: build/guests/*.elf, 32-bit multiboot1 ELF files made from freestanding 64-bit code.
-GUEST_IMAGES := scenarios demo mini diff bitmapbench bench smp off
+GUEST_IMAGES := scenarios demo mini diff bitmapbench bench smp off pages
 GUEST_ELFS := $(GUEST_IMAGES:%=build/guests/%.elf)
 
 OBJCOPY ?= $(CROSS_COMPILE)objcopy

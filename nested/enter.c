@@ -1,5 +1,6 @@
 #include "nested/enter.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/msr.h"
 #include "nested/entry_log.h"
 #include "nested/host_state.h"
@@ -161,7 +162,7 @@ static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
         switched_by_hand(vcpu->nested, vcpu->nested->current, false);
     leave_l2(vcpu);
     count(COUNT_NESTED_ENTRY_FAILS);
-    if (entry_log_check(vcpu->nested->current->vmptr, result, &vcpu->vm->caps12))
+    if (entry_log_check(vcpu->nested->current->vmptr, result, &vcpu->vm->caps12) && options.dump == DUMP_VMCS12)
         vmcs12_dump(vcpu->nested, vcpu->nested->current);
     if (result->kind == CHECK_FAIL_GUEST)
         nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result->qualification);

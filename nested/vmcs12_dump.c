@@ -2,7 +2,6 @@
  * dump of the same one has those that changed, as that is the question when an entry fails which worked before. */
 #include "nested/vmcs12_dump.h"
 
-#include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "nested/prepare.h"
 #include "vmx/vmcs_setup.h"
@@ -38,9 +37,6 @@ static void dump_group(const struct vmcs12 *v, unsigned group, bool again)
 
 void vmcs12_dump(struct nested *nested, struct vmcs12_slot *slot)
 {
-    if (options.dump != DUMP_VMCS12)
-        return;
-    EXPECT_CURRENT(nested->vcpu->vmcs01);
     bool again = last_vmptr == slot->vmptr;
     prepare_fetch_rows(nested, slot);
     log_raw("nestor: vmcs12 at gpa1=%lx, launch state %s:", slot->vmptr, slot->v->launched ? "launched" : "clear");

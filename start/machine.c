@@ -7,6 +7,7 @@
 #include "kernel/msr.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
+#include "kernel/serial.h"
 #include "kernel/string.h"
 #include "kernel/trace.h"
 #include "kernel/version.h"
@@ -48,6 +49,20 @@ static void option_line(bool error, const char *text)
         log_warn("options", "%s", text);
 }
 
+/* gdb sees one processor, and looks at each exit: it comes with the records of the option trace=. */
+static void prepare_gdb(void)
+{
+    if (!options.gdb)
+        return;
+    if (options.gdb == GDB_COM2)
+        options.gdb = SERIAL_COM2;
+    if (options.gdb == (options.console == LOG_ON_COM2 ? SERIAL_COM2 : options.console))
+        machine_end(STATUS_ENVIRONMENT, "options gdb and console name the same UART: say console=com1, vga or none");
+    options.cpus = 1;
+    if (!options.trace)
+        options.trace = TRACE_RECORDS;
+}
+
 void machine_read_boot_information(uint64_t mbi)
 {
     const uint32_t *block = hpa_to_va(mbi);
@@ -63,6 +78,7 @@ void machine_read_boot_information(uint64_t mbi)
         machine_end(STATUS_ENVIRONMENT, "a bad option value");
     if (options.log == LOG_DBG && !options.trace)
         options.trace = TRACE_RECORDS; /* the log is made of the trace's records */
+    prepare_gdb();
     log_options();
     inspect_say("version", "Nestor %s", NESTOR_VERSION);
     inspect_say("options", "%s", bootinfo.command_line);

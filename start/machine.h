@@ -10,8 +10,6 @@
 #include "nested/ept02/ept02.h"
 #include "vmx/vcpu.h"
 
-#define STATUS_ENVIRONMENT 1 /* the machine, the options or L1's image are not what Nestor needs */
-
 extern struct bootinfo bootinfo;
 extern struct acpi_info acpi;
 extern struct vm l1_vm;

@@ -1,4 +1,5 @@
 /* The composition root: reads as a table of contents of what Nestor does from its first instruction to L1's. */
+#include "debug/stub.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
@@ -40,6 +41,7 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     machine_on_end(machine_print_summary);
     trace_words_init();
     log_info("main", "L1 starts");
+    debug_start(boot_vcpu);
     log_l1_starts();
     vcpu_run(boot_vcpu);
 }

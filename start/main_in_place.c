@@ -2,6 +2,7 @@
  * processors are the firmware's again, and all of which can be undone but for the last. efi/main has the other side. */
 #include "start/main_in_place.h"
 
+#include "debug/stub.h"
 #include "kernel/layout.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
@@ -102,6 +103,7 @@ static void go_on_as_l1(struct cpu *cpu)
     machine_on_end(machine_print_summary);
     trace_words_init();
     log_info("main", "the firmware goes on as L1");
+    debug_start(boot_vcpu);
     log_l1_starts();
     vcpu_run(boot_vcpu);
 }

@@ -9,8 +9,6 @@
 
 enum breakpoint_access { BREAKPOINT_READ, BREAKPOINT_WRITE, BREAKPOINT_PORT };
 
-#define DR7_ENABLED BITS(7, 0) /* L0, G0 .. L3, G3 */
-
 /* Which enabled breakpoints `len` bytes at `at` meet, as bits of GUEST_PENDING_DEBUG: B0 to B3, and "enabled
  * breakpoint" if any. Pure. */
 uint64_t breakpoints_met(uint64_t dr7, const uint64_t address[4], enum breakpoint_access access, uint64_t at,

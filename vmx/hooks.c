@@ -3,3 +3,4 @@
 #include "vmx/hooks.h"
 
 struct nested_hooks nested_hooks;
+struct debug_hooks debug_hooks;

@@ -44,4 +44,16 @@ struct nested_hooks {
 };
 extern struct nested_hooks nested_hooks;
 
+/* The debugger's, with the option gdb= alone (debug/); NULL otherwise. With the VMCS that exited, or is to be entered,
+ * current. */
+struct debug_hooks {
+    /* With STEP_DEBUG: what the entry was given goes from the VMCS and the debug registers. */
+    void (*disarm)(struct vcpu *vcpu);
+    /* The same at an exit, of which all is known. True: it is the debugger's alone. */
+    bool (*exit)(struct vcpu *vcpu);
+    /* Last before an entry: the guest stops here as long as the debugger wants. */
+    void (*entry)(struct vcpu *vcpu);
+};
+extern struct debug_hooks debug_hooks;
+
 #endif

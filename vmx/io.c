@@ -182,6 +182,9 @@ int io_policy_init(struct vm *vm)
     add_reset_ports(vm);
     if (options.console == LOG_ON_COM2)
         port_add(vm, COM2_FIRST, COM2_LAST, (struct io_port){.write = hidden_write, .read = hidden_read});
+    if (options.gdb)
+        port_add(vm, (uint16_t)options.gdb, (uint16_t)(options.gdb + UART_PORTS - 1),
+                 (struct io_port){.write = hidden_write, .read = hidden_read});
     if (options.console >= OPTION_PORT_MIN)
         port_add(vm, (uint16_t)options.console, (uint16_t)(options.console + 7),
                  (struct io_port){.write = hidden_write, .read = hidden_read});

@@ -70,6 +70,8 @@ static inline void read_common(struct vmexit *exit, uint32_t reason)
 void vcpu_prepare_entry_anew(struct vcpu *vcpu)
 {
     bool timed = vcpu->attention && vcpu->cpu->timed.records; /* vmx_exit_timed asked for it */
+    if (timed && (vcpu->step.active & STEP_DEBUG))
+        debug_hooks.disarm(vcpu);
     if (vcpu->attention)
         startup_attend(vcpu);
     /* After the requests, which may take the event away or add one. */
@@ -80,8 +82,11 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
         kick_answer(vcpu);
         ept_retire_done(&vcpu->vm->ept01, kick_oldest_generation(vcpu->vm));
     }
-    if (timed)
-        trace_entry(vcpu->in_l2);
+    if (!timed)
+        return;
+    if (debug_hooks.entry)
+        debug_hooks.entry(vcpu);
+    trace_entry(vcpu->in_l2);
 }
 
 /* The exit is L0's, of either level. An entry of vmcs01 that fails is Nestor's own mistake, so the run ends; one of
@@ -130,13 +135,21 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
     if (__builtin_expect(vcpu->exit.reason >= EXIT_RDMSRLIST, 0))
         exit_settle_msr(vcpu);
     /* An EPT violation may be the same instruction's next store. */
-    bool own_exit = step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu);
+    bool own_exit = (vcpu->step.active & STEP_DEBUG) && debug_hooks.exit(vcpu);
+    if (step_active(vcpu) && vcpu->exit.reason != EXIT_EPT_VIOLATION && step_end(vcpu))
+        own_exit = true;
+    if (!from_l2 && (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)) { /* these have no handler in the table */
+        nested_hooks.field_access(vcpu, reason);
+        return;
+    }
     vcpu_count_exit(vcpu, vcpu->exit.reason, vcpu->exit.rip, from_l2);
     if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
-    end_instruction(vcpu, from_l2);
+    /* An instruction that the monitor trap flag came behind did complete: its single-step trap stays pending. */
+    if (!own_exit || vcpu->exit.reason != EXIT_MONITOR_TRAP)
+        end_instruction(vcpu, from_l2);
     vcpu_prepare_entry(vcpu);
 }
 
@@ -234,7 +247,7 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     vcpu->launched = true;
     spinlock_expect_none();
     expect_root_state();
-    if (__builtin_expect(step_active(vcpu), 0))
+    if (__builtin_expect(vcpu->step.active, 0))
         handle_any(vcpu, reason);
     else if (vcpu->in_l2)
         handle_exit_of_l2(vcpu, reason);
@@ -246,6 +259,8 @@ void vcpu_handle_exit(struct vcpu *vcpu)
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
 void vcpu_entry_failed(struct vcpu *vcpu)
 {
+    if (vcpu->step.active & STEP_DEBUG)
+        debug_hooks.disarm(vcpu);
     uint32_t error = vmcs_read(VM_INSTRUCTION_ERROR);
     ledger_not_entered();
     /* Every field of vmcs01 is Nestor's own choice: no guest can cause this. */

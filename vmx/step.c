@@ -26,7 +26,7 @@ static bool has_trap_flag(const struct vcpu *vcpu)
 static void set_trap_flag(struct vcpu *vcpu)
 {
     uint32_t proc = vmcs_read(PROC_CONTROLS);
-    vcpu->step.active = true;
+    vcpu->step.active |= STEP_ONE;
     vcpu->step.by_trap = true;
     vcpu->step.guest_traps = proc & PROC_MONITOR_TRAP;
     vmcs_write(PROC_CONTROLS, (uint32_t)(proc | PROC_MONITOR_TRAP));
@@ -46,7 +46,7 @@ static bool clear_trap_flag(struct vcpu *vcpu)
 static void start_timer(struct vcpu *vcpu)
 {
     uint32_t pin = vmcs_read(PIN_CONTROLS);
-    vcpu->step.active = true;
+    vcpu->step.active |= STEP_ONE;
     vcpu->step.pin_controls = pin;
     if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
         return;
@@ -95,9 +95,9 @@ static void close_pages(struct vcpu *vcpu)
 static void open_page(struct vcpu *vcpu, uint64_t *entry, struct step_page page)
 {
     count(COUNT_CARVEOUT_HITS);
-    if (!vcpu->step.active && has_trap_flag(vcpu))
+    if (!step_active(vcpu) && has_trap_flag(vcpu))
         set_trap_flag(vcpu);
-    else if (!vcpu->step.active)
+    else if (!step_active(vcpu))
         start_timer(vcpu);
     /* One unit count serves an instruction, however many pages it opens. */
     if (!vcpu->step.open)
@@ -141,7 +141,7 @@ bool step_return_at_once(struct vcpu *vcpu)
     EXPECT_GUEST(vcpu);
     if (!(vcpu->vm->caps.pin.may & PIN_PREEMPTION_TIMER))
         return false;
-    if (!vcpu->step.active) { /* else it comes back soon anyway */
+    if (!step_active(vcpu)) { /* else it comes back soon anyway */
         start_timer(vcpu);
         vmcs_write(PREEMPTION_TIMER, 0);
     }
@@ -155,7 +155,7 @@ bool step_end(struct vcpu *vcpu)
     if (vcpu->step.open)
         close_pages(vcpu);
     /* Whatever the exit was, the controls are put back before anybody looks at them. */
-    vcpu->step.active = false;
+    vcpu->step.active &= (uint8_t)~STEP_ONE;
     if (vcpu->step.by_trap)
         return clear_trap_flag(vcpu);
     vmcs_write(PIN_CONTROLS, vcpu->step.pin_controls);

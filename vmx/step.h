@@ -18,9 +18,13 @@ void step_begin(struct vcpu *vcpu, uint64_t *entry);
 /* The same of a leaf of the current EPT02 at gpa2. It is looked for again when it is closed: pages may run out
  * meanwhile, and its table go. Current: vmcs02. */
 void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2);
+/* vcpu->step.active: the guest comes back after one instruction, or none; the debugger changed what its entry loaded
+ * (debug_hooks). */
+#define STEP_ONE 1u
+#define STEP_DEBUG 2u
 static inline bool step_active(const struct vcpu *vcpu)
 {
-    return vcpu->step.active;
+    return vcpu->step.active & STEP_ONE;
 }
 /* Closes all that is open. Current: the VMCS that exited. True when the exit is the step's own and nobody else's. */
 bool step_end(struct vcpu *vcpu);

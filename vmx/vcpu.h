@@ -119,7 +119,7 @@ struct vcpu {
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */
 
     struct {
-        bool active;      /* the guest comes back after one instruction, or none (vmx/step.h) */
+        uint8_t active;   /* STEP_: what must be looked at first at the next exit */
         bool by_trap;     /* by the monitor trap flag, which ... */
         bool guest_traps; /* ... the guest has on itself */
         unsigned open;    /* leaves whose page is open meanwhile */

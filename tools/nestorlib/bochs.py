@@ -48,6 +48,7 @@ vgaromimage: file={share}/VGABIOS-lgpl-latest
 {disks}
 com1: enabled=1, mode={com1_mode}, dev="{com1}"
 com2: enabled=1, mode=file, dev="{com2}"
+{com3}
 log: "{log}"
 port_e9_hack: enabled=1
 clock: sync=none
@@ -60,6 +61,7 @@ debug: action=ignore, unmapped=report
 """
 
 
+COM3 = 'com3: enabled=1, mode=socket-server, dev="localhost:{port}"'
 CDROM = 'ata{channel}-master: type=cdrom, path="{path}", status=inserted'
 DISK = 'ata{channel}-{unit}: type=disk, path="{path}", mode=flat, cylinders=0'
 
@@ -144,7 +146,7 @@ class Bochs:
             memory=self.opts.memory, host=min(self.opts.memory, self.opts.host_memory or MAX_HOST_MEMORY),
             share=self.emulator.share, disks=disks_config(iso, self.opts.disk, self.opts.cd), com1=com1,
             com1_mode="term" if self.opts.interactive else "file",
-            com2=com2, log=log,
+            com2=com2, com3=COM3.format(port=self.opts.gdb) if self.opts.gdb else "", log=log,
             ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
         with open(self.path("bochsrc"), "w", encoding="utf-8") as config:
             config.write(text)

@@ -93,6 +93,8 @@ def parse_args(argv):
     add("--keep", metavar="DIR", help="keep the image, configuration and logs of the run in DIR")
     add("--ips", type=int, default=20000000, metavar="N",
         help="Bochs: instructions per emulated second (default 20000000)")
+    add("--gdb", type=int, default=0, metavar="PORT",
+        help="Bochs: wait for gdb on this TCP port of this machine (docs/DEBUG.md)")
     add("--trace", metavar="FILE",
         help="write what each processor did when as a Perfetto trace there (ui.perfetto.dev opens it)")
     add("--resets", type=int, default=0, metavar="N",
@@ -106,11 +108,15 @@ def parse_args(argv):
         parser.error("--interactive shows L1's console: it takes no --l1-log")
     if opts.trace and not re.search(r"\btrace=", opts.nestor):
         opts.nestor = f"{opts.nestor} trace={TRACE_RECORDS}".strip()
+    if opts.gdb:
+        opts.nestor = f"{opts.nestor} gdb=com:{GDB_UART:#x}".strip()
     if opts.interactive and not opts.l0_log:
         opts.l0_log = os.devnull
     opts.picture = [tuple(wish.rsplit("=", 1)) for wish in opts.picture]
     if any(len(wish) != 2 for wish in opts.picture):
         parser.error("--picture wants PATTERN=FILE")
+    if opts.gdb and (opts.machine == "qemu" or opts.bare):
+        parser.error("--gdb is for Nestor on Bochs; QEMU has -gdb of its own")
     if opts.firmware == "uefi" and opts.machine == "qemu":
         parser.error("--firmware uefi is for Bochs")
     return opts
@@ -141,6 +147,7 @@ def raise_interrupt(signum, _frame):
 
 
 START_TRIES = 5
+GDB_UART = 0x3e8            # COM3, which nothing else uses
 TRACE_RECORDS = 131072      # of each processor, for --trace
 NESTORCTL = os.path.join(BUILD, "nestorctl", "nestorctl")
 
