@@ -2,8 +2,9 @@
 """What README says to do on a new machine, on Debian 13 and testing: in a folder made by debootstrap, a fresh clone of
 this repository goes through `make check` and `make run`, each in a bounded time.
 
-Usage: tests/full/debian-releases.t [SUITE]... [--keep FOLDER]     as root, as debootstrap and chroot want it
-Without --keep the folders go at the end; with it a later run takes up what is there. Nothing of the system changes.
+Usage: tests/full/debian-releases.t [SUITE]... [--step STEP]... [--keep FOLDER]     as root, for debootstrap and chroot
+Without --keep the folders are removed at the end; with it a later run uses the system that is there, and clones anew.
+Nothing of this machine's system changes.
 """
 import argparse
 import os
@@ -20,6 +21,7 @@ from lib_full import ROOT, Tap  # noqa: E402  (the path must be set first)
 from nestorlib import debian, errors  # noqa: E402
 
 SUITES = ("trixie", "forky")
+SCRIPTS = "/usr/share/debootstrap/scripts"
 PACKAGES = "git,make,gcc,ca-certificates"      # what README asks for before `make run`
 # name -> (command in the clone, seconds at most)
 STEPS = {
@@ -54,6 +56,8 @@ def prepare(tap, suite, folder):
     """The folder with the packages of README, and a clone of what is committed here."""
     if not os.path.exists(os.path.join(folder, "usr/bin/git")):
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, folder, debian.mirror()]
+        if not os.path.exists(os.path.join(SCRIPTS, suite)):    # a debootstrap older than the release
+            command.append(os.path.join(SCRIPTS, "sid"))
         status, said, took = bounded(command, 1800)
         if not tap.ok(status == 0, f"{suite}: debootstrap ({took:.0f} s)", lines(said)):
             return False
@@ -63,10 +67,11 @@ def prepare(tap, suite, folder):
     return tap.ok(status == 0, f"{suite}: git clone", lines(said))
 
 
-def check(tap, suite, folder):
+def check(tap, suite, folder, steps):
     if not prepare(tap, suite, folder):
         return
-    for name, (command, seconds) in STEPS.items():
+    for name in steps:
+        command, seconds = STEPS[name]
         status, said, took = bounded(inside(folder, command), seconds)
         tap.ok(status == 0, f"{suite}: {name} ends with status 0 ({took:.0f} s)", f"status {status}", lines(said))
         if name == "make run":
@@ -76,6 +81,7 @@ def check(tap, suite, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--keep", metavar="FOLDER")
+    parser.add_argument("--step", action="append", choices=list(STEPS), help="only this one; may come more than once")
     parser.add_argument("suite", nargs="*", default=SUITES)
     opts = parser.parse_args()
     tap = Tap()
@@ -87,7 +93,7 @@ def main():
         for suite in opts.suite:
             folder = os.path.join(base, suite)
             os.makedirs(folder, exist_ok=True)
-            check(tap, suite, folder)
+            check(tap, suite, folder, opts.step or STEPS)
     except errors.RunnerError as error:
         tap.ok(False, "Debian's packages can be fetched", error)
     finally:
