@@ -1,7 +1,10 @@
 # Nestor on a machine of today: the image for GRUB, its entries, nestorctl; and the same as a Debian package.
 DESTDIR ?=
 SBINDIR := /usr/sbin
-INSTALLED := /boot/nestor.elf $(SBINDIR)/nestorctl $(SBINDIR)/nestor-boot-once /etc/grub.d/20_nestor /etc/default/nestor
+MANDIR := /usr/share/man
+MANUALS := man1/nestorctl.1 man8/nestor-boot-once.8
+INSTALLED := /boot/nestor.elf $(SBINDIR)/nestorctl $(SBINDIR)/nestor-boot-once /etc/grub.d/20_nestor /etc/default/nestor \
+	$(MANUALS:%=$(MANDIR)/%.gz)
 STRIP ?= $(CROSS_COMPILE)strip
 # GRUB's menu is made anew only on the machine itself.
 UPDATE_GRUB := if [ -z "$(DESTDIR)" ] && command -v update-grub >/dev/null; then update-grub; fi
@@ -19,6 +22,11 @@ install-files:
 	install -m 755 build/nestorctl/nestorctl $(DESTDIR)$(SBINDIR)/nestorctl
 	install -m 755 tools/install/nestor-boot-once $(DESTDIR)$(SBINDIR)/nestor-boot-once
 	install -m 755 tools/install/20_nestor $(DESTDIR)/etc/grub.d/20_nestor
+	for manual in $(MANUALS); do \
+		install -d $(DESTDIR)$(MANDIR)/$${manual%/*} && \
+		gzip -9nc docs/man/$${manual#*/} >$(DESTDIR)$(MANDIR)/$$manual.gz && \
+		chmod 644 $(DESTDIR)$(MANDIR)/$$manual.gz || exit 1; \
+	done
 	[ -e $(DESTDIR)/etc/default/nestor ] || \
 		install -m 644 tools/install/nestor.default $(DESTDIR)/etc/default/nestor
 

@@ -21,6 +21,7 @@ from nestorlib import linux  # noqa: E402
 
 VERSION = "6.1.0-99-test"
 OLDER = "6.1.0-9-test"
+MANUALS = ["usr/share/man/man1/nestorctl.1.gz", "usr/share/man/man8/nestor-boot-once.8.gz"]
 # What the runner would say on Nestor's command line, and what ends L1 early.
 NESTOR_OPTIONS = "inspect=0xea4 console=com2 on-exit=bochs debug-exit=0xf4 apic-disable=0 x2apic=0"
 
@@ -59,8 +60,11 @@ def entries(folder, options):
 
 def check_files(tap, folder):
     tap.equal(files_in(folder), ["boot/nestor.elf", "etc/default/nestor", "etc/grub.d/20_nestor",
-                                 "usr/sbin/nestor-boot-once",
-                                 "usr/sbin/nestorctl"], "install puts five files")
+                                 "usr/sbin/nestor-boot-once", "usr/sbin/nestorctl", *MANUALS],
+              "install puts these files")
+    for manual in MANUALS:
+        text = run("gzip", "-dc", os.path.join(folder, manual)).stdout
+        tap.ok(text.startswith(".TH ") and ".SH SYNOPSIS" in text, f"{manual} is a manual page", text[:500])
     check_entries(tap, folder)
     for version in (OLDER, VERSION):
         os.unlink(os.path.join(folder, "boot", "vmlinuz-" + version))
@@ -121,7 +125,7 @@ def check_deb(tap, _folder):
     package = done.stdout.rsplit("in '", 1)[-1].split("'")[0]
     listed = run("dpkg-deb", "--contents", package).stdout
     for name in ("boot/nestor.elf", "usr/sbin/nestorctl", "etc/grub.d/20_nestor", "etc/default/nestor",
-                 "usr/share/doc/nestor/HARDWARE.md"):
+                 "usr/share/doc/nestor/HARDWARE.md", *MANUALS):
         tap.ok(f" ./{name}\n" in listed, f"the package has {name}", listed)
 
 
