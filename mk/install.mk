@@ -3,8 +3,8 @@ DESTDIR ?=
 SBINDIR := /usr/sbin
 MANDIR := /usr/share/man
 MANUALS := man1/nestorctl.1 man8/nestor-boot-once.8
-INSTALLED := /boot/nestor.elf $(SBINDIR)/nestorctl $(SBINDIR)/nestor-boot-once /etc/grub.d/20_nestor /etc/default/nestor \
-	$(MANUALS:%=$(MANDIR)/%.gz)
+INSTALLED := /boot/nestor.elf $(SBINDIR)/nestorctl $(SBINDIR)/nestor-boot-once /etc/grub.d/20_nestor \
+	/etc/default/nestor $(MANUALS:%=$(MANDIR)/%.gz)
 STRIP ?= $(CROSS_COMPILE)strip
 # GRUB's menu is made anew only on the machine itself.
 UPDATE_GRUB := if [ -z "$(DESTDIR)" ] && command -v update-grub >/dev/null; then update-grub; fi
