@@ -237,8 +237,7 @@ static void step_without(void)
 
 static void tell_story(void)
 {
-    vmx_start();
-    vm_create(&vm, l2_read_msr, 0);
+    vm_start(&vm, l2_read_msr, 0);
     step_pass();
     step_quiet();
     step_store();

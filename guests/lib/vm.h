@@ -33,6 +33,12 @@ struct vm {
 extern bool vm_default_ept;
 
 void vm_create(struct vm *, void (*code)(void), unsigned options);
+/* vmx_start(), and the first VM. */
+static inline void vm_start(struct vm *vm, void (*code)(void), unsigned options)
+{
+    vmx_start();
+    vm_create(vm, code, options);
+}
 /* Starts other code in an existing VM, with a fresh stack. */
 void vm_set_code(struct vm *, void (*code)(void));
 /* Makes its VMCS current. */

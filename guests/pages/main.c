@@ -41,8 +41,7 @@ static void lose_a_page(void)
 
 static void run_l2(void)
 {
-    vmx_start();
-    vm_create(&vm, l2_main, VM_EPT);
+    vm_start(&vm, l2_main, VM_EPT);
     if (!right)
         lose_a_page();
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);

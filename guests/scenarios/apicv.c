@@ -22,8 +22,7 @@ static uint32_t *virtual_apic;
 
 static void start(struct vm *vm, void (*code)(void), uint64_t secondary)
 {
-    vmx_start();
-    vm_create(vm, code, 0);
+    vm_start(vm, code, 0);
     virtual_apic = page_alloc();
     apic_page = page_alloc();
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);

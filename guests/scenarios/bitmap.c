@@ -249,8 +249,7 @@ static void stored_by_l2(unsigned options)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr, options);
+    vm_start(&vm, bitmap_l2_rdmsr, options);
     PASSES(&vm, MSR);
     for (unsigned i = 0; i < 3; i++) {
         l2_place = (volatile uint64_t *)vm.msr_bitmap;
@@ -278,8 +277,7 @@ static void stored_by_l2_at_alias(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr, VM_EPT);
+    vm_start(&vm, bitmap_l2_rdmsr, VM_EPT);
     *paging_entry(vm.ept, WINDOW, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | EPT_RWX | EPT_WB;
     l2_place = (volatile uint64_t *)WINDOW;
     vm_set_code(&vm, l2_toggle);
@@ -298,8 +296,7 @@ static void read_only_for_l2(void)
     uint64_t *entry;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr, VM_EPT);
+    vm_start(&vm, bitmap_l2_rdmsr, VM_EPT);
     entry = paging_entry(vm.ept, (uint64_t)vm.msr_bitmap, PAGE_SIZE);
     *entry &= ~EPT_W;
     PASSES(&vm, MSR);

@@ -16,8 +16,7 @@ void bitmap_l2_rdmsr_caught(void)
 
 void bitmap_start(struct vm *vm)
 {
-    vmx_start();
-    vm_create(vm, bitmap_l2_rdmsr, 0);
+    vm_start(vm, bitmap_l2_rdmsr, 0);
 }
 
 void bitmap_expect_read(struct vm *vm, void (*code)(void), uint32_t msr, bool exits, const char *file, int line)

@@ -58,8 +58,7 @@ static void every_width(void)
         cpu_write_cr4(cr4 | CR4_OSXSAVE);
         write_xcr0(XCR0_AVX);
     }
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
+    vm_start(&vm, bitmap_l2_rdmsr_caught, 0);
     PASSES_CAUGHT(&vm, MSR);
     check_width(&vm, 1, store_1);
     check_width(&vm, 2, store_2);
@@ -79,8 +78,7 @@ static void through_alias(void)
     uint64_t own = cpu_read_cr3(), *tables;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
+    vm_start(&vm, bitmap_l2_rdmsr_caught, 0);
     tables = paging_alloc_identity();
     *paging_entry(tables, WINDOW, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | PTE_ALL;
     for (unsigned i = 0; i < 4; i++) {
@@ -108,8 +106,7 @@ static void also_ept12_table(void)
     uint64_t *table;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr_caught, VM_EPT);
+    vm_start(&vm, bitmap_l2_rdmsr_caught, VM_EPT);
     *paging_entry(vm.ept, WINDOW + ENTRY * PAGE_SIZE, PAGE_SIZE) = (uint64_t)page_alloc() | EPT_RWX | EPT_WB;
     table = (uint64_t *)(*paging_entry(vm.ept, WINDOW, LARGE_2M) & PAGING_ADDRESS);
     vmx_set(EPT_POINTER, ept_pointer(vm.ept, true));
@@ -149,8 +146,7 @@ static void also_vmcs_region(void)
     uint64_t *page, region;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
+    vm_start(&vm, bitmap_l2_rdmsr_caught, 0);
     page = (uint64_t *)vm.msr_bitmap;
     region = (uint64_t)page;
     for (unsigned i = 0; i < PAGE_SIZE / sizeof *page; i++)
@@ -177,8 +173,7 @@ static void also_virtual_apic(void)
     enum { TPR = 0x80, TPR_MSR = TPR * 8 + 4 };
     struct vm vm, other;
 
-    vmx_start();
-    vm_create(&vm, bitmap_l2_rdmsr_caught, 0);
+    vm_start(&vm, bitmap_l2_rdmsr_caught, 0);
     vm_create(&other, l2_set_cr8, 0);
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)vm.msr_bitmap);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);

@@ -146,8 +146,7 @@ static void each_control_enters(void)
     };
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
         uint64_t before = vmx_get(words[i].field);
         uint64_t may = vmx_control_caps(words[i].field).may & ~words[i].leave_out;

@@ -59,8 +59,7 @@ static void reserved_controls(void)
     static const uint16_t words[] = {PIN_CONTROLS, PROC_CONTROLS, EXIT_CONTROLS, ENTRY_CONTROLS};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
         struct vmx_control_caps caps = vmx_control_caps(words[i]);
         uint64_t value = vmx_get(words[i]);
@@ -79,8 +78,7 @@ static void reserved_secondary_controls(void)
     uint32_t may = vmx_control_caps(PROC2_CONTROLS).may;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_secondary_set(0);
     for (unsigned bit = 0; bit < 32; bit++)
         if (!(may & BIT(bit)))
@@ -93,8 +91,7 @@ static void bad_addresses(void)
     uint64_t bad[] = {0x800, beyond_width()};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_USE_IO_BITMAPS);
     vmx_set(IO_BITMAP_A, (uint64_t)page_alloc());
     vmx_set(IO_BITMAP_B, (uint64_t)page_alloc());
@@ -112,8 +109,7 @@ static void bad_msr_areas(void)
     static const uint16_t addresses[] = {ENTRY_MSR_LOAD_ADDR, EXIT_MSR_LOAD_ADDR, EXIT_MSR_STORE_ADDR};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
         vmx_set(addresses[i], (uint64_t)page_alloc() + 8);
         CHECK_CONTROLS(&vm, counts[i], 1);
@@ -129,8 +125,7 @@ static void control_combinations(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_CONTROLS(&vm, CR3_TARGET_COUNT, GET(cpu_rdmsr(IA32_VMX_MISC), VMX_MISC_CR3_TARGETS) + 1);
     CHECK_CONTROLS(&vm, PIN_CONTROLS, vmx_get(PIN_CONTROLS) | PIN_VIRTUAL_NMIS);
     CHECK_CONTROLS(&vm, PROC_CONTROLS, vmx_get(PROC_CONTROLS) | PROC_NMI_WINDOW);
@@ -148,8 +143,7 @@ static void tpr_shadow_controls(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)page_alloc());
     CHECK_CONTROLS(&vm, VIRTUAL_APIC_ADDR, 0x10);
@@ -170,8 +164,7 @@ static void bad_eptp(void)
     uint64_t good;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_EPT);
+    vm_start(&vm, l2_nothing, VM_EPT);
     good = vmx_get(EPT_POINTER);
     CHECK_CONTROLS(&vm, EPT_POINTER, (good & ~EPTP_MEMORY_TYPE) | 3);
     CHECK_CONTROLS(&vm, EPT_POINTER, (good & ~EPTP_WALK_LENGTH) | PUT(2, EPTP_WALK_LENGTH));
@@ -198,8 +191,7 @@ static void bad_injection(void)
     bool any_error_code = cpu_rdmsr(IA32_VMX_BASIC) & VMX_BASIC_NO_ERROR_CODE_CHECK;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         if (any_error_code && ((bad[i] & INTR_ERROR_CODE) || (bad[i] & INTR_VECTOR) == VECTOR_GP))
             continue;
@@ -246,8 +238,7 @@ static void junk_behind_cleared_controls(void)
     uint64_t value;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_NO_EPT);
+    vm_start(&vm, l2_nothing, VM_NO_EPT);
     vm_control_clear(PROC_CONTROLS, (uint32_t)(PROC_USE_MSR_BITMAPS | PROC_SECONDARY));
     vmx_set(PROC2_CONTROLS, 0xffffffff);
     for (unsigned i = 0; i < ARRAY_SIZE(junk); i++)
@@ -263,8 +254,7 @@ static void bad_host_control_registers(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_HOST(&vm, HOST_CR0, vmx_get(HOST_CR0) & ~CR0_PG);
     CHECK_HOST(&vm, HOST_CR0, vmx_get(HOST_CR0) & ~CR0_NE);
     CHECK_HOST(&vm, HOST_CR4, vmx_get(HOST_CR4) & ~CR4_VMXE);
@@ -282,8 +272,7 @@ static void bad_host_segments(void)
     static const uint16_t bases[] = {HOST_FS_BASE, HOST_GS_BASE, HOST_TR_BASE, HOST_GDTR_BASE, HOST_IDTR_BASE};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_HOST(&vm, HOST_CS_SELECTOR, 0);
     CHECK_HOST(&vm, HOST_TR_SELECTOR, 0);
     for (uint16_t field = HOST_ES_SELECTOR; field <= HOST_TR_SELECTOR; field += 2) {
@@ -299,8 +288,7 @@ static void bad_host_msrs(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(EXIT_CONTROLS, (uint32_t)(EXITC_LOAD_PAT | EXITC_LOAD_EFER));
     vmx_set(HOST_PAT, cpu_rdmsr(IA32_PAT));
     vmx_set(HOST_EFER, cpu_rdmsr(IA32_EFER));
@@ -317,8 +305,7 @@ static void host_address_space_size(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_HOST(&vm, EXIT_CONTROLS, vmx_get(EXIT_CONTROLS) & ~EXITC_HOST_64);
     check_still_launches(&vm);
 }
@@ -327,8 +314,7 @@ static void bad_guest_registers(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_GUEST(&vm, GUEST_CR0, vmx_get(GUEST_CR0) & ~CR0_NE);
     CHECK_GUEST(&vm, GUEST_CR4, vmx_get(GUEST_CR4) & ~CR4_VMXE);
     CHECK_GUEST(&vm, GUEST_CR4, vmx_get(GUEST_CR4) | BIT(31));
@@ -348,8 +334,7 @@ static void bad_guest_segments(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_GUEST(&vm, GUEST_CS_AR_BYTES, AR_UNUSABLE);
     CHECK_GUEST(&vm, GUEST_CS_AR_BYTES, vmx_get(GUEST_CS_AR_BYTES) | AR_DB); /* L and D together */
     CHECK_GUEST(&vm, GUEST_CS_AR_BYTES, vmx_get(GUEST_CS_AR_BYTES) & ~AR_P);
@@ -375,8 +360,7 @@ static void bad_guest_non_register_state(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_GUEST(&vm, GUEST_ACTIVITY_STATE, 4);
     CHECK_GUEST(&vm, GUEST_INTERRUPTIBILITY, BLOCKING_BY_STI); /* with IF clear */
     CHECK_GUEST(&vm, GUEST_INTERRUPTIBILITY, BIT(5));
@@ -396,8 +380,7 @@ static void bad_link_pointer(void)
     uint64_t region = vmx_region_alloc();
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     check_guest(&vm, VMCS_LINK_POINTER, region + 0x20, 4, __FILE__, __LINE__);
     check_guest(&vm, VMCS_LINK_POINTER, beyond_width(), 4, __FILE__, __LINE__);
     *(uint32_t *)region += 1;
@@ -410,8 +393,7 @@ static void bad_guest_msrs(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(ENTRY_CONTROLS, (uint32_t)(ENTRY_LOAD_PAT | ENTRY_LOAD_EFER));
     vmx_set(GUEST_PAT, cpu_rdmsr(IA32_PAT));
     vmx_set(GUEST_EFER, cpu_rdmsr(IA32_EFER));
@@ -463,8 +445,7 @@ static void failure_keeps_exit_information(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
     CHECK_CONTROLS(&vm, PIN_CONTROLS, 0);
     CHECK_EQ(vmx_get(EXIT_REASON), EXIT_CPUID);

@@ -62,8 +62,7 @@ static void run(struct vm *vm, void (*code)(void), uint64_t address)
 
 static void start(struct vm *vm)
 {
-    vmx_start();
-    vm_create(vm, l2_read, VM_EPT);
+    vm_start(vm, l2_read, VM_EPT);
 }
 
 /* The entry for WINDOW + a page, and the page behind it, mapped with these rights. */

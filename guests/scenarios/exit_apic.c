@@ -33,8 +33,7 @@ static void tpr_shadow(void)
     uint32_t *virtual_apic;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_set_cr8, 0);
+    vm_start(&vm, l2_set_cr8, 0);
     virtual_apic = page_alloc();
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
@@ -53,8 +52,7 @@ static void tpr_threshold(void)
     uint32_t *virtual_apic;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_set_cr8, 0);
+    vm_start(&vm, l2_set_cr8, 0);
     virtual_apic = page_alloc();
     virtual_apic[LAPIC_TPR / 4] = 0x90;
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
@@ -91,8 +89,7 @@ static void apic_access(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_apic, 0);
+    vm_start(&vm, l2_read_apic, 0);
     apic_page = page_alloc();
     vm_secondary_set((uint32_t)PROC2_APIC_ACCESS);
     vmx_set(APIC_ACCESS_ADDR, (uint64_t)apic_page);
@@ -119,8 +116,7 @@ static void apic_access_tpr(void)
     uint32_t *virtual_apic;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use_tpr, 0);
+    vm_start(&vm, l2_use_tpr, 0);
     apic_page = page_alloc();
     virtual_apic = page_alloc();
     vm_secondary_set((uint32_t)PROC2_APIC_ACCESS);
@@ -140,8 +136,7 @@ static void tpr_threshold_after_event(void)
     uint64_t rsp, rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_secondary_set((uint32_t)PROC2_APIC_ACCESS);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
     vmx_set(APIC_ACCESS_ADDR, (uint64_t)page_alloc());
@@ -168,8 +163,7 @@ static void tpr_threshold_between_exits(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
     uint32_t *virtual_apic = page_alloc();
     vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
@@ -214,8 +208,7 @@ static void preemption_timer(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin, 0);
+    vm_start(&vm, l2_spin, 0);
     rip = vmx_get(GUEST_RIP);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
     vmx_set(PREEMPTION_TIMER, 20000);
@@ -232,8 +225,7 @@ static void preemption_timer_zero(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin, 0);
+    vm_start(&vm, l2_spin, 0);
     rip = vmx_get(GUEST_RIP);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
     vmx_set(PREEMPTION_TIMER, 0);
@@ -247,8 +239,7 @@ static void preemption_timer_saved(void)
     const uint32_t start = 50000000;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_twice, 0);
+    vm_start(&vm, l2_cpuid_twice, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
     vmx_set(PREEMPTION_TIMER, start);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
@@ -267,8 +258,7 @@ static void preemption_timer_field(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_twice, 0);
+    vm_start(&vm, l2_cpuid_twice, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
     vmx_set(PREEMPTION_TIMER, 50000000);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);

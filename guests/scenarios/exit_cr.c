@@ -31,8 +31,7 @@ static void cr0_shadow(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_cr0, 0);
+    vm_start(&vm, l2_read_cr0, 0);
     vmx_set(CR0_GUEST_HOST_MASK, CR0_TS | CR0_AM);
     vmx_set(CR0_READ_SHADOW, CR0_TS | CR0_EM);
     EXPECT_DONE(&vm);
@@ -45,8 +44,7 @@ static void cr0_mask(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_toggle_ts, 0);
+    vm_start(&vm, l2_toggle_ts, 0);
     vmx_set(CR0_READ_SHADOW, vmx_get(GUEST_CR0));
     vmx_set(CR0_GUEST_HOST_MASK, CR0_AM);
     EXPECT_DONE(&vm);
@@ -86,8 +84,7 @@ static void clts_and_lmsw(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_clts, 0);
+    vm_start(&vm, l2_clts, 0);
     vmx_set(CR0_GUEST_HOST_MASK, CR0_TS);
     vmx_set(CR0_READ_SHADOW, vmx_get(GUEST_CR0) | CR0_TS);
     EXPECT_EXIT_SKIP(&vm, EXIT_CR_ACCESS);
@@ -111,8 +108,7 @@ static void clts_without_exit(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_clts, 0);
+    vm_start(&vm, l2_clts, 0);
     vmx_set(GUEST_CR0, vmx_get(GUEST_CR0) | CR0_TS);
     vmx_set(CR0_GUEST_HOST_MASK, CR0_TS);
     vmx_set(CR0_READ_SHADOW, vmx_get(GUEST_CR0) & ~CR0_TS);
@@ -143,8 +139,7 @@ static void cr4_mask_and_shadow(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_cr4, 0);
+    vm_start(&vm, l2_read_cr4, 0);
     vmx_set(CR4_GUEST_HOST_MASK, CR4_VMXE | CR4_TSD);
     vmx_set(CR4_READ_SHADOW, vmx_get(GUEST_CR4) & ~CR4_VMXE);
     EXPECT_DONE(&vm);
@@ -164,8 +159,7 @@ static void fixed_bits_of_l2(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_clear_vmxe, 0);
+    vm_start(&vm, l2_clear_vmxe, 0);
     vmx_set(CR4_GUEST_HOST_MASK, 0);
     l2_value = 0;
     EXPECT_DONE(&vm);
@@ -187,8 +181,7 @@ static void cr3_exits(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_load_cr3, 0);
+    vm_start(&vm, l2_load_cr3, 0);
     EXPECT_DONE(&vm);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_CR3_LOAD);
     vm_set_code(&vm, l2_load_cr3);
@@ -210,8 +203,7 @@ static void cr3_targets(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_load_cr3, 0);
+    vm_start(&vm, l2_load_cr3, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_CR3_LOAD);
     vmx_set(CR3_TARGET_VALUE0, 0x1000);
     vmx_set(CR3_TARGET_VALUE3, vmx_get(GUEST_CR3));
@@ -245,8 +237,7 @@ static void cr8_exits(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_write_cr8, 0);
+    vm_start(&vm, l2_write_cr8, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)(PROC_CR8_LOAD | PROC_CR8_STORE));
     EXPECT_EXIT_SKIP(&vm, EXIT_CR_ACCESS);
     check_access(&vm, 8, CR_QUAL_TYPE_MOV_TO);
@@ -263,8 +254,7 @@ static void cr8_passes(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_write_cr8, 0);
+    vm_start(&vm, l2_write_cr8, 0);
     EXPECT_DONE(&vm);
     CHECK_EQ(cpu_read_cr8(), 5);
     vm_set_code(&vm, l2_read_cr8);
@@ -290,8 +280,7 @@ static void mov_dr(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_write_dr7, 0);
+    vm_start(&vm, l2_write_dr7, 0);
     EXPECT_DONE(&vm);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_MOV_DR);
     vm_set_code(&vm, l2_write_dr7);
@@ -318,8 +307,7 @@ static void dr7_saved(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_set_dr7_and_leave, 0);
+    vm_start(&vm, l2_set_dr7_and_leave, 0);
     vm_control_set(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_DEBUG);
     vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_SAVE_DEBUG);
     EXPECT_DONE(&vm);

@@ -63,8 +63,7 @@ static void exception_bitmap(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_ud2_caught, 0);
+    vm_start(&vm, l2_ud2_caught, 0);
     EXPECT_DONE(&vm);
     CHECK_EQ(l2_value, VECTOR_UD);
     vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_UD) | BIT(VECTOR_BP) | BIT(VECTOR_GP));
@@ -87,8 +86,7 @@ static void page_fault_exit(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_write_unmapped, 0);
+    vm_start(&vm, l2_write_unmapped, 0);
     vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_PF));
     EXPECT_EXIT(&vm, EXIT_EXCEPTION_NMI);
     check_exception(&vm, INTR_TYPE_HARD_EXCEPTION, VECTOR_PF, true);
@@ -114,8 +112,7 @@ static void page_fault_mask_and_match(void)
     const uint32_t bit = 1u << VECTOR_PF;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_unmapped_caught, 0); /* its error code is 0 */
+    vm_start(&vm, l2_read_unmapped_caught, 0); /* its error code is 0 */
     expect_page_fault_exit(&vm, bit, 0, 0, true);
     expect_page_fault_exit(&vm, 0, 0, 0, false);
     expect_page_fault_exit(&vm, 0, 0, 1, true);
@@ -131,8 +128,7 @@ static void single_step(void)
     uint64_t first;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_single_step, 0);
+    vm_start(&vm, l2_single_step, 0);
     vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_DB));
     EXPECT_EXIT(&vm, EXIT_EXCEPTION_NMI);
     check_exception(&vm, INTR_TYPE_HARD_EXCEPTION, VECTOR_DB, false);
@@ -147,8 +143,7 @@ static void triple_fault(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_ud2, 0);
+    vm_start(&vm, l2_ud2, 0);
     vmx_set(GUEST_IDTR_LIMIT, 0);
     EXPECT_EXIT(&vm, EXIT_TRIPLE_FAULT);
     CHECK_EQ(vm.exit.qualification, 0);
@@ -176,8 +171,7 @@ static void external_interrupt_pending(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin_with_interrupts, 0);
+    vm_start(&vm, l2_spin_with_interrupts, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     start_timer();
     EXPECT_EXIT(&vm, EXIT_EXTERNAL_INTERRUPT);
@@ -192,8 +186,7 @@ static void external_interrupt_acknowledged(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin_with_interrupts, 0);
+    vm_start(&vm, l2_spin_with_interrupts, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
     start_timer();
@@ -211,8 +204,7 @@ static void external_interrupt_to_l2(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin_with_interrupts, 0);
+    vm_start(&vm, l2_spin_with_interrupts, 0);
     start_timer();
     EXPECT_DONE(&vm);
     CHECK_EQ(trap_count[IRQ_VECTOR_TIMER], 1);
@@ -224,8 +216,7 @@ static void external_interrupt_before_entry(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin_with_interrupts, 0);
+    vm_start(&vm, l2_spin_with_interrupts, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
@@ -246,8 +237,7 @@ static void interrupt_ends_halt(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_halt_with_interrupts, 0);
+    vm_start(&vm, l2_halt_with_interrupts, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     start_timer();
     EXPECT_EXIT(&vm, EXIT_EXTERNAL_INTERRUPT);
@@ -271,8 +261,7 @@ static void interrupt_storm(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_spin_for_ever, 0);
+    vm_start(&vm, l2_spin_for_ever, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
     trap_count[IRQ_VECTOR_TIMER] = 0;
@@ -296,8 +285,7 @@ static void timer_ends_halt(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_halt_with_interrupts_off, 0);
+    vm_start(&vm, l2_halt_with_interrupts_off, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
     vmx_set(PREEMPTION_TIMER, 20000);
     EXPECT_EXIT(&vm, EXIT_PREEMPTION_TIMER);
@@ -368,8 +356,7 @@ static void interrupt_window(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_sti_and_wait, 0);
+    vm_start(&vm, l2_sti_and_wait, 0);
     rip = vmx_get(GUEST_RIP);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_INTERRUPT_WINDOW);
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
@@ -393,8 +380,7 @@ static void nmi_window(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_iret, 0);
+    vm_start(&vm, l2_iret, 0);
     rip = vmx_get(GUEST_RIP);
     vm_control_set(PIN_CONTROLS, (uint32_t)(PIN_NMI | PIN_VIRTUAL_NMIS));
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_NMI_WINDOW);

@@ -112,8 +112,7 @@ static void always_exit(void)
     };
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
         run_row(&vm, &rows[i]);
 }
@@ -124,8 +123,7 @@ static void inv_instructions(void)
     static const struct row invvpid = {l2_invvpid, EXIT_INVVPID, 0, 0, 0, 0};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     run_row(&vm, &invept);
     if (vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_VPID))
         run_row(&vm, &invvpid);
@@ -150,8 +148,7 @@ static void by_control(void)
     };
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
         if (offered(&rows[i]))
             run_row(&vm, &rows[i]);
@@ -173,8 +170,7 @@ static void without_control(void)
     };
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
         if (offered(&rows[i]))
             run_row_without_exit(&vm, &rows[i]);
@@ -189,8 +185,7 @@ static void monitor_and_random(void)
     static const struct row rdseed = {l2_rdseed, EXIT_RDSEED, 3, 0, PROC2_RDSEED, 0};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     if (cpu_cpuid(1, 0).ecx & CPUID1_ECX_MONITOR) {
         run_row(&vm, &monitor);
         run_row(&vm, &mwait);
@@ -224,8 +219,7 @@ static void not_enabled(void)
     static void (*const codes[])(void) = {l2_rdtscp_caught, l2_invpcid_caught, l2_vmfunc_caught};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         l2_fault_seen = 0;
         vm_set_code(&vm, codes[i]);
@@ -238,8 +232,7 @@ static void vmfunc_exits(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_vmfunc, VM_EPT);
+    vm_start(&vm, l2_vmfunc, VM_EPT);
     vm_secondary_set((uint32_t)PROC2_VMFUNC);
     EXPECT_EXIT_SKIP(&vm, EXIT_VMFUNC);
     CHECK_EQ(vm.exit.length, 3);
@@ -256,8 +249,7 @@ static void xsetbv_exits(void)
     static const struct row row = {l2_xsetbv, EXIT_XSETBV, 3, 0, 0, 0};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_xsetbv, 0);
+    vm_start(&vm, l2_xsetbv, 0);
     vmx_set(GUEST_CR4, vmx_get(GUEST_CR4) | CR4_OSXSAVE);
     run_row(&vm, &row);
     CHECK_EQ(vm.regs[RAX], L2_DONE);
@@ -272,8 +264,7 @@ static void invlpg_qualification(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_invlpg, 0);
+    vm_start(&vm, l2_invlpg, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_INVLPG);
     EXPECT_EXIT_SKIP(&vm, EXIT_INVLPG);
     CHECK_EQ(vm.exit.qualification, 0x12345678);
@@ -293,8 +284,7 @@ static void operand_information(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_vmptrld_sib, 0);
+    vm_start(&vm, l2_vmptrld_sib, 0);
     EXPECT_EXIT(&vm, EXIT_VMPTRLD);
     CHECK_EQ(vm.exit.qualification, 0x10);
     CHECK_EQ(GET(vm.exit.info, INSN_INFO_SCALING), 2);
@@ -332,8 +322,7 @@ static void user_mode_of_l2(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, user_cpuid, 0);
+    vm_start(&vm, user_cpuid, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_HLT);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
     CHECK_EQ(vmx_get(GUEST_CS_SELECTOR), SEL_USER_CODE);
@@ -351,8 +340,7 @@ static void fault_before_exit(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, user_hlt, 0);
+    vm_start(&vm, user_hlt, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_HLT);
     l2_fault_seen = 0;
     EXPECT_DONE(&vm);

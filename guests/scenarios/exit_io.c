@@ -19,8 +19,7 @@ static volatile uint8_t l2_value;
 
 static void create(struct vm *vm, void (*code)(void))
 {
-    vmx_start();
-    vm_create(vm, code, 0);
+    vm_start(vm, code, 0);
     bitmap_a = page_alloc();
     bitmap_b = page_alloc();
     vmx_set(IO_BITMAP_A, (uint64_t)bitmap_a);
@@ -218,8 +217,7 @@ static void ins_into_missing_page(void)
     uint8_t value;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rep_insb, VM_EPT);
+    vm_start(&vm, l2_rep_insb, VM_EPT);
     pages = page_alloc_run(2, PAGE_SIZE);
     value = cpu_inb(PORT_DELAY);
     for (unsigned i = 0; i < 2 * PAGE_SIZE; i++)

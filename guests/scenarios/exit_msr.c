@@ -69,8 +69,7 @@ static void without_bitmap(void)
                                     IA32_APIC_BASE};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_USE_MSR_BITMAPS);
     for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
         expect_read_exit(&vm, msrs[i]);
@@ -82,8 +81,7 @@ static void junk_pointer(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_USE_MSR_BITMAPS);
     vmx_set(MSR_BITMAP, UINT64_MAX);
     expect_read_exit(&vm, MSR_LOW);
@@ -107,8 +105,7 @@ static void with_bitmap(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     pass_through(&vm, MSR_HIGH);
     pass_through(&vm, IA32_STAR);
     pass_through(&vm, IA32_PAT);
@@ -129,8 +126,7 @@ static void four_quarters(void)
     static const uint32_t msrs[] = {0, 7, 8, 0x1fff, 0xc0000000, 0xc0000007, 0xc0000102, 0xc0001fff};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
         msr_bit_set(vm.msr_bitmap, msrs[i], MSR_READ);
         expect_read_exit(&vm, msrs[i]);
@@ -147,8 +143,7 @@ static void out_of_range(void)
     static const uint32_t msrs[] = {0x2000, 0xbfffffff, 0xc0002000, MSR_OUTSIDE, 0xffffffff};
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
         expect_read_exit(&vm, msrs[i]);
         expect_write_exit(&vm, msrs[i]);
@@ -160,8 +155,7 @@ static void upper_half_of_rcx(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     start_read(&vm, IA32_PAT);
     vm.regs[RCX] |= 1ull << 40;
     EXPECT_DONE(&vm);
@@ -186,8 +180,7 @@ static void switched_msrs(void)
     };
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_wrmsr, 0);
+    vm_start(&vm, l2_wrmsr, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         uint64_t own = cpu_rdmsr(rows[i].msr);
         start_write(&vm, rows[i].msr, rows[i].value);
@@ -216,8 +209,7 @@ static void faults_of_passed_msrs(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_wrmsr_caught, 0);
+    vm_start(&vm, l2_wrmsr_caught, 0);
     l2_value = 0;
     EXPECT_DONE(&vm);
     CHECK_EQ(l2_value, VECTOR_GP);
@@ -234,8 +226,7 @@ static void passed_capability_msrs(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     for (uint32_t msr = IA32_VMX_BASIC; msr <= IA32_VMX_TRUE_ENTRY_CTLS; msr++) {
         start_read(&vm, msr);
         EXPECT_DONE(&vm);

@@ -147,8 +147,7 @@ static void wrmsrns(void)
     struct vm vm;
 
     save_msrs();
-    vmx_start();
-    vm_create(&vm, l2_wrmsrns, 0);
+    vm_start(&vm, l2_wrmsrns, 0);
     for (unsigned wanted = 0; wanted < 2; wanted++) {
         set_wanted(&vm, wanted);
         write_by_wrmsrns(&vm, MSR_FREE, VALUE_2, wanted);
@@ -200,8 +199,7 @@ static void immediate(void)
     struct vm vm;
 
     save_msrs();
-    vmx_start();
-    vm_create(&vm, l2_read_free, 0);
+    vm_start(&vm, l2_read_free, 0);
     for (unsigned wanted = 0; wanted < 2; wanted++) {
         set_wanted(&vm, wanted);
         read_immediate(&vm, MSR_FREE, l2_read_free, RBX, wanted);
@@ -228,8 +226,7 @@ static void immediate_faults(void)
 
     save_msrs();
     cpu_wrmsr(MSR_KEPT, VALUE_1);
-    vmx_start();
-    vm_create(&vm, l2_write_kept_badly, 0);
+    vm_start(&vm, l2_write_kept_badly, 0);
     EXPECT_DONE(&vm);
     CHECK_EQ(l2_value, VECTOR_GP);
     CHECK_EQ(cpu_rdmsr(MSR_KEPT), VALUE_1);
@@ -298,8 +295,7 @@ static void lists(void)
     struct vm vm;
 
     save_msrs();
-    vmx_start();
-    vm_create(&vm, l2_rdmsrlist, 0);
+    vm_start(&vm, l2_rdmsrlist, 0);
     has_lists(&vm);
     for (unsigned wanted = 0; wanted < 4; wanted++) {
         bool free_wanted = wanted & 1, kept_wanted = wanted & 2;
@@ -340,8 +336,7 @@ static void lists_without_bitmap(void)
     struct vm vm;
 
     save_msrs();
-    vmx_start();
-    vm_create(&vm, l2_rdmsrlist, 0);
+    vm_start(&vm, l2_rdmsrlist, 0);
     has_lists(&vm);
     vm_control_clear(PROC_CONTROLS, (uint32_t)PROC_USE_MSR_BITMAPS);
     fill_list(0);
@@ -401,8 +396,7 @@ static void list_faults(void)
     struct vm vm;
 
     save_msrs();
-    vmx_start();
-    vm_create(&vm, l2_write_list_caught, 0);
+    vm_start(&vm, l2_write_list_caught, 0);
     has_lists(&vm);
     fill_list(VALUE_2);
     list_value[LIST_KEPT] = 3; /* no memory type */

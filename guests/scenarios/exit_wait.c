@@ -53,8 +53,7 @@ static void user_wait(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_try, 0);
+    vm_start(&vm, l2_try, 0);
     for (tried = 0; tried < ARRAY_SIZE(waits); tried++) {
         CHECK_EQ(FAULT_OF(waits[tried].code()), NO_FAULT);
         for (unsigned controls = 0; controls < 4; controls++) {
@@ -111,8 +110,7 @@ static void spec_ctrl(void)
     uint64_t own = cpu_rdmsr(IA32_SPEC_CTRL), shadow;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use_spec_ctrl, 0);
+    vm_start(&vm, l2_use_spec_ctrl, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TERTIARY);
     for (unsigned on = 0; on < 2; on++) {
         vmx_set(PROC3_CONTROLS, on ? PROC3_SPEC_CTRL : 0);
@@ -141,8 +139,7 @@ static void tertiary_reserved(void)
     uint64_t offered = cpu_rdmsr(IA32_VMX_PROCBASED_CTLS3);
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TERTIARY);
     for (unsigned bit = 0; bit < 64; bit++) {
         vmx_set(PROC3_CONTROLS, BIT(bit));

@@ -28,8 +28,7 @@ static void nmi_blocking_outlives_exit(void)
     struct vm vm;
     unsigned before;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vmx_set(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
     EXPECT_DONE(&vm);
     CHECK_EQ(vmx_get(GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
@@ -49,8 +48,7 @@ static void failed_list_leaves_nothing(void)
     uint64_t *list;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     EXPECT_DONE(&vm);
     list = page_alloc();
     list[0] = IA32_SYSENTER_CS;

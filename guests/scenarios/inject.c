@@ -39,8 +39,7 @@ static void external_interrupt(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     rip = vmx_get(GUEST_RIP);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
@@ -57,8 +56,7 @@ static void external_interrupt_refused(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
     CHECK_EQ(vm_run(&vm), EXIT_INVALID_GUEST_STATE);
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
@@ -75,8 +73,7 @@ static void refused_event_is_gone(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(GUEST_INTERRUPTIBILITY, BIT(4));
@@ -93,8 +90,7 @@ static void fault_with_error_code(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_caught, 0);
+    vm_start(&vm, l2_cpuid_caught, 0);
     EXPECT_EXIT(&vm, EXIT_CPUID);
     rip = vmx_get(GUEST_RIP);
     inject_with_error(VECTOR_GP, 0x1238);
@@ -109,8 +105,7 @@ static void page_fault(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_caught, 0);
+    vm_start(&vm, l2_cpuid_caught, 0);
     EXPECT_EXIT(&vm, EXIT_CPUID);
     inject_with_error(VECTOR_PF, PF_WRITE);
     asm volatile("mov %0, %%cr2" : : "r"(UNMAPPED_ADDRESS));
@@ -125,8 +120,7 @@ static void injection_passes_bitmap(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_caught, 0);
+    vm_start(&vm, l2_cpuid_caught, 0);
     vmx_set(EXCEPTION_BITMAP, UINT32_MAX);
     EXPECT_EXIT(&vm, EXIT_CPUID);
     inject(INTR_TYPE_HARD_EXCEPTION, VECTOR_UD, 0);
@@ -140,8 +134,7 @@ static void soft_interrupt(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     rip = vmx_get(GUEST_RIP);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(GUEST_RIP, rip - 2);
@@ -157,8 +150,7 @@ static void soft_exception(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_caught, 0);
+    vm_start(&vm, l2_cpuid_caught, 0);
     EXPECT_EXIT(&vm, EXIT_CPUID);
     rip = vmx_get(GUEST_RIP);
     vmx_set(ENTRY_INSTRUCTION_LENGTH, 2);
@@ -178,8 +170,7 @@ static void nmi_blocks(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vm_control_set(PIN_CONTROLS, (uint32_t)(PIN_NMI | PIN_VIRTUAL_NMIS));
     trap_count[VECTOR_NMI] = 0;
     trap_hook = vmcall_in_handler;
@@ -202,8 +193,7 @@ static void wakes_halted(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     vmx_set(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
@@ -224,8 +214,7 @@ static void exception_during_delivery(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_GP));
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
@@ -270,8 +259,7 @@ static void violation_during_interrupt(void)
     uint64_t *entry;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_EPT);
+    vm_start(&vm, l2_nothing, VM_EPT);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     entry = hide_stack(&vm);
@@ -286,8 +274,7 @@ static void violation_during_fault(void)
     uint64_t *entry;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_caught, VM_EPT);
+    vm_start(&vm, l2_cpuid_caught, VM_EPT);
     EXPECT_EXIT(&vm, EXIT_CPUID);
     entry = hide_stack(&vm);
     inject_with_error(VECTOR_GP, 0x4560);
@@ -305,8 +292,7 @@ static void violation_during_soft_interrupt(void)
     uint64_t rip;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_EPT);
+    vm_start(&vm, l2_nothing, VM_EPT);
     rip = vmx_get(GUEST_RIP);
     trap_count[VECTOR_TEST] = 0;
     entry = hide_stack(&vm);
@@ -331,8 +317,7 @@ static void violation_during_own_fault(void)
     uint64_t *entry;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_ud2_caught, VM_EPT);
+    vm_start(&vm, l2_ud2_caught, VM_EPT);
     vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_UD));
     EXPECT_EXIT(&vm, EXIT_EXCEPTION_NMI);
     vmx_set(EXCEPTION_BITMAP, 0);
@@ -349,8 +334,7 @@ static void violation_leaves_flags(void)
     uint64_t *entry;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_EPT);
+    vm_start(&vm, l2_nothing, VM_EPT);
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     entry = hide_stack(&vm);
     inject(INTR_TYPE_EXTERNAL, VECTOR_TEST, 0);
@@ -365,8 +349,7 @@ static void violation_on_idt(void)
     uint64_t *entry;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_EPT);
+    vm_start(&vm, l2_nothing, VM_EPT);
     trap_count[VECTOR_TEST] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     entry = paging_entry(vm.ept, vmx_get(GUEST_IDTR_BASE) + VECTOR_TEST * 16, PAGE_SIZE);

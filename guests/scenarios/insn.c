@@ -280,8 +280,7 @@ static void launch_state(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_forever, 0);
+    vm_start(&vm, l2_cpuid_forever, 0);
     vm.launched = true;
     CHECK_EQ(vm_enter(&vm), VMXERR_VMRESUME_NOT_LAUNCHED);
     vm.launched = false;
@@ -301,8 +300,7 @@ static void after_mov_ss(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid_forever, 0);
+    vm_start(&vm, l2_cpuid_forever, 0);
     CHECK_EQ(FLAGS_AFTER("mov %%ss, %%eax; mov %%eax, %%ss; vmlaunch", "a"(0)), RFLAGS_ZF);
     CHECK_EQ(vmx_get(VM_INSTRUCTION_ERROR), VMXERR_ENTRY_MOV_SS);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);

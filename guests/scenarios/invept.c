@@ -71,8 +71,7 @@ struct mapped {
 
 static void start(struct mapped *m)
 {
-    vmx_start();
-    vm_create(&m->vm, l2_read_again_and_again, VM_EPT);
+    vm_start(&m->vm, l2_read_again_and_again, VM_EPT);
     m->entry = paging_entry(m->vm.ept, WINDOW, PAGE_SIZE);
     for (unsigned i = 0; i < PAGES; i++) {
         m->page[i] = page_alloc();

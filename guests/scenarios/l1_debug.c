@@ -250,8 +250,7 @@ static void debug_break_operands(void)
     static uint64_t word[2] __attribute__((aligned(16)));
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, break_repeat, 0);
+    vm_start(&vm, break_repeat, 0);
     check_operand(watch_vmptrst, watch_vmptrst_end, true, word, 0);
     CHECK_EQ(word[0], vm.vmcs);
     check_operand(watch_vmread, watch_vmread_end, true, word, MSR_BITMAP);
@@ -298,8 +297,7 @@ STEPPED(fill)
 
 static void trap_start(struct vm *vm, void (*code)(void), unsigned options)
 {
-    vmx_start();
-    vm_create(vm, code, options);
+    vm_start(vm, code, options);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_MONITOR_TRAP);
 }
 
@@ -351,8 +349,7 @@ static void debug_step_fill(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, step_fill, 0);
+    vm_start(&vm, step_fill, 0);
     vm.regs[RDI] = (uint64_t)page_alloc_run(3, PAGE_SIZE);
     for (unsigned i = 0; vm.ept && i < 3; i++) /* small pages, so that each is filled for itself */
         (void)paging_entry(vm.ept, vm.regs[RDI] + i * PAGE_SIZE, PAGE_SIZE);
@@ -367,8 +364,7 @@ static void debug_step_l2(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, step_io, 0);
+    vm_start(&vm, step_io, 0);
     handlers_install();
     EXPECT_DONE(&vm);
     handlers_restore();

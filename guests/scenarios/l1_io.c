@@ -169,8 +169,7 @@ static void io_device_operands(void)
     volatile uint64_t *word = (volatile uint64_t *)SCREEN_PLACE;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     word[0] = word[1] = FILL;
     REQUIRE_EQ(word[0], FILL);
     REQUIRE_EQ(vmx_vmptrst((uint64_t *)SCREEN_PLACE), 0);

@@ -418,8 +418,7 @@ static void registers_mce(void)
     uint64_t before = cpu_read_cr4();
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_cr4, 0);
+    vm_start(&vm, l2_read_cr4, 0);
     for (unsigned i = 0; i < 4; i++) {
         uint64_t l1 = i & 1 ? CR4_MCE : 0, l2 = i & 2 ? CR4_MCE : 0;
         cpu_write_cr4((cpu_read_cr4() & ~CR4_MCE) | l1);

@@ -61,8 +61,7 @@ static void real_mode(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, protected_code, VM_EPT);
+    vm_start(&vm, protected_code, VM_EPT);
     (void)enter_real_mode(&vm, real_start);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_UNCOND_IO);
     EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
@@ -82,8 +81,7 @@ static void bitmap_in_real_mode(void)
     const unsigned offset = msr_byte(IA32_LSTAR, MSR_READ);
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, protected_code, VM_EPT);
+    vm_start(&vm, protected_code, VM_EPT);
     (void)enter_real_mode(&vm, real_bitmap);
     *paging_entry(vm.ept, REAL_BASE + PAGE_SIZE, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | EPT_RWX | EPT_WB;
     vm.regs[RCX] = IA32_LSTAR;
@@ -101,8 +99,7 @@ static void real_to_long_mode(void)
     struct table_register *gdtr;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, protected_code, VM_EPT);
+    vm_start(&vm, protected_code, VM_EPT);
     gdtr = (struct table_register *)(enter_real_mode(&vm, real_to_long) + 0x800);
     *gdtr = (struct table_register){0x3f, desc_gdt_base()};
     vm.regs[RBX] = cpu_read_cr3();
@@ -136,8 +133,7 @@ static void protected_without_paging(void)
     uint32_t *page;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, protected_code, VM_EPT);
+    vm_start(&vm, protected_code, VM_EPT);
     page = page_alloc();
     page[0] = 0x1357;
     enter_protected_mode(&vm, protected_code);
@@ -247,8 +243,7 @@ static void paging_32_bit(void)
     uint32_t *directory, *page;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, protected_code, 0);
+    vm_start(&vm, protected_code, 0);
     directory = page_alloc();
     page = page_alloc();
     page[0] = 0x4444;

@@ -68,8 +68,7 @@ static void ticks(void)
         list_msr[i] = IA32_LSTAR;
         list_value[i] = cpu_rdmsr(IA32_LSTAR);
     }
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TERTIARY);
     vmx_set(PROC3_CONTROLS, PROC3_MSR_LIST);
     for (unsigned i = 0; i < ARRAY_SIZE(forms); i++)

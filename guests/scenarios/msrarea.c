@@ -31,8 +31,7 @@ static void l2_write(void)
 
 static void create(struct vm *vm, void (*code)(void))
 {
-    vmx_start();
-    vm_create(vm, code, 0);
+    vm_start(vm, code, 0);
     entry_load = page_alloc();
     exit_store = page_alloc();
     exit_load = page_alloc();

@@ -275,8 +275,7 @@ static void at_every_step(void)
     uint64_t due;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     EXPECT_DONE(&vm);
     route_pit((uint32_t)IOAPIC_NMI);
     (void)ticks_to_nmi();

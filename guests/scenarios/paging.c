@@ -108,8 +108,7 @@ static void ept_on_and_off(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read, VM_EPT);
+    vm_start(&vm, l2_read, VM_EPT);
     for (unsigned i = 0; i < 4; i++) {
         uint64_t word = 0x77 + i;
         run(&vm, l2_read, (uint64_t)&word);
@@ -152,8 +151,7 @@ static void violation_at_cr3(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read, VM_EPT);
+    vm_start(&vm, l2_read, VM_EPT);
     vmx_set(GUEST_CR3, WINDOW);
     *paging_entry(vm.ept, WINDOW, PAGE_SIZE) = 0;
     EXPECT_EXIT(&vm, EXIT_EPT_VIOLATION);
@@ -170,8 +168,7 @@ static void violation_on_second_page(void)
     uint64_t *pages, *second;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read, VM_EPT);
+    vm_start(&vm, l2_read, VM_EPT);
     pages = page_alloc_run(2, PAGE_SIZE);
     second = paging_entry(vm.ept, (uint64_t)pages + PAGE_SIZE, PAGE_SIZE);
     *second &= ~EPT_RWX;
@@ -191,8 +188,7 @@ static void two_eptps(void)
     uint64_t *roots[2], *pages[2];
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read, VM_EPT);
+    vm_start(&vm, l2_read, VM_EPT);
     for (unsigned i = 0; i < 2; i++) {
         roots[i] = i ? ept_alloc_identity(LARGE_2M) : vm.ept;
         pages[i] = page_alloc();
@@ -308,8 +304,7 @@ static void levels_5_of_l1(void)
     uint64_t cr3 = cpu_read_cr3(), *page, value;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     page = page_alloc();
     vmx_set(HOST_CR4, cpu_read_cr4() | CR4_LA57);
     vmx_set(HOST_CR3, above(cr3));

@@ -61,8 +61,7 @@ static uint64_t *entry_of(struct logged *l, unsigned page)
 /* All that L2 has besides the window is dirty already: only the window can be logged. */
 static void start(struct logged *l)
 {
-    vmx_start();
-    vm_create(&l->vm, l2_read, VM_EPT);
+    vm_start(&l->vm, l2_read, VM_EPT);
     for (uint64_t address = 0; address < 4 * GIB; address += LARGE_2M)
         *paging_entry(l->vm.ept, address, LARGE_2M) |= EPT_ACCESSED | EPT_DIRTY;
     for (unsigned i = 0; i < PAGES; i++) {

@@ -68,8 +68,7 @@ static void check_alive(void)
     struct vm vm;
 
     vmx_stop();
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     EXPECT_DONE(&vm);
 }
 
@@ -117,8 +116,7 @@ static void by_l2(unsigned options)
     struct vm vm;
 
     find();
-    vmx_start();
-    vm_create(&vm, l2_read_all, options);
+    vm_start(&vm, l2_read_all, options);
     EXPECT_DONE(&vm);
     CHECK_EQ(l2_bad, 0);
     vm_set_code(&vm, l2_write_all);
@@ -156,8 +154,7 @@ static void bitmaps_in_it(void)
     struct vm vm;
 
     find();
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     vmx_set(MSR_BITMAP, base + PAGE_SIZE);
     EXPECT_EXIT_SKIP(&vm, EXIT_RDMSR);
     EXPECT_DONE(&vm);
@@ -176,8 +173,7 @@ static void ept_in_it(void)
     struct vm vm;
 
     find();
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_EPT);
+    vm_start(&vm, l2_nothing, VM_EPT);
     vmx_set(EPT_POINTER, ept_pointer((uint64_t *)base, false));
     EXPECT_EXIT(&vm, EXIT_EPT_MISCONFIG);
     vmx_set(EPT_POINTER, ept_pointer(vm.ept, false));
@@ -192,8 +188,7 @@ static void page_tables_in_it(void)
     struct vm vm;
 
     find();
-    vmx_start();
-    vm_create(&vm, l2_nothing, VM_NO_EPT);
+    vm_start(&vm, l2_nothing, VM_NO_EPT);
     vmx_set(GUEST_CR3, base);
     EXPECT_EXIT(&vm, EXIT_TRIPLE_FAULT);
     check_alive();
@@ -209,8 +204,7 @@ static void virtual_apic_in_it(void)
     struct vm vm;
 
     find();
-    vmx_start();
-    vm_create(&vm, l2_write_tpr, 0);
+    vm_start(&vm, l2_write_tpr, 0);
     vmx_set(VIRTUAL_APIC_ADDR, base + 2 * PAGE_SIZE);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
     EXPECT_DONE(&vm);
@@ -224,8 +218,7 @@ static void msr_area_in_it(void)
     struct vm vm;
 
     find();
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vmx_set(ENTRY_MSR_LOAD_ADDR, base);
     vmx_set(ENTRY_MSR_LOAD_COUNT, 3);
     CHECK_EQ(vm_enter(&vm), 0);
@@ -246,8 +239,7 @@ static void regions_in_it(void)
     descriptor = (struct inv_descriptor *)pointer;
     vmx_prepare_control_registers();
     CHECK_EQ(vmx_vmxon(&pointer), VMFAIL_INVALID);
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     CHECK_EQ(vmx_vmptrld(&pointer), VMXERR_VMPTRLD_REVISION);
     CHECK_EQ(vmx_vmclear(&pointer), 0);
     vmx_set(VMCS_LINK_POINTER, pointer);

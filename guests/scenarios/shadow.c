@@ -79,8 +79,7 @@ static uint64_t alloc_shadow(void)
 
 void shadow_start(struct shadowed *s)
 {
-    vmx_start();
-    vm_create(&s->vm, l2_vmread, 0);
+    vm_start(&s->vm, l2_vmread, 0);
     s->shadow = alloc_shadow();
     s->read_bitmap = page_alloc();
     s->write_bitmap = page_alloc();

@@ -31,8 +31,7 @@ static void msrs_not_switched(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_write_unswitched, 0);
+    vm_start(&vm, l2_write_unswitched, 0);
     EXPECT_DONE(&vm);
     for (unsigned i = 0; i < ARRAY_SIZE(unswitched); i++) {
         CHECK_EQ(cpu_rdmsr(unswitched[i]), 0x10000 + i);
@@ -59,8 +58,7 @@ static void registers_not_switched(void)
     uint64_t cr2, dr0, dr3;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_write_cr2, 0);
+    vm_start(&vm, l2_write_cr2, 0);
     EXPECT_DONE(&vm);
     asm volatile("mov %%cr2, %0" : "=r"(cr2));
     CHECK_EQ(cr2, 0xabcdef000);
@@ -82,8 +80,7 @@ static void vector_registers(void)
     uint8_t *area;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_change_xmm, 0);
+    vm_start(&vm, l2_change_xmm, 0);
     area = page_alloc();
     asm volatile("fxsave (%0)" : : "r"(area) : "memory");
     memset(area + FXSAVE_XMM0, 0x11, 256);
@@ -106,8 +103,7 @@ static void general_registers(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, state_l2_registers, 0);
+    vm_start(&vm, state_l2_registers, 0);
     EXPECT_EXIT_SKIP(&vm, EXIT_VMCALL);
     for (uint64_t i = 0; i < ARRAY_SIZE(vm.regs); i++)
         vm.regs[i] = i << 56 | 0x1000 * i;
@@ -156,8 +152,7 @@ static void tsc_offset(void)
     uint64_t first, last;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdtsc, 0);
+    vm_start(&vm, l2_rdtsc, 0);
     vmx_set(TSC_OFFSET, offset);
     first = cpu_rdtsc();
     EXPECT_DONE(&vm);
@@ -180,8 +175,7 @@ static void tsc_multiplier(void)
     uint64_t first, last;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdtsc, 0);
+    vm_start(&vm, l2_rdtsc, 0);
     vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TSC_OFFSETTING);
     vm_secondary_set((uint32_t)PROC2_TSC_SCALING);
     vmx_set(TSC_MULTIPLIER, 4ull << 48);
@@ -213,8 +207,7 @@ static void pat_switched(void)
     uint64_t own = cpu_rdmsr(IA32_PAT);
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_pat, 0);
+    vm_start(&vm, l2_read_pat, 0);
     vm_control_set(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_PAT);
     vm_control_set(EXIT_CONTROLS, (uint32_t)(EXITC_LOAD_PAT | EXITC_SAVE_PAT));
     vmx_set(GUEST_PAT, guest);
@@ -238,8 +231,7 @@ static void efer_switched(void)
     uint64_t own = cpu_rdmsr(IA32_EFER);
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_read_efer, 0);
+    vm_start(&vm, l2_read_efer, 0);
     vm_control_set(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_EFER);
     vm_control_set(EXIT_CONTROLS, (uint32_t)(EXITC_LOAD_EFER | EXITC_SAVE_EFER));
     vmx_set(GUEST_EFER, own ^ EFER_SCE);
@@ -261,8 +253,7 @@ static void host_state_loaded(void)
     uint64_t cr4 = cpu_read_cr4();
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vmx_set(HOST_SYSENTER_CS, 0x44);
     vmx_set(HOST_SYSENTER_ESP, 0x5000);
     vmx_set(HOST_SYSENTER_EIP, 0x6000);
@@ -298,8 +289,7 @@ static void guest_segments_saved(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_change_segments, 0);
+    vm_start(&vm, l2_change_segments, 0);
     EXPECT_DONE(&vm);
     CHECK_EQ(vmx_get(GUEST_ES_SELECTOR), 0);
     CHECK_EQ(vmx_get(GUEST_ES_AR_BYTES) & AR_UNUSABLE, AR_UNUSABLE);
@@ -316,8 +306,7 @@ static void host_page_tables(void)
     uint64_t *tables, *page;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     tables = paging_alloc_identity();
     page = page_alloc();
     page[0] = 0x4321;
@@ -343,8 +332,7 @@ static void user_mode_entry(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_cpuid, 0);
+    vm_start(&vm, l2_cpuid, 0);
     vmx_set(GUEST_CS_SELECTOR, SEL_USER_CODE);
     vmx_set(GUEST_CS_AR_BYTES, vmx_get(GUEST_CS_AR_BYTES) | AR_DPL);
     vmx_set(GUEST_SS_SELECTOR, SEL_USER_DATA);
@@ -364,8 +352,7 @@ static void wide_bases(void)
     struct vm vm;
     int error;
 
-    vmx_start();
-    vm_create(&vm, l2_nothing, 0);
+    vm_start(&vm, l2_nothing, 0);
     vmx_set(GUEST_FS_BASE, BIT(53));
     reason = vm_run(&vm);
     CHECK(reason == EXIT_VMCALL || reason == EXIT_INVALID_GUEST_STATE);

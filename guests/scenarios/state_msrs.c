@@ -75,8 +75,7 @@ static void nobody_switches(void)
     struct outcome l1[ARRAY_SIZE(rows)];
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_access, 0);
+    vm_start(&vm, l2_access, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         own[i] = read_msr(rows[i].msr);
         access_msr(rows[i].msr, rows[i].by_l2, &l1[i]);
@@ -117,8 +116,7 @@ static void debugctl(void)
     uint64_t l2_saved;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use_debugctl, 0);
+    vm_start(&vm, l2_use_debugctl, 0);
     vm_control_set(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_DEBUG);
     vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_SAVE_DEBUG);
     vmx_set(GUEST_DEBUGCTL, 0);

@@ -139,8 +139,7 @@ static void all_settings(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use, 0);
+    vm_start(&vm, l2_use, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         uint64_t own = l1_value(&kinds[i]);
         if (!has(&kinds[i]) || !kinds[i].msr)
@@ -163,8 +162,7 @@ static void shadow_stack_pointer(void)
 
     if (!has(ssp))
         return;
-    vmx_start();
-    vm_create(&vm, l2_use, 0);
+    vm_start(&vm, l2_use, 0);
     set_kind(&vm, ssp, 3);
     EXPECT_DONE(&vm);
     CHECK_EQ(vmx_get(GUEST_SSP), ssp->values[OF_L2]);
@@ -218,8 +216,7 @@ static void lists(void)
     struct msr_entry *list;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use, 0);
+    vm_start(&vm, l2_use, 0);
     list = page_alloc();
     vmx_set(ENTRY_MSR_LOAD_ADDR, (uint64_t)&list[0]);
     vmx_set(ENTRY_MSR_LOAD_COUNT, 1);
@@ -238,8 +235,7 @@ static void failed_entries(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use, 0);
+    vm_start(&vm, l2_use, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         const struct kind *kind = &kinds[i];
         uint64_t own = l1_value(kind);
@@ -295,8 +291,7 @@ static void checks(void)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_use, 0);
+    vm_start(&vm, l2_use, 0);
     l2_msr = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         bool host = is_host(bad[i].field);

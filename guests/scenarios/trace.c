@@ -53,8 +53,7 @@ static void passes(struct vm *vm)
 /* One VM that has been entered once: its bitmap is merged and traced. */
 static void start(struct vm *vm)
 {
-    vmx_start();
-    vm_create(vm, l2_rdmsr, 0);
+    vm_start(vm, l2_rdmsr, 0);
     passes(vm);
     snapshot();
 }
@@ -105,8 +104,7 @@ static void neighbours(void)
     volatile uint8_t *pages;
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     pages = page_alloc_run(3, PAGE_SIZE);
     vmx_set(MSR_BITMAP, (uint64_t)pages + PAGE_SIZE);
     passes(&vm);
@@ -127,8 +125,7 @@ static void pointer_back_and_forth(void)
     uint64_t pages[2];
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, 0);
+    vm_start(&vm, l2_rdmsr, 0);
     for (unsigned i = 0; i < 2; i++) {
         pages[i] = (uint64_t)page_alloc();
         vmx_set(MSR_BITMAP, pages[i]);
@@ -164,8 +161,7 @@ static void stored_by_l2(unsigned options)
 {
     struct vm vm;
 
-    vmx_start();
-    vm_create(&vm, l2_rdmsr, options);
+    vm_start(&vm, l2_rdmsr, options);
     passes(&vm);
     snapshot();
     l2_place = vm.msr_bitmap;

@@ -75,8 +75,7 @@ static __attribute__((interrupt)) void l2_ve_handler(struct interrupt_frame *fra
 /* The window's page is there, but nothing is mapped. */
 static void start(struct convertible *c)
 {
-    vmx_start();
-    vm_create(&c->vm, l2_read, VM_EPT);
+    vm_start(&c->vm, l2_read, VM_EPT);
     c->page = page_alloc();
     c->page[3] = 0x1111;
     c->entry = paging_entry(c->vm.ept, WINDOW, PAGE_SIZE);

@@ -88,8 +88,7 @@ static void make_set(struct set *set, uint64_t value)
 
 static void start(struct switching *s)
 {
-    vmx_start();
-    vm_create(&s->vm, l2_switch, VM_EPT);
+    vm_start(&s->vm, l2_switch, VM_EPT);
     s->list = page_alloc();
     for (unsigned i = 0; i < SETS; i++) {
         s->set[i].ept = i ? ept_alloc_identity(LARGE_2M) : s->vm.ept;

@@ -52,8 +52,7 @@ static void enter_l2(void)
 
 static void prepare(void (*job)(void))
 {
-    vmx_start();
-    vm_create(&vm, l2_turns, 0);
+    vm_start(&vm, l2_turns, 0);
     vm_clear(&vm);
     vmx_stop();
     stop = false;

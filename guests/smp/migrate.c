@@ -98,8 +98,7 @@ static void migrate(void)
 
     failed = 0;
     turns = 0;
-    vmx_start();
-    vm_create(&vm, l2_code, flushes ? VM_EPT : 0);
+    vm_start(&vm, l2_code, flushes ? VM_EPT : 0);
     if (flushes) {
         vm_secondary_set((uint32_t)PROC2_VPID);
         vmx_set(VPID, 7);
@@ -177,8 +176,7 @@ static void second_clashes(void)
 void test_shared_vmcs(void)
 {
     flushes = false;
-    vmx_start();
-    vm_create(&vm, l2_code, 0);
+    vm_start(&vm, l2_code, 0);
     vm_clear(&vm); /* into memory: whatever mixture a processor reads then has a host state that L1 can go on with */
     other = vm;
     second_do(second_clashes);

@@ -92,8 +92,7 @@ static void race_round(uint64_t round)
 
 static void prepare(void)
 {
-    vmx_start();
-    vm_create(&vm, l2_code, 0);
+    vm_start(&vm, l2_code, 0);
     kept_value = cpu_rdmsr(KEPT);
     go = signalled = UINT64_MAX;
     second_do(store_in_each_round);

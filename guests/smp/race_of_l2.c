@@ -96,8 +96,7 @@ static void prepare(bool own_bitmap)
 {
     uint8_t *page;
 
-    vmx_start();
-    vm_create(&reader, reader_code, 0);
+    vm_start(&reader, reader_code, 0);
     vm_create(&writer, writer_code, VM_EPT);
     page = page_alloc();
     for (unsigned i = 0; i < TABLES; i++)
