@@ -27,6 +27,7 @@
 /* Bytes that one entry of a table at `level` maps: 1: 4 KiB, 2: 2 MiB, 3: 1 GiB, 4: 512 GiB; and which entry it is. */
 static inline uint64_t ept_level_size(unsigned level)
 {
+    /* No level is 0. NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     return PAGE_SIZE << (9 * (level - 1));
 }
 static inline unsigned ept_index(gpa_t gpa, unsigned level)
