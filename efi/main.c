@@ -36,7 +36,7 @@ typedef enum in_place_result (*join_fn)(struct in_place_processor *processor);
 
 efi_status EFIAPI efi_main(efi_handle handle, struct efi_system_table *system);
 
-/* What has been taken from the firmware. */
+/* Everything that has been taken from the firmware. */
 struct taken {
     uint64_t image, image_pages, in_place, in_place_pages, carveout, carveout_pages;
 };
@@ -273,7 +273,7 @@ static efi_status start(struct efi_system_table *system, const char *words, stru
     return *reason ? EFI_UNSUPPORTED : EFI_SUCCESS;
 }
 
-/* What a second start finds. */
+/* The mark that a second start finds. */
 static const struct efi_guid *own_guid(void)
 {
     static const struct efi_guid guid = {0x4e657374, 0x6f72, 0x4c31, {0x9d, 0x0f, 0x1b, 0x3c, 0x53, 0x76, 0x10, 0x01}};

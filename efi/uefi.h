@@ -1,4 +1,4 @@
-/* What nestor.efi uses of UEFI 2.10 and of the PI specification, and no more: tables have their other members as holes.
+/* The part of UEFI 2.10 and of the PI specification that nestor.efi uses: tables have their other members as holes.
  * Types only.
  * efi/ alone includes it. */
 #ifndef EFI_UEFI_H

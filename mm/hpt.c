@@ -37,7 +37,7 @@ static struct {
     } range[REACHED_MAX];
 } reached;
 
-/* What one run of adjoining pages becomes. */
+/* The mapping of one run of adjoining pages. */
 struct mapping {
     uint64_t va;
     hpa_t hpa;

@@ -1,3 +1,5 @@
+/* The start of nested VMX on a processor: memory for the slots, for EPT02 and for the merged bitmaps, and the
+ * functions by which vmx/ reaches this folder. Until it has run, each VMX instruction of L1 is #UD. */
 #include "nested/nested.h"
 
 #include "kernel/cmdline.h"
@@ -48,8 +50,8 @@ static void register_handlers(void)
     };
 }
 
-/* What the merger reads of L0: the policy for MSRs, which a test may change while L2 runs, and the two I/O bitmaps,
- * which never change. */
+/* L0's half of each merge: the policy for MSRs, which a test may change while L2 runs, and the two I/O bitmaps, which
+ * never change. */
 static void init_bitmaps(struct nested *nested, const uint8_t *ones)
 {
     static const uint64_t never_changes = 1;

@@ -1,3 +1,8 @@
+/* A slot is what Nestor keeps of one VMCS of L1: the fields (vmcs12), read from L1's memory at the first VMPTRLD,
+ * and a vmcs02 of its own, which runs its L2. Keeping both while other VMCSs are current is what makes VMPTRLD
+ * cheap: an L1 with two virtual processors switches between two slots and copies nothing. The region in L1's memory
+ * is stale meanwhile, as it may be on a CPU, and is written when the slot is released. SDM 3C 25.11.1 "Software Use
+ * of Virtual-Machine Control Structures" */
 #include "nested/slot.h"
 
 #include "kernel/layout.h"
@@ -11,13 +16,14 @@
 
 check_scope_t slot_row_scope[FIELD_COUNT];
 
-/* What the merged bitmaps of a slot follow. */
+/* The rows that decide which merged bitmaps a slot has. */
 static bool is_bitmap_row(unsigned row)
 {
     return row == FIELD_INDEX_PROC_CONTROLS || row == FIELD_INDEX_MSR_BITMAP || row == FIELD_INDEX_IO_BITMAP_A ||
            row == FIELD_INDEX_IO_BITMAP_B;
 }
 
+/* One look-up for each row at the start, so that a VMWRITE of L1 costs an OR and no decision. */
 void slot_init(void)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++)
@@ -31,6 +37,7 @@ void slot_set_all_dirty(struct vmcs12_slot *slot)
         slot->dirty[word] = ~slot->live[word];
 }
 
+/* 64 compares at most; L1 looks VMCSs up by VMPTRLD and VMCLEAR, not at entries. */
 struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
 {
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
@@ -55,6 +62,8 @@ void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
         slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
+/* VMCLEAR, VMXOFF, or another VMCS that needs the slot. L1 sees no difference between the three except for its
+ * memory. */
 void slot_release(struct nested *nested, struct vmcs12_slot *slot)
 {
     lint_released(nested, slot); /* the image may be written from here on */

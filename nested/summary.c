@@ -30,6 +30,7 @@ static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason
     return total;
 }
 
+/* Levels side by side: an exit of L2 that L1 handles costs L1 some exits of its own, and the rows show which. */
 void summary_print(const struct vm *vm)
 {
     for (unsigned i = 0; options.bitmap_dump && i < vm->vcpus; i++)

@@ -78,6 +78,8 @@ static void perf_by_hand(const struct vmcs12 *v, bool entered)
         (void)!wrmsr_safe(IA32_PERF_GLOBAL_CTRL, vmcs_read(GUEST_PERF_GLOBAL_CTRL));
 }
 
+/* The CPU changes these registers in an exit that it makes. An exit that Nestor makes up, or an entry that fails on the
+ * way, finds them as L2 had them; L1's next entry loads what the exit should have loaded. */
 void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool entered)
 {
     EXPECT_CURRENT(slot->vmcs02);

@@ -30,6 +30,7 @@ static const struct need {
     {"loading IA32_PAT at VM entry", FROM_ENTRY, ENTRY_LOAD_PAT},
 };
 
+/* The first row that fails. One name is enough: on a CPU without EPT, say, all rows below it would fail as well. */
 const char *caps_missing(const struct vmx_caps *caps)
 {
     const uint64_t has[] = {

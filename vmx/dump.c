@@ -49,6 +49,7 @@ void dump_exit(const struct vcpu *vcpu)
     trace_dump(16);
 }
 
+/* The reason comes first and last: it is what a reader looks for in a long log. */
 void dump_and_end(const struct vcpu *vcpu, const char *what)
 {
     log_err("vmx", "%s", what);

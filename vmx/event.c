@@ -1,3 +1,8 @@
+/* Getting an event into a guest exactly once. Whatever wants to inject something, a fault that L0 found, an event
+ * that an exit interrupted, an event of L1 for L2, an NMI, leaves it in vcpu->inject_info; event_prepare() alone
+ * writes it to the VMCS, just before the entry. If an NMI comes behind that, event_recall() takes it back. So an
+ * entry that does not happen loses nothing, and one that happens delivers nothing twice. SDM 3C 25.8.3 "VM-Entry
+ * Controls for Event Injection" */
 #include "vmx/event.h"
 
 #include "kernel/cmdline.h"
@@ -8,6 +13,7 @@
 #include "vmx/run.h"
 #include "vmx/step.h"
 
+/* #DF, #TS, #NP, #SS, #GP, #PF, #AC and #CP. SDM 3A 6.15 "Exception and Interrupt Reference" */
 bool event_has_error_code(unsigned vector)
 {
     const uint32_t with_code = 1u << VECTOR_DF | 1u << VECTOR_TS | 1u << VECTOR_NP | 1u << VECTOR_SS | 1u << VECTOR_GP |
@@ -50,7 +56,7 @@ void event_inject(struct vcpu *vcpu, const struct fault *fault)
     event_inject_fault(vcpu, fault->vector, fault->error_code);
 }
 
-/* What injects an NMI must not block NMIs meanwhile: one that was under way when it was interrupted does already, and
+/* An entry that injects an NMI must not block NMIs: one that was under way when it was interrupted does already, and
  * without virtual NMIs of its own L1 may ask for both. SDM 3C 27.3.1.5 "Checks on Guest Non-Register State" */
 static void event_unblock_nmi(void)
 {
@@ -59,6 +65,7 @@ static void event_unblock_nmi(void)
         vmcs_write(GUEST_INTERRUPTIBILITY, state & ~(uint32_t)BLOCKING_BY_NMI);
 }
 
+/* SDM 3C 28.2.4 "Information for VM Exits During Event Delivery" */
 void event_requeue(struct vcpu *vcpu)
 {
     uint32_t info = vcpu->exit.idt_vectoring_info;
@@ -117,6 +124,7 @@ static void event_open_nmi_window(struct vcpu *vcpu)
     vcpu->nmi_window = true;
 }
 
+/* Before another VMCS becomes current: the wish was written to this one. */
 void event_cancel_nmi_window(struct vcpu *vcpu)
 {
     vmcs_write(PROC_CONTROLS, (uint32_t)(vmcs_read(PROC_CONTROLS) & ~PROC_NMI_WINDOW));

@@ -129,6 +129,8 @@ static uint64_t cr_lmsw_value(uint64_t qualification)
     return (cr0 & ~BITS(3, 1)) | source;
 }
 
+/* Reads of CR0 and CR4 never exit: the read shadows answer them. So each exit is a write, and each of the three forms
+ * (MOV, LMSW, CLTS) becomes one value for the whole register. */
 void exit_cr_access(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->vmcs01);

@@ -29,8 +29,8 @@ void exit_settle_msr(struct vcpu *vcpu);
  * decides and who acts see the same. False: the guest gets the fault that is queued, or vcpu->l2_unmapped is set. */
 MUST_CHECK bool exit_list_find(struct vcpu *vcpu);
 
-/* Whether an exit came of an instruction, which did nothing yet, or of something else; of a reason that the list does
- * not have, an instruction is assumed. Pure. */
+/* The cause of an exit: an instruction, which did nothing yet, or something else; of a reason that the list does not
+ * have, an instruction is assumed. Pure. */
 enum exit_cause { EXIT_CAUSE_INSTRUCTION, EXIT_CAUSE_EVENT };
 enum exit_cause exit_cause(uint32_t reason);
 /* An exit that nobody asked for: #UD for an instruction, nothing for an event; and a line in the log, once a reason. */

@@ -80,6 +80,8 @@ static void io_string(struct vcpu *vcpu, uint16_t port, unsigned size, bool in)
         vcpu_repeat_instruction(vcpu);
 }
 
+/* The exit qualification has port, width and direction; of string instructions the addresses are in registers and in
+ * the guest-linear address. SDM 3C 28.2.1 "Basic VM-Exit Information" */
 void exit_io(struct vcpu *vcpu)
 {
     EXPECT_GUEST(vcpu);

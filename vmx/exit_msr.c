@@ -24,6 +24,7 @@ static void refuse(struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint
     event_inject_gp(vcpu, 0);
 }
 
+/* EDX:EAX, the upper halves of RAX and RDX cleared, as by the instruction itself. */
 void exit_rdmsr(struct vcpu *vcpu)
 {
     uint64_t value;
@@ -135,6 +136,8 @@ static void entry_done(struct vcpu *vcpu)
         vcpu_repeat_instruction(vcpu);
 }
 
+/* One entry for each exit: RCX has a bit for each, and the lowest that is set is next. The bit goes when its entry is
+ * done, so an exit in the middle, an interrupt, or a fault leaves an instruction that can be executed again. */
 void exit_rdmsrlist(struct vcpu *vcpu)
 {
     struct fault fault;

@@ -1,5 +1,7 @@
-/* Exits for which L0 has no handler: reasons newer than Nestor, instructions that exit whatever the controls say, and
- * what a CPU makes of a control that Nestor never sets. */
+/* Exits for which L0 has no handler: reasons newer than Nestor, instructions that exit whatever the controls say,
+ * and what a CPU makes of a control that Nestor never sets. Each must leave the guest in a state that a CPU could
+ * have left it in, as nobody can say that such an exit will not come: an instruction becomes #UD, as on a CPU that
+ * does not have it, and after an event the guest just goes on. SDM 3D C "VMX Basic Exit Reasons" */
 #include "kernel/log.h"
 #include "vmx/event.h"
 #include "vmx/exit_handlers.h"

@@ -228,8 +228,8 @@ static bool set_accessed(struct walk *w)
     return true;
 }
 
-/* What the guest's paging allows of the page, in the bits in which advanced information on EPT violations wants it. SDM
- * 3C table "Exit Qualification for EPT Violations" */
+/* The rights that the guest's paging gives to the page, in the bits in which advanced information on EPT violations
+ * wants it. SDM 3C table "Exit Qualification for EPT Violations" */
 static uint16_t page_rights(const struct walk *w)
 {
     return (uint16_t)((w->user ? EPT_QUAL_USER_PAGE : 0) | (w->writable ? EPT_QUAL_WRITABLE_PAGE : 0) |

@@ -1,3 +1,7 @@
+/* How one processor makes another forget a translation. EPT01 has a generation, and each processor the generation up
+ * to which it has executed INVEPT. Who takes a permission away moves the first and then sends NMIs to all that lag
+ * behind; the NMI ends a guest, or meets Nestor, whose handler executes the INVEPT at once. No lock is held and none
+ * is needed on the way into a guest: the order of the two steps is the whole protocol. */
 #include "vmx/kick.h"
 
 #include "kernel/cmdline.h"
@@ -35,6 +39,7 @@ static bool kick_take(struct cpu *cpu)
     return true;
 }
 
+/* A pending kick is not sent again: the other has yet to look, and will see what was written before it does. */
 static void send(struct cpu *cpu)
 {
     /* One that is on its way will be taken after what the caller has written. */
@@ -60,6 +65,7 @@ void kick_answer(struct vcpu *vcpu)
     __atomic_store_n(&vcpu->ept01_generation, generation, __ATOMIC_RELEASE);
 }
 
+/* An NMI that is not a kick's is the guest's, and the caller goes on with it. */
 bool kick_exit(struct vcpu *vcpu)
 {
     if (GET(vcpu->exit.interruption_info, INTR_TYPE) != INTR_TYPE_NMI || !kick_take(vcpu->cpu))
@@ -139,7 +145,7 @@ static void synchronize(struct ept *ept01)
         }
 }
 
-/* What every processor has passed: pages that were taken away by then are free for other use. */
+/* The generation that every processor has passed: pages that were taken away by then are free for other use. */
 uint64_t kick_oldest_generation(const struct vm *vm)
 {
     uint64_t oldest = __atomic_load_n(&vm->ept01.generation, __ATOMIC_SEQ_CST);

@@ -19,7 +19,7 @@ void kick_watch(struct vm *vm);
 void kick_send(struct vcpu *vcpu);
 /* Passes the INVEPT that EPT01's generation asks for. */
 void kick_answer(struct vcpu *vcpu);
-/* Whether the exit, for an exception or NMI, is a kick's and all is done about it. Current: the VMCS that exited. */
+/* True if the exit, for an exception or NMI, is a kick's and all is done about it. Current: the VMCS that exited. */
 bool kick_exit(struct vcpu *vcpu);
 /* The generation of EPT01 that all processors have passed. */
 uint64_t kick_oldest_generation(const struct vm *vm);

@@ -6,6 +6,7 @@
 
 #include "vmx/msr_bitmap.h"
 
+/* How L1's access to a kept MSR is answered: vmx/msr_guest.c has a case for each. */
 enum msr_policy_handler {
     MSR_POLICY_ABSENT,
     MSR_POLICY_IGNORED,

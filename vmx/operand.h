@@ -53,7 +53,7 @@ static inline bool operand_long_mode(void)
 {
     return (vmcs_read(GUEST_CS_AR_BYTES) & AR_L) && (vmcs_read(GUEST_EFER) & EFER_LMA);
 }
-/* Whether it is, at CPL 0: of a code segment that is not conforming the DPL is the CPL. SDM 3C 27.3.1.2 */
+/* True if it is, at CPL 0: of a code segment that is not conforming the DPL is the CPL. SDM 3C 27.3.1.2 */
 static inline bool operand_is_kernels(void) /* if it is in IA-32e mode at all */
 {
     const uint64_t conforming = BIT(2);

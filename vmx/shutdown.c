@@ -103,6 +103,7 @@ static void say_chain(struct vcpu *vcpu, unsigned first)
         say_gate(vcpu, VECTOR_DF);
 }
 
+/* Once for each level: an L1 may start L2 after L2 that ends so, and only the first is news. */
 void shutdown_explain(struct vcpu *vcpu)
 {
     EXPECT_GUEST(vcpu);

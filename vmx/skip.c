@@ -1,3 +1,7 @@
+/* The rarer halves of vmx/skip.h, which is inline because nearly every exit ends in it. A CPU that completes an
+ * instruction does more than move RIP: the shadow of STI or MOV SS ends, RF is cleared, a single step or a
+ * breakpoint becomes a pending debug exception. Forgetting one of these is a bug that only a debugger in the guest
+ * sees. SDM 3B 18.3.1.4 "Single-Step Exception Condition" */
 #include "vmx/skip.h"
 
 #include "kernel/cmdline.h"
@@ -11,6 +15,7 @@ void skip_flags(uint64_t rflags)
     skip_trap(rflags);
 }
 
+/* They are pending in the VMCS until the next entry delivers them, together with a single step that is due. */
 void skip_hits(struct vcpu *vcpu)
 {
     vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | vcpu->debug_hits);

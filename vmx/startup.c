@@ -122,6 +122,8 @@ static void attend_init(struct vcpu *vcpu)
     startup_reset(vcpu);
 }
 
+/* Called at an exit or before an entry when `attention` is set. The flag is cleared first, so that a request that comes
+ * while this one is looked at sets it again. */
 void startup_attend(struct vcpu *vcpu)
 {
     vcpu->attention = false; /* before the look */
@@ -239,6 +241,7 @@ void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value)
     write_register(vcpu, (uint32_t)(gpa & PAGE_MASK), value);
 }
 
+/* In x2APIC mode the command is one MSR of 64 bits, the destination in its upper half. */
 bool startup_write_icr(struct vcpu *vcpu, uint64_t value)
 {
     return send(vcpu, (uint32_t)(value >> 32), UINT32_MAX, (uint32_t)value) || wrmsr_safe(X2APIC_ICR, value);

@@ -63,6 +63,7 @@ static unsigned modrm_length(uint8_t modrm, uint8_t sib, unsigned address_bits)
     return length + (mod == 2 || base == 5 ? 4 : 0);
 }
 
+/* The operand must be 32 bits wide: by the code segment, an operand-size prefix, or against REX.W. */
 bool store_decode(const uint8_t *bytes, unsigned size, unsigned code_bits, struct store *out)
 {
     struct prefixes p = prefixes_read(bytes, size, code_bits);

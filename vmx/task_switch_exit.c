@@ -137,6 +137,7 @@ static void inject_fault(struct vcpu *vcpu, struct fault *fault)
     event_inject(vcpu, fault);
 }
 
+/* SDM 3C 26.4.2 "Treatment of Task Switches": the CPU has made the first checks, and has changed nothing. */
 void exit_task_switch(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->vmcs01);

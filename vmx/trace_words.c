@@ -43,6 +43,7 @@ static void describe(char *text, size_t size, enum trace_type type, uint32_t a, 
     }
 }
 
+/* From here on kernel/trace can put its records in words. */
 void trace_words_init(void)
 {
     trace_describe = describe;

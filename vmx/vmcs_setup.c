@@ -1,3 +1,7 @@
+/* From a processor outside VMX operation to a vmcs01 that can be entered. The controls are as few as L0 needs to
+ * stay in control: L1 owns its interrupts, its devices, its paging and its clock, so most of what a hypervisor
+ * intercepts is not intercepted here (docs/adr/0004-l1-owns-the-machine.md). SDM 3C 24.7 "Enabling and Entering VMX
+ * Operation" */
 #include "vmx/vmcs_setup.h"
 
 #include "kernel/cmdline.h"
@@ -14,8 +18,8 @@
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
-/* What Nestor asks of vmcs01; bits that the CPU lacks are dropped, caps_missing() has refused CPUs that lack a needed
- * one. L1's interrupts, HLT, I/O, CR3, paging and TSC are its own. */
+/* The controls of vmcs01; bits that the CPU lacks are dropped, caps_missing() has refused CPUs that lack a needed one.
+ * L1's interrupts, HLT, I/O, CR3, paging and TSC are its own. */
 #define VMCS01_PIN (PIN_NMI | PIN_VIRTUAL_NMIS)
 #define VMCS01_PROC (PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_SECONDARY)
 #define VMCS01_PROC2                                                                                                   \
@@ -34,6 +38,7 @@ static void *region_alloc(const struct vmx_caps *caps)
     return region;
 }
 
+/* CR4.VMXE, the fixed bits, VMXON: in this order, as each needs the one before it. */
 int vmx_enable(const struct vmx_caps *caps)
 {
     void *region = region_alloc(caps);
@@ -60,6 +65,8 @@ void vmx_disable(void)
     page_free(this_cpu()->vmxon_region);
 }
 
+/* For a start that failed somewhere: a VMCS that is current must be cleared before VMXOFF, or its data could be written
+ * later over what the page holds then. */
 void vmx_give_up(void)
 {
     hpa_t current = ~0ull;
@@ -130,6 +137,8 @@ static int require_fields(const struct vmx_caps *caps)
     return 0;
 }
 
+/* Constant for a processor: Nestor comes back to the same stack, descriptor tables and control registers at each
+ * exit. */
 void vmcs_write_host_area(const struct cpu *cpu)
 {
     vmcs_write(HOST_ES_SELECTOR, SELECTOR_DATA);
@@ -157,6 +166,7 @@ void vmcs_write_host_area(const struct cpu *cpu)
     vmcs_write(HOST_RIP, (uint64_t)(options.trace ? vmx_exit_timed : vmx_exit));
 }
 
+/* Also for each vmcs02, whose owner then changes what is different there. */
 void vmcs_write_common(const struct vcpu *vcpu)
 {
     vmcs_write_host_area(vcpu->cpu);
@@ -175,7 +185,7 @@ void vmcs_write_common(const struct vcpu *vcpu)
         vmcs_write(XSS_EXITING_BITMAP, 0);
 }
 
-/* What exits from L1: no more than L0 needs to stay in control. */
+/* Exits from L1: no more than L0 needs to stay in control. */
 static void write_controls(const struct vmx_caps *caps)
 {
     vmcs_write(PIN_CONTROLS, caps_settle(caps->pin, VMCS01_PIN));
@@ -280,6 +290,7 @@ void vmcs01_reset(struct vcpu *vcpu)
     vpid_flush(vcpu, VPID_L1);
 }
 
+/* A start-up IPI's vector is the page where the processor begins, in real-address mode. */
 void vmcs01_start(uint8_t vector)
 {
     vmcs_write(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
@@ -307,6 +318,7 @@ static void start_at(struct vcpu *vcpu, const struct l1_start *entry)
     cr_update_masks(vcpu);
 }
 
+/* Host area and controls first, then the guest as L1's image wants to be started. */
 int vmcs01_create(struct vcpu *vcpu, const struct l1_start *entry)
 {
     vcpu->vmcs01 = vmcs_alloc(&vcpu->vm->caps);

@@ -8,6 +8,8 @@
 #include "kernel/ledger.h"
 #include "vmx/count.h"
 
+/* VMXON, VMCLEAR and VMPTRLD: the operand is the address of a region, in memory. Success is CF = 0 and ZF = 0, which is
+ * the condition "above" of one output. */
 #define VMX_POINTER_INSN(name, counted)                                                                                \
     MUST_CHECK static inline bool insn_##name(hpa_t pointer)                                                           \
     {                                                                                                                  \
@@ -41,6 +43,8 @@ struct invalidate_descriptor {
 #define INVVPID_ALL 2u
 #define INVVPID_SINGLE_NONGLOBAL 3u
 
+/* INVEPT and INVVPID. In the CHECKED build the ledger is told which debts the instruction paid; only those from before
+ * it count, hence the time is taken first. */
 #define VMX_INVALIDATE_INSN(name, counted, paid)                                                                       \
     MUST_CHECK static inline bool insn_##name(uint64_t type, struct invalidate_descriptor descriptor)                  \
     {                                                                                                                  \

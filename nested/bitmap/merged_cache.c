@@ -116,6 +116,7 @@ void merged_cache_put(struct merged_cache *cache, struct merged *m, const void *
     merged_cache_touch(cache, m);
 }
 
+/* VMCLEAR of the last vmcs12 that named a page: nobody is likely to name it again soon. */
 void merged_cache_release_user(struct merged_cache *cache, const void *user)
 {
     for (unsigned i = 0; i < MERGED_MAX; i++) {

@@ -1,3 +1,5 @@
+/* L0 keeps few MSRs, so its page is nearly empty: some dozen words out of 512. Merging is then a copy of L1's page
+ * and an OR for each of those words. */
 #include "nested/bitmap/merged_words.h"
 
 const struct merged_words *merged_words_of(struct merged_words *words, const uint8_t *page, uint64_t generation)

@@ -22,6 +22,7 @@ int ept02_shared_init(struct ept02_shared *shared, const struct gmem *gmem, stru
     return 0;
 }
 
+/* All processors have left: nobody can be protecting a page meanwhile. */
 void ept02_shared_release(struct ept02_shared *shared, struct ept_watch *watch)
 {
     ASSERT(!shared->list);
