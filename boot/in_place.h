@@ -49,6 +49,7 @@ struct in_place {
     uint64_t joined; /* how many others have a number in this round; atomic */
     bool failed;     /* one of them was refused */
     bool one_by_one; /* so they are to join */
+    bool try_next;   /* the firmware is to boot its next entry: the option then= */
     char reason[256];
 };
 

@@ -11,6 +11,7 @@
 #define LARGE_PAGE (2ull << 20)
 #define INFORMATION_PAGES 32 /* the memory map among it */
 #define CR4_LA57 BIT(12)
+#define CR4_CET BIT(23)
 
 /* Multiboot2 specification 3.6 */
 enum { TAG_END = 0, TAG_COMMAND_LINE = 1, TAG_EFI64 = 12, TAG_RSDP_NEW = 15, TAG_EFI_MAP = 17 };
@@ -39,6 +40,7 @@ efi_status EFIAPI efi_main(efi_handle handle, struct efi_system_table *system);
 /* Everything that has been taken from the firmware. */
 struct taken {
     uint64_t image, image_pages, in_place, in_place_pages, carveout, carveout_pages;
+    bool try_next; /* not taken: the option then= */
 };
 
 static void say(const struct efi_system_table *system, const char *text)
@@ -270,6 +272,7 @@ static efi_status start(struct efi_system_table *system, const char *words, stru
         in_place->carveout_base = taken->carveout;
     }
     *reason = result == IN_PLACE_JOIN ? join_all(services, in_place) : in_place->reason;
+    taken->try_next = in_place->try_next;
     return *reason ? EFI_UNSUPPORTED : EFI_SUCCESS;
 }
 
@@ -289,6 +292,8 @@ static const char *obstacle(const struct efi_system_table *system)
     if (!system->boot->locate_protocol(own_guid(), NULL, &interface))
         return "this machine is already under Nestor";
     __asm__("mov %%cr4, %0" : "=r"(cr4));
+    if (cr4 & CR4_CET)
+        return "the firmware has CET on, which is not there yet";
     return cr4 & CR4_LA57 ? "the firmware pages by 5 levels, which is not there yet" : NULL;
 }
 
@@ -326,5 +331,5 @@ efi_status EFIAPI efi_main(efi_handle handle, struct efi_system_table *system)
         return status;
     system->boot->install_protocol(&own, own_guid(), 0, NULL);
     say(system, "nestor: this system goes on as L1 of Nestor");
-    return EFI_SUCCESS;
+    return taken.try_next ? EFI_NOT_STARTED : EFI_SUCCESS; /* UEFI 2.10 3.1.1: after success there is a menu */
 }

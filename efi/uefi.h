@@ -19,6 +19,7 @@ typedef uint16_t efi_char; /* UCS-2 */
 #define EFI_UNSUPPORTED (EFI_ERROR_BIT | 3)
 #define EFI_BUFFER_TOO_SMALL (EFI_ERROR_BIT | 5)
 #define EFI_OUT_OF_RESOURCES (EFI_ERROR_BIT | 9)
+#define EFI_NOT_STARTED (EFI_ERROR_BIT | 19)
 #define EFI_ALREADY_STARTED (EFI_ERROR_BIT | 20)
 
 struct efi_guid {

@@ -23,6 +23,7 @@
     V(BITMAP_TRACE, "trace") V(BITMAP_MERGE, "merge") V(BITMAP_ALLOW, "allow") V(BITMAP_EXIT, "exit")
 #define GDB_CHOICES(V) V(GDB_NONE, "none") V(GDB_COM2, "com2") V(GDB_PORT, "com:PORT")
 #define BOOT_CHOICES(V) V(BOOT_HD0, "hd0") V(BOOT_HD1, "hd1") V(BOOT_CD, "cd")
+#define THEN_CHOICES(V) V(THEN_MENU, "menu") V(THEN_NEXT, "next")
 #define STARTUP_CHOICES(V) V(STARTUP_AUTO, "auto") V(STARTUP_EXIT, "exit") V(STARTUP_TRAP, "trap")
 #define DUMP_CHOICES(V) V(DUMP_NONE, "none") V(DUMP_VMCS12, "vmcs12")
 #define VECTORING_CHOICES(V) V(VECTORING_CPU, "cpu") V(VECTORING_SVI, "svi")
@@ -34,7 +35,8 @@
     V(FAULT_MACHINE_CHECK, "machine-check") V(FAULT_DROP_REPEAT_TRAP, "drop-repeat-trap") \
     V(FAULT_EARLY_GENERATION, "early-generation") V(FAULT_SKIP_INVEPT, "skip-invept") \
     V(FAULT_INVEPT_AT_ONCE, "invept-at-once") V(FAULT_KEEP_VPID, "keep-vpid") \
-    V(FAULT_SKIP_INVVPID, "skip-invvpid") V(FAULT_PANIC, "panic")
+    V(FAULT_SKIP_INVVPID, "skip-invvpid") V(FAULT_REFUSE_PROCESSOR, "refuse-processor") \
+    V(FAULT_PANIC, "panic")
 /* clang-format on */
 
 #endif

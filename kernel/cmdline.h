@@ -16,6 +16,7 @@ struct options {
 enum console_choice { CONSOLE_CHOICES(CHOICE_MEMBER) };
 enum bitmap_policy { BITMAP_CHOICES(CHOICE_MEMBER) };
 enum boot_option { BOOT_CHOICES(CHOICE_MEMBER) };
+enum then_option { THEN_CHOICES(CHOICE_MEMBER) };
 enum startup_option { STARTUP_CHOICES(CHOICE_MEMBER) };
 enum gdb_choice { GDB_CHOICES(CHOICE_MEMBER) }; /* once parsed the UART's port, also of com2 */
 enum dump_choice { DUMP_CHOICES(CHOICE_MEMBER) };

@@ -87,9 +87,8 @@ static void load_tables(const struct cpu *cpu)
                      "movl %2, %%fs\n\t"
                      "movl %2, %%gs\n\t"
                      "lldt %w2\n\t"
-                     "ltr %w3\n\t"
                      :
-                     : "i"(SELECTOR_CODE), "r"(SELECTOR_DATA), "r"(0), "r"(SELECTOR_TSS)
+                     : "i"(SELECTOR_CODE), "r"(SELECTOR_DATA), "r"(0)
                      : "rax", "memory");
     __asm__ volatile("lidt %0" : : "m"(idtr));
 }
@@ -102,7 +101,7 @@ static void enable_machine_checks(void)
         write_cr4(read_cr4() | CR4_MCE);
 }
 
-void desc_load(struct cpu *cpu)
+void desc_load_without_task(struct cpu *cpu)
 {
     fill_idt(); /* the same each time: a processor that is served by it meanwhile notices nothing */
     fill_tss(cpu);
@@ -110,6 +109,12 @@ void desc_load(struct cpu *cpu)
     load_tables(cpu);
     wrmsr(IA32_GS_BASE, (uint64_t)cpu);
     enable_machine_checks();
+}
+
+void desc_load(struct cpu *cpu)
+{
+    desc_load_without_task(cpu);
+    __asm__ volatile("ltr %w0" : : "r"(SELECTOR_TSS) : "memory");
 }
 
 uint64_t desc_idt_base(void)

@@ -32,6 +32,9 @@ struct cpu;
 
 /* Fills the GDT and the TSS of `cpu` and loads them and the IDT; GS base becomes `cpu`. */
 void desc_load(struct cpu *cpu);
+/* All but TR, which nothing makes null again: a processor that may go back to a firmware without a task keeps it so,
+ * and has no stacks of its own for the exceptions of enum ist meanwhile. */
+void desc_load_without_task(struct cpu *cpu);
 /* For the host area of a VMCS. */
 uint64_t desc_idt_base(void);
 

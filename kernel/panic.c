@@ -44,7 +44,7 @@ static void claim_end(void)
         }
         return;
     }
-    if (stop_others_at_end && !give_back_at_end) /* else they are not Nestor's to stop */
+    if (stop_others_at_end)
         stop_others_at_end();
 }
 
@@ -112,7 +112,7 @@ void machine_report(int status, const char *reason)
 
 static NORETURN void end(int status, const char *reason)
 {
-    if (give_back_at_end) {
+    if (give_back_at_end && !ends) {
         log_raw("nestor: not started (%s)", reason);
         give_back_at_end(reason);
     }
@@ -120,14 +120,24 @@ static NORETURN void end(int status, const char *reason)
     stop(status);
 }
 
+/* Of machine_end() and panic(). While all can be given back, each processor that refuses goes its own way, once. */
+static void begin_end(int status)
+{
+    if (give_back_at_end && !this_cpu()->stopped) {
+        this_cpu()->stopped = true;
+        return;
+    }
+    claim_end();
+    if (++ends > 2)
+        stop(status);
+}
+
 void machine_end(int status, const char *fmt, ...)
 {
     char reason[256];
     va_list args;
 
-    claim_end();
-    if (++ends > 2)
-        stop(status);
+    begin_end(status);
     va_start(args, fmt);
     format_list(reason, sizeof reason, fmt, args);
     va_end(args);
@@ -139,9 +149,7 @@ void panic(const char *fmt, ...)
     char reason[256];
     va_list args;
 
-    claim_end();
-    if (++ends > 2)
-        stop(STATUS_PANIC);
+    begin_end(STATUS_PANIC);
     va_start(args, fmt);
     format_list(reason, sizeof reason, fmt, args);
     va_end(args);

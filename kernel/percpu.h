@@ -24,7 +24,7 @@ struct cpu {
     uint32_t locks_held;   /* bits: ranks of the locks that it holds; CHECKED=1 only */
     volatile bool stopped; /* for the end of the run */
     uint8_t *stack_top;    /* of the run stack */
-    void *vmxon_region;    /* while in VMX operation; vmx/ sets it */
+    void *vmxon_region;    /* kept for the next VMXON; vmx/ sets it */
     void *vcpu;            /* the struct vcpu that it runs; vmx/ sets it */
     uint64_t counters[COUNTER_COUNT];
     struct tss tss;

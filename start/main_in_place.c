@@ -3,6 +3,7 @@
 #include "start/main_in_place.h"
 
 #include "debug/stub.h"
+#include "kernel/cmdline.h"
 #include "kernel/layout.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
@@ -51,8 +52,9 @@ static void give_back(const char *reason)
 {
     size_t length = MIN(strlen(reason), sizeof told->reason - 1);
 
-    memcpy(told->reason, reason, length);
-    told->reason[length] = 0;
+    /* The first reason counts: several may refuse at once. */
+    if (!__atomic_exchange_n(&told->failed, true, __ATOMIC_SEQ_CST))
+        memcpy(told->reason, reason, length); /* all 0 so far */
     refuse();
 }
 
@@ -95,11 +97,11 @@ static void become_l1(struct cpu *cpu)
 static void go_on_as_l1(struct cpu *cpu)
 {
     desc_load(cpu);
-    l1_plan_space.start.present = &own()->state;
-    struct vcpu *boot_vcpu = processors_create_vcpus();
     machine_on_refusal(NULL);
+    struct vcpu *boot_vcpu = processors_go_on(&own()->state);
     processors_hide_others();
     machine_hide_sleep();
+    told->try_next = options.then == THEN_NEXT;
     machine_on_end(machine_print_summary);
     trace_words_init();
     log_info("main", "the firmware goes on as L1");
@@ -112,10 +114,12 @@ static void go_on_as_l1(struct cpu *cpu)
 
 static void make_vm(struct cpu *cpu)
 {
-    desc_load(cpu);
+    desc_load_without_task(cpu);
     quirks_find();
     l1_vm.in_place = true;
     machine_create_vm();
+    l1_plan_space.start.present = &own()->state;
+    processors_make_boot_vcpu();
     next_round(go_on_as_l1, become_l1);
 }
 
@@ -140,7 +144,7 @@ void kernel_main_in_place(hpa_t where)
     hpt_start(told->load_base);
     if (percpu_init(&percpu_boot_cpu, 0))
         panic("no processor");
-    desc_load(&percpu_boot_cpu);
+    desc_load_without_task(&percpu_boot_cpu);
     machine_on_refusal(give_back);
     log_init();
     if (told->carveout_size)

@@ -18,6 +18,7 @@
 #include "vmx/probe.h"
 #include "vmx/run.h"
 #include "vmx/startup.h"
+#include "vmx/vmcs_present.h"
 #include "vmx/vmcs_setup.h"
 
 #define CPUID_ECX_VMX BIT(5)
@@ -196,8 +197,7 @@ void processors_take_over(unsigned processors)
 
 void processors_meet_in_place(struct cpu *cpu)
 {
-    /* No TSS yet: the firmware has this processor back until the next round, and TR cannot be made null again. */
-    wrmsr(IA32_GS_BASE, (uint64_t)cpu);
+    desc_load_without_task(cpu);
     cpu->apic_id = lapic_id();
     cpu->started = true;
     arrive();
@@ -213,15 +213,45 @@ static bool has_failed(const bool *failed)
 struct vcpu *processors_join_l1(struct cpu *cpu, const struct in_place_state *present, const bool *failed)
 {
     const struct l1_start start = {.present = present};
-    desc_load(cpu);
+    desc_load_without_task(cpu);
     cpu->apic_id = lapic_id();
     while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id && !has_failed(failed))
         cpu_pause();
     struct vcpu *vcpu = has_failed(failed) ? NULL : create_vcpu(&start);
+    if (vcpu && options.fault == FAULT_REFUSE_PROCESSOR)
+        machine_end(STATUS_ENVIRONMENT, "the processor with APIC ID %u refuses (fault=)", cpu->apic_id);
     __atomic_store_n(&turn, turn + (vcpu != NULL), __ATOMIC_RELEASE);
     while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count && !has_failed(failed))
         cpu_pause();
-    return has_failed(failed) ? NULL : vcpu;
+    if (has_failed(failed))
+        return NULL;
+    desc_load(cpu);
+    return vcpu;
+}
+
+void processors_make_boot_vcpu(void)
+{
+    (void)create_vcpu(&l1_plan_space.start);
+    vmx_give_up();
+}
+
+static void watch_l1(void)
+{
+    if (l1_vm.vcpus > 1)
+        kick_watch(&l1_vm);
+    inspect_start(&l1_vm);
+}
+
+struct vcpu *processors_go_on(const struct in_place_state *present)
+{
+    struct vcpu *vcpu = this_cpu()->vcpu;
+
+    if (vmx_enable(&l1_vm.caps))
+        machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
+    vmcs_load(vcpu->vmcs01);
+    vmcs01_go_on(vcpu, present);
+    watch_l1();
+    return vcpu;
 }
 
 void processors_start(void)
@@ -245,8 +275,6 @@ struct vcpu *processors_create_vcpus(void)
     struct vcpu *boot_vcpu = create_vcpu(&l1_plan_space.start);
     for (turn += !turn; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) < percpu_count;)
         cpu_pause();
-    if (l1_vm.vcpus > 1)
-        kick_watch(&l1_vm);
-    inspect_start(&l1_vm);
+    watch_l1();
     return boot_vcpu;
 }

@@ -13,11 +13,13 @@ void processors_start(void);
 void processors_hide_others(void);
 /* Makes the virtual processors, one after the other, this one's first, which is returned. Current: vmcs01. */
 struct vcpu *processors_create_vcpus(void);
-/* In the place of the first where a firmware goes on as L1 (start/main_in_place): makes room for so many processors;
- * meets one of them; and makes its virtual processor, in its turn, to go on with `present`. NULL as soon as one has
- * failed. */
+/* In their place where a firmware goes on as L1 (start/main_in_place): makes room for so many processors; meets one of
+ * them; makes this one's virtual processor, which then waits outside VMX operation; makes that of another one, in its
+ * turn, to go on with `present` (NULL as soon as one has failed); and, when all others are L1, lets the first go on. */
 void processors_take_over(unsigned processors);
 void processors_meet_in_place(struct cpu *cpu); /* one at a time */
+void processors_make_boot_vcpu(void);
 struct vcpu *processors_join_l1(struct cpu *cpu, const struct in_place_state *present, const bool *failed);
+struct vcpu *processors_go_on(const struct in_place_state *present);
 
 #endif

@@ -41,8 +41,10 @@ static void *region_alloc(const struct vmx_caps *caps)
 /* CR4.VMXE, the fixed bits, VMXON: in this order, as each needs the one before it. */
 int vmx_enable(const struct vmx_caps *caps)
 {
-    void *region = region_alloc(caps);
-    if (!region)
+    struct cpu *cpu = this_cpu();
+    if (!cpu->vmxon_region)
+        cpu->vmxon_region = region_alloc(caps);
+    if (!cpu->vmxon_region)
         return -1;
     uint64_t cr4 = read_cr4() | CR4_VMXE;
     if (cpuid(1, 0).ecx & BIT(26)) /* XSAVE: XSETBV is executed for L1 */
@@ -50,19 +52,17 @@ int vmx_enable(const struct vmx_caps *caps)
     /* VMXON wants CR0 and CR4 within the bits that the capability MSRs fix. */
     write_cr0((read_cr0() | caps->cr0_fixed0) & caps->cr0_fixed1);
     write_cr4((cr4 | caps->cr4_fixed0) & caps->cr4_fixed1);
-    if (insn_vmxon(va_to_hpa(region))) {
-        this_cpu()->vmxon_region = region;
+    if (insn_vmxon(va_to_hpa(cpu->vmxon_region)))
         return 0;
-    }
     log_err("vmx", "VMXON failed: another hypervisor or the firmware holds VMX");
-    page_free(region);
+    write_cr4(read_cr4() & ~CR4_VMXE);
     return -1;
 }
 
 void vmx_disable(void)
 {
     ASSERT(insn_vmxoff());
-    page_free(this_cpu()->vmxon_region);
+    write_cr4(read_cr4() & ~CR4_VMXE);
 }
 
 /* For a start that failed somewhere: a VMCS that is current must be cleared before VMXOFF, or its data could be written
@@ -70,13 +70,12 @@ void vmx_disable(void)
 void vmx_give_up(void)
 {
     hpa_t current = ~0ull;
-    if (!this_cpu()->vmxon_region)
+    if (!(read_cr4() & CR4_VMXE))
         return;
     __asm__ volatile("vmptrst %0" : "=m"(current) : : "cc");
     if (current != ~0ull)
         ASSERT(insn_vmclear(current));
     vmx_disable();
-    this_cpu()->vmxon_region = NULL;
 }
 
 hpa_t vmcs_alloc(const struct vmx_caps *caps)
