@@ -15,7 +15,7 @@ run-nested: setup ## Nestor in Nestor: the demo three levels deep
 	tools/run-nested
 
 test-full: setup ## slow tests of real L1s (tests/full/), under an hour
-	$(MAKE) all full-assets
+	$(MAKE) all nestorctl full-assets
 	$(MAKE) nestor CHECKED=1
 	prove --timer --verbose $(PROVE_FLAGS) $(sort $(wildcard tests/full/*.t))
 

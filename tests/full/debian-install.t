@@ -3,8 +3,6 @@
 by UEFI, and purging the package leaves nothing. Needs root, loop devices and debootstrap; 300 MB in build/full."""
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -12,12 +10,10 @@ import uuid
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from lib_full import FULL, ROOT, Run, Tap, linux  # noqa: E402  (the path must be set first)
-from nestorlib import debian  # noqa: E402
+from lib_debootstrap import GRUB_PROBE, Tree, make_base, missing, run  # noqa: E402  (the path must be set first)
+from lib_full import ROOT, Run, Tap, linux  # noqa: E402
 
-BASE = os.path.join(FULL, "debootstrap.tar")
 PACKAGES = "grub-common,grub2-common"
-SUITE = "bookworm"
 VERSION = "6.1.0-99-test"
 IPS = 50000000
 DISK_SIZE = "900M"
@@ -26,57 +22,22 @@ NESTOR_OPTIONS = "inspect=0xea4 console=com2 on-exit=bochs debug-exit=0xf4 apic-
 CHANGING = re.compile(r"^(var/(lib/dpkg|log|cache)|boot/grub|proc|sys|dev|tmp|lost\+found)(/|$)")
 
 
-def run(*command):
-    return debian.run(list(command))
-
-
-def make_base():
-    """What debootstrap gives, once."""
-    if os.path.exists(BASE):
-        return
-    os.makedirs(FULL, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="debootstrap.") as folder:
-        system = os.path.join(folder, "system")
-        try:
-            run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, system, debian.mirror())
-        finally:    # what a failed one leaves mounted must not be deleted
-            for name in ("sys", "proc"):
-                subprocess.run(["umount", "-q", os.path.join(system, name)], check=False)
-        run("tar", "-C", system, "--exclude=./var/cache/apt/*", "--exclude=./proc/*", "--exclude=./sys/*",
-            "-cf", BASE + ".new", ".")
-    os.rename(BASE + ".new", BASE)
-
-
-# grub-probe looks behind a loop device, at a file that does not exist inside. This is what it says where the image is a
-# disk.
-GRUB_PROBE = """\
-#!/bin/sh
-case "$*" in
-*fs_uuid*) echo {uuid} ;;
-*partuuid*) exit 1 ;;
-*target=device*) echo /dev/sda ;;
-*target=fs* | *-t\\ fs*) echo ext2 ;;
-*hint*) echo hd0 ;;
-*drive*) echo "(hd0)" ;;
-esac
-"""
-
-
-class Disk:
+class Disk(Tree):
     """A file system on an image, mounted while it is in use."""
 
     def __init__(self, work):
-        self.image, self.root = os.path.join(work, "disk.img"), os.path.join(work, "root")
+        super().__init__(os.path.join(work, "root"))
+        self.image = os.path.join(work, "disk.img")
         os.mkdir(self.root)
         run("truncate", "-s", DISK_SIZE, self.image)
         self.uuid = str(uuid.uuid4())
         run("mkfs.ext4", "-q", "-U", self.uuid, self.image)
 
-    def fill(self):
+    def fill(self, base):
         """Its /dev is its own: nothing of this system is mounted inside, where packages write."""
         run("mount", "-o", "loop", self.image, self.root)
         try:
-            run("tar", "-C", self.root, "-xf", BASE)
+            run("tar", "-C", self.root, "-xf", base)
         finally:
             run("umount", self.root)
 
@@ -87,15 +48,6 @@ class Disk:
     def __exit__(self, *_):
         run("umount", self.root)
 
-    def path(self, name):
-        return os.path.join(self.root, name)
-
-    def inside(self, *command):
-        done = subprocess.run(["chroot", self.root, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False,
-                              env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
-        return done.returncode, done.stdout
-
     def files(self):
         found = set()
         for where, folders, names in os.walk(self.root):
@@ -105,18 +57,10 @@ class Disk:
             found.update(os.path.normpath(os.path.join(below, name)) for name in names)
         return found
 
-    def read(self, name):
-        with open(self.path(name), encoding="utf-8") as file:
-            return file.read()
-
-    def append(self, name, text):
-        with open(self.path(name), "a", encoding="utf-8") as file:
-            file.write(text)
-
 
 def set_up(disk):
     """Debian with a kernel, as it was before Nestor came."""
-    disk.append("usr/sbin/grub-probe.new", GRUB_PROBE.format(uuid=disk.uuid))
+    disk.append("usr/sbin/grub-probe.new", GRUB_PROBE.format(uuid=disk.uuid, device="/dev/sda", drive="hd0"))
     os.chmod(disk.path("usr/sbin/grub-probe.new"), 0o755)
     os.rename(disk.path("usr/sbin/grub-probe.new"), disk.path("usr/sbin/grub-probe"))
     run("cp", linux.KERNEL, disk.path(f"boot/vmlinuz-{VERSION}"))
@@ -166,25 +110,16 @@ def purge(tap, disk, before):
     tap.ok("estor" not in disk.read("boot/grub/grub.cfg"), "nor an entry", disk.read("boot/grub/grub.cfg")[-2000:])
 
 
-def missing():
-    """What this machine lacks, or ""."""
-    if os.geteuid():
-        return "it needs root"
-    if not shutil.which("debootstrap"):
-        return "debootstrap is missing: apt-get install debootstrap"
-    return "" if os.path.exists("/dev/loop-control") else "this kernel has no loop devices"
-
-
 def main():
     lacks = missing()
     if lacks:
         print(f"1..0 # SKIP {lacks}")
         return 0
     tap = Tap()
-    make_base()
+    base = make_base("debootstrap.tar", PACKAGES)
     with tempfile.TemporaryDirectory(prefix="debian-install.") as work:
         disk = Disk(work)
-        disk.fill()
+        disk.fill(base)
         with disk:
             set_up(disk)
             before = disk.files()

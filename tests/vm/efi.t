@@ -2,24 +2,30 @@
 """nestor.efi: the firmware goes on as L1 and starts GRUB's other entry, a Linux with KVM, by itself.
 
 GRUB, started by OVMF, chainloads nestor.efi and then boots a kernel that knows nothing of Nestor. Bochs 3.1 is needed.
-Usage: tests/vm/efi.t [stack|smp|again|options|memory|refusal] ...
+Usage: tests/vm/efi.t [stack|smp|again|options|memory|locked|processors|undone|menu|refusal|signed] ...
 """
 import argparse
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from lib_ovmf import console_until  # noqa: E402  (the path must be set first)
-from lib_tap import ROOT, Run, Tap  # noqa: E402
+from lib_console import Console  # noqa: E402  (the path must be set first)
+from lib_ovmf import console_until  # noqa: E402
+from lib_tap import ROOT, RUNNER, Run, Tap  # noqa: E402
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
-from nestorlib import emulators, linux  # noqa: E402
+from nestorlib import emulators, image, linux  # noqa: E402
 
 NESTOR = os.path.join(ROOT, "build", "nestor.efi")
+SNAKEOIL = "/usr/share/ovmf/PkKek-1-snakeoil"
+SECURE_BOOT = ".snakeoil"
+MENU, CURSOR_DOWN = "Boot Maintenance Manager", "\x1b[B"
 IPS = 50000000
 BACK = "GRUB: back"
 BACK_AGAIN = "GRUB: back again"
@@ -42,10 +48,15 @@ def grub_config(words, stop=None, cpus=1, times=1, then_linux=True):
     return "\n".join([*lines, "outb 0xf4 3", "halt", ""])
 
 
-def run(work, config, *more, cpus=1):
-    path = os.path.join(work, "grub.cfg")
+def write(work, name, text):
+    path = os.path.join(work, name)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(config)
+        file.write(text)
+    return path
+
+
+def run(work, config, *more, cpus=1):
+    path = write(work, "grub.cfg", config)
     return Run("--emulator", "3.1", "--firmware", "uefi", "--cpus", str(cpus), "--ips", str(IPS), "--timeout", "850",
                "--grub-config", path, "--file", f"nestor.efi={NESTOR}", "--file", f"vmlinuz={linux.KERNEL}",
                "--file", f"initrd={linux.INITRD}", "--l1", "none", *more)
@@ -92,16 +103,102 @@ def check_memory(tap, work):
     check_refused(tap, "memory", short.out, "too little memory")
 
 
+def check_locked(tap, work):
+    """GRUB does what a firmware does that has VMX turned off."""
+    locked = run(work, "insmod wrmsr\nwrmsr 0x3a 1\n" + grub_config(options(1), then_linux=False)).wait()
+    check_refused(tap, "locked", locked.out, "the firmware locked VMX off")
+
+
+def make_program(work):
+    """tests/vm/lib_cpuid.c, linked as nestor.efi is."""
+    objects = [os.path.join(work, "header.o"), os.path.join(work, "cpuid.o")]
+    elf, program = os.path.join(work, "cpuid.elf"), os.path.join(work, "cpuid.efi")
+    for command in (["nasm", "-f", "elf64", '-DNESTOR_IMAGE="/dev/null"', "efi/header.asm", "-o", objects[0]],
+                    ["gcc", "-O2", "-ffreestanding", "-fpic", "-fvisibility=hidden", "-mno-red-zone", "-mno-sse", "-I.",
+                     "-fno-stack-protector", "-fcf-protection=none", "-c", "tests/vm/lib_cpuid.c", "-o", objects[1]],
+                    ["ld", "-m", "elf_x86_64", "-nostdlib", "--no-relax", "-T", "efi/efi.ld", "-o", elf, *objects],
+                    ["objcopy", "-O", "binary", elf, program]):
+        subprocess.run(command, cwd=ROOT, check=True)
+    return program
+
+
+def check_processors(tap, work):
+    """The same program before and after nestor.efi."""
+    look = "chainloader /cpuid.efi\nboot\n"
+    config = "set timeout=0\n" + look + grub_config(options(2), then_linux=False).replace("outb", look + "outb")
+    both = run(work, config, "--file", f"cpuid.efi={make_program(work)}", cpus=2).wait()
+    before, _, after = both.out.partition(IS_L1)
+    for where, text, wanted in (("bare", before, False), ("under Nestor", after, True)):
+        seen = dict(re.findall(r"cpuid: (\w\w) (\S{12})", text))
+        tap.equal({apic_id: name == "NestorNestor" for apic_id, name in seen.items()}, {"00": wanted, "01": wanted},
+                  f"processors: {where} CPUID says so on both", both.out[-3000:])
+
+
+def check_undone(tap, work):
+    """One of two refuses when the other is ready; then all are as they were, and may start again."""
+    first, second = options(2) + " fault=refuse-processor", options(2)
+    config = grub_config(first, times=2, then_linux=False)
+    config = config.replace(first, second).replace(second, first, 1)
+    undone = run(work, config, cpus=2).wait()
+    before, _, after = undone.out.partition(BACK)
+    check_refused(tap, "undone", before + BACK, "the processor with APIC ID 1 refuses")
+    tap.ok(IS_L1 not in before, "undone: neither is L1", undone.out[-2000:])
+    tap.ok(IS_L1 in after and BACK_AGAIN in after, "undone: without the fault both are, a moment later",
+           undone.out[-2000:], undone.err[-2000:])
+
+
+def start_by_firmware(work, words, sign):
+    """The firmware's own boot manager starts it, with its options in the file beside it. What is seen up to the sign.
+    """
+    text = write(work, "nestor.txt", words)
+    console = Console([RUNNER, "--emulator", "3.1", "--firmware", "uefi", "--ips", str(IPS), "--timeout", "400", "--l1",
+                       "none", "--efi", NESTOR, "--file", f"nestor.txt={text}", "--interactive"], 400)
+    return console, console.expect(sign) or ""
+
+
+def check_menu(tap, work):
+    """The menu goes on where it was: its entry Continue boots what was booted."""
+    console, seen = start_by_firmware(work, options(1), MENU)
+    tap.ok(IS_L1 in seen, "menu: nestor.efi starts, and the firmware's menu comes", (seen or console.seen)[-2000:])
+    tap.ok(console.type(CURSOR_DOWN * 4 + "\r", "already under Nestor"), "menu: it can be used", console.seen[-2000:])
+    console.leave()
+    console, seen = start_by_firmware(work, options(1) + " log=loud", "Shell> ")
+    tap.ok(REFUSED + "a bad option value" in seen and re.search("failed to start .*Unsupported", seen),
+           "menu: it refuses, and the firmware goes on to its next entry, the shell", (seen or console.seen)[-2000:])
+    console.leave()
+
+
 def check_refusal(tap, work):
     """A CPU without VMX, on another emulator."""
-    path = os.path.join(work, "grub.cfg")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(grub_config("", then_linux=False))
-    check_refused(tap, "refusal", console_until(path, {"nestor.efi": NESTOR}, BACK), "this CPU lacks VMX")
+    path = write(work, "grub.cfg", grub_config("", then_linux=False))
+    plan = image.BootPlan(files={"nestor.efi": NESTOR}, config=path)
+    check_refused(tap, "refusal", console_until(plan, BACK), "this CPU lacks VMX")
+
+
+def sign(work):
+    """By the key that OVMF's package has for tests, and `make sign`."""
+    key = os.path.join(work, "key.pem")
+    subprocess.run(["openssl", "pkey", "-in", SNAKEOIL + ".key", "-passin", "pass:snakeoil", "-out", key], check=True)
+    subprocess.run(["make", "-s", "sign", f"KEY={key}", f"CERT={SNAKEOIL}.pem"], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)
+    return os.path.join(ROOT, "build", "nestor.signed.efi")
+
+
+def check_signed(tap, work):
+    """Secure Boot is on: what is signed by a key that the firmware knows runs, as far as a CPU without VMX lets it."""
+    if not shutil.which("sbsign"):
+        tap.comment("signed: skipped, sbsign is missing (Debian's package sbsigntool)")
+        return
+    signed = console_until(image.BootPlan(program=sign(work)), "this CPU lacks VMX", SECURE_BOOT)
+    tap.ok(REFUSED + "this CPU lacks VMX" in signed, "signed: it runs", signed[-2000:])
+    unsigned = console_until(image.BootPlan(program=NESTOR), "Access Denied", SECURE_BOOT)
+    tap.ok(re.search(r"failed to load .*: Access Denied", unsigned), "signed: unsigned it does not", unsigned[-2000:])
+    tap.ok(REFUSED not in unsigned, "signed: not even begun")
 
 
 KINDS = {"stack": check_stack, "smp": check_smp, "again": check_again, "options": check_options, "memory": check_memory,
-         "refusal": check_refusal}
+         "locked": check_locked, "processors": check_processors, "undone": check_undone, "menu": check_menu,
+         "refusal": check_refusal, "signed": check_signed}
 
 
 def main():

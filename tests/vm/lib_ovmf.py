@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 from nestorlib import image  # noqa: E402  (the path must be set first)
 from nestorlib.process import die_with_parent  # noqa: E402
 
-OVMF = "/usr/share/OVMF/OVMF_{}_4M.fd"
+OVMF = "/usr/share/OVMF/OVMF_{}_4M{}.fd"
 PATIENCE_S = 240
 
 
@@ -37,12 +37,13 @@ class Qmp:
                 return answer
 
 
-def command(work, iso):
+def command(work, iso, keys=""):
+    """keys=".snakeoil": Secure Boot is on, with the key that the package has for tests."""
     variables = os.path.join(work, "vars.fd")
-    shutil.copyfile(OVMF.format("VARS"), variables)
+    shutil.copyfile(OVMF.format("VARS", keys), variables)
     return ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-nodefaults", "-no-reboot", "-display",
             "none",
-            "-vga", "std", "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF.format('CODE')}",
+            "-vga", "std", "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF.format('CODE', '')}",
             "-drive", f"if=pflash,format=raw,file={variables}", "-cdrom", iso, "-serial", f"file:{work}/com1",
             "-qmp", f"unix:{work}/qmp,server,nowait"]
 
@@ -79,12 +80,11 @@ def refuse(nestor, l1, picture):
         return console_of(work)
 
 
-def console_until(config, files, sign):
-    """Boots GRUB with that configuration and those files, until the sign or the end, and returns the console's text."""
-    plan = image.BootPlan(files=files, config=config)
+def console_until(plan, sign, keys=""):
+    """Boots that until the sign or the end, and returns the console's text."""
     with tempfile.TemporaryDirectory(prefix="ovmf.") as work:
         iso = image.make_iso(plan, work, "uefi")
-        machine = subprocess.Popen(command(work, iso), preexec_fn=die_with_parent, stdin=subprocess.DEVNULL)
+        machine = subprocess.Popen(command(work, iso, keys), preexec_fn=die_with_parent, stdin=subprocess.DEVNULL)
         try:
             wait_for_end(work, machine, sign)
         finally:

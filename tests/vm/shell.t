@@ -3,67 +3,25 @@
 Usage: tests/vm/shell.t [-v]     (-v: show the consoles)
 """
 import os
-import pty
 import re
-import select
-import subprocess
 import sys
-import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from lib_tap import ROOT, Tap, heed_sigint  # noqa: E402  (the path must be set first)
+from lib_console import Console  # noqa: E402  (the path must be set first)
+from lib_tap import ROOT, Tap  # noqa: E402
 
 TIMEOUT_S = 900
 ASKS_CURSOR = r"(?:\x1b\[6n)?$"      # of the terminal, which a person's answers
 PROMPT_L1, PROMPT_L2 = "L1# " + ASKS_CURSOR, "L2# " + ASKS_CURSOR
 
 
-class Console:
-    """What is typed and what is seen, on a pseudo-terminal as a person has it."""
+class Shell(Console):
+    """Lines are typed, up to the next prompt."""
 
-    def __init__(self, command):
-        self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=heed_sigint)
-        os.close(slave)
-        self.seen = ""
-        self.deadline = time.monotonic() + TIMEOUT_S
-
-    def read(self, wait):
-        if not select.select([self.master], [], [], wait)[0]:
-            return True
-        try:
-            data = os.read(self.master, 65536)
-        except OSError:
-            return False
-        if "-v" in sys.argv:
-            sys.stderr.write(data.decode(errors="replace"))
-        self.seen += data.decode(errors="replace").replace("\r", "")
-        return bool(data)
-
-    def expect(self, pattern):
-        """Everything up to the pattern at the end of what is seen, or None when it does not come."""
-        while time.monotonic() < self.deadline:
-            if re.search(pattern, self.seen):
-                text, self.seen = self.seen, ""
-                return text
-            if not self.read(1) or "Kernel panic" in self.seen:
-                return None
-        return None
-
-    def type(self, line, prompt=PROMPT_L1):
-        os.write(self.master, line.encode() + b"\n")
-        return self.expect(prompt) or ""
-
-    def wait(self):
-        while time.monotonic() < self.deadline and self.read(1):
-            pass
-        try:
-            return self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.terminate()
-            return None
+    def type(self, text, pattern=PROMPT_L1):
+        return super().type(text + "\n", pattern)
 
 
 def check_l1(tap, console):
@@ -116,7 +74,7 @@ def check_stat(tap, console):
 
 def main():
     tap = Tap()
-    console = Console([os.path.join(ROOT, "tools", "run-shell")])
+    console = Shell([os.path.join(ROOT, "tools", "run-shell")], TIMEOUT_S)
     try:
         check_l1(tap, console)
         check_machine(tap, console)

@@ -84,6 +84,8 @@ def parse_args(argv):
     add("--version", action="version", version=f"nestor-run of Nestor {nestor_version()}")
     add("--until", metavar="PATTERN", help="end with status 0 as soon as a line of L1's console matches")
     add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
+    add("--efi", metavar="FILE",
+        help="the firmware starts this program from the CD instead of GRUB, with each --file beside it")
     add("--file", action="append", default=[], metavar="NAME=FILE",
         help="put a file on the boot image; may be repeated")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
@@ -119,6 +121,8 @@ def parse_args(argv):
         parser.error("--gdb is for Nestor on Bochs; QEMU has -gdb of its own")
     if opts.firmware == "uefi" and opts.machine == "qemu":
         parser.error("--firmware uefi is for Bochs")
+    if opts.efi and opts.firmware != "uefi":
+        parser.error("--efi wants --firmware uefi")
     return opts
 
 

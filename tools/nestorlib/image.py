@@ -13,7 +13,7 @@ PARTITIONS = "acorn amiga apple bsd dfly dvh gpt msdos plan sun sunpc"  # the re
 GRUB_MODULES = {
     "bios": "normal multiboot multiboot2 linux halt iorw serial all_video test echo sleep search search_fs_uuid",
     "uefi": "normal multiboot multiboot2 linux halt iorw test echo sleep search search_fs_uuid all_video " +
-            "chain efi_gop efi_uga video_bochs video_cirrus " +
+            "chain wrmsr efi_gop efi_uga video_bochs video_cirrus " +
             " ".join("part_" + name for name in PARTITIONS.split()),
 }
 GRUB_FAILED_PORT = 0xF5     # GRUB writes there when it cannot load something
@@ -28,6 +28,7 @@ class BootPlan:
     commands: list = field(default_factory=list)
     files: dict = field(default_factory=dict)
     config: str = None      # a file that takes the place of the commands
+    program: str = None     # a file that the firmware starts in the place of GRUB
 
     def load(self, command, name, path, args):
         """Add one GRUB command that loads the file as /name with that string."""
@@ -111,15 +112,17 @@ def plan_boot(opts):
     for text in opts.file:
         name, _, path = text.partition("=")
         plan.files[name] = require_file(path)
-    plan.config = opts.grub_config
+    plan.config, plan.program = opts.grub_config, opts.efi
     return plan
 
 
 def plan_commands(opts):
     modules = [split_module(text) for text in opts.module]
     if opts.l1 == "none":
-        if opts.bare:
+        if opts.bare and not (opts.efi or opts.grub_config):
             raise RunnerError("--bare needs an L1 image")
+        if opts.bare:
+            return BootPlan()
         kind = None
     else:
         kind = detect_kind(require_file(opts.l1))
@@ -189,8 +192,28 @@ def link_or_copy(source, target):
         shutil.copyfile(source, target)
 
 
+def make_program_iso(plan, rundir):
+    """A CD whose EFI system partition has the program as what a firmware starts, and the files beside it."""
+    tree = os.path.join(rundir, "iso")
+    partition, folder = os.path.join(tree, "esp.img"), "::/EFI/BOOT/"
+    files = {"BOOTX64.EFI": require_file(plan.program), **plan.files}
+    sectors = sum(os.path.getsize(path) // 512 + 8 for path in files.values()) + 2048
+    shutil.rmtree(tree, ignore_errors=True)
+    os.makedirs(tree)
+    run_quietly(["mformat", "-i", partition, "-C", "-T", str(sectors), "-h", "64", "-s", "32", "::"], tmpdir=rundir)
+    run_quietly(["mmd", "-i", partition, "::/EFI", "::/EFI/BOOT"], tmpdir=rundir)
+    for name, path in files.items():
+        run_quietly(["mcopy", "-i", partition, path, folder + name], tmpdir=rundir)
+    iso = os.path.join(rundir, "boot.iso")
+    run_quietly(["xorriso", "-as", "mkisofs", "-e", "esp.img", "-no-emul-boot", "-o", iso, tree], tmpdir=rundir)
+    shutil.rmtree(tree)
+    return iso
+
+
 def make_iso(plan, rundir, firmware="bios"):
     """Make rundir/boot.iso."""
+    if plan.program:
+        return make_program_iso(plan, rundir)
     grub = GRUB_DIRS[firmware]
     if not os.path.isdir(grub) or not shutil.which("grub-mkrescue"):
         raise RunnerError(f"grub-mkrescue or its modules in {grub} are missing: run tools/setup")
