@@ -3,6 +3,7 @@
  * of the hardware VPID that serves L1's. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
 #include "kernel/x86.h"
 #include "nested/insn.h"
+#include "nested/lint.h"
 #include "nested/rules/check.h"
 #include "nested/vpid12.h"
 #include "vmx/event.h"
@@ -131,6 +132,8 @@ void insn_exit_invvpid(struct vcpu *vcpu)
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
+    if (type != INVVPID_ADDRESS)
+        lint_invvpid(vcpu->nested, type == INVVPID_ALL ? 0 : (uint16_t)descriptor.context);
     nested_vpid_invalidate(vcpu->nested, (unsigned)type, (uint16_t)descriptor.context, descriptor.address);
     insn_succeed(vcpu);
 }

@@ -7,7 +7,7 @@
 #include "kernel/log.h"
 #include "vmx/vmcs.h"
 
-enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN, JUNK_POINTER };
+enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN, JUNK_POINTER, NO_INVVPID };
 
 static uint64_t said; /* findings as bits, by any processor */
 
@@ -117,4 +117,28 @@ void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v)
                      vmcs_fields[pointers[i].row].name, value, (unsigned)__builtin_ctz(pointers[i].bit),
                      vmcs_fields[pointers[i].controls].name);
     }
+}
+
+void lint_enter(struct nested *nested, const struct vmcs12_slot *slot)
+{
+    uint16_t vpid12 = (uint16_t)slot->v->VPID;
+    uint32_t proc2 = vmcs12_proc2(slot->v);
+    struct lint_vpid *used = &nested->lint_vpid[vpid12 % ARRAY_SIZE(nested->lint_vpid)];
+    uint64_t ep4ta = proc2 & PROC2_EPT ? slot->v->EPT_POINTER & EP4TA : 0;
+
+    if (!(proc2 & PROC2_VPID))
+        return;
+    if (used->vpid12 == vpid12 && used->vmptr != slot->vmptr && used->ep4ta == ep4ta && first_time(NO_INVVPID))
+        log_warn("lint",
+                 "the VMCS at gpa1=%lx is entered with VPID %u, as the one at gpa1=%lx was before, without INVVPID in "
+                 "between: a CPU may use that one's translations; SDM 3C 29.4.3.1",
+                 slot->vmptr, vpid12, used->vmptr);
+    *used = (struct lint_vpid){.vpid12 = vpid12, .vmptr = slot->vmptr, .ep4ta = ep4ta};
+}
+
+void lint_invvpid(struct nested *nested, uint16_t vpid12)
+{
+    for (unsigned i = 0; options.lint && i < ARRAY_SIZE(nested->lint_vpid); i++)
+        if (!vpid12 || nested->lint_vpid[i].vpid12 == vpid12)
+            nested->lint_vpid[i].vpid12 = 0;
 }

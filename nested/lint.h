@@ -1,6 +1,7 @@
 /* Mistakes of L1 that work here and fail on another CPU, or will fail later: told in the log with the option lint=1,
  * each kind once. Without the option each of these returns at once. Nothing is refused for it.
- * nested/insn, nested/insn_fields, nested/slot and nested/enter call it, where nothing is hot. */
+ * nested/insn, nested/insn_fields, nested/insn_invalidate, nested/slot, nested/prepare and nested/enter call it, where
+ * nothing is hot. */
 #ifndef NESTED_LINT_H
 #define NESTED_LINT_H
 
@@ -18,5 +19,10 @@ void lint_released(struct nested *nested, struct vmcs12_slot *slot);
 void lint_read_only(const struct vcpu *vcpu, unsigned row);
 /* VMLAUNCH: addresses in fields whose control is 0. */
 void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v);
+/* L2 is about to be entered: has another VMCS run with its VPID, and no INVVPID come since? Current: the slot's
+ * vmcs02. */
+void lint_enter(struct nested *nested, const struct vmcs12_slot *slot);
+/* INVVPID of L1 for a VPID, or with 0 for all. */
+void lint_invvpid(struct nested *nested, uint16_t vpid12);
 
 #endif

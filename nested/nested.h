@@ -37,7 +37,8 @@ struct host_image {
 /* What nested/switched has to give vmcs02: registers of L1's, and IA32_PERF_GLOBAL_CTRL. */
 #define AT_ENTRY_BORROWS 1
 #define AT_ENTRY_PERF 2
-#define AT_ENTRY_SVI 4 /* SVI is to be remembered: watches_svi */
+#define AT_ENTRY_SVI 4  /* SVI is to be remembered: watches_svi */
+#define AT_ENTRY_LINT 8 /* nested/lint looks */
 #define SWITCHED_COUNT 5
 
 /* One VMCS of L1 that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
@@ -102,6 +103,11 @@ struct nested {
     struct vmcs12_slot *current; /* NULL: no current VMCS */
     uint64_t eptp12_valid;       /* an operand of INVEPT that passed the check: nested/insn_invalidate */
     uint16_t vpid_owner[64];     /* nested/vpid12.c: which vpid12 a hardware VPID serves */
+    struct lint_vpid {
+        uint16_t vpid12; /* 0: none, or INVVPID came since */
+        gpa_t vmptr;     /* of the VMCS that was entered with it last */
+        uint64_t ep4ta;
+    } lint_vpid[64]; /* nested/lint: by the low bits of vpid12 */
 
     /* L1's VMCSs: nested/slot. What other processors may write to is inside the two lists, which mm/ guards. */
     struct vmcs12_slot slot[NESTED_SLOTS];

@@ -5,6 +5,7 @@
 #include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
+#include "nested/lint.h"
 #include "nested/rules/decide.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
@@ -199,7 +200,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
-    slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0);
+    slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0) | (options.lint ? AT_ENTRY_LINT : 0);
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -312,6 +313,8 @@ static NOINLINE void prepare_the_rest(struct nested *nested, struct vmcs12_slot 
     if (slot->at_entry & AT_ENTRY_BORROWS) /* vmcs12 keeps its own until an exit saves L2's */
         prepare_fetch_rows(nested, slot);
     switched_prepare(nested, slot);
+    if (slot->at_entry & AT_ENTRY_LINT)
+        lint_enter(nested, slot);
 }
 
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)

@@ -67,11 +67,13 @@ static void write_all_controls(void)
     bitmap = page_alloc(); /* all zeros: no RDMSR and no WRMSR exits */
     write_controls(PIN_CONTROLS, 0);
     write_controls(PROC_CONTROLS, PROC_USE_MSR_BITMAPS | PROC_SECONDARY);
-    write_controls(PROC2_CONTROLS, PROC2_EPT);
+    write_controls(PROC2_CONTROLS, wrong("no-invvpid") ? PROC2_VPID : PROC2_EPT);
     write_controls(EXIT_CONTROLS, EXITC_HOST_64);
     write_controls(ENTRY_CONTROLS, ENTRY_GUEST_64);
     vmx_set(MSR_BITMAP, (uint64_t)bitmap);
     vmx_set(EPT_POINTER, ept_pointer(ept, false));
+    if (wrong("no-invvpid"))
+        vmx_set(VPID, 1);
     if (wrong("junk-pointer"))
         vmx_set(IO_BITMAP_A, 0x1234);
     if (wrong("read-only-field"))
@@ -167,12 +169,19 @@ static void run_guest(void)
     print("mini: %u RDMSRs, CPUID, VMCALL: %lu exits, %lu ticks\n", READS, exits, cpu_rdtsc() - start);
 }
 
-void mini_run(void)
+static void run_new_guest(void)
 {
-    enter_vmx_operation();
     make_vmcs_current();
     write_all_controls();
     write_host_state();
     write_guest_state();
     run_guest();
+}
+
+void mini_run(void)
+{
+    enter_vmx_operation();
+    run_new_guest();
+    if (wrong("no-invvpid")) /* another guest with the VPID of the first */
+        run_new_guest();
 }

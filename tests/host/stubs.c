@@ -112,6 +112,8 @@ SAYS_NOTHING(ept_log_misconfig_any, const struct vcpu *vcpu, uint64_t gpa2, uint
 SAYS_NOTHING(shutdown_explain, struct vcpu *vcpu)
 SAYS_NOTHING(lint_loaded, void *nested, void *slot)
 SAYS_NOTHING(lint_released, void *nested, void *slot)
+SAYS_NOTHING(lint_enter, void *nested, const void *slot)
+SAYS_NOTHING(lint_invvpid, void *nested, uint16_t vpid12)
 SAYS_NOTHING(lint_read_only, const struct vcpu *vcpu, unsigned row)
 SAYS_NOTHING(lint_launch, const struct vcpu *vcpu, const struct vmcs12 *v)
 SAYS_NOTHING(vmcs12_dump, void *nested, void *slot)
