@@ -14,6 +14,10 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+from nestorlib.bochs import Bochs  # noqa: E402
+from nestorlib.symbols import Symbols  # noqa: E402
+
 NESTOR = os.path.join(ROOT, "build", "nestor.elf")
 
 WHERE = re.compile(r"^  processor 0 was at rip=[0-9a-f]+: \S+", re.M)
@@ -91,6 +95,20 @@ def check_statuses(tap, work):
     run = bare(work, "--l1-args", "Kernel panic - not syncing: h", "--panic-ends").wait()
     tap.equal(run.status, 125, "a panic of L1 ends the run with --panic-ends", run.err)
     tap.ok("L1 panicked: [probe Kernel panic" in run.err and WHERE.search(run.err), "and says what and where", run.err)
+
+
+def check_where(tap):
+    """A place in Nestor's own code, one behind its end, and one in a guest, as Bochs's debugger tells of them."""
+    table = subprocess.run(["nm", NESTOR], stdout=subprocess.PIPE, text=True, check=True).stdout
+    handler, end = (int(re.search(rf"^(\w+) \w {name}$", table, re.M).group(1), 16)
+                    for name in ("vcpu_handle_exit", "image_text_end"))
+    lines = [f"({i}) [0x000000001000] 0008:{rip:016x} (unk. ctxt): hlt                       ; f4"
+             for i, rip in enumerate((handler + 2, end + 0x100, 0x401000))]
+    tap.equal(Bochs.where(lines, Symbols("/nonexistent"), Symbols(NESTOR)),
+              [f"processor 0 was in Nestor (L0) at rip={handler + 2:x} <vcpu_handle_exit+0x2>: hlt "
+               "(physical address 1000)",
+               f"processor 1 was at rip={end + 0x100:x}: hlt (physical address 1000)",
+               "processor 2 was at rip=401000: hlt (physical address 1000)"], "the end says whose code it was in")
 
 
 def check_strings(tap, work):
@@ -183,9 +201,9 @@ def main():
         source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
         subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
         for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_emulators,
-                      check_lost_port,
-                      check_signals, check_nestor):
+                      check_lost_port, check_signals, check_nestor):
             check(tap, work)
+        check_where(tap)
     finally:
         shutil.rmtree(work)
     return tap.done()

@@ -218,13 +218,16 @@ class Bochs:
         return log[-10:]
 
     @staticmethod
-    def where(output, symbols):
-        """A line for each processor that was stopped: RIP, with the symbol of L1 if there is one, and instruction."""
+    def where(output, symbols, nestor):
+        """A line for each processor that was stopped: RIP, with the symbol of Nestor's or L1's if there is one, and the
+        instruction."""
         last = {found.group(1): found for found in map(STOPPED.match, output) if found}
         lines = []
         for number, found in sorted(last.items()):
             address, rip = int(found.group(2), 16), int(found.group(3), 16)
-            name = symbols.name(rip)
-            lines.append(f"processor {number} was at rip={rip:x}{f' <{name}>' if name else ''}: "
+            own = nestor.name_inside(rip)
+            name = own or symbols.name(rip)
+            lines.append(f"processor {number} was {'in Nestor (L0) ' if own else ''}at "
+                         f"rip={rip:x}{f' <{name}>' if name else ''}: "
                          f"{' '.join(found.group(4).split())} (physical address {address:x})")
         return lines

@@ -82,7 +82,7 @@ class Qemu:
         return None
 
     @staticmethod
-    def where(_output, _symbols):
+    def where(_output, _symbols, _nestor):
         """QEMU does not tell."""
         return []
 

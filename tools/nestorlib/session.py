@@ -44,6 +44,7 @@ class Sinks:
         self.l0 = open(opts.l0_log, "wb") if opts.l0_log else sys.stderr.buffer
         self.l0_prefix = b"" if opts.l0_log else b"nestor| "
         self.symbols = Symbols(opts.symbols or opts.l1)
+        self.nestor = Symbols(opts.nestor_elf)
 
     def write_l1(self, line):
         self.l1.write(line + b"\n")
@@ -294,10 +295,10 @@ class Session:
             status = STATUS_DIED
         result = Result(status, reason, self.machine.ticks, seconds)
         if status == STATUS_INTERRUPTED and reason == "interrupted":
-            result.last_lines = self.machine.where(list(self.output), self.sinks.symbols)
+            result.last_lines = self.machine.where(list(self.output), self.sinks.symbols, self.sinks.nestor)
         if result.is_failure:
             result.last_lines = self.machine.last_lines(list(self.log), list(self.output))
-            result.last_lines += self.machine.where(list(self.output), self.sinks.symbols)
+            result.last_lines += self.machine.where(list(self.output), self.sinks.symbols, self.sinks.nestor)
             if self.opts.l0_log:
                 result.last_lines += [f"nestor| {line}" for line in self.l0_lines]
         return result

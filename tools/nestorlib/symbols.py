@@ -5,6 +5,7 @@ import subprocess
 
 RIP = re.compile(rb"\brip=([0-9a-f]+)(?= |:|,|$)")
 CODE = "tTwW"
+NESTOR = 0xffffffff80000000     # where Nestor's image begins; its last symbol is the end of its code
 FURTHEST = 1 << 16      # bytes from the last symbol below
 
 
@@ -41,6 +42,12 @@ class Symbols:
             return None
         start, name = self.table[at]
         return f"{name}+{address - start:#x}" if address > start else name
+
+    def name_inside(self, address):
+        """The same of Nestor's own code as it runs, which has an end: None for whatever lies elsewhere."""
+        name = self.name(address)
+        inside = name and NESTOR <= address < self.table[-1][0]
+        return name if inside else None
 
     def annotate(self, line):
         """The line (bytes) with the name behind each rip=."""
