@@ -26,6 +26,8 @@ enum inspect_area {
     INSPECT_TRACE,    /* for each processor: records ever (64 bits), then its ring of struct inspect_record */
     INSPECT_POLICY,   /* the MSR bitmap that says what L0 keeps: 4 KiB */
     INSPECT_PREVIOUS, /* as INSPECT_LOG, of the run before a reset; written is 0 when there is none */
+    INSPECT_VMCS,     /* of the processor that reads: struct inspect_vmcs, then the fields, 64 bits each */
+    INSPECT_BITMAP,   /* the same: struct inspect_bitmap, then L1's MSR bitmap, 4 KiB */
 };
 
 struct inspect_header {
@@ -41,6 +43,18 @@ struct inspect_header {
 /* Precedes the text in INSPECT_LOG and INSPECT_PREVIOUS: bytes ever written; the next goes to written % log_bytes. */
 struct inspect_log_position {
     uint64_t written;
+};
+
+/* Precedes the fields of L1's current VMCS, in the order of vmx/vmcs_fields.def. */
+struct inspect_vmcs {
+    uint64_t vmptr; /* ~0: L1 has none, and there are no fields */
+    uint32_t launched, fields;
+};
+
+/* Precedes the MSR bitmap of L1's current VMCS. */
+struct inspect_bitmap {
+    uint64_t vmptr; /* ~0: L1 has none */
+    uint64_t page;  /* ~0: it uses none, and every access exits */
 };
 
 /* An event and its time: kernel/trace.h has the types, and what a and b are. */

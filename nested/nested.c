@@ -6,6 +6,7 @@
 #include "kernel/log.h"
 #include "kernel/string.h"
 #include "mm/page.h"
+#include "nested/bitmap/merged_dump.h"
 #include "nested/bitmap/merged_wrong.h"
 #include "nested/enter.h"
 #include "nested/exit.h"
@@ -14,6 +15,7 @@
 #include "nested/prepare.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/window.h"
 #include "vmx/exit_handlers.h"
 #include "vmx/hooks.h"
 #include "vmx/run.h"
@@ -47,6 +49,7 @@ static void register_handlers(void)
         .close_l2_page = l2_close_page,
         .l0_handled_l2 = nested_l0_handled_l2,
         .l2_completed = nested_l2_completed,
+        .inspect = window_word,
     };
 }
 
@@ -65,6 +68,7 @@ static void init_bitmaps(struct nested *nested, const uint8_t *ones)
     cache->bound = (unsigned)options.bitmap_cache;
     cache->merge = merged_wrong_choose();
     cache->evict = slot_forget_bitmap;
+    cache->told = options.bitmap_dump ? merged_dump_merge : NULL;
     cache->context = nested;
 }
 

@@ -39,6 +39,8 @@ struct nested_hooks {
     enum nmi_fate (*nmi_in_l2)(struct vcpu *vcpu);
     /* An INIT came while L2 runs: it becomes an exit to L1. */
     void (*init_to_l1)(struct vcpu *vcpu);
+    /* A word of the areas of kernel/inspect_abi.h that are nested/'s; L1 reads (vmcs01 current). */
+    uint32_t (*inspect)(struct vcpu *vcpu, uint32_t area, size_t byte);
     /* The start-up IPI that an L2 waited for, which the CPU never entered, has come: an exit to L1. */
     void (*sipi_to_l1)(struct vcpu *vcpu, uint8_t vector);
 };

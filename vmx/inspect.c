@@ -11,6 +11,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 #include "kernel/x86.h"
+#include "vmx/hooks.h"
 
 #define AREA BITS(31, 28)
 #define BYTE BITS(27, 0)
@@ -125,6 +126,9 @@ uint32_t inspect_word(const struct vm *vm, uint32_t offset)
         return trace_word(vm, at);
     case INSPECT_POLICY:
         return word_of(vm->msr_bitmap, PAGE_SIZE, at);
+    case INSPECT_VMCS: /* of one processor: inspect_read() */
+    case INSPECT_BITMAP:
+        break;
     }
     return ~0u;
 }
@@ -138,7 +142,11 @@ void inspect_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t val
 uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size)
 {
     (void)port, (void)size;
-    uint32_t word = inspect_word(vcpu->vm, vcpu->inspect_offset);
+    uint32_t area = (uint32_t)GET(vcpu->inspect_offset, AREA), word;
+    if (area >= INSPECT_VMCS && nested_hooks.inspect)
+        word = nested_hooks.inspect(vcpu, area, GET(vcpu->inspect_offset, BYTE));
+    else
+        word = inspect_word(vcpu->vm, vcpu->inspect_offset);
     /* One write of an offset serves any number of reads. */
     vcpu->inspect_offset += sizeof word;
     return word;

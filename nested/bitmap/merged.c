@@ -100,6 +100,8 @@ void merged_refresh(struct merged *m, struct merged_policy l0)
         if (m->kind == MERGED_MSR) {
             count(COUNT_BITMAP_MERGES);
             trace(TRACE_MERGE, 0, m->page);
+            if (m->cache->told)
+                m->cache->told(m);
         }
     }
     if (options.bitmap_check && merged_is_fresh(m, l0.generation))

@@ -26,6 +26,7 @@ struct merged_cache {
     merged_merge_fn merge;
     /* An entry that slots still name is about to go; they must forget it. NULL: such entries never go. */
     void (*evict)(void *context, struct merged *m);
+    void (*told)(const struct merged *m); /* of each merge of an MSR bitmap; NULL: nobody */
     void *context;
 
     uint64_t changes; /* counts FRESH -> STALE of all entries, by any processor: while it stands all FRESH ones are */

@@ -4,6 +4,7 @@
 #include "kernel/log.h"
 
 #define BITS_IN_PAGE (8 * PAGE_SIZE)
+#define MERGES_LOGGED 1000
 #define LINES_MAX 512 /* an L1 can make a bitmap of 16,384 runs */
 
 static bool bit_of(const uint8_t *page, unsigned bit)
@@ -39,6 +40,17 @@ void merged_dump(const struct merged *m)
     dump_page("l0", m->l0_page);
     dump_page("l1", l1_page);
     log_raw("bitmap-dump: end");
+}
+
+void merged_dump_merge(const struct merged *m)
+{
+    static unsigned logged;
+
+    if (logged == MERGES_LOGGED)
+        return;
+    merged_dump(m);
+    if (++logged == MERGES_LOGGED)
+        log_raw("bitmap-dump: further merges are not logged");
 }
 
 void merged_dump_all(const struct merged_cache *cache)

@@ -1,6 +1,6 @@
 /* Merged MSR bitmaps as lines of the log, for tools/bitmap-report.
  * Any state.
- * nested/bitmap/merged_cache and nested/summary call it. */
+ * nested/bitmap/merged_cache and nested/summary call it; nested/nested.c has it told of merges. */
 #ifndef NESTED_BITMAP_MERGED_DUMP_H
 #define NESTED_BITMAP_MERGED_DUMP_H
 
@@ -8,6 +8,8 @@
 
 /* L0's and L1's half, if it is an MSR bitmap and was merged. */
 void merged_dump(const struct merged *m);
+/* The same behind a merge; the first thousand of them. */
+void merged_dump_merge(const struct merged *m);
 /* The same of all that are in use. */
 void merged_dump_all(const struct merged_cache *cache);
 

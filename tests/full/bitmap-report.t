@@ -24,6 +24,29 @@ def kept_bits(log):
     return sum(int(b, 16) - int(a, 16) + 1 for a, b in re.findall(r"bitmap-dump: l0 (\w+)-(\w+)", last))
 
 
+def steps(log):
+    """How many merges of the log differ from the one before of the same page."""
+    latest, count = {}, 0
+    for page, text in re.findall(r"bitmap-dump: page (\w+)(.*?)bitmap-dump: end", log, re.S):
+        count += latest.get(page) != text
+        latest[page] = text
+    return count
+
+
+def check_story(tap, browser, page, log):
+    """The demo's story is in the slider, in words: L1 sets the bit of IA32_LSTAR, clears it, and takes another page."""
+    count = steps(log)
+    tap.ok(count >= 4, f"the log has {count} merges")
+    told = [drawn(browser, f"{page}#{step}") for step in range(1, count + 1)]
+    for step, dom in enumerate(told, 1):
+        tap.ok(f'<b id="which">{step} of {count}</b>' in dom and f'max="{count}"' in dom, f"merge {step} is shown")
+    tap.ok("L1 lets 32768 of 32768 accesses pass, and wants 0." in told[0], "at first L1 lets all pass", told[0][:3000])
+    tap.ok("Since the merge before, L1 wants RDMSR of IA32_LSTAR." in told[1], "then it wants an MSR, by name")
+    tap.ok("Since the merge before, L1 no longer wants RDMSR of IA32_LSTAR." in told[2], "and then no more")
+    tap.ok(re.search(r"<tr><td>RDMSR</td><td>C0000082H</td><td>IA32_LSTAR</td><td>L1</td></tr>", told[1]),
+           "the list has it")
+
+
 def drawn(browser, page):
     """The document after its script has run."""
     done = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "file://" + page],
@@ -56,6 +79,7 @@ def main():
                  for row in re.findall(r"<tr><td>(?:RD|WR)MSR.*?</tr>", dom)]
         tap.equal([sum(row) for row in cells], [8192] * 4, "each map has 8192 MSRs")
         tap.equal(sum(row[1] + row[3] for row in cells), kept_bits(log), "L0's bits are as many as in the log")
+        check_story(tap, browser, page, log)
     return tap.done()
 
 

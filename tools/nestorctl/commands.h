@@ -8,6 +8,7 @@
 
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
+int command_bitmap(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_id(int argc, char **argv);
 int command_log(int argc, char **argv);
@@ -15,6 +16,16 @@ int command_report(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_trace(int argc, char **argv);
+int command_vmcs12(int argc, char **argv);
+
+/* What those that look again and again are told: -i SECONDS, -n TIMES, -c CPU. */
+struct loop {
+    double interval;
+    long times; /* 0: for ever */
+    int cpu;    /* -1: all, or this one */
+};
+/* Reads them into what holds the defaults, and opens the window. `usage` is printed if they are wrong. The status. */
+int loop_start(int argc, char **argv, const char *usage, struct loop *arguments, struct inspect_header *header);
 
 /* One reading of what Nestor counts, the sum over its processors or one of them. */
 struct sample {

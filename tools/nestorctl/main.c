@@ -20,6 +20,10 @@ static const struct {
     {"top", command_top, "[-i SECONDS] [-n TIMES]", "the same live, on the whole terminal, busiest first"},
     {"trace", command_trace, "-o FILE [-j] [-f RAW -k KHZ]",
      "write Nestor's last records as a Perfetto trace (-j: Chrome's JSON); -f: of a finished run's raw records"},
+    {"vmcs12", command_vmcs12, "[-i SECONDS] [-n TIMES] [-c CPU]",
+     "print L1's current VMCS of this processor, or of CPU, by names and groups; then what changes"},
+    {"bitmap", command_bitmap, "[-c CPU] [-o FILE]",
+     "say which MSRs of L2 exit for whom, by L1's current VMCS there; -o: as the HTML page of make bitmap-report"},
     {"report", command_report, "[FILE]", "write one archive for a bug report: all of the above and what Linux knows"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])

@@ -8,13 +8,7 @@
 #include "tools/nestorctl/commands.h"
 #include "tools/nestorctl/window.h"
 
-struct arguments {
-    double interval;
-    long times; /* 0: for ever */
-    int cpu;    /* -1: all */
-};
-
-static int parse(int argc, char **argv, struct arguments *arguments)
+static int parse(int argc, char **argv, struct loop *arguments)
 {
     int letter;
 
@@ -118,7 +112,7 @@ static void print_table(const struct inspect_header *header, const struct sample
 
 #define ALL_LINES 10000
 
-static int start(int argc, char **argv, const char *usage, struct arguments *arguments, struct inspect_header *header)
+int loop_start(int argc, char **argv, const char *usage, struct loop *arguments, struct inspect_header *header)
 {
     if (parse(argc, argv, arguments)) {
         fprintf(stderr, "nestorctl: %s\n", usage);
@@ -142,9 +136,9 @@ static void exchange(struct sample *a, struct sample *b)
 
 int command_stat(int argc, char **argv)
 {
-    struct arguments arguments = {.interval = 1, .times = 0, .cpu = -1};
+    struct loop arguments = {.interval = 1, .times = 0, .cpu = -1};
     struct inspect_header header;
-    int status = start(argc, argv, "stat [-i SECONDS] [-n TIMES] [-c CPU]", &arguments, &header);
+    int status = loop_start(argc, argv, "stat [-i SECONDS] [-n TIMES] [-c CPU]", &arguments, &header);
 
     if (status)
         return status;
@@ -163,9 +157,9 @@ int command_stat(int argc, char **argv)
 
 int command_top(int argc, char **argv)
 {
-    struct arguments arguments = {.interval = 1, .times = 0, .cpu = -1};
+    struct loop arguments = {.interval = 1, .times = 0, .cpu = -1};
     struct inspect_header header;
-    int status = start(argc, argv, "top [-i SECONDS] [-n TIMES] [-c CPU]", &arguments, &header);
+    int status = loop_start(argc, argv, "top [-i SECONDS] [-n TIMES] [-c CPU]", &arguments, &header);
 
     if (status)
         return status;

@@ -65,6 +65,18 @@ static int have_it_alone(void)
     return 0;
 }
 
+bool window_move(int cpu)
+{
+    cpu_set_t one;
+
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0)
+        return true;
+    complain("cannot go to that processor", strerror(errno));
+    return false;
+}
+
 int window_open(struct inspect_header *header)
 {
     uint32_t version, processors;

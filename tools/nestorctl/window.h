@@ -14,6 +14,8 @@ bool window_find(uint16_t *port, uint32_t *version, uint32_t *processors);
 /* Opens the window and reads its header. On failure prints one line that says why and what to do, and returns -1. Keeps
  * this process on one processor and other nestorctls out, as the port's offset is the processor's. */
 int window_open(struct inspect_header *header);
+/* Moves to another processor, for what is the reading one's own. False, with a line: there is no such one. */
+bool window_move(int cpu);
 /* Reads `size` bytes (a multiple of 4) at `offset`, as INSPECT_OFFSET() gives it. */
 void window_read(uint32_t offset, void *buffer, size_t size);
 uint64_t window_read64(uint32_t offset);

@@ -1,0 +1,53 @@
+/* The first word of an area brings what waits in vmcs02 to vmcs12; the words behind it are read as they are then. */
+#include "nested/window.h"
+
+#include "kernel/inspect_abi.h"
+#include "kernel/string.h"
+#include "nested/prepare.h"
+
+static uint32_t word_of(const void *block, size_t size, size_t at)
+{
+    uint32_t word = ~0u;
+    if (at + sizeof word <= size)
+        memcpy(&word, (const uint8_t *)block + at, sizeof word);
+    return word;
+}
+
+static uint32_t vmcs_word(struct vcpu *vcpu, size_t byte)
+{
+    struct vmcs12_slot *slot = vcpu->nested->vmxon ? vcpu->nested->current : NULL;
+    struct inspect_vmcs head = {.vmptr = VMPTR_NONE, .fields = FIELD_COUNT};
+
+    if (slot && !byte)
+        prepare_fetch_rows(vcpu->nested, slot);
+    if (slot) {
+        head.vmptr = slot->vmptr;
+        head.launched = slot->v->launched;
+    }
+    if (byte < sizeof head)
+        return word_of(&head, sizeof head, byte);
+    return slot ? word_of(slot->v->field, sizeof slot->v->field, byte - sizeof head) : ~0u;
+}
+
+/* Without a bitmap of L1's every access exits: ones. */
+static uint32_t bitmap_word(const struct vcpu *vcpu, size_t byte)
+{
+    const struct nested *nested = vcpu->nested;
+    const struct vmcs12_slot *slot = nested->vmxon ? nested->current : NULL;
+    bool used = slot && (slot->v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS);
+    struct inspect_bitmap head = {
+        .vmptr = slot ? slot->vmptr : VMPTR_NONE,
+        .page = used ? slot->v->MSR_BITMAP : VMPTR_NONE,
+    };
+
+    if (byte < sizeof head)
+        return word_of(&head, sizeof head, byte);
+    const uint8_t *page =
+        used ? slot_bitmaps_l1_page(&slot->bitmaps, &nested->bitmaps, MERGED_MSR, slot->v->MSR_BITMAP) : NULL;
+    return page ? word_of(page, PAGE_SIZE, byte - sizeof head) : ~0u;
+}
+
+uint32_t window_word(struct vcpu *vcpu, uint32_t area, size_t byte)
+{
+    return area == INSPECT_VMCS ? vmcs_word(vcpu, byte) : bitmap_word(vcpu, byte);
+}
