@@ -58,10 +58,25 @@ $(OUT)/%.o: %.c Makefile
 # The compiler must not make a call of strlen() out of the loop that is strlen().
 $(OUT)/kernel/string.o: CFLAGS += -fno-builtin -fno-lto
 
+# For assembly: the encoding of each VMCS field by name, and what writes the rows of vmx/straight_rows.def from a plan's
+# image.
+$(OUT)/fields.inc: vmx/vmcs_fields.def vmx/straight_rows.def Makefile
+	@mkdir -p $(@D)
+	@{ sed -n 's/^FIELD(\([A-Z0-9_]*\), *\(0x[0-9a-f]*\),.*/%define \1 \2/p' vmx/vmcs_fields.def; \
+	sed -n 's/^ROW(\([A-Z0-9_]*\),.*/\1/p' vmx/straight_rows.def | \
+		awk '{ row[NR - 1] = $$1; print "%define STRAIGHT_" $$1, NR - 1 } \
+		END { print "%define STRAIGHT_ROW_COUNT", NR; \
+		print "%macro STRAIGHT_WRITE_ROWS 0"; \
+		for (i = 0; i < NR; i++) print "        WRITE_FROM " row[i] ", P_IMAGE + " 8 * i; \
+		print "%endmacro" }'; } > $@
+
+$(OUT)/vmx/straight.asm.o $(OUT)/vmx/straight_l1.asm.o: $(OUT)/fields.inc
+
 $(OUT)/%.asm.o: %.asm Makefile
 	@mkdir -p $(@D)
 	$(call say,NASM,$<)
-	$(Q)$(NASM) -f elf64 -Werror -I ./ -MD $(@:.o=.d) -MP $< -o $@
+	$(Q)$(NASM) -f elf64 -Werror $(if $(CHECKED),-DCHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX) -I ./ -I $(OUT)/ \
+		-MD $(@:.o=.d) -MP $< -o $@
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9_.-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 26

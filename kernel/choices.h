@@ -37,6 +37,14 @@
     V(FAULT_INVEPT_AT_ONCE, "invept-at-once") V(FAULT_KEEP_VPID, "keep-vpid") \
     V(FAULT_SKIP_INVVPID, "skip-invvpid") V(FAULT_REFUSE_PROCESSOR, "refuse-processor") \
     V(FAULT_PANIC, "panic")
+/* The rows of nested/quiet.def, and last: what others change is not heard of. */
+#define QUIET_CHOICES(V) \
+    V(QUIET_FAULT_NONE, "none") V(QUIET_FAULT_PLAN, "plan") V(QUIET_FAULT_REVISIT, "revisit") \
+    V(QUIET_FAULT_INVEPT, "invept") V(QUIET_FAULT_ROWS, "rows") V(QUIET_FAULT_BITMAPS, "bitmaps") \
+    V(QUIET_FAULT_TREE, "tree") V(QUIET_FAULT_VPID, "vpid") V(QUIET_FAULT_EVENT, "event") \
+    V(QUIET_FAULT_ACCESS, "access") V(QUIET_FAULT_ONCE, "once") V(QUIET_FAULT_WINDOW, "window") \
+    V(QUIET_FAULT_STEP, "step") V(QUIET_FAULT_NMI, "nmi") V(QUIET_FAULT_REQUESTS, "requests") \
+    V(QUIET_FAULT_DEAF, "deaf")
 /* clang-format on */
 
 #endif

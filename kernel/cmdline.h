@@ -22,6 +22,7 @@ enum gdb_choice { GDB_CHOICES(CHOICE_MEMBER) }; /* once parsed the UART's port, 
 enum dump_choice { DUMP_CHOICES(CHOICE_MEMBER) };
 enum virtual_vectoring { VECTORING_CHOICES(CHOICE_MEMBER) };
 enum injected_fault { FAULT_CHOICES(CHOICE_MEMBER) };
+enum quiet_fault { QUIET_CHOICES(CHOICE_MEMBER) };
 
 /* Where a choice names an I/O port its member is the number, above any index; below this no card has its ports. */
 #define OPTION_PORT_MIN 0x100u

@@ -11,10 +11,13 @@
 #define CPU_STACK_SIZE 16384
 #define IST_STACK_SIZE 8192 /* a panic prints its lines on one of these */
 
+#define STRAIGHT_WORDS 96
+
 struct cpu {
-    struct cpu *self; /* first: this_cpu() reads it at GS:0 */
-    void *stack_word; /* where an exit finds its stack: vmx/entry.asm */
-    unsigned id;      /* index in percpu_cpus */
+    struct cpu *self;                  /* first: this_cpu() reads it at GS:0 */
+    void *stack_word;                  /* where an exit finds its stack: vmx/entry.asm */
+    uint64_t straight[STRAIGHT_WORDS]; /* vmx/straight.h */
+    unsigned id;                       /* index in percpu_cpus */
     uint32_t apic_id;
     struct timed_ring timed; /* its exit_tsc is written by vmx/entry.asm */
     volatile bool nmi_seen;  /* an NMI came while Nestor ran; vmx/ hands it on and clears this */

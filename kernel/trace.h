@@ -16,7 +16,8 @@
     TRACE(ENTER_L1, "0, 0")                                                                                            \
     TRACE(ENTER_L2, "0, 0")                                                                                            \
     TRACE(MERGE, "0, gpa1 of the page of MSR bitmap")                                                                  \
-    TRACE(KICK, "processor, generation")
+    TRACE(KICK, "processor, generation")                                                                               \
+    TRACE(STRAIGHT, "entries by the straight way since the last record, exits by it")
 
 enum trace_type {
 #define TRACE(name, text) TRACE_##name,

@@ -9,6 +9,7 @@
 #include "nested/lint.h"
 #include "nested/msr_area.h"
 #include "nested/prepare.h"
+#include "nested/quiet.h"
 #include "nested/rules/check.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
@@ -67,6 +68,7 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
     shadow_open(slot);
     vcpu->in_l2 = true;
     vcpu->launched = slot->vmcs02_launched;
+    prepare_fetch_unread(slot);
     shadow_fetch(slot);
 }
 
@@ -135,7 +137,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
         count(COUNT_NESTED_ENTRY_FAILS);
         entry_log_msr(slot->vmptr, &vcpu->nested->refusal);
         slot_set_all_dirty(slot); /* entries before the failed one went to vmcs02 */
-        slot->mirrored = false;
+        slot_unmirror(slot);
         /* What the list loaded stays, as far as no control gives L1 its own. SDM 3C 27.8 "VM-Entry Failures During or
          * After Loading Guest State" */
         struct l1_registers left = {.pat = vmcs_read(GUEST_PAT), .efer = vmcs_read(GUEST_EFER)};
@@ -146,12 +148,21 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
     }
     /* From here on the CPU has the word: if it refuses vmcs02 nevertheless, the launch state must be what it was. */
     slot->was_launched = v->launched != 0;
+    slot->entered_straight = false;
     v->launched = 1;
     if (__builtin_expect(v->GUEST_ACTIVITY_STATE == ACTIVITY_WAIT_SIPI, 0))
         startup_wait_in_l2(vcpu);
     if (__builtin_expect(vcpu->requests, 0))
         vcpu->attention = true; /* an INIT that waited in VMX root operation ends the entry at once */
     count(COUNT_NESTED_ENTRIES);
+}
+
+/* L1's instruction fails. The straight way has not read where it is. Current: vmcs01. */
+static void fail_instruction(struct vcpu *vcpu, uint32_t error)
+{
+    vcpu->exit.rip = vmcs_read(GUEST_RIP);
+    vcpu->exit.instruction_length = vmcs_read(EXIT_INSTRUCTION_LENGTH);
+    insn_fail(vcpu, error);
 }
 
 /* Current: vmcs02; on return vmcs01. */
@@ -167,38 +178,58 @@ static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
     if (result->kind == CHECK_FAIL_GUEST)
         nested_entry_failure(vcpu, EXIT_INVALID_GUEST_STATE, result->qualification);
     else
-        insn_fail(vcpu, result->kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
+        fail_instruction(vcpu, result->kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
+}
+
+/* The rows that L1 writes to vmcs02 itself are the CPU's to judge, but not where Nestor does a part of the entry that
+ * comes behind these checks: then they are judged before it. */
+static inline check_scope_t scope_of_direct(const struct vmcs12 *v)
+{
+    if (__builtin_expect(!v->ENTRY_MSR_LOAD_COUNT && v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI, 1))
+        return 0;
+    return check_scope_of(FIELD_INDEX_GUEST_RIP) | check_scope_of(FIELD_INDEX_GUEST_RFLAGS) |
+           check_scope_of(FIELD_INDEX_GUEST_INTERRUPTIBILITY);
 }
 
 /* Which tables of checks the entry must pass: none when nothing that they look at changed since the last one. */
 static inline check_scope_t scope_to_check(const struct vmcs12_slot *slot, bool long_mode)
 {
-    return long_mode == slot->checked_long_mode ? slot->scope | check_scope_of_memory(slot->v) : CHECK_SCOPE_ALL;
+    if (long_mode != slot->checked_long_mode)
+        return CHECK_SCOPE_ALL;
+    return slot->scope | check_scope_of_memory(slot->v) | scope_of_direct(slot->v);
 }
 
-/* `long_mode`: L1's. False: the entry has failed. Current: the slot's vmcs02; vmcs01 when it failed. */
-static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_t scope)
+static struct check_result check_slot(const struct vcpu *vcpu, const struct vmcs12_slot *slot, bool long_mode,
+                                      check_scope_t scope)
 {
-    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
-    struct nested *nested = vcpu->nested;
-    struct vmcs12_slot *slot = nested->current;
-    if (scope & SLOT_SCOPE_BITMAPS)
-        slot_bitmaps_look_again(&slot->bitmaps);
-    prepare_fetch_checked(slot, scope);
     struct check_context context = {
         .caps = &vcpu->vm->caps12,
         .l1_long_mode = long_mode,
         .read = check_read,
         .context = &vcpu->vm->gmem,
-        .current_vmptr = nested->current->vmptr,
-        .vmxon_pointer = nested->vmxon_pointer,
+        .current_vmptr = slot->vmptr,
+        .vmxon_pointer = vcpu->nested->vmxon_pointer,
     };
-    struct check_result result = check_entry_scoped(slot->v, &context, scope);
+    return check_entry_scoped(slot->v, &context, scope);
+}
+
+/* `long_mode`: L1's. False: the entry has failed. Current: the slot's vmcs02; vmcs01 when it failed. */
+static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_t scope)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    EXPECT_CURRENT(slot->vmcs02);
+    if (scope & SLOT_SCOPE_BITMAPS)
+        slot_bitmaps_look_again(&slot->bitmaps);
+    prepare_fetch_checked(slot, scope);
+    struct check_result result = check_slot(vcpu, slot, long_mode, scope);
     if (result.kind == CHECK_OK) {
         slot->scope = 0;
         slot->checked_long_mode = long_mode;
         return true;
     }
+    /* The first rule in the SDM's order may be about a row that is the CPU's to judge, or was not looked at again. */
+    prepare_fetch_rows(vcpu->nested, slot);
+    result = check_slot(vcpu, slot, long_mode, CHECK_SCOPE_ALL);
     fail_checks(vcpu, &result);
     return false;
 }
@@ -271,6 +302,10 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
     struct nested *nested = vcpu->nested;
     struct vmcs12 *v = slot->v;
     struct l1_registers l2 = save_vmcs02(nested, slot, exit);
+    if (vcpu->l2_event_written || !slot->mirrored) {
+        shadow_write_event(slot);
+        vcpu->l2_event_written = false;
+    }
     uint64_t l2_cr0 = v->GUEST_CR0;
     if (msr_area_store(vcpu, v->EXIT_MSR_STORE_ADDR, (uint32_t)v->EXIT_MSR_STORE_COUNT)) {
         entry_log_abort(slot->vmptr, &nested->refusal);
@@ -286,6 +321,7 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
         vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI); /* L1's virtual blocking; Nestor itself takes NMIs */
         vmx_unblock_nmi();
     }
+    straight_make_plan(vcpu, slot, l2_cr0);
     count(COUNT_EXITS_REFLECTED);
 }
 
@@ -323,18 +359,44 @@ void nested_straight_to_l1(struct vcpu *vcpu, uint32_t reason)
     vcpu_prepare_entry(vcpu);
 }
 
+/* The entry that failed took no event: L1's stays where L1 sees it. Nothing of L2's state has changed. Current:
+ * vmcs02. */
+static void undo_entry(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    slot->v->launched = slot->was_launched;
+    vcpu->inject_info = 0;
+    if (vcpu->l2_event_written && slot->mirrored)
+        shadow_write_event(slot);
+    vcpu->l2_event_written = false;
+    if (slot->entered_straight) /* so vmcs12 is older */
+        prepare_leave_unread(slot);
+}
+
+/* The CPU refused an entry. What it is left to judge, rows that L1 wrote to vmcs02 itself, the checks judge alike, and
+ * say which rule it was. False: they find nothing. Current: vmcs02; vmcs01 when they did. */
+static bool fail_by_rule(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    prepare_fetch_rows(vcpu->nested, slot);
+    struct check_result result = check_slot(vcpu, slot, slot->checked_long_mode, CHECK_SCOPE_ALL);
+    if (result.kind == CHECK_OK)
+        return false;
+    fail_checks(vcpu, &result);
+    return true;
+}
+
 void nested_hardware_entry_failure(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     uint32_t reason = vcpu->exit.reason;
     uint64_t qualification = vcpu->exit.qualification;
     struct vmcs12_slot *slot = vcpu->nested->current;
-    entry_log_cpu_exit(reason);
-    slot->v->launched = slot->was_launched;
+    undo_entry(vcpu, slot);
     vcpu->launched = slot->was_launched;
-    slot_set_all_dirty(slot);               /* the MSR list went to vmcs02 */
-    vmcs_write(ENTRY_INTERRUPTION_INFO, 0); /* a failed entry does not take the event */
-    slot->mirrored = false;
+    if (fail_by_rule(vcpu, slot))
+        return;
+    entry_log_cpu_exit(reason);
+    slot_set_all_dirty(slot); /* the MSR list went to vmcs02 */
+    slot_unmirror(slot);
     leave_l2(vcpu);
     nested_entry_failure(vcpu, reason, qualification);
 }
@@ -342,16 +404,16 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
 void nested_late_failure(struct vcpu *vcpu, uint32_t error)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
-    entry_log_cpu_error(error);
     struct vmcs12_slot *slot = vcpu->nested->current;
-    slot->v->launched = slot->was_launched;
-    vcpu->inject_info = 0;
-    vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
-    slot->mirrored = false;
+    undo_entry(vcpu, slot);
+    if (fail_by_rule(vcpu, slot))
+        return;
+    entry_log_cpu_error(error);
+    slot_unmirror(slot);
     leave_l2(vcpu);
     shadow_select(vcpu->nested);
     bool host_of_l1 = slot->v->EXIT_CONTROLS & (EXITC_LOAD_CET | EXITC_LOAD_PERF_GLOBAL); /* their reserved bits */
-    insn_fail(vcpu, error == VMXERR_ENTRY_HOST_STATE && !host_of_l1 ? VMXERR_ENTRY_CONTROLS : error);
+    fail_instruction(vcpu, error == VMXERR_ENTRY_HOST_STATE && !host_of_l1 ? VMXERR_ENTRY_CONTROLS : error);
 }
 
 void insn_exit_vmlaunch(struct vcpu *vcpu)

@@ -5,6 +5,7 @@
 #include "nested/l2_ept.h"
 #include "nested/lint.h"
 #include "nested/prepare.h"
+#include "nested/quiet.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/event.h"
@@ -83,8 +84,10 @@ static NOINLINE uint64_t with_high_half(struct nested *nested, struct vmcs12_slo
 }
 
 /* Writes a row of vmcs12; the next entry brings it to vmcs02. */
-static inline void field_write(struct vmcs12_slot *slot, uint64_t row, uint64_t value)
+static inline void field_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t row, uint64_t value)
 {
+    if (slot == vcpu->nested->current && straight_write(vcpu, slot, (unsigned)row, value))
+        return;
     slot->v->field[row] = value;
     slot_set_dirty(slot, row);
 }
@@ -114,7 +117,7 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     value = access.high ? with_high_half(vcpu->nested, slot, access.row, value) : value & vmcs12_width_mask(access.row);
     if (vmcs_fields[access.row].area == VMCS_AREA_INFO)
         lint_read_only(vcpu, access.row);
-    field_write(slot, access.row, value);
+    field_write(vcpu, slot, access.row, value);
     shadow_put(vcpu->nested, slot, access.row);
     return out;
 }
@@ -162,7 +165,7 @@ static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uin
     /* A mask of 0 is a read-only field; a row that vmcs02 shows to L1 must be written there, too. */
     if (!vmcs12_write_masks[row] || (slot->mirrored && bits_test(vcpu->nested->rows_shown, row)))
         return false;
-    field_write(slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
+    field_write(vcpu, slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
     return true;
 }
 

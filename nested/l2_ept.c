@@ -145,6 +145,8 @@ bool l2_ept_exit(struct vcpu *vcpu)
     uint64_t hardware = exit->reason == EXIT_EPT_VIOLATION ? exit->qualification : 0;
     uint64_t access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     struct ept02_exit out;
+    if (exit->reason == EXIT_EPT_MISCONFIG) /* EPT02 repeats what EPT12 had when the CPU looked */
+        return false;
     /* A store to a watched page needs two turns: the first finds the watch, which the hit takes away; the second fills
      * EPT02 with the write permission that is left then. */
     for (;;) {

@@ -13,6 +13,7 @@
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
 #include "nested/prepare.h"
+#include "nested/quiet.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "nested/window.h"
@@ -39,6 +40,9 @@ static void register_handlers(void)
     exit_handlers[EXIT_INVVPID] = insn_exit_invvpid;
     nested_hooks = (struct nested_hooks){
         .straight_to_l1 = nested_straight_to_l1,
+        .straight_settle = straight_settle,
+        .straight_ready = straight_ready,
+        .straight_checked = straight_checked,
         .exit_from_l2 = nested_exit_from_l2,
         .field_access = insn_field_access,
         .entry_failed = nested_late_failure,
@@ -87,6 +91,8 @@ int nested_init(struct vcpu *vcpu, struct ept02_shared *shared)
     nested->scratch_page = scratch;
     nested->vmxon_pointer = VMPTR_NONE;
     init_bitmaps(nested, memset(ones, 0xff, PAGE_SIZE));
+    nested->bitmaps.cpu = vcpu->cpu;
+    nested->ept02s.cpu = vcpu->cpu;
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         nested->slot[i].vmptr = VMPTR_NONE;
     prepare_init(nested);
@@ -95,6 +101,7 @@ int nested_init(struct vcpu *vcpu, struct ept02_shared *shared)
         log_err("nested", "no memory for VMCS shadowing: give Nestor more by the option memory=MIB");
         return -1;
     }
+    straight_init(nested);
     /* Last: what other processors see through this pointer is complete. */
     vcpu->nested = nested;
     register_handlers();

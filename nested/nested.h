@@ -11,6 +11,7 @@
 #include "nested/rules/caps12.h"
 #include "nested/rules/check_scope.h"
 #include "nested/rules/vmcs12.h"
+#include "vmx/straight.h"
 #include "vmx/vcpu.h"
 
 #define NESTED_SLOTS 64
@@ -24,10 +25,9 @@
 struct host_image {
     bool ready; /* the host-state area and VM-exit controls are as they were when the rest was computed */
     bool host64;
-    uint64_t cr0, cr0_forced; /* without the bits that exits leave alone; what the CPU wants beside them */
+    uint64_t cr0; /* without the bits that exits leave alone */
     uint64_t cr4, cr4_shadow;
     uint64_t entry_controls; /* of vmcs01 */
-    uint64_t access_cs, access_es, access_ss, access_ds, access_fs, access_gs;
 };
 
 /* The preemption timer runs, and its field is not L2's to change. */
@@ -56,25 +56,28 @@ struct vmcs12_slot {
 
     /* Where L2's state is: nested/prepare, nested/shadow. docs/CONCEPTS.md draws the life of a vmcs02. */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
+    bool unread;                /* the last exit was a straight one: prepare_fetch_unread() */
     bool vmcs02_ready;          /* Nestor's constant fields are in it */
     bool vmcs02_launched;
-    bool is_shadow;    /* vmcs02's region is of the shadow type now, and not active */
-    bool mirrored;     /* vmcs02 says what vmcs12 says, and L1 may see it */
-    bool was_launched; /* nested/enter: vmcs12's launch state before the entry under way */
+    bool is_shadow;        /* vmcs02's region is of the shadow type now, and not active */
+    bool mirrored;         /* vmcs02 says what vmcs12 says, and L1 may see it */
+    bool was_launched;     /* nested/enter: vmcs12's launch state before the entry under way */
+    bool entered_straight; /* that entry was a straight one: vmcs02 alone has L2's state */
 
     /* Computed of vmcs12's controls whenever L1 wrote one: nested/prepare, nested/host_state. */
     struct host_image host;
-    uint64_t straight;  /* for vcpu->l2_straight */
-    bool apic_access;   /* the same: APIC accesses are virtualised, on EPT01 */
-    bool tpr_shadow;    /* the TPR threshold counts */
-    bool watches_svi;   /* virtual interrupts are delivered, and option virtual-vectoring=svi */
-    uint8_t svi_seen;   /* SVI when L2 was entered last */
-    bool nmi_unvirtual; /* NMIs exit, and L2 has no virtual blocking of them */
-    bool nmi_blocked;   /* with these controls: L2 runs with NMIs blocked, which it cannot end */
-    uint8_t kept;       /* KEPT_: what an exit does beside saving the registers */
-    uint8_t at_entry;   /* AT_ENTRY_: what an entry does beside writing what L1 wrote; seldom anything */
-    uint64_t eptp02;    /* as written to vmcs02 */
-    uint16_t vpid02;    /* the same; 0: none yet */
+    struct straight_plan plan; /* its image is host_state_load()'s, too, while host.ready; the rest: nested/quiet */
+    uint64_t straight;         /* for vcpu->l2_straight */
+    bool apic_access;          /* the same: APIC accesses are virtualised, on EPT01 */
+    bool tpr_shadow;           /* the TPR threshold counts */
+    bool watches_svi;          /* virtual interrupts are delivered, and option virtual-vectoring=svi */
+    uint8_t svi_seen;          /* SVI when L2 was entered last */
+    bool nmi_unvirtual;        /* NMIs exit, and L2 has no virtual blocking of them */
+    bool nmi_blocked;          /* with these controls: L2 runs with NMIs blocked, which it cannot end */
+    uint8_t kept;              /* KEPT_: what an exit does beside saving the registers */
+    uint8_t at_entry;          /* AT_ENTRY_: what an entry does beside writing what L1 wrote; seldom anything */
+    uint64_t eptp02;           /* as written to vmcs02 */
+    uint16_t vpid02;           /* the same; 0: none yet */
     /* What eptp02 was made of, while ept02s.roots_changed stands. */
     uint64_t eptp12, roots_seen;
     struct ept02_root *root; /* NULL: EPT01 serves this L2 */
@@ -123,6 +126,7 @@ struct nested {
 
     uint32_t switched_due;             /* nested/switched: entry controls that vmcs01 needs once, ... */
     uint64_t switched[SWITCHED_COUNT]; /* ... and L2's values by then */
+    bool loads_once;                   /* vmcs01 has such controls: an exit to L1 must write them again */
 
     struct msr_refusal refusal; /* of the last list of MSRs that failed: nested/msr_area */
 };

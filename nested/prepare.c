@@ -2,9 +2,9 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/layout.h"
-#include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/x86.h"
+#include "nested/apic_pages.h"
 #include "nested/lint.h"
 #include "nested/rules/decide.h"
 #include "nested/shadow.h"
@@ -25,6 +25,8 @@ static uint64_t rows_host[DIRTY_WORDS];     /* a change makes the host image be 
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
 static uint64_t rows_direct[DIRTY_WORDS];   /* of these, what L1 writes to vmcs02 itself: asked for each time */
 static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, except for few */
+/* What a straight exit leaves in vmcs02 that others read; of the registers, those that `optional` saves. */
+static uint64_t rows_unread[DIRTY_WORDS];
 /* What an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
 static uint64_t rows_left[2][DIRTY_WORDS];
 static struct {
@@ -77,86 +79,15 @@ void prepare_init(struct nested *nested)
                 rows_direct[row / 64] |= bit;
         }
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++) {
         rows_both[rows_known[i] / 64] &= ~BIT(rows_known[i] % 64);
+        bits_set(rows_unread, rows_known[i]);
+    }
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
         rows_left[EXIT_RECORDED][word] = rows_left[EXIT_IN_VMCS02][word] = rows_both[word] | rows_lazy[word];
     for (unsigned i = 0; i < ARRAY_SIZE(rows_exit); i++)
         rows_left[EXIT_IN_VMCS02][rows_exit[i] / 64] |=
             BIT(rows_exit[i] % 64) & nested->field_offered[rows_exit[i] / 64];
-}
-
-/* Where the hardware shall read and write for L2: L1's page, or a page of Nestor's that holds nothing when L1 named no
- * RAM of its own. */
-static hpa_t l1_page_or_scratch(const struct nested *nested, gpa_t page)
-{
-    if (gmem_is_ram(&nested->vcpu->vm->gmem, page))
-        return page;
-    return va_to_hpa(nested->scratch_page);
-}
-
-/* The CPU writes L1's page by its address in vmcs02: a bitmap or table of EPT12 that is the same page cannot be
- * traced. */
-static void follow_virtual_apic(struct nested *nested, struct vmcs12_slot *slot)
-{
-    struct vm *vm = nested->vcpu->vm;
-    gpa_t page = slot->v->VIRTUAL_APIC_ADDR;
-    struct ept_bypass *bypass = &nested->virtual_apic[slot - nested->slot];
-    bool used = (slot->v->PROC_CONTROLS & PROC_TPR_SHADOW) && gmem_is_ram(&vm->gmem, page);
-    if (bypass->listed && (!used || bypass->page != page))
-        ept_watch_bypass_remove(vm->gmem.watch, bypass);
-    if (used && !bypass->listed)
-        ept_watch_bypass_add(vm->gmem.watch, page, bypass);
-}
-
-/* A leaf of EPT01 of 4 KBytes for the page. When pages run out this processor's EPT02s give theirs. */
-static bool pin_apic_access(struct nested *nested, gpa_t page, struct ept_pin *pin)
-{
-    struct ept *ept01 = &nested->vcpu->vm->ept01;
-    (void)ept_map_on_demand(ept01, page);
-    if (!ept_pin(ept01, page, pin))
-        return true;
-    ept02_forget_all(&nested->ept02s);
-    return !ept_pin(ept01, page, pin);
-}
-
-/* Without EPT12 the L2 runs on EPT01, and the control holds for 4-KByte pages only. False: there is none. SDM 3C 30.4.5
- * "Issues Pertaining to Page Size and TLB Management" */
-static bool follow_apic_access(struct nested *nested, struct vmcs12_slot *slot)
-{
-    struct ept *ept01 = &nested->vcpu->vm->ept01;
-    struct ept_pin *pin = &nested->apic_access[slot - nested->slot];
-    gpa_t page = slot->v->APIC_ACCESS_ADDR;
-    uint32_t proc2 = vmcs12_proc2(slot->v);
-    slot->apic_access = (proc2 & PROC2_APIC_ACCESS) && !(proc2 & PROC2_EPT);
-    if (pin->listed && (!slot->apic_access || pin->page != page))
-        ept_unpin(ept01, pin);
-    return !slot->apic_access || pin->listed || ept_is_carveout(ept01, page) || pin_apic_access(nested, page, pin);
-}
-
-/* The CPU refuses such an address, and L1 gets VMfail 7; its next try comes here again. */
-static NOINLINE void refuse_entry(struct vmcs12_slot *slot)
-{
-    log_warn("nested",
-             "APIC-access page %lx: no page is left to make it one of 4 KBytes, so L1's entry fails with error 7: "
-             "give Nestor more by the option memory=MIB",
-             slot->v->APIC_ACCESS_ADDR);
-    vmcs_write(APIC_ACCESS_ADDR, slot->v->APIC_ACCESS_ADDR | 1);
-    slot_set_dirty(slot, FIELD_INDEX_APIC_ACCESS_ADDR);
-}
-
-static void write_apic_pages(struct nested *nested, struct vmcs12_slot *slot)
-{
-    const struct vmcs12 *v = slot->v;
-    follow_virtual_apic(nested, slot);
-    if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
-        vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
-    if (!follow_apic_access(nested, slot)) {
-        refuse_entry(slot);
-    } else if (vmcs12_proc2(v) & PROC2_APIC_ACCESS) {
-        struct ept_leaf leaf = ept_translate(&nested->vcpu->vm->ept01, v->APIC_ACCESS_ADDR);
-        vmcs_write(APIC_ACCESS_ADDR, leaf.level ? ALIGN_DOWN(leaf.hpa, PAGE_SIZE) : v->APIC_ACCESS_ADDR);
-    }
 }
 
 static void write_vpid(struct nested *nested, struct vmcs12_slot *slot)
@@ -171,19 +102,26 @@ static void write_vpid(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(VPID, vpid);
 }
 
-/* All that depends on a control or pointer of L1. */
-static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
+static struct merged_controls controls_of(const struct nested *nested, const struct vmcs12_slot *slot)
 {
-    const struct vmcs12 *v = slot->v;
     struct merge_input in = {
-        .v = v,
+        .v = slot->v,
         .cpu = &nested->vcpu->vm->caps,
         .msr_bitmap_merged = slot_bitmaps_has_msr(&slot->bitmaps),
         .io_bitmaps_merged = slot_bitmaps_has_io(&slot->bitmaps),
     };
-    struct merged_controls controls = merge_controls(&in);
+    return merge_controls(&in);
+}
+
+/* All that depends on a control or pointer of L1. */
+static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    struct merged_controls controls = controls_of(nested, slot);
     vmcs_write(PIN_CONTROLS, controls.pin);
     vmcs_write(PROC_CONTROLS, controls.proc);
+    slot->plan.proc = controls.proc;
+    slot->plan.shape &= ~(uint64_t)SHAPE_PROC;
     vmcs_write(PROC2_CONTROLS, controls.proc2);
     if (controls.proc & PROC_TERTIARY)
         vmcs_write(PROC3_CONTROLS, controls.proc3);
@@ -192,8 +130,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     vmcs_write(EXIT_CONTROLS, controls.exit);
     vmcs_write(ENTRY_CONTROLS, controls.entry);
     slot_bitmaps_write(&slot->bitmaps, &nested->bitmaps, controls.io);
-    write_apic_pages(nested, slot);
-    slot->straight = nested->vmread_bitmap ? decide_straight(v) : 0;
+    apic_pages_write(nested, slot);
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     bool keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
     slot->kept = (keeps_timer ? KEPT_TIMER : 0) | (v->EXIT_CONTROLS & EXITC_SAVE_PERF_GLOBAL ? KEPT_PERF : 0);
@@ -201,6 +138,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->nmi_blocked = false;
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
     slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0) | (options.lint ? AT_ENTRY_LINT : 0);
+    slot->straight = nested->vmread_bitmap && !slot->watches_svi ? decide_straight(v) : 0;
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -263,10 +201,15 @@ static NOINLINE bool is_nmi_blocked(const struct vmcs12 *v)
            ((info & INTR_VALID) && GET(info, INTR_TYPE) == INTR_TYPE_NMI);
 }
 
-static void queue_event(struct vcpu *vcpu, const struct vmcs12 *v)
+/* vmcs02 has L1's event already while it is shown to L1; else it may have an older one of L1's. */
+static void queue_event(struct vcpu *vcpu, const struct vmcs12_slot *slot)
 {
-    if (!(v->ENTRY_INTERRUPTION_INFO & INTR_VALID))
+    const struct vmcs12 *v = slot->v;
+    if (!(v->ENTRY_INTERRUPTION_INFO & INTR_VALID)) {
+        if (!slot->mirrored)
+            vmcs_write(ENTRY_INTERRUPTION_INFO, 0);
         return;
+    }
     vcpu->inject_info = (uint32_t)v->ENTRY_INTERRUPTION_INFO;
     vcpu->inject_is_fault = false;
     vcpu->inject_error_code = (uint32_t)v->ENTRY_EXCEPTION_ERROR_CODE;
@@ -283,8 +226,12 @@ _Static_assert(DIRTY_WORDS == 3, "prepare_vmcs02() asks each word");
 static NOINLINE struct dirty_rows write_dirty(struct vmcs12_slot *slot)
 {
     struct dirty_rows found = {false, false};
+    if (bits_test(slot->dirty, FIELD_INDEX_GUEST_ACTIVITY_STATE)) /* the plan asks for it */
+        slot->plan.made = slot->plan.valid = false;
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t copy = slot->dirty[word] & rows_copied[word];
+        if (slot->dirty[word] != copy)
+            slot->plan.made = slot->plan.valid = false;
         found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
         if (slot->dirty[word] & rows_host[word])
             slot->host.ready = false;
@@ -324,6 +271,8 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     const struct vmcs12 *v = slot->v;
     if (!slot->vmcs02_ready) {
         vmcs_write_common(vcpu);
+        if (!options.trace) /* which records each exit */
+            vmcs_write(HOST_RIP, (uint64_t)straight_exit_l2);
         slot->vmcs02_ready = true;
     }
     struct dirty_rows dirty = {false, false};
@@ -333,6 +282,10 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         keep_cr4_hidden(v, vcpu->vm->cr4_hidden);
     if (dirty.computed)
         write_controls(nested, slot);
+    if (slot->plan.shape & SHAPE_PROC) {
+        vmcs_write(PROC_CONTROLS, (uint32_t)slot->plan.proc);
+        slot->plan.shape &= ~(uint64_t)SHAPE_PROC;
+    }
     write_vpid(nested, slot);
     if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept02s.roots_changed) {
         prepare_eptp(nested, slot);
@@ -348,12 +301,60 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     write_pdptes(vcpu, v);
     if (!(vmcs12_proc2(v) & PROC2_VPID))
         vpid_flush_zero(vcpu, VPID_L2_NONE);
-    queue_event(vcpu, v);
+    queue_event(vcpu, slot);
     if (slot->nmi_unvirtual)
         slot->nmi_blocked = is_nmi_blocked(v);
     if (__builtin_expect(slot->at_entry, 0))
         prepare_the_rest(nested, slot);
     vcpu->l2_straight = slot->straight;
+}
+
+/* L2's mode is the one bit of this row that is L2's. */
+static void fetch_mode(struct vmcs12 *v)
+{
+    if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
+        v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+}
+
+/* Where an exit of the straight way left them. The rest is fetched as before. */
+void prepare_fetch_unread(struct vmcs12_slot *slot)
+{
+    if (!slot->unread)
+        return;
+    slot->unread = false;
+    if (slot_is_live(slot, FIELD_INDEX_ENTRY_CONTROLS))
+        fetch_mode(slot->v);
+    bits_clear(slot->live, FIELD_INDEX_ENTRY_CONTROLS);
+    for (unsigned word = 0; word < DIRTY_WORDS; word++) {
+        for (uint64_t live = slot->live[word] & (rows_unread[word] | rows_optional[word]); live; live &= live - 1) {
+            unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
+            vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
+        }
+        slot->live[word] &= ~(rows_unread[word] | rows_optional[word]) | rows_direct[word];
+    }
+}
+
+bool prepare_may_leave(unsigned row)
+{
+    return row == FIELD_INDEX_ENTRY_CONTROLS || bits_test(rows_left[EXIT_IN_VMCS02], row) ||
+           bits_test(rows_unread, row) || bits_test(rows_optional, row);
+}
+
+void prepare_leave_unread(struct vmcs12_slot *slot)
+{
+    uint64_t save = slot->v->EXIT_CONTROLS;
+    slot->unread = true;
+    for (unsigned word = 0; word < DIRTY_WORDS; word++)
+        slot->live[word] = rows_left[EXIT_IN_VMCS02][word] | rows_unread[word];
+    bits_set(slot->live, FIELD_INDEX_ENTRY_CONTROLS);
+    if (save & EXITC_SAVE_DEBUG) {
+        bits_set(slot->live, FIELD_INDEX_GUEST_DR7);
+        bits_set(slot->live, FIELD_INDEX_GUEST_DEBUGCTL);
+    }
+    if (save & EXITC_SAVE_PAT)
+        bits_set(slot->live, FIELD_INDEX_GUEST_PAT);
+    if (save & EXITC_SAVE_EFER)
+        bits_set(slot->live, FIELD_INDEX_GUEST_EFER);
 }
 
 static void fetch_live(struct vmcs12_slot *slot, bool lazy)
@@ -385,6 +386,7 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
         return;
     if (current != slot->vmcs02)
         vmcs_load(slot->vmcs02);
+    prepare_fetch_unread(slot);
     fetch_live(slot, true);
     shadow_fetch(slot);
     if (current == slot->vmcs02)
@@ -455,7 +457,19 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
         v->GUEST_EFER = l2.efer;
     if (slot->kept)
         keep_rows(slot);
-    if (vmcs12_proc2(v) & PROC2_UNRESTRICTED)
-        v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
+    fetch_mode(v);
     return l2;
 }
+
+#ifdef CHECKED
+bool prepare_controls_are(const struct nested *nested, const struct vmcs12_slot *slot)
+{
+    const struct merged_controls controls = controls_of(nested, slot);
+    uint64_t eptp = slot->root ? ept02_eptp(slot->root) : ept_pointer(&nested->vcpu->vm->ept01);
+    return vmcs_read(PIN_CONTROLS) == controls.pin && vmcs_read(PROC_CONTROLS) == controls.proc &&
+           vmcs_read(PROC2_CONTROLS) == controls.proc2 && vmcs_read(EXIT_CONTROLS) == controls.exit &&
+           (!(controls.proc & PROC_TERTIARY) || vmcs_read(PROC3_CONTROLS) == controls.proc3) &&
+           !((vmcs_read(ENTRY_CONTROLS) ^ controls.entry) & ~ENTRY_GUEST_64) && vmcs_read(EPT_POINTER) == eptp &&
+           slot_bitmaps_are_in(&slot->bitmaps, &nested->bitmaps);
+}
+#endif

@@ -19,6 +19,12 @@ enum save_exit { EXIT_RECORDED, EXIT_IN_VMCS02 };
  * with.
  * Current: the slot's vmcs02. */
 struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit);
+/* The same where nothing at all was copied, and what must be in vmcs12 before an entry is looked at. Current: the
+ * slot's vmcs02, at the second. */
+void prepare_leave_unread(struct vmcs12_slot *slot);
+void prepare_fetch_unread(struct vmcs12_slot *slot);
+/* Whether an exit may leave the row's value in vmcs02 alone. After prepare_init(). */
+bool prepare_may_leave(unsigned row);
 /* Brings the live rows, those that are still in vmcs02 alone, to vmcs12: before L1 or a check reads one, and before
  * vmcs02 goes.
  * Current: the VMCS of the level that runs, and again on return. */
@@ -32,5 +38,9 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
 /* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1. Current: the
  * slot's vmcs02. */
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot);
+#ifdef CHECKED
+/* Whether vmcs02 has the controls and pointers that would be computed now. Current: the slot's vmcs02. */
+bool prepare_controls_are(const struct nested *nested, const struct vmcs12_slot *slot);
+#endif
 
 #endif

@@ -15,6 +15,9 @@ static const uint8_t direct_rows[] = {
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };
+/* The event that it injects, likewise. */
+static const uint8_t event_rows[] = {FIELD_INDEX_ENTRY_INTERRUPTION_INFO, FIELD_INDEX_ENTRY_EXCEPTION_ERROR_CODE,
+                                     FIELD_INDEX_ENTRY_INSTRUCTION_LENGTH};
 /* What describes the exit, beside L2's state. */
 static const uint8_t exit_rows[] = {
 #define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(, , ROW_IN_LIST(name), )
@@ -64,6 +67,10 @@ static void open_rows(struct nested *nested)
     for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
         if (is_offered(nested, direct_rows[i]))
             open_row(nested->vmwrite_bitmap, direct_rows[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(event_rows); i++) {
+        show_row(nested, event_rows[i]);
+        open_row(nested->vmwrite_bitmap, event_rows[i]);
+    }
 }
 
 int shadow_init(struct nested *nested)
@@ -122,28 +129,36 @@ static NOINLINE void fetch_tpr_threshold(struct vmcs12_slot *slot)
     slot->v->TPR_THRESHOLD = threshold;
 }
 
+void shadow_fetch_event(const struct vmcs12_slot *slot)
+{
+    struct vmcs12 *v = slot->v;
+    vmcs_read_to(&v->ENTRY_INTERRUPTION_INFO, ENTRY_INTERRUPTION_INFO.encoding);
+    vmcs_read_to(&v->ENTRY_EXCEPTION_ERROR_CODE, ENTRY_EXCEPTION_ERROR_CODE.encoding);
+    vmcs_read_to(&v->ENTRY_INSTRUCTION_LENGTH, ENTRY_INSTRUCTION_LENGTH.encoding);
+}
+
 void shadow_fetch(struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
     if (!slot->mirrored)
         return;
     struct vmcs12 *v = slot->v;
-    uint64_t rip = vmcs_read(GUEST_RIP), rflags = vmcs_read(GUEST_RFLAGS);
-    uint32_t interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
-    /* L1 wrote these without an exit, so no slot_set_dirty() saw it: compare, and let the checks that look at them
-     * run. */
-    if ((rip ^ v->GUEST_RIP) >> 32) /* the checks look at the upper half only */
-        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RIP);
-    if (rflags != v->GUEST_RFLAGS)
-        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_RFLAGS);
-    if (interruptibility != v->GUEST_INTERRUPTIBILITY)
-        slot->scope |= check_scope_of(FIELD_INDEX_GUEST_INTERRUPTIBILITY);
-    v->GUEST_RIP = rip;
+    /* The CPU checks these four in vmcs02 as in vmcs12, and nested/enter finds the rule when it refuses one. */
+    v->GUEST_RIP = vmcs_read(GUEST_RIP);
     v->GUEST_RSP = vmcs_read(GUEST_RSP);
-    v->GUEST_RFLAGS = rflags;
-    v->GUEST_INTERRUPTIBILITY = interruptibility;
+    v->GUEST_RFLAGS = vmcs_read(GUEST_RFLAGS);
+    v->GUEST_INTERRUPTIBILITY = vmcs_read(GUEST_INTERRUPTIBILITY);
+    shadow_fetch_event(slot);
+    if (v->ENTRY_INTERRUPTION_INFO & INTR_VALID)
+        slot->scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
     if (slot->tpr_shadow)
         fetch_tpr_threshold(slot);
+}
+
+void shadow_write_event(const struct vmcs12_slot *slot)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(event_rows); i++)
+        vmcs_write_encoding(vmcs_fields[event_rows[i]].encoding, slot->v->field[event_rows[i]]);
 }
 
 void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)
@@ -157,7 +172,7 @@ void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
     if (!slot->mirrored || !bits_test(nested->rows_shown, row))
         return;
     if (nested->vcpu->in_l2) { /* L2's VMWRITE: it is not the current slot, which alone is shown */
-        slot->mirrored = false;
+        slot_unmirror(slot);
         return;
     }
     vmcs_load(slot->vmcs02);

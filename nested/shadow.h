@@ -19,6 +19,10 @@ void shadow_open(struct vmcs12_slot *slot);
 void shadow_close(struct nested *nested, struct vmcs12_slot *slot);
 /* Brings the rows that L1 may have written without an exit to vmcs12. Current: the slot's vmcs02. */
 void shadow_fetch(struct vmcs12_slot *slot);
+/* The rows of the event that L1 injects, from vmcs02, and to it when another's have taken their place there. Current:
+ * vmcs02. */
+void shadow_fetch_event(const struct vmcs12_slot *slot);
+void shadow_write_event(const struct vmcs12_slot *slot);
 /* Writes the rows that describe the exit to vmcs02, which is current: they are not the hardware's. */
 void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot);
 /* A row of vmcs12 changed: vmcs02 follows, if it is shown. Current: vmcs01, or vmcs02 of another slot. */

@@ -31,6 +31,12 @@ static inline bool slot_is_live(const struct vmcs12_slot *slot, uint64_t row)
 {
     return bits_test(slot->live, row);
 }
+/* vmcs02 does not say what vmcs12 says, nor may L1 see it; and so nothing goes straight until L2 has exited again. */
+static inline void slot_unmirror(struct vmcs12_slot *slot)
+{
+    slot->mirrored = false;
+    slot->plan.made = slot->plan.valid = false;
+}
 /* vmcs02 holds something else than what was made of vmcs12: every row is written again, but those that are vmcs02's
  * own. */
 void slot_set_all_dirty(struct vmcs12_slot *slot);

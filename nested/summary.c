@@ -7,6 +7,7 @@
 #include "nested/bitmap/merged_dump.h"
 #include "nested/nested.h"
 #include "vmx/exit_names.h"
+#include "vmx/straight.h"
 
 static const char *const counter_texts[COUNTER_COUNT] = {
 #define COUNTER(name, text) [COUNT_##name] = text,
@@ -26,7 +27,7 @@ static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < vm->vcpus; i++)
-        total += vm->vcpu[i]->exits[level][reason];
+        total += straight_exits(vm->vcpu[i], level, reason);
     return total;
 }
 

@@ -27,6 +27,12 @@ uint16_t nested_vpid(struct nested *nested, uint16_t vpid12)
     return hardware;
 }
 
+bool nested_vpid_serves(const struct nested *nested, const struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    return !(vmcs12_proc2(v) & PROC2_VPID) || nested->vpid_owner[v->VPID % VPID_SETS] == v->VPID;
+}
+
 /* A VPID that no hardware VPID serves now has nothing cached: it was flushed when it lost its place. */
 void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid12, gva_t address)
 {

@@ -11,32 +11,24 @@ default rel
 extern vcpu_handle_exit         ; void vcpu_handle_exit(struct vcpu *)
 extern vcpu_entry_failed        ; void vcpu_entry_failed(struct vcpu *)
 extern vcpu_enter_again         ; void vcpu_enter_again(struct vcpu *)
+extern vcpu_straight_checked    ; void vcpu_straight_checked(struct vcpu *)
+extern straight_exit_l1
 global vmx_run
 global vmx_enter_first, vmx_enter_launch, vmx_enter_resume, vmx_enter_again
 global vmx_exit, vmx_exit_timed
+global vmx_straight_again, vmx_straight_failed, vmx_straight_checked, straight_dead
 global vmx_unblock_nmi
 
 %define REG(n) (8 * n)          ; enum gpr order, vcpu.h
 %define VCPU_LAUNCHED 128       ; asserted in run.c
 %define VCPU_ATTENTION 129
 %define CPU_STACK_WORD 8
-%define CPU_EXIT_TSC 24
+%define CPU_EXIT_TSC 792
 
 section .text
 
-vmx_exit_timed:                 ; HOST_RIP with the option trace=
-        mov     rsp, [gs:abs CPU_STACK_WORD]
-        push    rax
-        push    rdx
-        rdtsc
-        mov     [gs:abs CPU_EXIT_TSC], eax
-        mov     [gs:abs CPU_EXIT_TSC + 4], edx
-        mov     rdx, [rsp + 16]
-        mov     byte [rdx + VCPU_ATTENTION], 1
-        pop     rdx
-        pop     rax
-
-vmx_exit:                       ; HOST_RIP
+; The guest's registers to its vcpu, which is in RDI then; RSP is the run stack's.
+%macro SAVE_REGISTERS 0
         mov     rsp, [gs:abs CPU_STACK_WORD]
         push    rdi
         mov     rdi, [rsp + 8]
@@ -55,6 +47,22 @@ vmx_exit:                       ; HOST_RIP
         mov     [rdi + REG(13)], r13
         mov     [rdi + REG(14)], r14
         mov     [rdi + REG(15)], r15
+%endmacro
+
+vmx_exit_timed:                 ; HOST_RIP with the option trace=
+        mov     rsp, [gs:abs CPU_STACK_WORD]
+        push    rax
+        push    rdx
+        rdtsc
+        mov     [gs:abs CPU_EXIT_TSC], eax
+        mov     [gs:abs CPU_EXIT_TSC + 4], edx
+        mov     rdx, [rsp + 16]
+        mov     byte [rdx + VCPU_ATTENTION], 1
+        pop     rdx
+        pop     rax
+
+vmx_exit:                       ; where straight.asm leaves what it does not do
+        SAVE_REGISTERS
         call    vcpu_handle_exit
         mov     rdi, [rsp]
 enter_guest:                    ; rdi = vcpu
@@ -93,6 +101,22 @@ vmx_enter_again:                ; an NMI came after the last look
         call    vcpu_enter_again
         mov     rdi, [rsp]
         jmp     enter_guest
+
+; The straight way, about to enter a guest, with the guest's registers:
+vmx_straight_again:             ; something came up
+        SAVE_REGISTERS
+        jmp     vmx_enter_again
+vmx_straight_failed:            ; VMfail
+        SAVE_REGISTERS
+        jmp     enter_failed
+vmx_straight_checked:           ; a checked build compares with the long way first
+        SAVE_REGISTERS
+        call    vcpu_straight_checked
+        mov     rdi, [rsp]
+        jmp     enter_guest
+straight_dead:                  ; VMCLEAR, VMPTRLD or INVVPID failed; RSP may be L1's
+        mov     rsp, [gs:abs CPU_STACK_WORD]
+        ud2
 
 ; noreturn void vmx_run(struct vcpu *vcpu, void *stack_word)
 vmx_run:

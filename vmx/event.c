@@ -97,6 +97,7 @@ static void event_write(struct vcpu *vcpu)
     if (vcpu->inject_is_fault && GET(info, INTR_VECTOR) == VECTOR_PF)
         write_cr2(vcpu->inject_address);
     trace(TRACE_INJECT, info, vcpu->inject_error_code);
+    vcpu->l2_event_written |= vcpu->in_l2;
     vcpu->inject_info = 0;
     vcpu->inject_is_fault = false;
 }

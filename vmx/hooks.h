@@ -21,6 +21,12 @@ struct nested_hooks {
     /* An exit of L2 for a reason of vcpu->l2_straight, of which nothing was read: it goes to L1. This and the next are
      * the whole way of an exit, from vcpu_count_exit() to vcpu_prepare_entry(). */
     void (*straight_to_l1)(struct vcpu *vcpu, uint32_t reason);
+    /* Of vmx/straight.h: Nestor's own state follows where the straight way led; whether the next entry or exit may
+     * take it, asked when all else is done; whether the long way would have done the same, in a checked build.
+     * Current: the VMCS that is entered next, or exited. */
+    void (*straight_settle)(struct vcpu *vcpu);
+    void (*straight_ready)(struct vcpu *vcpu);
+    void (*straight_checked)(struct vcpu *vcpu);
     /* VMREAD or VMWRITE of L1, of which nothing was read. */
     void (*field_access)(struct vcpu *vcpu, uint32_t reason);
     /* Turns an address that L2 takes for physical into L1's, for an access as in vmx/gva.h; `walk`: by L2's page walk,

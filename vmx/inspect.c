@@ -12,6 +12,7 @@
 #include "kernel/string.h"
 #include "kernel/x86.h"
 #include "vmx/hooks.h"
+#include "vmx/straight.h"
 
 #define AREA BITS(31, 28)
 #define BYTE BITS(27, 0)
@@ -90,7 +91,9 @@ static uint32_t counters_word(const struct vm *vm, size_t at)
     const struct vcpu *vcpu = vm->vcpu[cpu];
     if (byte < COUNTERS_BYTES)
         return word_of(vcpu->cpu->counters, COUNTERS_BYTES, byte);
-    return word_of(vcpu->exits, EXITS_BYTES, byte - COUNTERS_BYTES);
+    size_t exits = (byte - COUNTERS_BYTES) / sizeof(uint64_t);
+    uint64_t value = straight_exits(vcpu, (unsigned)(exits / EXIT_REASON_COUNT), (unsigned)(exits % EXIT_REASON_COUNT));
+    return word_of(&value, sizeof value, byte % sizeof value);
 }
 
 /* Each processor's ring has the same size: its number is a division. Beyond the last: ones. */

@@ -12,6 +12,7 @@
 #include "kernel/trap.h"
 #include "kernel/x86.h"
 #include "vmx/run.h"
+#include "vmx/straight.h"
 #include "vmx/vmx_insn.h"
 
 #define COMMAND_NMI (PUT(ICR_DELIVERY_NMI, ICR_DELIVERY) | ICR_ASSERT)
@@ -82,6 +83,14 @@ static bool enters_guest(uint64_t rip)
     return (rip >= (uint64_t)vmx_enter_first && rip <= (uint64_t)vmx_enter_resume) || rip == (uint64_t)vmx_enter_launch;
 }
 
+static bool ends_straight(uint64_t rip)
+{
+    for (uint64_t i = 0; i < straight_ends_count; i++)
+        if (rip >= straight_ends[i][0] && rip <= straight_ends[i][1])
+            return true;
+    return false;
+}
+
 /* An NMI while Nestor runs on this processor. */
 static void kick_nmi(struct trap_frame *frame)
 {
@@ -95,9 +104,13 @@ static void kick_nmi(struct trap_frame *frame)
     kick_answer(vcpu);
     spinlock_allow();
     vcpu->attention = true;
+    straight_of(cpu)->stop = 1;
+    straight_disturb(cpu);
     /* It was past its last look: back to before it, or the guest would run on what is stale. */
     if (enters_guest(frame->rip))
         frame->rip = (uint64_t)vmx_enter_again;
+    else if (ends_straight(frame->rip))
+        frame->rip = (uint64_t)vmx_straight_again;
 }
 
 /* A processor that waits for its start-up IPI passes an INVEPT before it runs. */

@@ -13,6 +13,7 @@
 #include "mm/page.h"
 #include "vmx/msr_policy.h"
 #include "vmx/startup.h"
+#include "vmx/straight.h"
 #include "vmx/vmcs_setup.h"
 
 /* MSRs whose value for the guest is in the VMCS. */
@@ -360,6 +361,8 @@ void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write)
     set_kept(vm->msr_bitmap, msr, MSR_WRITE, write);
     if (options.fault != FAULT_FORGET_GENERATION)
         __atomic_add_fetch(&vm->msr_policy_generation, 1, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        straight_disturb(vm->vcpu[i]->cpu);
     spinlock_unlock(&vm->msr_policy_lock);
     count(COUNT_POLICY_CHANGES);
 }

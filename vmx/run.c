@@ -15,6 +15,7 @@
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/step.h"
+#include "vmx/straight.h"
 #include "vmx/vpid.h"
 
 /* entry.asm addresses these by number. */
@@ -22,7 +23,23 @@ _Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
 _Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
 _Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
 _Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
-_Static_assert(offsetof(struct cpu, timed.exit_tsc) == 24, "entry.asm: CPU_EXIT_TSC");
+_Static_assert(offsetof(struct cpu, timed.exit_tsc) == 792, "entry.asm: CPU_EXIT_TSC");
+/* The same of straight.asm. */
+_Static_assert(offsetof(struct cpu, straight) == 16, "CPU()");
+_Static_assert(offsetof(struct straight, plan) == 24 && offsetof(struct straight, quiet) == 32 &&
+                   offsetof(struct straight, stop) == 33 && offsetof(struct straight, went) == 34 &&
+                   offsetof(struct straight, vmcs01) == 40 && offsetof(struct straight, entries) == 48 &&
+                   offsetof(struct straight, exits) == 56 && offsetof(struct straight, vmx) == 64 &&
+                   offsetof(struct straight, by_reason) == 112 && offsetof(struct straight, l1_exits) == 624 &&
+                   offsetof(struct straight, fields) == 656 && offsetof(struct straight, word) == 696 &&
+                   offsetof(struct straight, flags) == 712,
+               "S_");
+_Static_assert(offsetof(struct straight_plan, cr0_mask) == 32 && offsetof(struct straight_plan, dr7) == 56 &&
+                   offsetof(struct straight_plan, l1_efer) == 88 && offsetof(struct straight_plan, timer) == 96 &&
+                   offsetof(struct straight_plan, invvpid_l1) == 112 && offsetof(struct straight_plan, proc) == 144 &&
+                   offsetof(struct straight_plan, image) == 160,
+               "P_");
+_Static_assert(STRAIGHT_GUEST_RSP == 0, "READ_TO HOST_RSP, P_IMAGE");
 
 /* The column `parts` of each exit reason: bits, of which PLAIN and OPERAND leave out what every other exit has. */
 enum { PART_COMMON = 0, PART_ADDRESSES = 1, PART_EVENT = 2, PART_PLAIN = 4, PART_OPERAND = 8 };
@@ -240,13 +257,58 @@ static inline void expect_root_state(void)
 #endif
 }
 
+static NOINLINE void count_l1(struct vcpu *vcpu, struct straight *straight)
+{
+    vcpu->exits[0][EXIT_CPUID] += straight->cpuids;
+    vcpu->exits[0][EXIT_VMREAD] += straight->vmreads;
+    vcpu->exits[0][EXIT_VMWRITE] += straight->l1_exits - straight->cpuids - straight->vmreads;
+    count_add(COUNT_EXITS_L1, straight->l1_exits);
+    straight->l1_exits = straight->cpuids = straight->vmreads = 0;
+#ifdef COUNT_VMX
+    for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
+        count_add(COUNT_VMREADS + i, straight->vmx[i]);
+        straight->vmx[i] = 0;
+    }
+#endif
+}
+
+/* An exit, or what comes before an entry, takes the long way. An NMI that comes after this is looked at again. */
+static inline void leave_straight(struct vcpu *vcpu)
+{
+    struct straight *straight = straight_of(vcpu->cpu);
+    straight->stop = 0;
+    if (straight->went)
+        nested_hooks.straight_settle(vcpu);
+    if (straight->l1_exits)
+        count_l1(vcpu, straight);
+}
+
+/* What an exit that took the long way means for nested/quiet.def. */
+enum quiet_after { QUIET_ASKED, QUIET_KEPT, QUIET_GONE };
+
+/* Of L1's: some change nothing there (an event for L1 is in vmcs01 when it is entered), some leave what the next entry
+ * has to do. */
+static inline enum quiet_after quiet_after(const struct vcpu *vcpu, uint32_t reason)
+{
+    if (vcpu->in_l2 || __builtin_expect(step_active(vcpu), 0))
+        return QUIET_ASKED;
+    const uint64_t kept = BIT(EXIT_CPUID) | BIT(EXIT_RDMSR) | BIT(EXIT_IO);
+    if (reason < 64 && kept >> reason & 1)
+        return QUIET_KEPT;
+    return reason == EXIT_INVEPT ? QUIET_GONE : QUIET_ASKED;
+}
+
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
 void vcpu_handle_exit(struct vcpu *vcpu)
 {
+    leave_straight(vcpu);
     uint32_t reason = vmcs_read(EXIT_REASON);
+    enum quiet_after after = quiet_after(vcpu, reason);
     vcpu->launched = true;
     spinlock_expect_none();
     expect_root_state();
+    if (after != QUIET_KEPT)
+        straight_of(vcpu->cpu)->quiet = 0;
     if (__builtin_expect(vcpu->step.active, 0))
         handle_any(vcpu, reason);
     else if (vcpu->in_l2)
@@ -254,11 +316,33 @@ void vcpu_handle_exit(struct vcpu *vcpu)
     else
         handle_exit_of_l1(vcpu, reason);
     expect_paid(vcpu);
+    if (after == QUIET_ASKED)
+        nested_hooks.straight_ready(vcpu);
 }
+
+#ifdef CHECKED
+void vcpu_straight_checked(struct vcpu *vcpu)
+{
+    leave_straight(vcpu);
+    spinlock_expect_none();
+    expect_root_state();
+    straight_of(vcpu->cpu)->quiet = 0;
+    nested_hooks.straight_checked(vcpu);
+    expect_paid(vcpu);
+    nested_hooks.straight_ready(vcpu);
+}
+#else
+void vcpu_straight_checked(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+#endif
 
 /* VMfail of VMLAUNCH/VMRESUME: for vmcs01 Nestor's own mistake, for vmcs02 a control that the CPU refuses. */
 void vcpu_entry_failed(struct vcpu *vcpu)
 {
+    leave_straight(vcpu);
+    straight_of(vcpu->cpu)->quiet = 0;
     if (vcpu->step.active & STEP_DEBUG)
         debug_hooks.disarm(vcpu);
     uint32_t error = vmcs_read(VM_INSTRUCTION_ERROR);
@@ -273,15 +357,19 @@ void vcpu_entry_failed(struct vcpu *vcpu)
 /* An NMI came after the last look: what was written for the entry is taken back first. */
 void vcpu_enter_again(struct vcpu *vcpu)
 {
+    leave_straight(vcpu);
+    straight_of(vcpu->cpu)->quiet = 0;
     event_recall(vcpu);
     vcpu_prepare_entry_anew(vcpu);
     expect_paid(vcpu);
+    nested_hooks.straight_ready(vcpu);
 }
 
 void vcpu_run(struct vcpu *vcpu)
 {
     if (options.fault == FAULT_MACHINE_CHECK)
         __asm__ volatile("int %0" : : "i"(VECTOR_MC));
+    straight_of(vcpu->cpu)->plain_leaves = vcpu->vm->cpuid.plain_leaves;
     vcpu_prepare_entry(vcpu);
     vmx_run(vcpu, vcpu->cpu->stack_word);
 }

@@ -41,11 +41,14 @@ extern const uint8_t vmx_enter_first[], vmx_enter_launch[], vmx_enter_resume[], 
 void vcpu_enter_again(struct vcpu *vcpu);
 void vcpu_handle_exit(struct vcpu *vcpu);
 void vcpu_entry_failed(struct vcpu *vcpu);
-/* In entry.asm: enters the guest for the first time; where each exit arrives (HOST_RIP). */
+void vcpu_straight_checked(struct vcpu *vcpu);
+/* In entry.asm: enters the guest for the first time; where an exit arrives that takes the long way; and what a
+ * straight one may still come to. */
 NORETURN void vmx_run(struct vcpu *vcpu, void *stack_word);
 void vmx_exit(void);
 /* The same with the option trace=: notes the time, and asks for another look before entry, which makes the records. */
 void vmx_exit_timed(void);
+extern const uint8_t vmx_straight_again[];
 /* Ends the blocking of NMIs that an NMI exit began, by an IRET to the next instruction. */
 void vmx_unblock_nmi(void);
 

@@ -106,6 +106,7 @@ struct vcpu {
     /* vmx/event. The event that the next entry of the current VMCS delivers, in interruption-information format; 0:
      * none. */
     uint32_t inject_info, inject_error_code, inject_length;
+    bool l2_event_written;   /* vmcs02's event is not the one that L1 sees there */
     bool inject_is_fault;    /* it is a fault that L0 found, not an event that an exit interrupted */
     uint64_t inject_address; /* CR2 of such a #PF */
     bool nmi_window;         /* L0 itself waits for the window in the current VMCS */

@@ -14,6 +14,7 @@
 #include "mm/page.h"
 #include "vmx/cr.h"
 #include "vmx/run.h"
+#include "vmx/straight.h"
 #include "vmx/vmcs_present.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
@@ -162,7 +163,7 @@ void vmcs_write_host_area(const struct cpu *cpu)
     vmcs_write(HOST_SYSENTER_ESP, 0);
     vmcs_write(HOST_SYSENTER_EIP, 0);
     vmcs_write(HOST_RSP, 0); /* entry.asm has its own way to a stack */
-    vmcs_write(HOST_RIP, (uint64_t)(options.trace ? vmx_exit_timed : vmx_exit));
+    vmcs_write(HOST_RIP, (uint64_t)(options.trace ? vmx_exit_timed : straight_exit_l1)); /* of vmcs02: nested/prepare */
 }
 
 /* Also for each vmcs02, whose owner then changes what is different there. */

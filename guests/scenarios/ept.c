@@ -337,6 +337,34 @@ static void misconfigurations(void)
     EXPECT_DONE(&vm);
 }
 
+/* No CPU caches a misconfigured entry: L1 needs no INVEPT when it makes another of it, and each access meets what is
+ * there. SDM 3C 29.4.2 "Creating and Using Cached Translation Information" */
+static void misconfigured_by_turns(void)
+{
+    uint64_t *entry, *page, good;
+    struct vm vm;
+
+    start(&vm);
+    entry = map_window(&vm, EPT_RWX, &page);
+    good = *entry;
+    for (unsigned round = 0; round < 3; round++) {
+        CHECK_MISCONFIGURED(&vm, entry, (good & ~EPT_RWX) | EPT_W);
+        for (unsigned turn = 0; turn < 4; turn++) {
+            run(&vm, l2_read, WINDOW + 0x40);
+            EXPECT_EXIT(&vm, EXIT_EPT_MISCONFIG);
+        }
+        *entry = round == 1 ? good & ~EPT_RWX : good;
+        page[8] = 0x5150 + round;
+        run(&vm, l2_read, WINDOW + 0x40);
+        if (round == 1) {
+            EXPECT_EXIT(&vm, EXIT_EPT_VIOLATION);
+            continue;
+        }
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_value, 0x5150 + round);
+    }
+}
+
 /* A write-only or malformed entry is only a violation while it is not present at all. */
 static void ignored_bits(void)
 {
@@ -398,6 +426,7 @@ const struct scenario ept_scenarios[] = {
     {"ept-remapped-with-invept", remapped_with_invept, without_ept},
     {"ept-leaf-and-table-toggled", leaf_and_table_toggled, without_ept},
     {"ept-misconfigurations", misconfigurations, without_ept},
+    {"ept-misconfigured-by-turns", misconfigured_by_turns, without_ept},
     {"ept-ignored-bits", ignored_bits, without_ept},
     {"ept-accessed-and-dirty", accessed_and_dirty, without_accessed_dirty},
     {0},

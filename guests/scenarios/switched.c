@@ -256,6 +256,48 @@ static void failed_entries(void)
     }
 }
 
+static void l2_cpuids(void)
+{
+    for (;;)
+        (void)cpu_cpuid(0, 0);
+}
+
+/* The failed entry made L1's registers its host fields'; exits of another L2 make them that one's, each time. */
+static void steady_after_failed_entry(void)
+{
+    struct vm vm[2];
+
+    vmx_start();
+    vm_create(&vm[0], l2_use, 0);
+    vm_create(&vm[1], l2_cpuids, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        const struct kind *kind = &kinds[i];
+        uint64_t own = l1_value(kind);
+        if (!has(kind) || !kind->msr)
+            continue;
+        vm_load(&vm[1]);
+        set_kind(&vm[1], kind, 3);
+        vm_set_code(&vm[1], l2_cpuids);
+        for (unsigned turn = 0; turn < 4; turn++)
+            EXPECT_EXIT_SKIP(&vm[1], EXIT_CPUID);
+        vm_load(&vm[0]);
+        set_kind(&vm[0], kind, 2);
+        vmx_set(GUEST_RFLAGS, 0);
+        REQUIRE_EQ(vm_enter(&vm[0]), 0);
+        CHECK_EQ(vm[0].exit.reason, EXIT_REASON_ENTRY_FAILURE | EXIT_INVALID_GUEST_STATE);
+        vm_load(&vm[1]);
+        for (unsigned turn = 0; turn < 4; turn++) {
+            set_l1(kind, in_msr(kind, OF_L1));
+            EXPECT_EXIT_SKIP(&vm[1], EXIT_CPUID);
+            CHECK_EQ(l1_value(kind), kind->host ? in_msr(kind, OF_HOST) : 0);
+        }
+        set_kind(&vm[1], kind, 0);
+        set_l1(kind, own);
+        if (check_failures())
+            print("# %s\n", kind->name);
+    }
+}
+
 static const struct {
     uint32_t control; /* of EXIT_CONTROLS for a host's field, else of ENTRY_CONTROLS */
     uint32_t field;
@@ -320,5 +362,6 @@ const struct scenario switched_scenarios[] = {
     {"switched-lists", lists, without_all},
     {"switched-failed-entries", failed_entries, without_all},
     {"switched-checks", checks, without_all},
+    {"switched-steady-after-failed-entry", steady_after_failed_entry, without_all},
     {0},
 };

@@ -13,6 +13,7 @@
 #include "kernel/percpu.h"
 #include "kernel/string.h"
 #include "nested/bitmap/merged_cache.h"
+#include "vmx/straight.h"
 
 /* Step 6. Runs on the processor that stores, under the watch's lock, before the store is done. The watch is gone
  * already, so further stores cost nothing. */
@@ -21,6 +22,8 @@ static void merged_stale(struct watcher *watcher)
     struct merged *m = (struct merged *)watcher;
     merged_set_state(m, MERGED_STALE);
     __atomic_add_fetch(&m->cache->changes, 1, __ATOMIC_RELEASE);
+    if (m->cache->cpu)
+        straight_disturb(m->cache->cpu);
 }
 _Static_assert(offsetof(struct merged, watcher) == 0, "merged_stale() converts the pointer");
 
@@ -116,6 +119,11 @@ bool merged_waits(struct merged *m, struct merged_policy l0)
 void merged_wanted(struct merged *m)
 {
     merged_pays_wanted(&m->pays);
+}
+
+const uint8_t *merged_copy(const struct merged *m)
+{
+    return merged_l1_page(m) == m->snapshot ? m->snapshot : NULL;
 }
 
 const uint8_t *merged_l1_page(const struct merged *m)

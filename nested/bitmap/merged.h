@@ -77,6 +77,8 @@ bool merged_waits(struct merged *m, struct merged_policy l0);
 void merged_wanted(struct merged *m);
 /* L1's half, for a decision about an exit: exact while FRESH. NULL: the page is no RAM and reads as ones. */
 const uint8_t *merged_l1_page(const struct merged *m);
+/* The same if it is the copy that was merged; else NULL. */
+const uint8_t *merged_copy(const struct merged *m);
 /* True if the invariant holds: snapshot == L1's page, result == snapshot | L0's page. */
 bool merged_is_exact(const struct merged *m, const uint8_t *l0_page);
 

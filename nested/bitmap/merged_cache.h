@@ -16,11 +16,13 @@ struct merged_l0 {
     const uint64_t *generation;
 };
 
+struct cpu;
 struct merged_cache {
     /* Constant after merged_cache_init(). */
     const struct gmem *gmem;
     struct ept_watch *watch;
     struct merged_l0 l0[MERGED_KINDS];
+    struct cpu *cpu;     /* whose cache it is: told when an entry becomes stale; NULL: nobody */
     const uint8_t *ones; /* a page with every bit set: everything exits */
     unsigned bound;      /* entries in use at most; 0: MERGED_MAX */
     merged_merge_fn merge;

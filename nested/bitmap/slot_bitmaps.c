@@ -34,6 +34,13 @@ static void set_hw(struct slot_bitmaps *s, const struct merged_cache *cache, enu
         vmcs_write(MSR_BITMAP, msr_page(s, cache));
 }
 
+#ifdef CHECKED
+bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache *cache)
+{
+    return !s->merged[MERGED_MSR] || vmcs_read(MSR_BITMAP) == msr_page(s, cache);
+}
+#endif
+
 /* True when the entry is good until somebody stores. */
 static bool refresh(struct merged *m, const struct merged_cache *cache)
 {
@@ -56,12 +63,26 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     /* A merge may wait: until L2 accesses an MSR the page of ones serves as well. I/O bitmaps are rare and are merged
      * at once. */
     bool waits = msr && merged_waits(msr, merged_cache_policy(cache, MERGED_MSR));
-    bool settled = msr && (waits || refresh(msr, cache));
+    bool settled = use_msr ? msr && (waits || refresh(msr, cache)) : true;
     set_hw(s, cache, waits ? HW_WAITS : HW_MERGED);
     settled &= refresh(s->merged[MERGED_IO_A], cache);
     settled &= refresh(s->merged[MERGED_IO_B], cache);
     /* The next entry does all this again only if something has changed in the cache since `now`. */
     s->seen = settled && !options.bitmap_check ? now : 0;
+}
+
+void slot_bitmaps_count_saved(const struct slot_bitmaps *s, uint64_t entries)
+{
+    if (!s->merged[MERGED_MSR])
+        return;
+    s->merged[MERGED_MSR]->pays.saved += entries;
+    count_add(COUNT_BITMAP_MERGES_SAVED, entries);
+}
+
+const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s)
+{
+    const struct merged *m = s->merged[MERGED_MSR];
+    return m && s->hw == HW_MERGED ? merged_copy(m) : NULL;
 }
 
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v)
@@ -71,8 +92,7 @@ void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, co
         slot_bitmaps_refresh_anew(s, cache, v, now);
         return;
     }
-    s->merged[MERGED_MSR]->pays.saved++;
-    count(COUNT_BITMAP_MERGES_SAVED);
+    slot_bitmaps_count_saved(s, 1);
 }
 
 /* With both levels' bitmaps the merged page; without L1's, L0's own; if every access exits, a page of ones. */

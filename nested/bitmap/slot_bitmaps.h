@@ -31,6 +31,14 @@ struct slot_bitmaps {
 /* Before an entry: finds or makes the merged pages that `v` names, fresh; one compare when nothing changed. Current:
  * the slot's vmcs02. */
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v);
+/* Whether that would find nothing to do, and what it counts then, for so many entries. */
+static inline bool slot_bitmaps_are_fresh(const struct slot_bitmaps *s, const struct merged_cache *cache)
+{
+    return s->seen == merged_cache_now(cache) && s->hw != HW_SUSPENDED;
+}
+void slot_bitmaps_count_saved(const struct slot_bitmaps *s, uint64_t entries);
+/* L1's MSR bitmap as it was merged, by which exits are decided while all are fresh; NULL: they are not. */
+const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s);
 /* A row of vmcs12 changed on which they depend: the next refresh looks at them all. */
 static inline void slot_bitmaps_look_again(struct slot_bitmaps *s)
 {
@@ -62,6 +70,11 @@ static inline enum hw_bitmaps slot_bitmaps_hw(const struct slot_bitmaps *s)
 {
     return s->hw;
 }
+
+#ifdef CHECKED
+/* Whether vmcs02, which is current, has the MSR bitmap that it should have. */
+bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache *cache);
+#endif
 
 /* The slot is freed: so are the merged pages that nobody else names. */
 void slot_bitmaps_put(struct slot_bitmaps *s, struct merged_cache *cache);

@@ -16,6 +16,7 @@
 #include "nested/ept02/ept02_filter.h"
 #include "nested/ept02/ept02_tree.h"
 #include "nested/ept02/ept12_trace.h"
+#include "vmx/straight.h"
 #include "vmx/vmx_bits.h"
 
 #define EPTP_FLAGS (PUT(MEMTYPE_WB, EPTP_MEMORY_TYPE) | PUT(EPT02_TOP_LEVEL - 1, EPTP_WALK_LENGTH))
@@ -208,6 +209,8 @@ void ept02_protect(void *context, gpa_t page)
                 ledger_owe_others(va_to_hpa(e->root[i].table), "a page of EPT02 that lost W");
                 ept02_want_invept(&e->root[i]);
             }
+        if (e->cpu)
+            straight_disturb(e->cpu);
         spinlock_unlock(&e->lock);
     }
     spinlock_unlock(&shared->lock);

@@ -17,6 +17,8 @@
 #define EPT02_ROOTS 16
 #define EPT02_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
 
+struct cpu;
+
 /* The part that the virtual processors of one VM share. */
 struct ept02_shared {
     const struct gmem *gmem;
@@ -49,6 +51,7 @@ struct ept02_root {
 /* The EPT02s of one virtual processor. */
 struct ept02s {
     struct ept02_shared *shared;
+    struct cpu *cpu; /* whose they are: told when another processor takes something away; NULL: nobody */
     struct ept12_rules rules;
     struct ept02s *next;
     struct spinlock lock; /* guards the trees against ept02_protect() of another processor */
@@ -120,6 +123,11 @@ static inline void ept02_touch(struct ept02s *ept02s, struct ept02_root *root)
 void ept02_look(struct ept02s *ept02s, struct ept02_root *root);
 /* Pays the root's debts except for the CPU's INVEPT. */
 void ept02_settle_debt(struct ept02s *ept02s, struct ept02_root *root);
+/* Whether it owes one, or a look at what L1 has stored. */
+static inline bool ept02_owes(const struct ept02_root *root)
+{
+    return __atomic_load_n(&root->owes, __ATOMIC_ACQUIRE);
+}
 /* Before each entry with the root: whether an INVEPT (single-context, its EPTP) must be executed. Between the question
  * and the entry L1 runs no more. */
 static inline bool ept02_settle(struct ept02s *ept02s, struct ept02_root *root)

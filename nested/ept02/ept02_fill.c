@@ -33,7 +33,9 @@ static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
 /* True if all that `old` allowed is allowed alike by `new`: then the processor need not forget the old one. */
 static bool only_adds(uint64_t old, uint64_t new)
 {
-    return !(old & EPT_RWX) || ((old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new));
+    if (!(old & EPT_RWX) || old == EPT02_MISCONFIGURED)
+        return true;
+    return (old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new);
 }
 
 /* Stores the leaf, whatever stood in its place, and owes an INVEPT where the CPU may have cached more than is allowed
@@ -204,6 +206,23 @@ static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12,
     return walk;
 }
 
+/* Makes EPT02's leaf as misconfigured as EPT12's, where a store of L1 to that will be seen. Without the lock. */
+static NOINLINE void repeat_misconfigured(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    struct ept02_root *root = ept02_root(e, eptp12);
+    uint64_t entry;
+
+    if (!ept12_trace_may_repeat(e, root, gpa2, walk)) {
+        e->covered.size = 0;
+        ept12_trace_path(e, root, eptp12, gpa2);
+    }
+    spinlock_lock(&e->lock);
+    (void)gmem_read64(e->shared->gmem, walk->table + 8 * ept_index(gpa2, 1), &entry);
+    if (entry == walk->entry && ept12_trace_may_repeat(e, root, gpa2, walk))
+        (void)install(e, root, gpa2, 1, EPT02_MISCONFIGURED);
+    spinlock_unlock(&e->lock);
+}
+
 enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                              uint64_t qualification, bool log_full, struct ept02_exit *out)
 {
@@ -223,6 +242,8 @@ enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2,
         out->gpa1 = walk.table;
         out->level = walk.level;
         out->entry12 = walk.entry;
+        if (walk.level == 1 && ept02s->trace)
+            repeat_misconfigured(ept02s, eptp12, gpa2, &walk);
         return EPT02_MISCONFIG;
     }
     if (walk.kind == EPT12_WALK_RACED)

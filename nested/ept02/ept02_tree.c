@@ -86,6 +86,20 @@ void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t
     spinlock_unlock(&e->lock);
 }
 
+void ept02_stop_repeating(struct ept02s *e, const struct ept02_root *root, gpa_t base)
+{
+    spinlock_lock(&e->lock);
+    uint64_t *table = root->table;
+    for (unsigned at = EPT02_TOP_LEVEL; table && at > 1; at--) {
+        uint64_t entry = table[ept_index(base, at)];
+        table = entry && !ept_is_leaf(entry, at) ? ept02_table_of(entry) : NULL;
+    }
+    for (unsigned i = 0; table && i < EPT_ENTRIES; i++)
+        if (table[i] == EPT02_MISCONFIGURED)
+            ept02_set_entry(&table[i], 0);
+    spinlock_unlock(&e->lock);
+}
+
 /* An empty tree has nothing to drop; the mappings that it had have asked for their INVEPT. */
 void ept02_clear(struct ept02s *e, struct ept02_root *root)
 {

@@ -12,6 +12,11 @@
  * flags on. */
 #define EPT02_TABLE_FLAGS (EPT_RWX | EPT_A)
 
+/* A leaf that repeats a misconfigured one of EPT12: W without R, and an address that no page has. The CPU makes L1's
+ * exit by itself then, and caches nothing of it, so no INVEPT is due when it goes. SDM 3C 29.3.3.1 "EPT
+ * Misconfigurations" */
+#define EPT02_MISCONFIGURED (EPT_W | EPT_ADDRESS)
+
 /* A page for a table, filled with 0; NULL when there is none. */
 void *ept02_take_page(struct ept02s *e);
 void ept02_give_page(struct ept02s *e, void *page);
@@ -20,6 +25,8 @@ void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level);
 /* All that is mapped below the table of EPT02 at `level` whose entry 0 maps `base` goes; asks for an INVEPT. Takes the
  * lock. */
 void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base);
+/* The leaves EPT02_MISCONFIGURED of the last table for `base` go. Takes the lock; any processor may call. */
+void ept02_stop_repeating(struct ept02s *e, const struct ept02_root *root, gpa_t base);
 /* All that the root maps goes; asks for an INVEPT. */
 void ept02_clear(struct ept02s *e, struct ept02_root *root);
 /* The same, and its own table: the root is unused then. */

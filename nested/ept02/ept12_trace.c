@@ -55,6 +55,8 @@ static void tracker_stale(struct watcher *watcher)
     _Static_assert(offsetof(struct ept12_tracker, watcher) == 0, "tracker_stale() converts the pointer");
 
     __atomic_store_n(&t->dirty, true, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&t->repeats, __ATOMIC_SEQ_CST))
+        ept02_stop_repeating(t->ept02s, t->root, t->base);
     ept02_set_dirty(t->root, true); /* last: a look takes it first */
 }
 
@@ -100,6 +102,16 @@ bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t g
     return true;
 }
 
+bool ept12_trace_may_repeat(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk)
+{
+    struct ept12_tracker *t = find_tracker(e->trace, root, 1, base_of(gpa2, 1));
+
+    if (!t || t->watcher.page != walk->table)
+        return false;
+    __atomic_store_n(&t->repeats, true, __ATOMIC_SEQ_CST); /* before the look: a store looks the other way round */
+    return !__atomic_load_n(&t->dirty, __ATOMIC_SEQ_CST);
+}
+
 /* NULL when none is left. */
 static struct ept12_tracker *make_tracker(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base)
 {
@@ -110,6 +122,7 @@ static struct ept12_tracker *make_tracker(struct ept02s *e, struct ept02_root *r
     if (trace->rest > 0 || trace->used == EPT12_TRACKERS)
         return NULL;
     *t = (struct ept12_tracker){.watcher = {.page = NO_PAGE, .stale = tracker_stale, .flags_are_nothing = true},
+                                .ept02s = e,
                                 .root = root,
                                 .level = level,
                                 .base = base,
@@ -130,7 +143,7 @@ static void arm(struct ept02s *e, struct ept12_tracker *t, gpa_t page)
 {
     ept_watch_remove(e->shared->gmem->watch, &t->watcher);
     t->watcher.page = page;
-    t->dirty = t->untraceable = false;
+    t->dirty = t->untraceable = t->repeats = false;
     t->armed_at = e->looks;
     if (t->rest == 0 && ept_watch_add(e->shared->gmem->watch, page, &t->watcher) == 0)
         return;

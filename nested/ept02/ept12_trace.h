@@ -14,11 +14,13 @@
 /* A table of EPT12 at its place below a root. */
 struct ept12_tracker {
     struct watcher watcher; /* its page is the table; ~0: none yet */
+    struct ept02s *ept02s;
     struct ept02_root *root;
     gpa_t base;     /* gpa2 of what entry 0 maps */
     unsigned level; /* of the table */
     bool dirty;     /* atomic: stored to since it was traced, or not traced */
     bool untraceable;
+    bool repeats;       /* atomic: EPT02 may have leaves EPT02_MISCONFIGURED there, which go with the first store */
     uint8_t heat, rest; /* how often it was stored to at once; INVEPTs until it is traced again */
     uint16_t next;      /* of its bucket: number + 1, 0 at the end */
     uint64_t armed_at;  /* e->looks when it was traced */
@@ -42,6 +44,9 @@ void ept12_trace_release(struct ept02s *e);
 
 /* True if the table in which the walk of gpa2 ended, and all above it, are known. */
 bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);
+/* The same of a table that the walk found a misconfigured leaf in, not stored to since it was traced: from now on the
+ * next store takes away what EPT02 repeats of it. To be asked again under the ept02s' lock before that is stored. */
+bool ept12_trace_may_repeat(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);
 /* Traces the tables on the way of gpa2 from the top, each before its entry is read; the walk is to be repeated then. */
 void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2);
 /* The look at a root that is dirty: what is below a table that was stored to goes. */

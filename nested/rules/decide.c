@@ -306,9 +306,8 @@ enum decision decide_exit(const struct decide_input *in)
     return TO_L1;
 }
 
-/* nested/exit.c looks at these first: what EPT02 causes, VMFUNC, the end of a wait, a shutdown that it explains. */
-#define STRAIGHT_NEVER                                                                                                 \
-    (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_EPT_MISCONFIG) | BIT(EXIT_VMFUNC) | BIT(EXIT_SIPI) | BIT(EXIT_TRIPLE_FAULT))
+/* nested/exit.c looks at these first: what EPT02 lacks, VMFUNC, the end of a wait, a shutdown that it explains. */
+#define STRAIGHT_NEVER (BIT(EXIT_EPT_VIOLATION) | BIT(EXIT_VMFUNC) | BIT(EXIT_SIPI) | BIT(EXIT_TRIPLE_FAULT))
 
 uint64_t decide_straight(const struct vmcs12 *v)
 {
@@ -319,5 +318,9 @@ uint64_t decide_straight(const struct vmcs12 *v)
     for (unsigned reason = 0; reason < MIN(EXIT_REASON_COUNT, 64); reason++)
         if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(v, &rules[reason]))
             straight |= BIT(reason);
+    if ((v->PROC_CONTROLS & (PROC_USE_IO_BITMAPS | PROC_UNCOND_IO)) == PROC_UNCOND_IO)
+        straight |= BIT(EXIT_IO); /* whatever the port */
+    if (vmcs12_proc2(v) & PROC2_EPT)
+        straight |= BIT(EXIT_EPT_MISCONFIG); /* EPT02 has none but where it repeats EPT12's */
     return straight & ~STRAIGHT_NEVER;
 }

@@ -80,6 +80,12 @@ WEAK void panic(const char *format, ...)
     fail_with(format, arguments);
 }
 
+struct cpu;
+WEAK void straight_disturb(struct cpu *cpu)
+{
+    (void)cpu;
+}
+
 WEAK void machine_end(int status, const char *format, ...)
 {
     va_list arguments;

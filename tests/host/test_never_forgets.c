@@ -1,7 +1,8 @@
 /* sources: nested/enter.c nested/exit.c nested/switched.c nested/resume.c nested/prepare.c nested/slot.c
    nested/shadow.c nested/l2_ept.c nested/rules/merge.c nested/rules/decide.c nested/bitmap/merged.c
    nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c nested/bitmap/merged_wrong.c
-   nested/bitmap/slot_bitmaps.c nested/nested.c kernel/percpu.c kernel/ledger.c nested/vpid12.c nested/insn.c
+   nested/bitmap/slot_bitmaps.c nested/quiet.c nested/apic_pages.c vmx/straight.c nested/nested.c kernel/percpu.c
+   kernel/ledger.c nested/vpid12.c nested/insn.c
    nested/insn_invalidate.c nested/rules/vmcs12.c nested/ept02/ept02.c nested/ept02/ept02_tree.c
    nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c
    nested/ept02/ept12_walk.c vmx/run.c vmx/kick.c vmx/step.c vmx/exit_ept.c vmx/skip.c vmx/hooks.c vmx/msr_bitmap.c
@@ -87,11 +88,11 @@ QUIET static void step(struct processor *p)
     if (operations % 512 == 0)
         phase = &phases[host_random() % ARRAY_SIZE(phases)];
     if (hw_pending(p)) {
-        if (tags[p->number].resident && !p->vcpu.in_l2)
+        if (tags[p->number].resident && !runs_l2(p))
             l2_left(p);
         return;
     }
-    if (p->vcpu.in_l2)
+    if (runs_l2(p))
         step_l2(p);
     else
         step_l1(p);
@@ -102,9 +103,10 @@ QUIET static bool run(uint64_t seed, uint64_t count)
 {
     static const uint64_t policies[] = {BITMAP_TRACE, BITMAP_TRACE, BITMAP_MERGE, BITMAP_EXIT};
 
+    straight_ways = 0;
     host_random_seed(seed * 0x9e3779b97f4a7c15ull + 1);
     (void)host_random();
-    options.vmcs_shadowing = 0;
+    options.vmcs_shadowing = seed % 5 != 4; /* without it there is no straight way */
     options.bitmap = policies[seed % 4];
     options.ept12_tracing = seed % 3 != 2;
     memset(tags, 0, sizeof tags);
@@ -133,6 +135,8 @@ static void test_nothing_stale(void **state)
     for (uint64_t seed = 1; seed <= 12; seed++)
         if (!run(seed, 20000))
             fail_msg("seed %lu: %s", seed, failure);
+        else if (options.vmcs_shadowing && straight_ways < 10)
+            fail_msg("seed %lu: %lu entries and exits went straight", seed, straight_ways);
 }
 
 /* The entry of an L2 without EPT that has an APIC-access page: where no page is left for a leaf of its own, the CPU
@@ -219,11 +223,115 @@ static void test_faults_are_found(void **state)
     }
 }
 
-static int long_run(uint64_t count, uint64_t seed, uint64_t fault)
+/* What nested/quiet.def has of this processor's events. */
+enum { EVENT_WRITTEN, EVENT_QUEUED, NMI_WINDOW, NMI_SEEN, ATTENTION, REQUESTED, WAITING };
+
+static void set_event_row(struct vcpu *vcpu, unsigned row, bool holds)
+{
+    switch (row) {
+    case EVENT_WRITTEN:
+        vcpu->l2_event_written = !holds;
+        break;
+    case EVENT_QUEUED:
+        vcpu->inject_info = holds ? 0 : INTR_VALID;
+        break;
+    case NMI_WINDOW:
+        vcpu->nmi_window = !holds;
+        break;
+    case NMI_SEEN:
+        vcpu->cpu->nmi_seen = !holds;
+        break;
+    case ATTENTION:
+        vcpu->attention = !holds;
+        break;
+    case REQUESTED:
+        vcpu->requests = !holds;
+        break;
+    default:
+        vcpu->waiting = !holds;
+        break;
+    }
+}
+
+static void expect_quiet(struct vcpu *vcpu, bool quiet)
+{
+    straight_of(vcpu->cpu)->quiet = 0; /* as each exit that takes the long way leaves it */
+    straight_ready(vcpu);
+    assert_int_equal(straight_of(vcpu->cpu)->quiet, quiet);
+}
+
+/* One that waits to be looked at keeps the next entry and exit from the straight way; with its row left out it does
+ * not. */
+static void test_events_are_not_quiet(void **state)
+{
+    static const enum quiet_fault faults[] = {
+        [EVENT_WRITTEN] = QUIET_FAULT_EVENT, [EVENT_QUEUED] = QUIET_FAULT_EVENT, [NMI_WINDOW] = QUIET_FAULT_WINDOW,
+        [NMI_SEEN] = QUIET_FAULT_NMI,        [ATTENTION] = QUIET_FAULT_NMI,      [REQUESTED] = QUIET_FAULT_REQUESTS,
+        [WAITING] = QUIET_FAULT_REQUESTS,
+    };
+    struct vcpu *vcpu = &processor[0].vcpu;
+    struct vmcs12_slot *slot;
+
+    (void)state;
+    host_random_seed(1);
+    options.vmcs_shadowing = 1;
+    options.bitmap = BITMAP_TRACE;
+    options.ept12_tracing = 1;
+    world_make();
+    running = &processor[0]; /* not in Nestor: nobody comes between */
+    vmcs_load(vcpu->vmcs01);
+    slot = slot_load(vcpu->nested, vmcs12_page(0));
+    assert_non_null(slot);
+    vcpu->nested->current = slot;
+    vmcs_load(slot->vmcs02);
+    slot_bitmaps_refresh(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v);
+    prepare_vmcs02(vcpu->nested, slot, &(struct l1_registers){0});
+    slot->scope = 0;
+    slot->plan.made = slot->plan.valid = true;
+    vmcs_load(vcpu->vmcs01);
+    expect_quiet(vcpu, true);
+    for (unsigned row = 0; row < ARRAY_SIZE(faults); row++) {
+        set_event_row(vcpu, row, false);
+        expect_quiet(vcpu, false);
+        options.quiet_fault = faults[row];
+        expect_quiet(vcpu, true);
+        options.quiet_fault = QUIET_FAULT_NONE;
+        set_event_row(vcpu, row, true);
+        expect_quiet(vcpu, true);
+    }
+    running = NULL;
+    host_memory_free();
+}
+
+/* A row of nested/quiet.def left out, or a processor that is not told. The rest: tests/vm/quiet.t. */
+static void test_quiet_faults_are_found(void **state)
+{
+    static const enum quiet_fault faults[] = {
+        QUIET_FAULT_REVISIT, QUIET_FAULT_INVEPT, QUIET_FAULT_ROWS, QUIET_FAULT_PLAN, QUIET_FAULT_BITMAPS,
+        QUIET_FAULT_TREE,    QUIET_FAULT_VPID,   QUIET_FAULT_STEP, QUIET_FAULT_DEAF, QUIET_FAULT_ACCESS,
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
+        uint64_t done = 0;
+        bool found = false;
+        options.quiet_fault = faults[i];
+        told = false;
+        for (uint64_t seed = 1; !found && done < 400000; seed++, done += 20000)
+            found = !run(seed, 20000);
+        options.quiet_fault = QUIET_FAULT_NONE;
+        told = true;
+        if (!found)
+            fail_msg("quiet-fault number %u is not found in %lu operations", (unsigned)faults[i], done);
+    }
+}
+
+static int long_run(uint64_t count, uint64_t seed, uint64_t fault, uint64_t quiet_fault)
 {
     uint64_t done = 0;
 
     options.fault = fault;
+    options.quiet_fault = quiet_fault;
     for (; done < count; seed++, done += RUN) {
         if (!run(seed, MIN(count - done, RUN)))
             return 1;
@@ -237,11 +345,13 @@ static int long_run(uint64_t count, uint64_t seed, uint64_t fault)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_stale), cmocka_unit_test(test_faults_are_found),
-                                       cmocka_unit_test(test_no_page_for_the_apic_access_page)};
+                                       cmocka_unit_test(test_no_page_for_the_apic_access_page),
+                                       cmocka_unit_test(test_events_are_not_quiet),
+                                       cmocka_unit_test(test_quiet_faults_are_found)};
 
     ledger_speaks = argc < 5 || strtoull(argv[4], NULL, 0);
     if (argc > 1)
         return long_run(strtoull(argv[1], NULL, 0), argc > 2 ? strtoull(argv[2], NULL, 0) : 1,
-                        argc > 3 ? strtoull(argv[3], NULL, 0) : 0);
+                        argc > 3 ? strtoull(argv[3], NULL, 0) : 0, argc > 4 ? strtoull(argv[4], NULL, 0) : 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

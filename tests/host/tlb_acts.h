@@ -119,12 +119,11 @@ QUIET static bool l2_access(struct processor *p, gpa_t gpa, uint64_t access, uin
 /* L2's last exit went to L1: an EPT violation or misconfiguration must be one that the SDM allows. */
 QUIET static void l2_left(struct processor *p)
 {
-    const struct vmcs12 *v = p->vcpu.nested->current->v;
-    uint32_t reason = (uint32_t)v->EXIT_REASON;
+    uint32_t reason = (uint32_t)l1_vmread(p, FIELD_INDEX_EXIT_REASON);
     struct result r = {.outcome = reason == EXIT_EPT_MISCONFIG ? IS_MISCONFIG : IS_VIOLATION,
                        .access = asked_rights[p->number]};
 
-    say(p, "L2 exits to L1: reason %lu, gpa %lx", reason, v->GUEST_PHYSICAL_ADDRESS, 0, 0);
+    say(p, "L2 exits to L1: reason %lu, gpa %lx", reason, l1_vmread(p, FIELD_INDEX_GUEST_PHYSICAL_ADDRESS), 0, 0);
     if ((reason == EXIT_EPT_VIOLATION || reason == EXIT_EPT_MISCONFIG) && !gpa_gives(p->number, asked[p->number], &r))
         tlb_fail("processor %u: L1 gets exit %u for access %lx of L2 to %lx, which nothing that may be cached gives",
                  p->number, reason, r.access, asked[p->number]);
@@ -138,7 +137,7 @@ QUIET static void l2_did(struct processor *p, const struct tlb_entry *found, uin
     if (access & EPT_W)
         l2_stores(p, page_of(found));
     hw_instruction_done(p);
-    if (!p->vcpu.in_l2)
+    if (!runs_l2(p))
         l2_left(p);
 }
 
@@ -155,7 +154,7 @@ QUIET static bool l2_meets_apic(struct processor *p, const struct tlb_entry *fou
     if (!there)
         tlb_fail("processor %u: L2 has an APIC-access page at %lx, and should not", p->number, found->to);
     exit_for(p, EXIT_APIC_ACCESS);
-    if (p->vcpu.in_l2)
+    if (runs_l2(p))
         tlb_fail("processor %u: an APIC access of L2 does not exit to L1", p->number);
     l2_left(p);
     return true;
@@ -170,7 +169,7 @@ QUIET static void l2_touches(struct processor *p)
     if (phase->favours_bitmaps && favourite[p->number] && !chance(4))
         gpa = favourite[p->number];
     for (unsigned i = 0; !l2_access(p, gpa, access, ~0ull, &found); i++) {
-        if (!p->vcpu.in_l2) {
+        if (!runs_l2(p)) {
             l2_left(p);
             return;
         }
@@ -230,7 +229,7 @@ QUIET static void l2_touches_linear(struct processor *p)
     enum linear_end end;
 
     for (unsigned i = 0; (end = linear_try(p, linear, access, &found)) == LINEAR_AGAIN; i++) {
-        if (!p->vcpu.in_l2) {
+        if (!runs_l2(p)) {
             l2_left(p);
             return;
         }
@@ -284,7 +283,7 @@ QUIET static void l2_reads_msr(struct processor *p)
         }
         l0_did_msr[p->number] = false;
         exit_for(p, EXIT_RDMSR);
-        if (!p->vcpu.in_l2) {
+        if (!runs_l2(p)) {
             check_rdmsr(p, msr, true, true);
             l2_left(p);
             return;
@@ -329,7 +328,7 @@ QUIET static void l2_invlpg(struct processor *p)
 QUIET static void l2_calls(struct processor *p)
 {
     exit_for(p, EXIT_VMCALL);
-    if (p->vcpu.in_l2)
+    if (runs_l2(p))
         tlb_fail("processor %u: VMCALL of L2 does not exit to L1", p->number);
     l2_left(p);
 }

@@ -13,6 +13,7 @@
 
 #include "kernel/layout.h"
 #include "mm/ept.h"
+#include "nested/ept02/ept02_tree.h"
 #include "vmx/vmx_bits.h"
 #include "vmx/vmx_insn.h"
 
@@ -26,6 +27,7 @@ enum tlb_kind { TLB_GUEST_PHYSICAL, TLB_TABLE, TLB_COMBINED };
 
 struct tlb_entry {
     uint8_t kind, level; /* level: of the table that a TLB_TABLE leads to */
+    bool misconfigured;  /* the leaf is; never cached */
     bool apic;           /* it was the APIC-access page of the VMCS under which it was cached */
     uint16_t vpid, pcid;
     uint64_t ep4ta, address; /* page, or the part of it that is translated up to the table */
@@ -113,11 +115,14 @@ QUIET static void tlb_invalidate(struct tlb *tlb, struct tlb_reach reach)
         }
 }
 
-/* The entry of an EPT of Nestor's: a table that was given back, or one that is misconfigured, is Nestor's fault. */
+/* The entry of an EPT of Nestor's: a table that was given back, or one that is misconfigured, is Nestor's fault, but
+ * for the leaf that repeats one of L1's. */
 QUIET static uint64_t tlb_read_ept(hpa_t table, unsigned index, unsigned level)
 {
     uint64_t entry = __atomic_load_n((const uint64_t *)hpa_to_va(table) + index, __ATOMIC_ACQUIRE);
 
+    if (entry == EPT02_MISCONFIGURED && level == 1)
+        return entry;
     if ((entry & (EPT_R | EPT_W)) == EPT_W || (entry & EPT_ADDRESS) >> 40 || (level == 4 && (entry & EPT_LARGE)))
         tlb_fail("the CPU walks an EPT entry that is none: %lx in the table at %lx, level %u", entry, table, level);
     return entry;
@@ -150,6 +155,10 @@ QUIET static struct tlb_entry tlb_walk(struct tlb *tlb, uint64_t ep4ta, gpa_t gp
     }
     for (;; level--) {
         uint64_t entry = tlb_read_ept(table, ept_index(gpa, level), level);
+        if (entry == EPT02_MISCONFIGURED) {
+            found.misconfigured = true;
+            return found;
+        }
         permissions &= entry;
         if (!(permissions & EPT_RWX))
             return found;

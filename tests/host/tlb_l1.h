@@ -117,7 +117,7 @@ QUIET static void vmx_instruction(struct processor *p, uint32_t reason, uint64_t
     p->vcpu.regs[RCX] = type;
     vmcs_write(EXIT_INSTRUCTION_INFO, PUT(RCX, INSN_INFO_REG2));
     exit_for(p, reason);
-    if (vmcs_read(GUEST_RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) && p->vcpu.in_l2 == false)
+    if (vmcs_read(GUEST_RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) && !runs_l2(p))
         tlb_fail("processor %u: VMfail %lu of L1's instruction with exit reason %u", p->number,
                  p->vcpu.nested->current ? p->vcpu.nested->current->v->VM_INSTRUCTION_ERROR : 0, reason);
 }
@@ -147,12 +147,6 @@ QUIET static void l1_invvpid(struct processor *p)
     vmx_instruction(p, EXIT_INVVPID, type);
 }
 
-QUIET static void vmwrite12(struct processor *p, unsigned row, uint64_t value)
-{
-    p->vcpu.nested->current->v->field[row] = value;
-    slot_set_dirty(p->vcpu.nested->current, row);
-}
-
 /* At times the VPID alone, as when L1 takes up another L2 with the same memory. */
 QUIET static void l1_configures(struct processor *p)
 {
@@ -161,7 +155,8 @@ QUIET static void l1_configures(struct processor *p)
 
     vmwrite12(p, FIELD_INDEX_VPID, vpid12[1 + host_random() % (VPIDS - 1)]);
     if (!v->PROC_CONTROLS || chance(2)) {
-        vmwrite12(p, FIELD_INDEX_PIN_CONTROLS, PIN_NMI);
+        vmwrite12(p, FIELD_INDEX_PIN_CONTROLS, PIN_NMI | (chance(4) ? 0 : PIN_VIRTUAL_NMIS));
+        configure_modes(p);
         vmwrite12(p, FIELD_INDEX_PROC_CONTROLS, PROC_SECONDARY | (bitmap ? PROC_USE_MSR_BITMAPS : 0));
         vmwrite12(p, FIELD_INDEX_PROC2_CONTROLS,
                   (ept ? PROC2_EPT : 0) | (vpid ? PROC2_VPID : 0) | (!ept && !chance(3) ? PROC2_APIC_ACCESS : 0));
@@ -208,6 +203,8 @@ QUIET static void l1_changes_policy(struct processor *p)
     *byte ^= (uint8_t)BIT(msr_number[msr] % 8);
     see_on_all();
     vm.msr_policy_generation += options.fault != FAULT_FORGET_GENERATION;
+    for (unsigned i = 0; i < PROCESSORS; i++)
+        straight_disturb(&processor[i].cpu);
 }
 
 QUIET static void l1_enters(struct processor *p)
@@ -232,7 +229,7 @@ QUIET static void l1_enters(struct processor *p)
     vmcs_write(GUEST_RFLAGS, 0);
     exit_for(p, vmcs12_launched[number] ? EXIT_VMRESUME : EXIT_VMLAUNCH);
     vmcs12_launched[number] = true;
-    if (!p->vcpu.in_l2)
+    if (!runs_l2(p))
         tlb_fail("processor %u: L1's entry into L2 failed", p->number);
 }
 

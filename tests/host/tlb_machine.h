@@ -32,7 +32,7 @@ struct processor {
     struct vcpu vcpu;
     struct tlb tlb;
     hpa_t vmcs; /* current */
-    bool in_nestor, in_nmi, entering, again;
+    bool in_nestor, in_nmi, entering, ending, again;
     bool nmi;      /* one is on its way */
     uint16_t pcid; /* of the guest's CR3 */
     ucontext_t context;
@@ -44,6 +44,7 @@ static ucontext_t outside;
 static unsigned until_switch, density, waited;
 static unsigned stays; /* operations that the one that runs completes before the other goes on, unless it waits */
 static uint64_t operations;
+static uint64_t straight_ways; /* entries and exits that Nestor did not look at */
 static void (*machine_step)(struct processor *p);
 
 /* --- What was done last, in words --- */
@@ -113,13 +114,13 @@ const uint8_t vmx_enter_first[1], vmx_enter_launch[1], vmx_enter_resume[1], vmx_
 
 QUIET static void deliver_nmi(struct processor *p)
 {
-    struct trap_frame frame = {.rip = p->entering ? (uint64_t)vmx_enter_first : 0};
+    struct trap_frame frame = {.rip = p->entering ? (uint64_t)vmx_enter_first : p->ending ? straight_ends[0][0] : 0};
 
     p->nmi = false;
     p->in_nmi = true;
     trap_nmi(&frame);
     p->in_nmi = false;
-    p->again |= frame.rip == (uint64_t)vmx_enter_again;
+    p->again |= frame.rip == (uint64_t)vmx_enter_again || frame.rip == (uint64_t)vmx_straight_again;
 }
 
 QUIET static void switch_over(void)
@@ -301,6 +302,8 @@ QUIET void lapic_send(uint32_t apic_id, uint32_t command)
     processor[apic_id].nmi = true;
 }
 
+#include "tests/host/tlb_straight.h"
+
 /* --- Exits and entries --- */
 
 /* The VPID that the current VMCS runs its guest with. */
@@ -333,12 +336,15 @@ QUIET static void hw_transition(struct processor *p)
 }
 
 /* From the exit, which the caller has written to the current VMCS, to the next entry: what entry.asm does. */
-QUIET static void exit_and_enter(struct processor *p)
+QUIET static void exit_and_enter(struct processor *p, uint32_t reason)
 {
     hw_transition(p);
     p->in_nestor = true;
-    vcpu_handle_exit(&p->vcpu);
-    for (;;) {
+    bool went = go_straight(p, reason);
+    if (!went)
+        vcpu_handle_exit(&p->vcpu);
+    while (!went || !is_in(p)) {
+        went = false;
         p->entering = true;
         between();
         if (!p->vcpu.attention && !p->again)
@@ -359,7 +365,7 @@ QUIET static void exit_for(struct processor *p, uint32_t reason)
     vmcs_write(IDT_VECTORING_INFO, 0);
     vmcs_write(EXIT_INTERRUPTION_INFO,
                reason == EXIT_EXCEPTION_NMI ? INTR_VALID | PUT(INTR_TYPE_NMI, INTR_TYPE) | 2 : 0);
-    exit_and_enter(p);
+    exit_and_enter(p, reason);
 }
 
 QUIET static void exit_violation(struct processor *p, gpa_t gpa, uint64_t qualification)
@@ -403,6 +409,11 @@ QUIET static bool hw_access(struct processor *p, gpa_t gpa, uint64_t access, uin
                                                    .vpid = hw_vpid(),
                                                    .pcid = p->pcid,
                                                    .address = ALIGN_DOWN(gva, PAGE_SIZE)});
+    if (found->misconfigured) {
+        vmcs_write(GUEST_PHYSICAL_ADDRESS, gpa);
+        exit_for(p, EXIT_EPT_MISCONFIG);
+        return false;
+    }
     exit_violation(p, gpa,
                    access | found->permissions * EPT_QUAL_ALLOWED_READ |
                        (gva != ~0ull ? EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK : 0));

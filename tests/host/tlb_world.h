@@ -218,7 +218,8 @@ QUIET void event_restore_nmi_blocking(const struct vcpu *vcpu)
 
 QUIET void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t efer, uint64_t pat, uint64_t cr0)
 {
-    (void)vcpu, (void)slot, (void)efer, (void)pat, (void)cr0;
+    (void)vcpu, (void)efer, (void)pat, (void)cr0;
+    slot->host = (struct host_image){.ready = true, .host64 = true};
 }
 
 QUIET struct check_result check_entry_scoped(const struct vmcs12 *v, const struct check_context *context,

@@ -12,8 +12,8 @@
  * L0's policy changes with -DPOLICY only, and -DOTHER_STEPS=1 keeps that small: the two together are forty times the
  * states.
  *
- * -DEARLY_GENERATION, -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS
- * each leave out one thing or do it in the wrong order: the checker must find the fault. */
+ * -DEARLY_GENERATION, -DREAD_FIRST, -DNO_KICK, -DSKIP_EPT02, -DFORGET_GENERATION, -DARM_FIRST, -DNO_MERGE_AT_ACCESS,
+ * -DDEAF, -DLOOK_FIRST each leave out one thing or do it in the wrong order: the checker must find the fault. */
 
 #ifndef STEPS
 #define STEPS 2 /* of each processor */
@@ -33,6 +33,7 @@ byte policy = 1;        /* vm->msr_bitmap */
 byte policy_gen = 1;    /* vm->msr_policy_generation */
 byte changes[2];        /* merged_cache.changes of each processor */
 byte seen[2];           /* slot_bitmaps.seen; 0: never */
+bit quiet[2];           /* straight.quiet: the next entry looks at nothing */
 bit waits[2];           /* slot_bitmaps.hw is HW_WAITS: L2 runs on a page of ones */
 
 typedef entry_t {       /* nested/bitmap/merged.h:merged, one for each processor */
@@ -75,6 +76,10 @@ inline cache(i) {
 
 /* nested/prepare.c:prepare_sync_ept02 pays what EPT02 owes, vmx/run.c:vcpu_prepare_entry looks at the generation, then
  * the guest runs: a kick between is answered inside Nestor. */
+inline pay(i) {
+    d_step { if :: cpu[i].owes -> cpu[i].owes = 0; cpu[i].tlb[EPT02] = 0 :: else fi }
+}
+
 inline resume(i) {
     d_step {
         if :: cpu[i].owes -> cpu[i].owes = 0; cpu[i].tlb[EPT02] = 0 :: else fi;
@@ -84,13 +89,23 @@ inline resume(i) {
     }
 }
 
+/* vmx/straight.c:straight_disturb */
+inline disturb(k) {
+#ifndef DEAF
+    quiet[k] = 0
+#else
+    skip
+#endif
+}
+
 /* nested/bitmap/merged.c:merged_stale */
 inline stale(k) {
     if
     :: entry[k].armed ->
         entry[k].armed = 0;
         entry[k].state = STALE;
-        changes[k]++
+        changes[k]++;
+        disturb(k)
     :: else
     fi
 }
@@ -141,6 +156,7 @@ inline protect(i) {
         writable[EPT01] = 0;
 #ifndef SKIP_EPT02
         d_step { writable[EPT02] = 0; cpu[0].owes = 1; cpu[1].owes = 1 };
+        d_step { disturb(0); disturb(1) };
 #endif
 #ifndef EARLY_GENERATION
         next_generation();
@@ -214,17 +230,36 @@ inline go_on(i) {
     resume(i)
 }
 
+/* nested/quiet.c:straight_ready: the byte first, and then the look. */
+inline ready(i) {
+#ifndef LOOK_FIRST
+    quiet[i] = 1;
+    if
+    :: seen[i] == changes[i] + policy_gen && !cpu[i].owes
+    :: else -> quiet[i] = 0
+    fi
+#else
+    if
+    :: seen[i] == changes[i] + policy_gen && !cpu[i].owes -> quiet[i] = 1
+    :: else
+    fi
+#endif
+}
+
 /* nested/enter.c:nested_enter: L2 runs on the merged page, or on ones until it accesses an MSR, if it does
  * (nested/bitmap/slot_bitmaps.c:slot_bitmaps_restore). */
 inline enter(i) {
     atomic { cpu[i].out = 1; done0 = done[0]; done1 = done[1]; l0 = policy_done };
-    prepare(i);
+    if
+    :: quiet[i]                         /* vmx/straight.asm:straight_exit_l1 */
+    :: else -> quiet[i] = 0; prepare(i); pay(i); ready(i)
+    fi;
     if
     :: !waits[i] -> go_on(i)
     :: waits[i] -> resume(i);
         if
         :: skip
-        :: d_step { cpu[i].out = 1; waits[i] = 0; seen[i] = 0 };
+        :: d_step { cpu[i].out = 1; waits[i] = 0; seen[i] = 0; quiet[i] = 0 };
 #ifndef NO_MERGE_AT_ACCESS
             refresh(i);
 #endif
@@ -235,7 +270,7 @@ inline enter(i) {
 
 /* nested/bitmap/merged_cache.c:merged_free after VMCLEAR, VMXOFF or an eviction; mm/ept_watch.c:ept_watch_remove */
 inline evict(i) {
-    cpu[i].out = 1;
+    d_step { cpu[i].out = 1; quiet[i] = 0 };
     lock();
     if
     :: entry[i].armed ->
@@ -271,6 +306,7 @@ proctype policy_changes() {
 #ifndef FORGET_GENERATION
     policy_gen++;
 #endif
+    d_step { disturb(0); disturb(1) };
     policy_done++
 }
 

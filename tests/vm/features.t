@@ -23,8 +23,8 @@ RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)( # SKIP .*)?$", re.M)
 LINE = re.compile(r"^(?:not ok .*|# guests.*)$", re.M)
 EMULATOR, MODEL = "3.1", "arrow_lake"
 SCENARIOS = ("switched-all-settings", "switched-shadow-stack-pointer", "switched-lists", "switched-failed-entries",
-             "switched-checks", "exit-user-wait", "spec-ctrl-virtual", "entry-tertiary-reserved", "shadow-operand-key",
-             "ve-handled-by-l2")
+             "switched-checks", "switched-steady-after-failed-entry", "exit-user-wait", "spec-ctrl-virtual",
+             "entry-tertiary-reserved", "shadow-operand-key", "ve-handled-by-l2")
 # Bochs 3.1 lets L2 through to a page that IA32_PKRS, as an entry loaded it, closes.
 FAULTS_OF_BOCHS = {"shadow-operand-key"}
 

@@ -23,7 +23,9 @@ FAULTS = {"EARLY_GENERATION": (LOST_STORE, "the generation moves before EPT02 ha
           "SKIP_EPT02": (LOST_STORE, "EPT02 keeps its write permission"),
           "FORGET_GENERATION": (LOST_BIT, "a change of L0's policy does not move the generation"),
           "ARM_FIRST": (LOST_STORE, "the entry becomes FRESH after it was armed"),
-          "NO_MERGE_AT_ACCESS": (LOST_STORE, "an access to an MSR does not end the wait of a merge")}
+          "NO_MERGE_AT_ACCESS": (LOST_STORE, "an access to an MSR does not end the wait of a merge"),
+          "DEAF": (LOST_STORE, "a processor whose entries look at nothing is not told of a store"),
+          "LOOK_FIRST": (LOST_STORE, "what says that nothing need be looked at is set after the look")}
 # L0's policy changes only while the second processor does little, lest there be too many states.
 POLICY = ["POLICY", "OTHER_STEPS=1"]
 LIMIT_S, LIMIT_MIB = 300, 2500

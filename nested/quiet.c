@@ -1,0 +1,348 @@
+#include "nested/quiet.h"
+
+#include "kernel/cmdline.h"
+#include "kernel/layout.h"
+#include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/x86.h"
+#include "nested/host_state.h"
+#include "nested/prepare.h"
+#include "nested/rules/decide.h"
+#include "nested/rules/merge.h"
+#include "nested/shadow.h"
+#include "nested/slot.h"
+#include "nested/vpid12.h"
+#include "vmx/msr_bitmap.h"
+#include "vmx/run.h"
+#include "vmx/step.h"
+#include "vmx/vmcs_setup.h"
+#include "vmx/vmx_insn.h"
+#include "vmx/vpid.h"
+
+uint64_t straight_readable[DIRTY_WORDS], straight_writable[DIRTY_WORDS];
+uint8_t straight_words[FIELD_COUNT];
+
+static bool has_lists(const struct vmcs12 *v)
+{
+    return v->ENTRY_MSR_LOAD_COUNT || v->EXIT_MSR_STORE_COUNT || v->EXIT_MSR_LOAD_COUNT;
+}
+
+/* Without EPT an entry reads the PDPTEs from L1's memory. What L2 has of CR4 the straight way does not see; out of
+ * IA-32e mode L2 does not get by itself. */
+static bool may_use_pae(const struct vmcs12 *v)
+{
+    return !(vmcs12_proc2(v) & PROC2_EPT) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
+}
+
+/* What an exit saves and an entry does not load would be in vmcs12 alone. */
+static bool loses_registers(const struct vmcs12 *v)
+{
+    uint64_t load = v->ENTRY_CONTROLS, save = v->EXIT_CONTROLS;
+    return ((save & EXITC_SAVE_DEBUG) && !(load & ENTRY_LOAD_DEBUG)) ||
+           ((save & EXITC_SAVE_PAT) && !(load & ENTRY_LOAD_PAT)) ||
+           ((save & EXITC_SAVE_EFER) && !(load & ENTRY_LOAD_EFER));
+}
+
+/* Whether the straight way can do what this vmcs12 asks for. Nothing of it changes but by a VMWRITE that exits. */
+static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    bool unrestricted = (vmcs12_proc2(v) & PROC2_UNRESTRICTED) != 0;
+    return nested->vmread_bitmap && !options.trace && slot->host.host64 && v->launched && !has_lists(v) &&
+           v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) && !slot->nmi_unvirtual &&
+           v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
+           (!unrestricted || (v->ENTRY_CONTROLS & ENTRY_LOAD_EFER)) && !slot->at_entry && !(slot->kept & KEPT_PERF);
+}
+
+static uint64_t shape_of(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+    uint64_t load = v->ENTRY_CONTROLS, save = v->EXIT_CONTROLS, shape = 0;
+    if (!(load & ENTRY_LOAD_DEBUG))
+        shape |= SHAPE_READ_DEBUG;
+    if (!(load & ENTRY_LOAD_PAT))
+        shape |= SHAPE_READ_PAT;
+    if (!(load & ENTRY_LOAD_EFER))
+        shape |= SHAPE_READ_EFER;
+    if (!(load & ENTRY_LOAD_DEBUG) || !(save & EXITC_SAVE_DEBUG))
+        shape |= SHAPE_DEBUG;
+    if (!(load & ENTRY_LOAD_PAT) || !(save & EXITC_SAVE_PAT))
+        shape |= SHAPE_PAT;
+    if (!(load & ENTRY_LOAD_EFER) || !(save & EXITC_SAVE_EFER))
+        shape |= SHAPE_EFER;
+    if (slot->kept & KEPT_TIMER)
+        shape |= SHAPE_TIMER;
+    if (!(vmcs12_proc2(v) & PROC2_VPID) && vcpu->vm->caps.vpid_flush && options.fault != FAULT_SKIP_INVVPID)
+        shape |= SHAPE_NO_VPID;
+    if (!(save & EXITC_LOAD_PAT))
+        shape |= SHAPE_KEEP_PAT;
+    if (!(save & EXITC_LOAD_EFER))
+        shape |= SHAPE_KEEP_EFER;
+    if (!(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS))
+        shape |= SHAPE_NMI;
+    return shape;
+}
+
+static NOINLINE void make_plan(const struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    struct straight_plan *plan = &slot->plan;
+    const struct vmcs12 *v = slot->v;
+    plan->valid = is_simple(vcpu->nested, slot);
+    plan->made = true;
+    plan->vmcs02 = slot->vmcs02;
+    plan->revision = hpa_to_va(slot->vmcs02);
+    plan->reasons = slot->straight;
+    plan->shape = shape_of(vcpu, slot) | (plan->shape & SHAPE_PROC);
+    plan->cr0_mask = CR0_KEPT;
+    plan->efer_kept = EFER_LMA | EFER_LME;
+    plan->dr7 = v->GUEST_DR7;
+    plan->debugctl = v->GUEST_DEBUGCTL;
+    plan->pat = v->GUEST_PAT;
+    plan->efer = v->GUEST_EFER;
+    plan->invvpid_type = vcpu->vm->caps.vpid_flush;
+    plan->invvpid_l1[0] = VPID_L1;
+    plan->invvpid_l2[0] = VPID_L2_NONE;
+}
+
+void straight_make_plan(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_cr0)
+{
+    struct straight_plan *plan = &slot->plan;
+    if (__builtin_expect(!plan->made, 0))
+        make_plan(vcpu, slot);
+    plan->cr0_kept = l2_cr0 & CR0_KEPT;
+    if (plan->shape & SHAPE_READ_EFER) {
+        plan->l1_efer = plan->image[STRAIGHT_GUEST_EFER];
+        plan->efer = merge_guest_efer(slot->v, plan->l1_efer);
+    }
+}
+
+/* Host state that an exit loads as it is. Its only rule: that it is canonical, or for CR3 within the width of
+ * addresses. */
+static const struct {
+    uint8_t row, word;
+} host_words[] = {
+    {FIELD_INDEX_HOST_FS_BASE, STRAIGHT_GUEST_FS_BASE},
+    {FIELD_INDEX_HOST_GS_BASE, STRAIGHT_GUEST_GS_BASE},
+    {FIELD_INDEX_HOST_RIP, STRAIGHT_GUEST_RIP},
+    {FIELD_INDEX_HOST_CR3, STRAIGHT_GUEST_CR3},
+};
+
+static bool host_value_holds(const struct vmx_caps *caps, unsigned row, uint64_t value)
+{
+    uint64_t sign = BITS(63, caps->linear_bits - 1);
+    if (row == FIELD_INDEX_HOST_CR3)
+        return !(value >> caps->address_bits);
+    return (value & sign) == 0 || (value & sign) == sign;
+}
+
+bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned row, uint64_t value)
+{
+    struct straight_plan *plan = &slot->plan;
+    struct vmcs12 *v = slot->v;
+    if (!plan->valid || !slot->host.ready)
+        return false;
+    if (row == FIELD_INDEX_PROC_CONTROLS) {
+        uint64_t window = (v->PROC_CONTROLS ^ value);
+        if (window & ~(uint64_t)PROC_INTERRUPT_WINDOW)
+            return false;
+        v->PROC_CONTROLS ^= window;
+        plan->proc ^= window;
+        plan->shape |= SHAPE_PROC;
+        slot->straight &= ~BIT(EXIT_INTERRUPT_WINDOW);
+        if (v->PROC_CONTROLS & PROC_INTERRUPT_WINDOW)
+            slot->straight |= BIT(EXIT_INTERRUPT_WINDOW);
+        plan->reasons = slot->straight;
+        return true;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(host_words); i++)
+        if (host_words[i].row == row && host_value_holds(&vcpu->vm->caps12, row, value)) {
+            v->field[row] = plan->image[host_words[i].word] = value;
+            return true;
+        }
+    return false;
+}
+
+void straight_init(const struct nested *nested)
+{
+    for (unsigned row = 0; row < FIELD_COUNT; row++) {
+        if (!bits_test(nested->field_offered, row) || bits_test(nested->rows_shown, row) || prepare_may_leave(row))
+            continue;
+        bits_set(straight_readable, row);
+        if (vmcs12_write_masks[row] && row != FIELD_INDEX_PROC_CONTROLS)
+            bits_set(straight_writable, row);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(host_words); i++) {
+        bits_clear(straight_writable, host_words[i].row);
+        if (host_words[i].row != FIELD_INDEX_HOST_CR3)
+            straight_words[host_words[i].row] = (uint8_t)(host_words[i].word + 1);
+    }
+}
+
+/* Whether the rows that are `by` this processor alone, or by any, hold. */
+enum changer { OWN, ANY };
+
+static inline bool rows_hold(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot,
+                             enum changer changer)
+{
+    const struct vmcs12 *v = slot->v;
+#define QUIET(name, by, condition, who)                                                                                \
+    if ((by) == changer && !(condition) && options.quiet_fault != QUIET_FAULT_##name)                                  \
+        return false;
+#include "nested/quiet.def"
+#undef QUIET
+    return true;
+}
+
+/* Another vmcs12 is the current one. */
+static NOINLINE void take_slot(const struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
+{
+    straight->plan = &slot->plan;
+    straight->fields = slot->v->field;
+    straight->dirty = slot->dirty;
+    straight->scope = &slot->scope;
+    straight->vmcs01 = vcpu->vmcs01;
+}
+
+void straight_ready(struct vcpu *vcpu)
+{
+    const struct nested *nested = vcpu->nested;
+    struct vmcs12_slot *slot = nested ? nested->current : NULL;
+    struct straight *straight = straight_of(vcpu->cpu);
+    if (__builtin_expect(step_active(vcpu), 0))
+        straight->stop = 1;
+    if (!slot || !slot->plan.made) {
+        straight->fields = NULL;
+        return;
+    }
+    if (straight->plan != &slot->plan || straight->fields != slot->v->field)
+        take_slot(vcpu, straight, slot);
+    if (!rows_hold(vcpu, nested, slot, OWN))
+        return;
+    __atomic_store_n(&straight->quiet, 1, __ATOMIC_SEQ_CST); /* before the look: others take it away after a change */
+    if (!rows_hold(vcpu, nested, slot, ANY)) {
+        straight->quiet = 0;
+        return;
+    }
+    slot->plan.timer = slot->v->PREEMPTION_TIMER;
+    slot->plan.msr_page = slot_bitmaps_merged_copy(&slot->bitmaps);
+}
+
+static void add_counts(struct vcpu *vcpu, struct straight *straight, const struct vmcs12_slot *slot)
+{
+    vcpu->exits[0][EXIT_VMRESUME] += straight->entries;
+    count_add(COUNT_EXITS_L1, straight->entries);
+    count_add(COUNT_NESTED_ENTRIES, straight->entries);
+    count_add(COUNT_EXITS_L2, straight->exits);
+    count_add(COUNT_EXITS_REFLECTED, straight->exits);
+    uint64_t msr = straight->by_reason[EXIT_RDMSR] + straight->by_reason[EXIT_WRMSR];
+    count_add(COUNT_L2_MSR_EXITS_L1, msr - straight->msr_counted);
+    straight->msr_counted = msr;
+    slot_bitmaps_count_saved(&slot->bitmaps, straight->entries);
+    trace(TRACE_STRAIGHT, (uint32_t)straight->entries, straight->exits);
+    straight->entries = straight->exits = 0;
+#ifdef COUNT_VMX
+    for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
+        count_add(COUNT_VMREADS + i, straight->vmx[i]);
+        straight->vmx[i] = 0;
+    }
+#endif
+}
+
+void straight_settle(struct vcpu *vcpu)
+{
+    struct straight *straight = straight_of(vcpu->cpu);
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    bool to_l2 = straight->went == WENT_TO_L2;
+    if (slot->plan.shape & SHAPE_NO_VPID) /* vmx/straight.asm has flushed */
+        ledger_pay_vpid(ledger_now(), slot->plan.invvpid_type, to_l2 ? VPID_L2_NONE : VPID_L1, 0);
+    straight->went = WENT_NOWHERE;
+    vcpu->in_l2 = to_l2;
+    vcpu->launched = !to_l2; /* should it not have come to the entry yet: VMLAUNCH of vmcs02, VMRESUME of vmcs01 */
+    slot->is_shadow = !to_l2;
+    slot->vmcs02_launched = false;
+    slot->was_launched = true;
+    vcpu->l2_straight = slot->straight;
+    if (slot->kept & KEPT_TIMER)
+        slot->v->PREEMPTION_TIMER = slot->plan.timer;
+    if (to_l2)
+        shadow_fetch_event(slot); /* before an event of Nestor's takes its place */
+    else
+        prepare_leave_unread(slot);
+    slot->entered_straight = to_l2;
+    add_counts(vcpu, straight, slot);
+}
+
+#ifdef CHECKED
+/* What no other processor can have changed in between. */
+static void check_own_rows(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot)
+{
+    const struct vmcs12 *v = slot->v;
+#define QUIET(name, by, condition, who)                                                                                \
+    if ((by) == OWN && !(condition))                                                                                   \
+        panic("straight: " #name " of nested/quiet.def does not hold: " who);
+#include "nested/quiet.def"
+#undef QUIET
+}
+
+/* Of an exit that went straight to L1: the decision, and L1's state. */
+static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    struct l1_registers l2;
+    uint64_t cr0;
+    uint32_t reason, interruptibility;
+    vmcs_load(slot->vmcs02);
+    l2 = (struct l1_registers){.pat = vmcs_read(GUEST_PAT), .efer = vmcs_read(GUEST_EFER)};
+    cr0 = vmcs_read(GUEST_CR0);
+    reason = vmcs_read(EXIT_REASON);
+    interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
+    ASSERT(slot->plan.image[STRAIGHT_GUEST_RSP] == vmcs_read(HOST_RSP));
+    ASSERT(slot->straight == decide_straight(slot->v) && reason < 64);
+    if (reason == EXIT_RDMSR || reason == EXIT_WRMSR)
+        ASSERT(msr_bitmap_test(slot_bitmaps_merged_copy(&slot->bitmaps), (uint32_t)vcpu->regs[RCX],
+                               reason == EXIT_RDMSR ? MSR_READ : MSR_WRITE));
+    else
+        ASSERT(slot->straight & BIT(reason));
+    ASSERT(!(vmcs_read(ENTRY_INTERRUPTION_INFO) & INTR_VALID));
+    ASSERT((slot->v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) || !(interruptibility & BLOCKING_BY_NMI));
+    ASSERT(!has_lists(slot->v));
+    ASSERT(insn_vmclear(slot->vmcs02)); /* L1 is about to reach it by the link pointer */
+    vmcs_load(vcpu->vmcs01);
+    ASSERT(vmcs_read(VMCS_LINK_POINTER) == slot->vmcs02);
+    ASSERT(host_state_is(vcpu, slot, &l2, cr0));
+}
+
+/* What vmcs02 has of the row beside vmcs12's value: keep_cr4_hidden() of nested/prepare. */
+static bool is_mixed(const struct vcpu *vcpu, unsigned row)
+{
+    return vcpu->vm->cr4_hidden && (row == FIELD_INDEX_CR4_GUEST_HOST_MASK || row == FIELD_INDEX_CR4_READ_SHADOW);
+}
+
+/* Of an entry that went straight to L2: nothing to be brought to vmcs02 that is not there. */
+static void check_entry_of_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    struct nested *nested = vcpu->nested;
+    const struct vmcs12 *v = slot->v;
+    for (unsigned row = 0; row < FIELD_COUNT; row++)
+        if (bits_test(nested->field_offered, row) && vmcs_fields[row].merge == VMCS_MERGE_COPIED &&
+            !shadow_is_direct(row) && !slot_is_live(slot, row) && !is_mixed(vcpu, row) &&
+            vmcs_read_encoding(vmcs_fields[row].encoding) != v->field[row])
+            panic("straight: vmcs02 has %lx for %s, vmcs12 %lx", vmcs_read_encoding(vmcs_fields[row].encoding),
+                  vmcs_fields[row].name, v->field[row]);
+    ASSERT(prepare_controls_are(nested, slot));
+}
+
+void straight_checked(struct vcpu *vcpu)
+{
+    struct vmcs12_slot *slot = vcpu->nested->current;
+    check_own_rows(vcpu, vcpu->nested, slot);
+    if (vcpu->in_l2)
+        check_entry_of_l2(vcpu, slot);
+    else
+        check_exit(vcpu, slot);
+}
+#else
+void straight_checked(struct vcpu *vcpu)
+{
+    (void)vcpu;
+}
+#endif

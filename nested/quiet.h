@@ -1,0 +1,27 @@
+/* When entries and exits may take the straight way (vmx/straight.h), and what they leave to be done when one does not.
+ * nested/quiet.def lists what must be so. nested/enter makes plans, vmx/run asks the rest through its hooks. */
+#ifndef NESTED_QUIET_H
+#define NESTED_QUIET_H
+
+#include "nested/nested.h"
+
+/* Rows that a VMREAD of L1's finds in vmcs12 while a plan is valid, and that a VMWRITE only makes dirty; all processors
+ * compute the same. Once, when it is known which are shown. */
+extern uint64_t straight_readable[DIRTY_WORDS], straight_writable[DIRTY_WORDS];
+/* Rows that are a canonical address and a word of the image: its number + 1. */
+extern uint8_t straight_words[FIELD_COUNT];
+void straight_init(const struct nested *nested);
+
+/* L2 has gone to L1, which was given its state: what the next straight exit has to do. Current: vmcs01. */
+void straight_make_plan(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_cr0);
+
+/* L1 writes a row that changes nothing but the plan: an address of its host state, or the interrupt window. True: done,
+ * and no check of an entry need look at it. Current: vmcs01. */
+bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned row, uint64_t value);
+
+/* nested_hooks.straight_settle, straight_ready, straight_checked */
+void straight_settle(struct vcpu *vcpu);
+void straight_ready(struct vcpu *vcpu);
+void straight_checked(struct vcpu *vcpu);
+
+#endif

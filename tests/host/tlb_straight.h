@@ -1,0 +1,125 @@
+/* The straight way (vmx/straight.asm) on the processors of tlb_machine.h, which includes this: its looks at `quiet` and
+ * `stop`, its change from one VMCS to the other, and that between each two of its instructions the other processor may
+ * come, or an NMI. Registers and host state are not there to be moved. tests/host/ only. */
+#ifndef TESTS_HOST_TLB_STRAIGHT_H
+#define TESTS_HOST_TLB_STRAIGHT_H
+
+#include "kernel/cmdline.h"
+#include "nested/host_state.h"
+#include "nested/quiet.h"
+#include "nested/slot.h"
+#include "vmx/msr_bitmap.h"
+#include "vmx/straight.h"
+
+static const uint8_t straight_end[1];
+const uint8_t vmx_straight_again[1];
+const uint64_t straight_ends[1][2] = {{(uint64_t)straight_end, (uint64_t)straight_end}}, straight_ends_count = 1;
+
+/* For a checked comparison: host_state.c is not linked. */
+QUIET bool host_state_is(struct vcpu *vcpu, const struct vmcs12_slot *slot, const struct l1_registers *l2, uint64_t cr0)
+{
+    (void)vcpu, (void)slot, (void)l2, (void)cr0;
+    return true;
+}
+
+/* Whose guest the current VMCS is: struct vcpu says it only when an exit takes the long way. */
+QUIET static bool runs_l2(const struct processor *p)
+{
+    return p->vmcs != p->vcpu.vmcs01;
+}
+
+/* What L1 reads of its current VMCS: where VMCS shadowing shows it vmcs02, that. */
+QUIET static uint64_t l1_vmread(struct processor *p, unsigned row)
+{
+    const struct nested *nested = p->vcpu.nested;
+    const struct vmcs12_slot *slot = nested->current;
+    hpa_t current = p->vmcs;
+
+    if (!slot->mirrored || !bits_test(nested->rows_shown, row))
+        return slot->v->field[row];
+    p->vmcs = slot->vmcs02;
+    uint64_t value = tlb_vmread(vmcs_fields[row].encoding);
+    p->vmcs = current;
+    return value;
+}
+
+QUIET static void vmwrite12(struct processor *p, unsigned row, uint64_t value)
+{
+    p->vcpu.nested->current->v->field[row] = value;
+    slot_set_dirty(p->vcpu.nested->current, row);
+    straight_disturb(&p->cpu); /* as vmx/straight_l1.asm does */
+}
+
+/* What no plan is made without. */
+QUIET static void configure_modes(struct processor *p)
+{
+    vmwrite12(p, FIELD_INDEX_ENTRY_CONTROLS, ENTRY_GUEST_64);
+    vmwrite12(p, FIELD_INDEX_EXIT_CONTROLS, EXITC_HOST_64);
+    vmwrite12(p, FIELD_INDEX_VMCS_LINK_POINTER, VMPTR_NONE);
+}
+
+QUIET static bool is_for_l1(const struct processor *p, const struct straight_plan *plan, uint32_t reason)
+{
+    if (reason < 64 && plan->reasons & BIT(reason))
+        return true;
+    return reason == EXIT_RDMSR && plan->msr_page &&
+           msr_bitmap_test(plan->msr_page, (uint32_t)p->vcpu.regs[RCX], MSR_READ);
+}
+
+/* Up to the last look. False: the long way. */
+QUIET static bool go_straight(struct processor *p, uint32_t reason)
+{
+    struct straight *straight = straight_of(&p->cpu);
+    struct straight_plan *plan = straight->plan;
+    bool of_l2 = runs_l2(p);
+
+    if (!straight->quiet)
+        return false;
+    between();
+    if (of_l2 ? !is_for_l1(p, plan, reason) : reason != EXIT_VMRESUME)
+        return false;
+    between();
+    p->vmcs = of_l2 ? straight->vmcs01 : plan->vmcs02;
+    straight->went = of_l2 ? WENT_TO_L1 : WENT_TO_L2;
+    straight->by_reason[of_l2 ? reason : 0] += of_l2;
+    straight->exits += of_l2;
+    straight->entries += !of_l2;
+    if (plan->shape & SHAPE_NO_VPID)
+        (void)tlb_invvpid(plan->invvpid_type,
+                          (struct invalidate_descriptor){.context = of_l2 ? plan->invvpid_l1[0] : plan->invvpid_l2[0]});
+    between();
+    return true;
+}
+
+/* The end of it: the last look, after which only an NMI is heard. False: another look is needed. */
+QUIET static bool end_straight(struct processor *p)
+{
+    const struct straight *straight = straight_of(&p->cpu);
+    bool good;
+
+    p->ending = true;
+    between();
+    good = runs_l2(p) ? straight->quiet : !straight->stop;
+    between();
+    p->ending = false;
+    good &= !p->again;
+    p->again = false;
+    return good;
+}
+
+/* Whether the guest runs then. False: what is done before any entry is to be done; in half of the cases as in a checked
+ * build. */
+QUIET static bool is_in(struct processor *p)
+{
+    bool checked = options.quiet_fault == QUIET_FAULT_STEP || host_random() % 2; /* that one would crash */
+
+    if (checked)
+        vcpu_straight_checked(&p->vcpu);
+    else if (end_straight(p))
+        straight_ways++;
+    else
+        vcpu_enter_again(&p->vcpu), checked = true;
+    return !checked;
+}
+
+#endif

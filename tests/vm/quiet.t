@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Rows of nested/quiet.def that one processor's events and controls concern, each left out: the checked build stops, or
+the scenario that is named fails. tests/host/test_never_forgets.c has the rows about translations and bitmaps."""
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
+
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+
+from nestorlib import emulators, errors  # noqa: E402
+
+L1 = os.path.join(ROOT, "build", "guests", "scenarios.elf")
+CHECKED = os.path.join(ROOT, "build", "checked", "nestor.elf")
+NEWER = ("--emulator", "3.1", "--cpu", "arrow_lake")
+# row: (a scenario that needs it, what the runner is told beside)
+ROWS = {
+    "event": ("straight-event-stays", ()),
+    "once": ("switched-steady-after-failed-entry", NEWER),
+}
+
+
+def failed(row, name, more):
+    """What the run says of a failure; empty: none."""
+    run = Run("--timeout", "240", "--memory", "256", "--nestor-elf", CHECKED, "--nestor",
+              f"stats=0xf8 quiet-fault={row}", *more, "--l1", L1, "--l1-args", name).wait()
+    if run.status not in (0, 1, 125) or "SKIP" in run.out:
+        return f"the run ended with {run.status}: {run.out[-300:]}"
+    return "".join(re.findall(r"^not ok .*|straight: .*|exit status 125.*", run.out + run.err, re.M))
+
+
+def is_fetched(version):
+    try:
+        emulators.choose(version)
+    except errors.RunnerError:
+        return False
+    return True
+
+
+def main():
+    tap = Tap()
+    for row, (name, more) in ROWS.items():
+        if more == NEWER and not is_fetched(NEWER[1]):
+            tap.ok(True, f"{name} # SKIP Bochs {NEWER[1]} was not fetched")
+            continue
+        tap.equal(failed("none", name, more), "", f"{name} passes")
+        found = failed(row, name, more)
+        tap.ok(found and "the run ended" not in found, f"{name} with quiet-fault={row}: {found[:100]}")
+    return tap.done()
+
+
+sys.exit(main())

@@ -1,0 +1,102 @@
+/* The straight way: an exit of L2 that is L1's whatever else it says, and L1's VMRESUME behind it, when nothing came
+ * up since that was looked at in full last. vmx/straight.asm does them with L2's and L1's registers in place;
+ * nested/quiet makes the plan, says when all is quiet, and brings Nestor's own state up to date when an exit leaves
+ * the straight way. vmx/straight_l1.asm does the usual CPUID, VMREAD and VMWRITE of L1 likewise. A struct straight
+ * belongs to its processor; `quiet` may be cleared by any. vmx/ and nested/quiet use it. */
+#ifndef VMX_STRAIGHT_H
+#define VMX_STRAIGHT_H
+
+#include "kernel/percpu.h"
+#include "vmx/vcpu.h"
+#include "vmx/vmcs.h"
+
+enum straight_row {
+#define ROW(field, value) STRAIGHT_##field,
+#include "vmx/straight_rows.def"
+#undef ROW
+    STRAIGHT_ROWS
+};
+
+/* What straight.asm has to do beside the image: nothing for a vmcs12 of Linux KVM's. It knows the bits by number. */
+enum {
+    SHAPE_READ_DEBUG = 1 << 0, /* L2 starts with L1's DR7 and IA32_DEBUGCTL */
+    SHAPE_READ_PAT = 1 << 1,   /* ... IA32_PAT */
+    SHAPE_READ_EFER = 1 << 2,  /* ... IA32_EFER, which must be `l1_efer` still */
+    SHAPE_DEBUG = 1 << 3,      /* vmcs02's DR7 and IA32_DEBUGCTL are written at each entry */
+    SHAPE_PAT = 1 << 4,
+    SHAPE_EFER = 1 << 5,
+    SHAPE_TIMER = 1 << 6,     /* the preemption timer's field is not L2's to change */
+    SHAPE_NO_VPID = 1 << 7,   /* entry and exit flush */
+    SHAPE_KEEP_PAT = 1 << 8,  /* L1 goes on with L2's IA32_PAT */
+    SHAPE_KEEP_EFER = 1 << 9, /* ... IA32_EFER, but for LME and LMA */
+    SHAPE_NMI = 1 << 10,      /* blocking by NMI is no virtual one of L2's: it stays for L1, and events are looked at */
+    SHAPE_PROC = 1 << 11,     /* L1 asked for the interrupt window, or no longer: `proc` is written at the next entry */
+};
+
+/* What entries and exits of one vmcs12 need. straight.asm addresses the members by number. */
+struct straight_plan {
+    hpa_t vmcs02;
+    uint32_t *revision; /* of vmcs02's region, whose highest bit is its type */
+    uint64_t reasons;   /* exits of L2, as bits 0 to 63, that are L1's */
+    uint64_t shape;
+    uint64_t cr0_mask, cr0_kept; /* bits of L2's CR0 that an exit leaves alone; what they are in the image */
+    uint64_t efer_kept;          /* LME and LMA of L1 */
+    uint64_t dr7, debugctl, pat, efer, l1_efer;
+    uint64_t timer; /* vmcs12's */
+    uint64_t invvpid_type;
+    uint64_t invvpid_l1[2], invvpid_l2[2]; /* descriptors */
+    uint64_t proc;                         /* PROC_CONTROLS of vmcs02 */
+    const uint8_t
+        *msr_page; /* L1's MSR bitmap as it was merged, while all is quiet; NULL: decisions are not made by it */
+    uint64_t image[STRAIGHT_ROWS];
+    bool made, valid; /* nothing that it was made of has changed; the straight way can do it */
+};
+
+enum straight_went { WENT_NOWHERE, WENT_TO_L2, WENT_TO_L1 };
+
+struct straight {
+    uint64_t rax, rdx, rcx;     /* the guest's, while straight.asm works */
+    struct straight_plan *plan; /* of the current vmcs12; NULL: none */
+    uint8_t quiet;              /* 0: the next entry or exit looks at everything */
+    uint8_t stop;               /* an NMI came: what is about to enter a guest looks again */
+    uint8_t went;               /* enum straight_went: since Nestor's own state was last up to date */
+    uint8_t padding[5];
+    hpa_t vmcs01;
+    uint64_t entries, exits; /* not counted elsewhere yet */
+    uint64_t vmx[6];         /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
+    uint64_t by_reason[64];  /* exits of L2 by this way; not in vcpu->exits */
+    /* L1's CPUID, VMREAD and VMWRITE, likewise in vcpu->exits later: all three, and two of them. */
+    uint64_t l1_exits, cpuids, vmreads;
+    uint64_t plain_leaves; /* of CPUID, see cpuid_is_plain() */
+    /* Of the current vmcs12, for a 64-bit L1: its rows, which of them L1 wrote, and what that touches. NULL: not so. */
+    uint64_t *fields, *dirty;
+    uint32_t *scope;
+    uint64_t row, reg, word; /* while straight.asm works */
+    uint64_t msr_counted;    /* of by_reason: accesses to MSRs that are counted elsewhere already */
+    uint64_t flags;          /* as `row` */
+};
+
+static inline struct straight *straight_of(struct cpu *cpu)
+{
+    _Static_assert(sizeof(struct straight) <= sizeof(cpu->straight), "STRAIGHT_WORDS");
+    return (struct straight *)cpu->straight;
+}
+
+/* Exits of a level (0: L1, 1: L2) for a basic reason, by whatever way. */
+static inline uint64_t straight_exits(const struct vcpu *vcpu, unsigned level, unsigned reason)
+{
+    uint64_t straight = level && reason < 64 ? straight_of(vcpu->cpu)->by_reason[reason] : 0;
+    return vcpu->exits[level][reason] + straight;
+}
+
+/* What is about to be looked at may have changed. By any processor, after the change. */
+void straight_disturb(struct cpu *cpu);
+
+/* In straight.asm: where exits of L1 and of L2 arrive (HOST_RIP of vmcs01 and of each vmcs02), and the ends of the
+ * straight ways that an NMI must make look again: pairs of first and last address. */
+void straight_exit_l1(void);
+void straight_exit_l2(void);
+extern const uint64_t straight_ends[][2];
+extern const uint64_t straight_ends_count;
+
+#endif

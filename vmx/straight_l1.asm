@@ -1,0 +1,295 @@
+; CPUID, VMREAD and VMWRITE of L1 in their usual form, with all registers in place (vmx/straight.h): they change nothing
+; but L1's registers and vmcs12. RAX, RCX and RDX are put aside. All else takes the long way.
+
+%include "vmx/straight.inc"
+
+extern vmcs12_rows, vmcs12_write_masks, slot_row_scope, straight_readable, straight_writable, straight_words ; nested/
+extern long_way, long_way_rax, long_way_rcx
+global straight_l1_alone
+global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
+
+%define REASON_CPUID 10
+%define REASON_VMREAD 23
+%define REASON_VMWRITE 25
+%define BLOCKING 3              ; by STI or MOV SS
+%define TF 0x10100             ; and RF: see vmx/skip.h
+%define ARITHMETIC 0x8d5
+%define INFO_REGISTER 0x400
+%define FIELD_LIMIT 0x7fff
+
+%macro WRITE_FLAGS 0
+        COUNTED VMWRITES, 1
+        mov     edx, GUEST_RFLAGS
+        vmwrite rdx, [CPU(S_FLAGS)]
+%endmacro
+
+; The instruction pointer behind the instruction, in RCX; RDX: that of the instruction, RAX: GUEST_RIP.
+%macro NEXT_RIP 0
+        mov     ecx, EXIT_INSTRUCTION_LENGTH
+        vmread  rcx, rcx
+        mov     eax, GUEST_RIP
+        vmread  rdx, rax
+        add     rcx, rdx
+%endmacro
+
+section .text
+
+straight_l1_alone:              ; EAX: the reason
+        cmp     byte [CPU(S_STOP)], 0
+        jne     long_way_rax
+        cmp     eax, REASON_VMREAD
+        je      l1_vmread
+        cmp     eax, REASON_VMWRITE
+        je      l1_vmwrite
+        cmp     eax, REASON_CPUID
+        je      l1_cpuid
+        jmp     long_way_rax
+
+l1_cpuid:
+        COUNTED VMREADS, 4
+        READ    GUEST_INTERRUPTIBILITY
+        test    al, BLOCKING
+        jnz     long_way_rax
+        READ    GUEST_RFLAGS
+        test    eax, TF
+        jnz     long_way_rax
+        mov     [CPU(S_RDX)], rdx
+        mov     [CPU(S_RCX)], rcx
+        mov     rax, [CPU(S_RAX)]
+        cmp     eax, 63
+        ja      long_way_rcx
+        bt      qword [CPU(S_PLAIN_LEAVES)], rax
+        jnc     long_way_rcx
+        NEXT_RIP
+        xor     rdx, rcx                ; 32 bits of it may wrap outside 64-bit mode
+        shr     rdx, 32
+        jnz     long_way_rcx
+        COUNTED VMWRITES, 1
+        vmwrite rax, rcx
+        inc     qword [CPU(S_L1_EXITS)]
+        inc     qword [CPU(S_CPUIDS)]
+        mov     rcx, [CPU(S_RCX)]
+        mov     rax, [CPU(S_RAX)]
+        cpuid
+end_cpuid:
+        cmp     byte [CPU(S_STOP)], 0
+        jne     vmx_straight_again
+end_cpuid_last:
+        vmresume
+        jmp     vmx_straight_failed
+
+; What register operand 2 holds, in RAX at the places of %1; EDX: the instruction information. For a 64-bit kernel, with
+; both operands registers.
+%macro FIELD_ROW 1
+        cmp     qword [CPU(S_FIELDS)], 0
+        je      long_way_rax
+        COUNTED VMREADS, 6
+        READ    GUEST_CS_AR_BYTES
+        and     eax, AR_MODE
+        cmp     eax, AR_KERNEL64
+        jne     long_way_rax
+        READ    GUEST_INTERRUPTIBILITY
+        test    al, BLOCKING
+        jnz     long_way_rax
+        mov     [CPU(S_RDX)], rdx
+        mov     [CPU(S_RCX)], rcx
+        READ    GUEST_RFLAGS
+        test    eax, TF
+        jnz     long_way_rcx
+        mov     ecx, eax
+        and     ecx, ~ARITHMETIC & 0xffffffff
+        mov     [CPU(S_FLAGS)], rcx     ; VMsucceed
+        mov     eax, EXIT_INSTRUCTION_INFO
+        vmread  rdx, rax
+        test    edx, INFO_REGISTER
+        jz      long_way_rcx
+        mov     eax, edx
+        shr     eax, 28
+        jmp     [%1_field + rax * 8]
+%endmacro
+; REGISTER NUMBER: what is in L1's register, into RAX
+%macro GET 1
+%if %1 = 0
+        mov     rax, [CPU(S_RAX)]
+%elif %1 = 1
+        mov     rax, [CPU(S_RCX)]
+%elif %1 = 2
+        mov     rax, [CPU(S_RDX)]
+%elif %1 = 3
+        mov     rax, rbx
+%elif %1 = 5
+        mov     rax, rbp
+%elif %1 = 6
+        mov     rax, rsi
+%elif %1 = 7
+        mov     rax, rdi
+%else
+        mov     rax, r%1
+%endif
+%endmacro
+; RAX into L1's register
+%macro PUT 1
+%if %1 = 0
+        mov     [CPU(S_RAX)], rax
+%elif %1 = 1
+        mov     [CPU(S_RCX)], rax
+%elif %1 = 2
+        mov     [CPU(S_RDX)], rax
+%elif %1 = 3
+        mov     rbx, rax
+%elif %1 = 5
+        mov     rbp, rax
+%elif %1 = 6
+        mov     rsi, rax
+%elif %1 = 7
+        mov     rdi, rax
+%else
+        mov     r%1, rax
+%endif
+%endmacro
+; A place for each register, to which one jumps by a table: PLACES name, macro, where to go on
+%macro PLACES 3
+%assign number 0
+%rep 16
+%if number != 4
+%1_%[number]:
+        %2      number
+        jmp     %3
+%endif
+%assign number number + 1
+%endrep
+%endmacro
+%macro TABLE 2                  ; its name, that of the places
+%1:
+%assign number 0
+%rep 16
+%if number = 4
+        dq      long_way_rcx            ; RSP is in the VMCS
+%else
+        dq      %2_%[number]
+%endif
+%assign number number + 1
+%endrep
+%endmacro
+; RAX, an encoding: its row; to the long way when there is none
+%macro ROW_OF_ENCODING 0
+        cmp     rax, FIELD_LIMIT
+        ja      long_way_rcx
+        movzx   eax, byte [vmcs12_rows + rax]
+        sub     eax, 1
+        js      long_way_rcx
+%endmacro
+l1_vmread:
+        FIELD_ROW vmread
+        PLACES  vmread_place, GET, vmread_named
+vmread_named:
+        ROW_OF_ENCODING
+        bt      qword [straight_readable], rax
+        jnc     long_way_rcx
+        mov     [CPU(S_ROW)], rax
+        shr     edx, 3
+        and     edx, 15
+        mov     [CPU(S_REGISTER)], rdx
+        NEXT_RIP
+        COUNTED VMWRITES, 1
+        vmwrite rax, rcx
+        WRITE_FLAGS
+        inc     qword [CPU(S_L1_EXITS)]
+        inc     qword [CPU(S_VMREADS)]
+        mov     rcx, [CPU(S_FIELDS)]
+        mov     rax, [CPU(S_ROW)]
+        mov     rax, [rcx + rax * 8]
+        mov     rdx, [CPU(S_REGISTER)]
+        jmp     [vmread_to + rdx * 8]
+        PLACES  vmread_put, PUT, vmread_done
+vmread_done:
+        mov     rcx, [CPU(S_RCX)]
+        mov     rdx, [CPU(S_RDX)]
+        mov     rax, [CPU(S_RAX)]
+end_vmread:
+        cmp     byte [CPU(S_STOP)], 0
+        jne     vmx_straight_again
+end_vmread_last:
+        vmresume
+        jmp     vmx_straight_failed
+
+l1_vmwrite:
+        FIELD_ROW vmwrite
+        PLACES  vmwrite_place, GET, vmwrite_named
+vmwrite_named:
+        ROW_OF_ENCODING
+        bt      qword [straight_writable], rax
+        jnc     vmwrite_host
+        mov     ecx, eax
+        shr     edx, 3
+        and     edx, 15
+        jmp     [vmwrite_from + rdx * 8]
+; An address of L1's host state: the plan's image has it, too, and nothing else asks for it (straight_write()).
+vmwrite_host:
+        movzx   ecx, byte [straight_words + rax]
+        test    ecx, ecx
+        jz      long_way_rcx
+        mov     [CPU(S_ROW)], rax
+        mov     [CPU(S_WORD)], rcx
+        shr     edx, 3
+        and     edx, 15
+        jmp     [vmwrite_from_host + rdx * 8]
+        PLACES  vmwrite_address, GET, vmwrite_host_value
+vmwrite_host_value:
+        mov     [CPU(S_REGISTER)], rax
+        sar     rax, 47                 ; canonical on each CPU: the long way knows the wider ones
+        add     rax, 1
+        cmp     rax, 1
+        ja      long_way_rcx
+        NEXT_RIP
+        COUNTED VMWRITES, 1
+        vmwrite rax, rcx
+        WRITE_FLAGS
+        inc     qword [CPU(S_L1_EXITS)]
+        mov     rdx, [CPU(S_REGISTER)]
+        mov     rax, [CPU(S_ROW)]
+        mov     rcx, [CPU(S_FIELDS)]
+        mov     [rcx + rax * 8], rdx
+        mov     rax, [CPU(S_WORD)]
+        mov     rcx, [CPU(S_PLAN)]
+        mov     [rcx + rax * 8 + P_IMAGE - 8], rdx
+        mov     rcx, [CPU(S_RCX)]
+        mov     rdx, [CPU(S_RDX)]
+        mov     rax, [CPU(S_RAX)]
+        jmp     end_vmwrite
+
+        PLACES  vmwrite_value, GET, vmwrite_done
+vmwrite_done:                   ; as nested/slot.h:slot_set_dirty
+        and     rax, [vmcs12_write_masks + rcx * 8]
+        mov     rdx, [CPU(S_FIELDS)]
+        mov     [rdx + rcx * 8], rax
+        mov     rdx, [CPU(S_DIRTY)]
+        bts     qword [rdx], rcx
+        mov     eax, [slot_row_scope + rcx * 4]
+        mov     rdx, [CPU(S_SCOPE)]
+        or      [rdx], eax
+        mov     byte [CPU(S_QUIET)], 0
+        NEXT_RIP
+        COUNTED VMWRITES, 1
+        vmwrite rax, rcx
+        WRITE_FLAGS
+        inc     qword [CPU(S_L1_EXITS)]
+        mov     rcx, [CPU(S_RCX)]
+        mov     rdx, [CPU(S_RDX)]
+        mov     rax, [CPU(S_RAX)]
+end_vmwrite:
+        cmp     byte [CPU(S_STOP)], 0
+        jne     vmx_straight_again
+end_vmwrite_last:
+        vmresume
+        jmp     vmx_straight_failed
+
+section .rodata
+align 8
+        TABLE   vmread_field, vmread_place
+        TABLE   vmread_to, vmread_put
+        TABLE   vmwrite_field, vmwrite_place
+        TABLE   vmwrite_from, vmwrite_value
+        TABLE   vmwrite_from_host, vmwrite_address
+
+section .note.GNU-stack noalloc noexec nowrite progbits
