@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Each mistake of docs/MISTAKES.md is made, and Nestor's log says what the page says; "..." there is a number.
 
-A mistake is a word of guests/mini, or a scenario: the line must come while that one runs, or one of the two before or
+A mistake is a word of guests/mini, or a scenario: the line must come while that one runs, or one of a few before or
 after it, as the two consoles are two streams.
 """
 import os
@@ -19,7 +19,7 @@ ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| `(mini|scenario) ([\w-]+)` \| `(.*)` 
 STARTS = re.compile(r"^(?:mini: with the mistake|# run) ([\w-]+)")
 SYMBOL = re.compile(r" <[^>]*>")
 LEAST = 40
-NEAR = 2
+NEAR = 6
 
 
 def run(image, words, *options):
