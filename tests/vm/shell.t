@@ -93,8 +93,7 @@ def check_vmcs12(tap, console):
     found = re.search(r"^of 32768 accesses: (\d+) exit for nobody, (\d+) for L0 alone, (\d+) for L1 alone, "
                       r"(\d+) for both$", text, re.M)
     tap.ok(found and sum(map(int, found.groups())) == 32768 and int(found.group(1)) > 0, "and counts all", text[-500:])
-    text = console.type("nestorctl bitmap -o b.html && grep -c '^const data = {\"about\"' b.html; kill $!")
-    tap.ok(re.search(r"^1$", text, re.M), "and writes the page", text)
+    console.type("kill $!")
     console.type("wait")
 
 
