@@ -88,7 +88,7 @@ const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s)
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v)
 {
     uint64_t now = merged_cache_now(cache);
-    if (s->seen != now) {
+    if (__builtin_expect(s->seen != now, 0)) {
         slot_bitmaps_refresh_anew(s, cache, v, now);
         return;
     }

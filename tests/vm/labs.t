@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 PAGE = os.path.join(ROOT, "docs", "LABS.md")
-LAYERS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "start")
+LAYERS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "debug", "start")
 SOURCES = (*LAYERS, "guests", "mk", "Makefile", "linker.ld")
 BUILT = tuple(os.path.join("build", name) for name in (*LAYERS, "guests"))
 LAB = re.compile(r"^## Lab (\d+): (.*?)\n(.*?)(?=^## |\Z)", re.M | re.S)
