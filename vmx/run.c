@@ -292,7 +292,7 @@ static inline enum quiet_after quiet_after(const struct vcpu *vcpu, uint32_t rea
 {
     if (vcpu->in_l2 || __builtin_expect(step_active(vcpu), 0))
         return QUIET_ASKED;
-    const uint64_t kept = BIT(EXIT_CPUID) | BIT(EXIT_RDMSR) | BIT(EXIT_IO);
+    const uint64_t kept = BIT(EXIT_CPUID) | BIT(EXIT_RDMSR);
     if (reason < 64 && kept >> reason & 1)
         return QUIET_KEPT;
     return reason == EXIT_INVEPT ? QUIET_GONE : QUIET_ASKED;

@@ -5,6 +5,7 @@
 #include "guests/lib/page.h"
 #include "guests/lib/trap.h"
 #include "guests/scenarios/scenario.h"
+#include "kernel/inspect_abi.h"
 
 #define VECTOR_TEST 0x50
 #define STEADY 4
@@ -261,6 +262,33 @@ static void refused_before_list(void)
     become_steady(&vm);
 }
 
+static const char *without_window(void)
+{
+    return cpu_cpuid(INSPECT_LEAF, 0).ebx == 0x7473654e ? NULL : "no port of the option inspect="; /* "Nest" */
+}
+
+/* L1 has written an event without an exit, and then looks at its VMCS by Nestor's port, which fetches it. */
+static void event_after_window(void)
+{
+    struct vm vm;
+    uint16_t port = (uint16_t)cpu_cpuid(INSPECT_LEAF_PORT, 0).ebx;
+
+    start_steady(&vm);
+    vm_control_set(PIN_CONTROLS, PIN_NMI | PIN_VIRTUAL_NMIS); /* so that the CPU delivers it by the straight way */
+    become_steady(&vm);
+    vm_skip(&vm);
+    trap_count[VECTOR_TEST] = 0;
+    for (unsigned round = 1; round <= 3; round++) {
+        vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
+        vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
+        cpu_outl(port, INSPECT_OFFSET(INSPECT_VMCS, 0));
+        (void)cpu_inl(port);
+        become_steady(&vm);
+        vm_skip(&vm);
+        CHECK_EQ(trap_count[VECTOR_TEST], round);
+    }
+}
+
 const struct scenario straight_scenarios[] = {
     {"straight-event-stays", event_stays, NULL},
     {"straight-refused-state", refused_state, NULL},
@@ -269,6 +297,7 @@ const struct scenario straight_scenarios[] = {
     {"straight-stepped-resume", stepped_resume, NULL},
     {"straight-resume-after-mov-ss", resume_after_mov_ss, NULL},
     {"straight-two-in-turn", two_in_turn, NULL},
+    {"straight-event-after-window", event_after_window, without_window},
     {"straight-refused-before-list", refused_before_list, NULL},
     {"straight-refused-threshold", refused_threshold, without_tpr_shadow},
     {NULL, NULL, NULL},

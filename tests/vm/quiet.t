@@ -22,6 +22,7 @@ ROWS = {
     "event": ("straight-event-stays", ()),
     "once": ("switched-steady-after-failed-entry", NEWER),
 }
+BY_PORT = ("straight-event-after-window", ("--nestor", "stats=0xf8 inspect=0xea4"))
 
 
 def failed(row, name, more):
@@ -50,6 +51,7 @@ def main():
         tap.equal(failed("none", name, more), "", f"{name} passes")
         found = failed(row, name, more)
         tap.ok(found and "the run ended" not in found, f"{name} with quiet-fault={row}: {found[:100]}")
+    tap.equal(failed("none", *BY_PORT), "", f"{BY_PORT[0]} passes")
     return tap.done()
 
 
