@@ -222,16 +222,18 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
         slot_bitmaps_look_again(&slot->bitmaps);
     prepare_fetch_checked(slot, scope);
     struct check_result result = check_slot(vcpu, slot, long_mode, scope);
-    if (result.kind == CHECK_OK) {
-        slot->scope = 0;
-        slot->checked_long_mode = long_mode;
-        return true;
+    if (result.kind != CHECK_OK) {
+        /* The first rule in the SDM's order may be about a row that is the CPU's to judge, or was not looked at. */
+        prepare_fetch_rows(vcpu->nested, slot);
+        result = check_slot(vcpu, slot, long_mode, CHECK_SCOPE_ALL);
     }
-    /* The first rule in the SDM's order may be about a row that is the CPU's to judge, or was not looked at again. */
-    prepare_fetch_rows(vcpu->nested, slot);
-    result = check_slot(vcpu, slot, long_mode, CHECK_SCOPE_ALL);
-    fail_checks(vcpu, &result);
-    return false;
+    if (result.kind != CHECK_OK) {
+        fail_checks(vcpu, &result);
+        return false;
+    }
+    slot->scope = 0;
+    slot->checked_long_mode = long_mode;
+    return true;
 }
 
 void nested_enter(struct vcpu *vcpu, bool launch)
