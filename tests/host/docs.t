@@ -206,6 +206,13 @@ def check_map(tap, pages):
     tap.none("docs/README.md leads to every page", faults)
 
 
+def check_folders(tap):
+    """The list at README's end has each folder of the tree."""
+    listed = set(re.findall(r"^    (\w+)/ ", read(ROOT / "README.md"), re.M))
+    tree = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "." and path.name != "build"}
+    tap.none("README.md's list has each folder, and no other", sorted(listed ^ tree))
+
+
 def option_rows():
     """(name, kind, default as a word, values) of each option, choices with their words."""
     choices = {name: re.findall(r'V\((\w+), "([^"]+)"\)', body)
@@ -380,6 +387,7 @@ def main():
     check_targets(tap, pages)
     check_comments(tap)
     check_links(tap, pages)
+    check_folders(tap)
     check_map(tap, pages)
     check_options(tap, pages)
     check_tool_options(tap, pages)
