@@ -22,11 +22,6 @@ static void say_vmcs12(struct vcpu *vcpu, const char *rest)
         log_raw("L1 has no current VMCS");
 }
 
-static bool has_field(const struct nested *nested, unsigned row)
-{
-    return nested->field_offered[row / 64] >> row % 64 & 1;
-}
-
 /* While L1 runs the region is its shadow VMCS, and most of vmcs02's fields are then as they were. */
 static void say_vmcs02(struct vcpu *vcpu, const char *rest)
 {
@@ -38,7 +33,7 @@ static void say_vmcs02(struct vcpu *vcpu, const char *rest)
     log_raw("vmcs02 at hpa=%lx, of vmcs12 at gpa1=%lx:", vcpu->nested->current->vmcs02, vcpu->nested->current->vmptr);
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         uint64_t value;
-        if (has_field(vcpu->nested, row) && vmread_checked(vmcs_fields[row].encoding, &value) && value)
+        if (bits_test(vcpu->nested->field_offered, row) && vmread_checked(vmcs_fields[row].encoding, &value) && value)
             log_raw("  %s = %lx", vmcs_fields[row].name, value);
     }
 }

@@ -62,27 +62,22 @@ exit_shaped:
 msr_exit:
         cmp     qword [rdx + P_MSR_PAGE], 0
         je      long_way
+        mov     edx, BITS_WRITE
         cmp     eax, REASON_WRMSR
-        je      .write
+        je      .range
+        xor     edx, edx
         cmp     eax, REASON_RDMSR
         jne     long_way
-        mov     eax, ecx
+.range: mov     eax, ecx
         test    eax, MSR_RANGE
         jz      .bit
         xor     eax, MSR_UPPER
         test    eax, MSR_RANGE
         jnz     long_way
         add     eax, BITS_UPPER
-        jmp     .bit
-.write: mov     eax, ecx
-        test    eax, MSR_RANGE
-        jz      .lower
-        xor     eax, MSR_UPPER
-        test    eax, MSR_RANGE
-        jnz     long_way
-        add     eax, BITS_UPPER
-.lower: add     eax, BITS_WRITE
-.bit:   mov     rdx, [rdx + P_MSR_PAGE]
+.bit:   add     eax, edx
+        mov     rdx, [CPU(S_PLAN)]
+        mov     rdx, [rdx + P_MSR_PAGE]
         bt      [rdx], rax
         mov     rdx, [CPU(S_PLAN)]
         jnc     long_way

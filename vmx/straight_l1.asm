@@ -107,45 +107,27 @@ end_cpuid_last:
         shr     eax, 28
         jmp     [%1_field + rax * 8]
 %endmacro
-; REGISTER NUMBER: what is in L1's register, into RAX
-%macro GET 1
-%if %1 = 0
-        mov     rax, [CPU(S_RAX)]
-%elif %1 = 1
-        mov     rax, [CPU(S_RCX)]
-%elif %1 = 2
-        mov     rax, [CPU(S_RDX)]
-%elif %1 = 3
-        mov     rax, rbx
-%elif %1 = 5
-        mov     rax, rbp
-%elif %1 = 6
-        mov     rax, rsi
-%elif %1 = 7
-        mov     rax, rdi
-%else
-        mov     rax, r%1
-%endif
+; Where L1's registers are meanwhile, by their numbers; RSP is in the VMCS.
+%define L1_0 [CPU(S_RAX)]
+%define L1_1 [CPU(S_RCX)]
+%define L1_2 [CPU(S_RDX)]
+%define L1_3 rbx
+%define L1_5 rbp
+%define L1_6 rsi
+%define L1_7 rdi
+%define L1_8 r8
+%define L1_9 r9
+%define L1_10 r10
+%define L1_11 r11
+%define L1_12 r12
+%define L1_13 r13
+%define L1_14 r14
+%define L1_15 r15
+%macro GET 1                    ; into RAX
+        mov     rax, L1_%1
 %endmacro
-; RAX into L1's register
 %macro PUT 1
-%if %1 = 0
-        mov     [CPU(S_RAX)], rax
-%elif %1 = 1
-        mov     [CPU(S_RCX)], rax
-%elif %1 = 2
-        mov     [CPU(S_RDX)], rax
-%elif %1 = 3
-        mov     rbx, rax
-%elif %1 = 5
-        mov     rbp, rax
-%elif %1 = 6
-        mov     rsi, rax
-%elif %1 = 7
-        mov     rdi, rax
-%else
-        mov     r%1, rax
-%endif
+        mov     L1_%1, rax
 %endmacro
 ; A place for each register, to which one jumps by a table: PLACES name, macro, where to go on
 %macro PLACES 3

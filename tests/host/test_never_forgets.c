@@ -139,26 +139,39 @@ static void test_nothing_stale(void **state)
             fail_msg("seed %lu: %lu entries and exits went straight", seed, straight_ways);
 }
 
+/* A world in which the first processor runs alone, out of Nestor; its VMCS of L1, vmcs01 current. */
+static struct vmcs12_slot *start_alone(bool shadowing)
+{
+    struct vmcs12_slot *slot;
+
+    host_random_seed(1);
+    options.vmcs_shadowing = shadowing;
+    options.bitmap = BITMAP_TRACE;
+    options.ept12_tracing = 1;
+    world_make();
+    running = &processor[0];
+    vmcs_load(running->vcpu.vmcs01);
+    slot = slot_load(running->vcpu.nested, vmcs12_page(0));
+    assert_non_null(slot);
+    return slot;
+}
+
+static void end_alone(void)
+{
+    running = NULL;
+    host_memory_free();
+}
+
 /* The entry of an L2 without EPT that has an APIC-access page: where no page is left for a leaf of its own, the CPU
  * must refuse it, by an address that is not aligned; with pages it goes through. */
 static void test_no_page_for_the_apic_access_page(void **state)
 {
     void *held[1024];
     unsigned count = 0;
-    struct nested *nested;
-    struct vmcs12_slot *slot;
+    struct vmcs12_slot *slot = start_alone(false);
+    struct nested *nested = running->vcpu.nested;
 
     (void)state;
-    host_random_seed(1);
-    options.vmcs_shadowing = 0;
-    options.bitmap = BITMAP_TRACE;
-    options.ept12_tracing = 1;
-    world_make();
-    running = &processor[0]; /* not in Nestor: nobody comes between */
-    nested = processor[0].vcpu.nested;
-    vmcs_load(processor[0].vcpu.vmcs01);
-    slot = slot_load(nested, vmcs12_page(0));
-    assert_non_null(slot);
     slot->v->PROC_CONTROLS = PROC_SECONDARY;
     slot->v->PROC2_CONTROLS = PROC2_APIC_ACCESS;
     slot->v->APIC_ACCESS_ADDR = APIC_PAGE;
@@ -172,8 +185,7 @@ static void test_no_page_for_the_apic_access_page(void **state)
     prepare_vmcs02(nested, slot, &(struct l1_registers){0});
     assert_int_equal(vmcs_read(APIC_ACCESS_ADDR), APIC_PAGE);
     assert_int_equal(ept_translate(&vm.ept01, APIC_PAGE).level, 1);
-    running = NULL;
-    host_memory_free();
+    end_alone();
 }
 
 /* A fault that concerns translations is found in fewer than 100,000 operations. */
@@ -269,19 +281,10 @@ static void test_events_are_not_quiet(void **state)
         [NMI_SEEN] = QUIET_FAULT_NMI,        [ATTENTION] = QUIET_FAULT_NMI,      [REQUESTED] = QUIET_FAULT_REQUESTS,
         [WAITING] = QUIET_FAULT_REQUESTS,
     };
-    struct vcpu *vcpu = &processor[0].vcpu;
-    struct vmcs12_slot *slot;
+    struct vmcs12_slot *slot = start_alone(true);
+    struct vcpu *vcpu = &running->vcpu;
 
     (void)state;
-    host_random_seed(1);
-    options.vmcs_shadowing = 1;
-    options.bitmap = BITMAP_TRACE;
-    options.ept12_tracing = 1;
-    world_make();
-    running = &processor[0]; /* not in Nestor: nobody comes between */
-    vmcs_load(vcpu->vmcs01);
-    slot = slot_load(vcpu->nested, vmcs12_page(0));
-    assert_non_null(slot);
     vcpu->nested->current = slot;
     vmcs_load(slot->vmcs02);
     slot_bitmaps_refresh(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v);
@@ -299,8 +302,7 @@ static void test_events_are_not_quiet(void **state)
         set_event_row(vcpu, row, true);
         expect_quiet(vcpu, true);
     }
-    running = NULL;
-    host_memory_free();
+    end_alone();
 }
 
 /* A row of nested/quiet.def left out, or a processor that is not told. The rest: tests/vm/quiet.t. */

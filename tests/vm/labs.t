@@ -16,9 +16,6 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 
 PAGE = os.path.join(ROOT, "docs", "LABS.md")
-LAYERS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "debug", "start")
-SOURCES = (*LAYERS, "guests", "mk", "Makefile", "linker.ld")
-BUILT = tuple(os.path.join("build", name) for name in (*LAYERS, "guests"))
 LAB = re.compile(r"^## Lab (\d+): (.*?)\n(.*?)(?=^## |\Z)", re.M | re.S)
 EDIT = re.compile(r"[Ii]n\s`([\w/.-]+)` replace\n```c\n(.*?)```\nby\n```c\n(.*?)```", re.S)
 ROW = re.compile(r"^\| [^|]*(as it is|lab \d+) \| [\d,]+ \| ([\d,]+) \|", re.M)
@@ -28,7 +25,8 @@ APART = 3
 
 def copy_tree(root):
     """What is built already comes along, so that little is built again."""
-    for name in (*SOURCES, *BUILT):
+    sources = [name for name in os.listdir(ROOT) if name != "build" and name[0] != "."]
+    for name in (*sources, *(os.path.join("build", name) for name in sources)):
         source, target = os.path.join(ROOT, name), os.path.join(root, name)
         if os.path.isdir(source):
             shutil.copytree(source, target)
