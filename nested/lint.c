@@ -5,9 +5,14 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
+#include "nested/ept02/ept02_stale.h"
 #include "vmx/vmcs.h"
 
-enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN, JUNK_POINTER, NO_INVVPID };
+enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN, JUNK_POINTER, NO_INVVPID, NO_INVEPT };
+
+/* Leaves of EPT02 that are compared: so many at first, then so many before each entry, as L1's timers run on. */
+#define LEAVES_AT_FIRST 4096u
+#define LEAVES_EACH 16u
 
 static uint64_t said; /* findings as bits, by any processor */
 
@@ -119,7 +124,27 @@ void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v)
     }
 }
 
-void lint_enter(struct nested *nested, const struct vmcs12_slot *slot)
+/* What EPT02 still has, a CPU might have as well. After an INVEPT nothing of that is left. */
+static void find_stale(struct nested *nested, const struct vmcs12_slot *slot)
+{
+    struct ept02_stale stale;
+
+    /* L1 has stored to none of its tables, or it was told. */
+    if (!slot->root || !slot->root->dirty || (__atomic_load_n(&said, __ATOMIC_RELAXED) & BIT(NO_INVEPT)))
+        return;
+    nested->lint_spent -= MIN(nested->lint_spent, LEAVES_EACH);
+    unsigned leaves = LEAVES_AT_FIRST - nested->lint_spent;
+    bool found =
+        ept02_find_stale(&nested->ept02s, slot->root, slot->v->EPT_POINTER, &nested->lint_from, &leaves, &stale);
+    nested->lint_spent = LEAVES_AT_FIRST - leaves;
+    if (found && first_time(NO_INVEPT))
+        log_warn("lint",
+                 "the VMCS at gpa1=%lx is entered, and gpa2=%lx %s: the level-%u entry at gpa1=%lx of EPT12 is %lx, "
+                 "and L1 executed no INVEPT since: a CPU may go on with what it was; SDM 3C 29.4.3.4",
+                 slot->vmptr, stale.gpa2, stale.what, stale.level, stale.where, stale.entry);
+}
+
+static void check_vpid(struct nested *nested, const struct vmcs12_slot *slot)
 {
     uint16_t vpid12 = (uint16_t)slot->v->VPID;
     uint32_t proc2 = vmcs12_proc2(slot->v);
@@ -134,6 +159,12 @@ void lint_enter(struct nested *nested, const struct vmcs12_slot *slot)
                  "between: a CPU may use that one's translations; SDM 3C 29.4.3.1",
                  slot->vmptr, vpid12, used->vmptr);
     *used = (struct lint_vpid){.vpid12 = vpid12, .vmptr = slot->vmptr, .ep4ta = ep4ta};
+}
+
+void lint_enter(struct nested *nested, const struct vmcs12_slot *slot)
+{
+    find_stale(nested, slot);
+    check_vpid(nested, slot);
 }
 
 void lint_invvpid(struct nested *nested, uint16_t vpid12)

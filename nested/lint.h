@@ -19,8 +19,8 @@ void lint_released(struct nested *nested, struct vmcs12_slot *slot);
 void lint_read_only(const struct vcpu *vcpu, unsigned row);
 /* VMLAUNCH: addresses in fields whose control is 0. */
 void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v);
-/* L2 is about to be entered: has another VMCS run with its VPID, and no INVVPID come since? Current: the slot's
- * vmcs02. */
+/* L2 is about to be entered, behind ept02_settle(): has EPT02 what EPT12 says no more? Has another VMCS run with its
+ * VPID, and no INVVPID come since? Current: the slot's vmcs02. */
 void lint_enter(struct nested *nested, const struct vmcs12_slot *slot);
 /* INVVPID of L1 for a VPID, or with 0 for all. */
 void lint_invvpid(struct nested *nested, uint16_t vpid12);

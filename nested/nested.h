@@ -117,6 +117,8 @@ struct nested {
     uint64_t clock;                               /* of last_used */
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     struct watcher region[NESTED_SLOTS];          /* the slot's VMCS region, with the option lint=1 */
+    gpa_t lint_from;                              /* where nested/lint goes on to compare EPT02, */
+    unsigned lint_spent;                          /* and what it has done of that too lately */
     struct ept_pin apic_access[NESTED_SLOTS];     /* the slot's APIC-access page, when EPT01 serves its L2 */
     hpa_t shown;                                  /* vmcs01's link pointer; 0: nothing is shown (nested/shadow) */
 

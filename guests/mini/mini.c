@@ -13,7 +13,8 @@
 #define READS 1000 /* RDMSRs of the guest */
 
 static uint64_t regs[16]; /* of the guest, by number */
-static uint8_t *bitmap;   /* which RDMSRs and WRMSRs of the guest exit */
+static uint64_t *ept;
+static uint8_t *bitmap; /* which RDMSRs and WRMSRs of the guest exit */
 
 /* The guest. It shares its hypervisor's address space, reads an MSR, and asks for CPUID and to be ended. */
 static void guest(void)
@@ -62,8 +63,7 @@ static void write_controls(enum vmcs_field field, uint64_t wanted)
 
 static void write_all_controls(void)
 {
-    uint64_t *ept = ept_alloc_identity(LARGE_2M);
-
+    ept = ept_alloc_identity(LARGE_2M);
     bitmap = page_alloc(); /* all zeros: no RDMSR and no WRMSR exits */
     write_controls(PIN_CONTROLS, 0);
     write_controls(PROC_CONTROLS, PROC_USE_MSR_BITMAPS | PROC_SECONDARY);
@@ -138,6 +138,8 @@ static bool handle_exit(uint64_t reason)
     switch (reason) {
     case EXIT_CPUID:
         id = cpu_cpuid((uint32_t)regs[RAX], (uint32_t)regs[RCX]);
+        if (wrong("no-invept")) /* the guest's stack is read-only from here on */
+            *paging_entry(ept, ALIGN_DOWN(vmx_get(GUEST_RSP), LARGE_2M), LARGE_2M) &= ~EPT_W;
         regs[RAX] = id.eax, regs[RBX] = id.ebx, regs[RCX] = id.ecx, regs[RDX] = id.edx;
         break;
     case EXIT_RDMSR:

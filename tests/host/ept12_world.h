@@ -136,7 +136,7 @@ static inline enum ept02_result fill(gpa_t gpa2, uint64_t access)
     return ept02_fill(&e, eptp12, gpa2, access, access, false, &out);
 }
 
-static struct ept_leaf leaf02(gpa_t gpa2)
+static inline struct ept_leaf leaf02(gpa_t gpa2)
 {
     return ept02_translate(&e, eptp12, gpa2);
 }
