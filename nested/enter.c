@@ -53,7 +53,6 @@ static void leave_l2(struct vcpu *vcpu)
     struct vmcs12_slot *slot = vcpu->nested->current;
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
-    slot->vmcs02_launched = vcpu->launched;
     vcpu->in_l2 = false;
     shadow_close(vcpu->nested, slot);
     vcpu->launched = true;
@@ -65,9 +64,12 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
     EXPECT_CURRENT(vcpu->vmcs01);
     if (vcpu->nmi_window)
         event_cancel_nmi_window(vcpu);
+    enum vmcs02_life was = slot->life;
     shadow_open(slot);
+    if (was == VMCS02_EMPTY)
+        prepare_constants(vcpu);
     vcpu->in_l2 = true;
-    vcpu->launched = slot->vmcs02_launched;
+    vcpu->launched = was == VMCS02_LAUNCHED;
     prepare_fetch_unread(slot);
     shadow_fetch(slot);
 }

@@ -41,6 +41,24 @@ struct host_image {
 #define AT_ENTRY_LINT 8 /* nested/lint looks */
 #define SWITCHED_COUNT 5
 
+/* The life of a vmcs02 while its slot is taken:
+ *
+ *         slot_load()         entry of L1                    exit to L1, or the entry failed
+ *   FREE -----------> EMPTY --------------> ACTIVE ------------------------------------------> SHADOW
+ *                                             ^                                                   |
+ *                                             '---------------- next entry of L1 -----------------'
+ *
+ * Where the CPU has no VMCS shadowing, CLEAR and LAUNCHED stand in the place of SHADOW. slot_release() leads from each
+ * back to FREE. nested/enter and nested/shadow change it; nested/quiet, what vmx/straight.asm has changed. */
+enum vmcs02_life {
+    VMCS02_FREE,
+    VMCS02_EMPTY,    /* made, launch state clear; Nestor's constant fields are not in it yet */
+    VMCS02_ACTIVE,   /* current, as vcpu->in_l2 says; its launch state is vcpu->launched */
+    VMCS02_SHADOW,   /* its region is of the shadow type, not active, launch state clear: L1 may be shown it */
+    VMCS02_CLEAR,    /* an ordinary one, of which L1 sees nothing; the next entry is a VMLAUNCH of Nestor's ... */
+    VMCS02_LAUNCHED, /* ... or a VMRESUME */
+};
+
 /* One VMCS of L1 that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
 struct vmcs12_slot {
     /* nested/slot: made, and freed. */
@@ -54,15 +72,13 @@ struct vmcs12_slot {
     check_scope_t scope;         /* of those rows, until an entry passes the checks */
     bool checked_long_mode;      /* L1's mode at that entry */
 
-    /* Where L2's state is: nested/prepare, nested/shadow. docs/CONCEPTS.md draws the life of a vmcs02. */
+    /* Where L2's state is: nested/prepare, nested/shadow. */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
     bool unread;                /* the last exit was a straight one: prepare_fetch_unread() */
-    bool vmcs02_ready;          /* Nestor's constant fields are in it */
-    bool vmcs02_launched;
-    bool is_shadow;        /* vmcs02's region is of the shadow type now, and not active */
-    bool mirrored;         /* vmcs02 says what vmcs12 says, and L1 may see it */
-    bool was_launched;     /* nested/enter: vmcs12's launch state before the entry under way */
-    bool entered_straight; /* that entry was a straight one: vmcs02 alone has L2's state */
+    bool mirrored;              /* vmcs02 says what vmcs12 says, and L1 may see it */
+    bool was_launched;          /* nested/enter: vmcs12's launch state before the entry under way */
+    bool entered_straight;      /* that entry was a straight one: vmcs02 alone has L2's state */
+    enum vmcs02_life life;
 
     /* Computed of vmcs12's controls whenever L1 wrote one: nested/prepare, nested/host_state. */
     struct host_image host;

@@ -264,17 +264,18 @@ static NOINLINE void prepare_the_rest(struct nested *nested, struct vmcs12_slot 
         lint_enter(nested, slot);
 }
 
+void prepare_constants(const struct vcpu *vcpu)
+{
+    vmcs_write_common(vcpu);
+    if (!options.trace) /* which records each exit */
+        vmcs_write(HOST_RIP, (uint64_t)straight_exit_l2);
+}
+
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1)
 {
     EXPECT_CURRENT(slot->vmcs02);
     struct vcpu *vcpu = nested->vcpu;
     const struct vmcs12 *v = slot->v;
-    if (!slot->vmcs02_ready) {
-        vmcs_write_common(vcpu);
-        if (!options.trace) /* which records each exit */
-            vmcs_write(HOST_RIP, (uint64_t)straight_exit_l2);
-        slot->vmcs02_ready = true;
-    }
     struct dirty_rows dirty = {false, false};
     if (slot->dirty[0] | slot->dirty[1] | slot->dirty[2])
         dirty = write_dirty(slot);
@@ -391,7 +392,7 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
     shadow_fetch(slot);
     if (current == slot->vmcs02)
         return;
-    if (slot->is_shadow) /* it must not be active while L1 reaches it by the link pointer */
+    if (slot->life == VMCS02_SHADOW) /* it must not be active while L1 reaches it by the link pointer */
         ASSERT(insn_vmclear(slot->vmcs02));
     vmcs_load(current);
 }

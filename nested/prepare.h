@@ -11,6 +11,8 @@ struct l1_registers {
     uint64_t dr7, debugctl, pat, efer;
 };
 
+/* The fields that Nestor sets once and for all. Current: a vmcs02 that is VMCS02_EMPTY. */
+void prepare_constants(const struct vcpu *vcpu);
 /* Brings vmcs02 up to date with vmcs12. Current: the slot's vmcs02. */
 void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struct l1_registers *l1);
 /* Where an exit's own fields are: in vmcs12 already, or still in vmcs02 alone. */

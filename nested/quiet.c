@@ -258,8 +258,7 @@ void straight_settle(struct vcpu *vcpu)
     straight->went = WENT_NOWHERE;
     vcpu->in_l2 = to_l2;
     vcpu->launched = !to_l2; /* should it not have come to the entry yet: VMLAUNCH of vmcs02, VMRESUME of vmcs01 */
-    slot->is_shadow = !to_l2;
-    slot->vmcs02_launched = false;
+    slot->life = to_l2 ? VMCS02_ACTIVE : VMCS02_SHADOW;
     slot->was_launched = true;
     vcpu->l2_straight = slot->straight;
     if (slot->kept & KEPT_TIMER)

@@ -92,30 +92,44 @@ int shadow_init(struct nested *nested)
 }
 
 /* Turns the region into a shadow VMCS or back by bit 31 of its first word. */
-static void set_type(struct vmcs12_slot *slot, bool shadow)
+static void set_type(const struct vmcs12_slot *slot, bool shadow)
 {
     uint32_t *revision = hpa_to_va(slot->vmcs02);
     *revision = (uint32_t)(shadow ? *revision | VMCS_SHADOW_INDICATOR : *revision & ~VMCS_SHADOW_INDICATOR);
-    slot->is_shadow = shadow;
+}
+
+/* The CHECKED build alone asks whether the drawing of enum vmcs02_life has this way. */
+static void expect_life(const struct vmcs12_slot *slot, bool active)
+{
+#ifdef CHECKED
+    ASSERT(slot->life != VMCS02_FREE && (slot->life == VMCS02_ACTIVE) == active);
+#else
+    (void)slot, (void)active;
+#endif
 }
 
 /* The type may only be changed while the VMCS is not active. SDM 3C 25.2 "Format of the VMCS Region" */
 void shadow_open(struct vmcs12_slot *slot)
 {
-    if (slot->is_shadow) {
+    expect_life(slot, false);
+    if (slot->life == VMCS02_SHADOW) {
         ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, false);
     }
+    slot->life = VMCS02_ACTIVE;
     vmcs_load(slot->vmcs02);
 }
 
 void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
+    expect_life(slot, true);
     if (nested->vmread_bitmap) {
         ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, true);
-        slot->vmcs02_launched = false;
+        slot->life = VMCS02_SHADOW;
+    } else {
+        slot->life = nested->vcpu->launched ? VMCS02_LAUNCHED : VMCS02_CLEAR;
     }
     vmcs_load(nested->vcpu->vmcs01);
 }

@@ -13,9 +13,9 @@
 MUST_CHECK int shadow_init(struct nested *nested);
 /* True if L1 may write the row to vmcs02 itself. */
 bool shadow_is_direct(unsigned row);
-/* Makes the slot's vmcs02 an ordinary VMCS again, and current. */
+/* Makes the slot's vmcs02 an ordinary VMCS again, and current: VMCS02_ACTIVE. */
 void shadow_open(struct vmcs12_slot *slot);
-/* Makes vmcs02, which is current, a shadow VMCS, and vmcs01 current. */
+/* Makes vmcs02, which is current, a shadow VMCS where the CPU has such, and vmcs01 current. */
 void shadow_close(struct nested *nested, struct vmcs12_slot *slot);
 /* Brings the rows that L1 may have written without an exit to vmcs12. Current: the slot's vmcs02. */
 void shadow_fetch(struct vmcs12_slot *slot);

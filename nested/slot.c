@@ -125,6 +125,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         /* Nothing in the region is trusted: L1 may have written anything there. Every row is dirty, every check due,
          * and fields are cut to their widths. */
         slot->vmptr = vmptr;
+        slot->life = VMCS02_EMPTY;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
         slot_set_all_dirty(slot);
         slot->scope = CHECK_SCOPE_ALL;

@@ -188,7 +188,7 @@ static void test_no_page_for_the_apic_access_page(void **state)
     end_alone();
 }
 
-/* A fault that concerns translations is found in fewer than 100,000 operations. */
+/* A fault that concerns translations is found in fewer than 400,000 operations. */
 static void expect_found(enum injected_fault fault, const char *name)
 {
     uint64_t done = 0;
@@ -196,7 +196,7 @@ static void expect_found(enum injected_fault fault, const char *name)
 
     options.fault = fault;
     told = false;
-    for (uint64_t seed = 1; !found && done < 100000; seed++, done += 20000)
+    for (uint64_t seed = 1; !found && done < 400000; seed++, done += 20000)
         found = !run(seed, 20000);
     options.fault = FAULT_NONE;
     told = true;
