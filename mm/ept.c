@@ -312,6 +312,38 @@ void ept_write_allow(struct ept *ept, gpa_t gpa)
     spinlock_unlock(&ept->lock);
 }
 
+int ept_hide(struct ept *ept, gpa_t page)
+{
+    unsigned level;
+    uint64_t *entry = NULL;
+
+    ASSERT(IS_ALIGNED(page, PAGE_SIZE) && !ept->hidden);
+    spinlock_lock(&ept->lock);
+    if (!is_traceable(ept, page) && *find_entry(ept, page, &level))
+        entry = split_to_page(ept, page);
+    if (entry) {
+        ept->hidden = entry;
+        ept->hidden_page = page;
+        ept->hidden_was = *entry;
+        set_entry(entry, leaf_entry(ept->ones_page, 1, MEMTYPE_WB) & ~EPT_W);
+        ledger_owe_others(va_to_hpa(ept->root), "a page of EPT01 that was hidden");
+    }
+    spinlock_unlock(&ept->lock);
+    return entry ? 0 : -1;
+}
+
+void ept_show(struct ept *ept)
+{
+    spinlock_lock(&ept->lock);
+    if (ept->hidden) {
+        set_entry(ept->hidden, ept->hidden_was);
+        ledger_owe_others(va_to_hpa(ept->root), "a page of EPT01 that was hidden no more");
+        ept->hidden = NULL;
+        join_around(ept, ept->hidden_page);
+    }
+    spinlock_unlock(&ept->lock);
+}
+
 void ept_retire_done(struct ept *ept, uint64_t generation)
 {
     unsigned kept = 0;
@@ -343,10 +375,13 @@ bool ept_map_on_demand(struct ept *ept, gpa_t gpa)
 
 bool ept_is_carveout(const struct ept *ept, gpa_t gpa)
 {
-    return gpa >= ept->carveout_base && gpa - ept->carveout_base < ept->carveout_size;
+    bool hidden = ept->hidden && ALIGN_DOWN(gpa, PAGE_SIZE) == ept->hidden_page;
+    return hidden || (gpa >= ept->carveout_base && gpa - ept->carveout_base < ept->carveout_size);
 }
 
 uint64_t *ept_carveout_entry(struct ept *ept, gpa_t gpa)
 {
+    if (ept->hidden && ALIGN_DOWN(gpa, PAGE_SIZE) == ept->hidden_page)
+        return ept->hidden;
     return ept_is_carveout(ept, gpa) ? &ept->carveout_table[ept_index(gpa, 1)] : NULL;
 }

@@ -79,6 +79,9 @@ struct ept {
     uint64_t generation;
     struct spinlock lock; /* guards the tables and what follows */
     struct ept_pin *pins; /* a page may be in it several times */
+    uint64_t *hidden;     /* ept_hide(): the leaf of the page, NULL if there is none, and what it was */
+    gpa_t hidden_page;    /* the last one */
+    uint64_t hidden_was;
     unsigned retired_count;
     struct ept_retired retired[EPT_RETIRED_MAX];
 };
@@ -128,7 +131,13 @@ void ept_retire_done(struct ept *ept, uint64_t generation);
  * can be repeated. False below ept->mapped_end, beyond the address width, and when pages are so short that L1 gets no
  * more of them for this. */
 bool ept_map_on_demand(struct ept *ept, gpa_t gpa);
-/* True if gpa lies in Nestor's carve-out. */
+/* Makes a 4 KiB page that is no RAM read as ones and lose its stores, like the carve-out, until ept_show(). One page at
+ * a time, and only where one processor runs on this EPT. 0, or -1 when it cannot be. Both under
+ * mm/ept_watch:ept_revoke(). */
+MUST_CHECK int ept_hide(struct ept *ept, gpa_t page);
+/* Nothing if no page is hidden. */
+void ept_show(struct ept *ept);
+/* True if gpa lies in Nestor's carve-out, or in the page that is hidden like it. */
 bool ept_is_carveout(const struct ept *ept, gpa_t gpa);
 /* The leaf behind which a page of the carve-out lies; pieces of 2 MiB share it. vmx/ sets EPT_W in it for one
  * instruction of L1 (the store then changes the page of ones, which vmx/ fills again), clears it and passes an

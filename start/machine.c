@@ -299,6 +299,7 @@ void machine_create_vm(void)
     l1_vm.watch.ept01 = &l1_vm.ept01;
     spinlock_init(&l1_vm.watch.lock, LOCK_WATCH);
     gmem_init(&l1_vm.gmem, &l1_vm.map, &l1_vm.watch);
+    l1_vm.apic_stays_on |= percpu_count > 1;
     if (ept_build(&l1_vm.ept01) || (l1_vm.startup_trapped && startup_trap(&l1_vm)) || msr_policy_init(&l1_vm) ||
         io_policy_init(&l1_vm) || ept02_shared_init(&ept02_shared, &l1_vm.gmem, &l1_vm.ept01, &l1_vm.watch))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");

@@ -9,6 +9,7 @@
 #include "vmx/cr.h"
 #include "vmx/dump.h"
 #include "vmx/event.h"
+#include "vmx/msr_guest.h"
 #include "vmx/operand.h"
 #include "vmx/refusal.h"
 #include "vmx/run.h"
@@ -26,7 +27,7 @@ void exit_cpuid_filtered(struct vcpu *vcpu)
     struct cpuid_result result = cpuid(leaf, subleaf);
     struct cpuid_context context = vcpu->vm->cpuid;
     context.cr4 = cr_read_cr4();
-    context.apic_off = vcpu->vm->apic_stays_on && !(vcpu->apic_base & APIC_BASE_EN);
+    context.apic_off = vcpu_apic_is_off(vcpu);
     cpuid_filter(leaf, subleaf, &context, &result);
     vcpu->regs[RAX] = result.eax;
     vcpu->regs[RBX] = result.ebx;

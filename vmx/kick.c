@@ -126,6 +126,9 @@ static void wait_for(const struct vcpu *vcpu, uint64_t generation, struct vcpu *
 {
     for (unsigned i = 1; !has_passed(vcpu, generation); i++) {
         kick_answer(self);
+        /* Lost where an APIC was off for a moment; one that only waits is not doubled by this. */
+        if (i % PATIENCE == 0 && __atomic_load_n(&vcpu->cpu->kick_pending, __ATOMIC_SEQ_CST))
+            lapic_send(vcpu->cpu->apic_id, (uint32_t)COMMAND_NMI);
         if (i == PATIENCE)
             log_warn("kick",
                      "processor %u does not answer: generation %lu of %lu, in L2: %u, requests %x, NMI under way: %u",

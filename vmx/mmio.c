@@ -8,6 +8,7 @@
 #include "kernel/string.h"
 #include "kernel/x86.h"
 #include "mm/hpt.h"
+#include "vmx/msr_guest.h"
 #include "vmx/startup.h"
 
 #define APIC_REGISTER_STEP 16 /* bytes from one register to the next */
@@ -26,12 +27,12 @@ static bool is_apic_page(gpa_t gpa)
  * writes are dropped. The APIC takes aligned words alone. */
 static enum place place_of(const struct vcpu *vcpu, gpa_t gpa, unsigned len)
 {
-    bool off = vcpu->vm->apic_stays_on && !(vcpu->apic_base & APIC_BASE_EN);
     if (ept_is_carveout(&vcpu->vm->ept01, gpa) || !hpt_maps(gpa, len))
         return PLACE_NOBODY;
     if (!is_apic_page(gpa))
         return PLACE_DEVICE;
-    return len == sizeof(uint32_t) && IS_ALIGNED(gpa, APIC_REGISTER_STEP) && !off ? PLACE_APIC : PLACE_NOBODY;
+    return len == sizeof(uint32_t) && IS_ALIGNED(gpa, APIC_REGISTER_STEP) && !vcpu_apic_is_off(vcpu) ? PLACE_APIC
+                                                                                                     : PLACE_NOBODY;
 }
 
 /* In one piece if a register has that width, else by the largest pieces that fit. */

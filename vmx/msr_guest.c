@@ -5,6 +5,7 @@
 #include "vmx/msr_guest.h"
 
 #include "kernel/cmdline.h"
+#include "kernel/lapic.h"
 #include "kernel/log.h"
 #include "kernel/msr.h"
 #include "kernel/safe.h"
@@ -211,19 +212,52 @@ static bool apic_mode_change_valid(uint64_t old, uint64_t next)
     return !was_x2apic || !(next & APIC_BASE_EN);
 }
 
-/* The APIC stays on, whatever L1 reads, and in x2APIC mode, which no CPU leaves but by turning it off. */
+/* The page of an APIC that L1 turned off is nobody's. With more processors it is read as theirs, and Nestor makes
+ * their stores. */
+static int place_apic_page(struct ept_watch *watch, void *what)
+{
+    const struct vcpu *vcpu = what;
+    gpa_t page = vcpu->apic_base & BITS(51, 12);
+    ept_show(watch->ept01);
+    if (!vcpu_apic_is_off(vcpu) || startup_is_trapped(vcpu->vm, page) || ept_is_carveout(watch->ept01, page))
+        return 1;
+    if (vcpu->vm->vcpus > 1 ? startup_trap(vcpu->vm) : ept_hide(watch->ept01, page))
+        return -1;
+    if (watch->protect_ept02)
+        watch->protect_ept02(watch->context, page);
+    return 1;
+}
+
+/* An APIC that comes back is as after a reset, and in xAPIC mode. A kick that comes meanwhile is lost, but what it was
+ * for is looked at before the entry. */
+static bool reset_apic(struct vcpu *vcpu, uint64_t now)
+{
+    vcpu->attention = true;
+    return wrmsr_safe(IA32_APIC_BASE, now & ~(APIC_BASE_EN | APIC_BASE_EXTD));
+}
+
+/* The APIC stays on, whatever L1 reads, and in x2APIC mode, which no CPU leaves but by turning it off. Where it comes
+ * back it is off for the moment before that. */
 static bool apic_base_write_kept(struct vcpu *vcpu, uint64_t value)
 {
     uint64_t known = APIC_BASE_BSP | APIC_BASE_EN | BITS(vcpu->vm->caps.address_bits - 1, 12), now;
     if (!vcpu->vm->cpuid.x2apic_broken)
         known |= APIC_BASE_EXTD;
-    if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value) || !rdmsr_safe(IA32_APIC_BASE, &now) ||
-        !wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN | (now & APIC_BASE_EXTD)))
+    bool comes_back = (value & ~vcpu->apic_base & APIC_BASE_EN) && !vcpu->vm->apic_is_final;
+    if ((value & ~known) || !apic_mode_change_valid(vcpu->apic_base, value) || !rdmsr_safe(IA32_APIC_BASE, &now))
+        return false;
+    if (comes_back && reset_apic(vcpu, now))
+        now &= ~APIC_BASE_EXTD;
+    if (!wrmsr_safe(IA32_APIC_BASE, value | APIC_BASE_EN | (now & APIC_BASE_EXTD)))
         return false;
     if ((now & APIC_BASE_EXTD) && (value & APIC_BASE_EN) && !(value & APIC_BASE_EXTD))
         log_warn("msr", "L1 leaves x2APIC mode, which the APIC cannot here (option apic-disable=0): L1 reaches none "
                         "until it is in that mode again");
+    if (~value & vcpu->apic_base & APIC_BASE_EN)
+        lapic_reset(); /* what stays on delivers nothing but NMIs, INITs and start-up IPIs */
     vcpu->apic_base = value;
+    if (vcpu->vm->ept01.hidden || vcpu_apic_is_off(vcpu))
+        (void)ept_revoke(&vcpu->vm->watch, place_apic_page, vcpu);
     return true;
 }
 
@@ -232,7 +266,8 @@ static bool apic_base_write_kept(struct vcpu *vcpu, uint64_t value)
 static bool apic_base_write(struct vcpu *vcpu, uint64_t value)
 {
     gpa_t base = value & ~APIC_BASE_FLAGS;
-    if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)))
+    if (ept_is_carveout(&vcpu->vm->ept01, ALIGN_DOWN(base, PAGE_SIZE)) &&
+        ALIGN_DOWN(base, PAGE_SIZE) != vcpu->vm->ept01.hidden_page)
         return false;
     if (!(base >> vcpu->vm->caps.address_bits) && hpt_reach(ALIGN_DOWN(base, PAGE_SIZE), PAGE_SIZE)) {
         log_warn("msr", "L1 moves its APIC to %lx, which Nestor cannot reach: L1 gets #GP", base);

@@ -5,7 +5,14 @@
 #ifndef VMX_MSR_GUEST_H
 #define VMX_MSR_GUEST_H
 
+#include "kernel/msr.h"
 #include "vmx/vcpu.h"
+
+/* True while L1 has its APIC off, and the CPU's is kept on. */
+static inline bool vcpu_apic_is_off(const struct vcpu *vcpu)
+{
+    return vcpu->vm->apic_stays_on && !(vcpu->apic_base & APIC_BASE_EN);
+}
 
 /* Allocates vm->msr_bitmap and fills it from the policy. 0, or -1 when pages run out. */
 MUST_CHECK int msr_policy_init(struct vm *vm);

@@ -227,7 +227,8 @@ static bool send(const struct vcpu *vcpu, uint32_t destination, uint32_t broadca
 /* One of L1's stores to the APIC, made in its stead when it was trapped. */
 static void write_register(struct vcpu *vcpu, uint32_t offset, uint32_t value)
 {
-    if (offset == LAPIC_ICR && send(vcpu, (uint32_t)GET(vcpu->apic_icr_high, ICR_DESTINATION), 0xff, value))
+    if (offset == LAPIC_ICR && vcpu->vm->startup_trapped &&
+        send(vcpu, (uint32_t)GET(vcpu->apic_icr_high, ICR_DESTINATION), 0xff, value))
         return;
     if (offset == LAPIC_ICR_HIGH)
         vcpu->apic_icr_high = value;
@@ -249,7 +250,6 @@ bool startup_write_icr(struct vcpu *vcpu, uint64_t value)
 
 int startup_trap(struct vm *vm)
 {
-    vm->startup_trapped = true;
     vm->apic_page = ALIGN_DOWN(rdmsr(IA32_APIC_BASE) & BITS(51, 12), PAGE_SIZE);
     return ept_trap_writes(&vm->ept01, vm->apic_page);
 }

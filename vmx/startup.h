@@ -7,11 +7,12 @@
 
 #include "vmx/vcpu.h"
 
-/* Traps the stores to the APIC's page. Once, before msr_policy_init(). 0, or -1 when pages run out. */
+/* Traps the stores to the APIC's page, from now on. Before a processor runs L1, or under mm/ept_watch:ept_revoke(). 0,
+ * or -1 when pages run out. */
 MUST_CHECK int startup_trap(struct vm *vm);
 static inline bool startup_is_trapped(const struct vm *vm, gpa_t gpa)
 {
-    return vm->startup_trapped && ALIGN_DOWN(gpa, PAGE_SIZE) == vm->apic_page;
+    return vm->apic_page && ALIGN_DOWN(gpa, PAGE_SIZE) == vm->apic_page;
 }
 /* A store of 32 bits to the trapped page that Nestor makes for its guest. */
 void startup_write_register(struct vcpu *vcpu, gpa_t gpa, uint32_t value);

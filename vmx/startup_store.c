@@ -6,6 +6,7 @@
 #include "vmx/breakpoint.h"
 #include "vmx/event.h"
 #include "vmx/gva.h"
+#include "vmx/msr_guest.h"
 #include "vmx/skip.h"
 #include "vmx/startup.h"
 #include "vmx/store_decode.h"
@@ -42,8 +43,9 @@ void startup_store(struct vcpu *vcpu, gpa_t gpa)
     uint8_t bytes[STORE_LENGTH_MAX];
     struct store store;
     unsigned size = fetch(vcpu, bytes);
+    bool known = store_decode(bytes, size, code_bits(), &store), off = vcpu_apic_is_off(vcpu);
 
-    if (!store_decode(bytes, size, code_bits(), &store) || !IS_ALIGNED(gpa, 16)) {
+    if (!known || (!off && (store.width != sizeof(uint32_t) || !IS_ALIGNED(gpa, 16)))) {
         log_warn("startup", "a store to the APIC at offset %x that Nestor cannot read, rip=%lx: #GP",
                  (uint32_t)(gpa & PAGE_MASK), vmcs_read(GUEST_RIP));
         event_inject_gp(vcpu, 0);
@@ -52,8 +54,9 @@ void startup_store(struct vcpu *vcpu, gpa_t gpa)
     uint64_t value = store.immediate ? store.value : store.reg == RSP ? vmcs_read(GUEST_RSP) : vcpu->regs[store.reg];
     /* An EPT violation has no instruction length: it is the decoder's. */
     vcpu->exit.instruction_length = store.length;
-    breakpoint_memory(vcpu, true, vcpu->exit.guest_linear_address, sizeof(uint32_t));
+    breakpoint_memory(vcpu, true, vcpu->exit.guest_linear_address, store.width);
     vcpu_skip_instruction(vcpu);
     /* Last: a start-up IPI to itself, or an INIT, changes all that was written before. */
-    startup_write_register(vcpu, gpa, (uint32_t)value);
+    if (!off) /* else its page is nobody's */
+        startup_write_register(vcpu, gpa, (uint32_t)value);
 }

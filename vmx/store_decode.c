@@ -1,9 +1,10 @@
 /* An EPT violation tells where a store went and nothing of what it stored; for a store to the APIC, which Nestor
  * makes itself, it has to read the instruction. Software writes these 32-bit registers by three encodings of MOV.
- * The decoder knows the three and refuses all else, which is a line in the log and a #GP: a guess could send an IPI
- * to the wrong processor. */
+ * The decoder knows the three, and those of the other widths, and refuses all else, which is a line in the log and a
+ * #GP: a guess could send an IPI to the wrong processor. */
 #include "vmx/store_decode.h"
 
+#define OPCODE_WIDE BIT(0) /* clear: of one byte */
 #define OPCODE_MOV_REGISTER 0x89
 #define OPCODE_MOV_EAX 0xa3
 #define OPCODE_MOV_IMMEDIATE 0xc7
@@ -63,17 +64,27 @@ static unsigned modrm_length(uint8_t modrm, uint8_t sib, unsigned address_bits)
     return length + (mod == 2 || base == 5 ? 4 : 0);
 }
 
-/* The operand must be 32 bits wide: by the code segment, an operand-size prefix, or against REX.W. */
+/* By the opcode, REX.W, or the code segment and an operand-size prefix. */
+static unsigned operand_width(const struct prefixes *p, uint8_t opcode, unsigned code_bits)
+{
+    if (!(opcode & OPCODE_WIDE))
+        return 1;
+    if (p->rex & REX_W)
+        return 8;
+    return p->operand == (code_bits == 16) ? 4 : 2;
+}
+
 bool store_decode(const uint8_t *bytes, unsigned size, unsigned code_bits, struct store *out)
 {
     struct prefixes p = prefixes_read(bytes, size, code_bits);
-    bool wide = p.operand == (code_bits == 16) && !(p.rex & REX_W);
     unsigned address_bits = !p.address ? code_bits : code_bits == 32 ? 16 : 32;
 
     *out = (struct store){0};
-    if (!wide || p.count + 3 > size)
+    if (p.count + 3 > size)
         return false;
     uint8_t opcode = bytes[p.count], modrm = bytes[p.count + 1], sib = bytes[p.count + 2];
+    out->width = operand_width(&p, opcode, code_bits);
+    opcode |= OPCODE_WIDE;
     /* The address is part of the instruction, without a ModRM byte. */
     if (opcode == OPCODE_MOV_EAX) {
         out->length = p.count + 1 + address_bits / 8;
@@ -86,11 +97,12 @@ bool store_decode(const uint8_t *bytes, unsigned size, unsigned code_bits, struc
         out->reg = (unsigned)GET(modrm, MODRM_REG) + (p.rex & REX_R ? 8 : 0);
         return out->length <= size;
     }
-    if (opcode != OPCODE_MOV_IMMEDIATE || GET(modrm, MODRM_REG) != 0 || out->length + 4 > size)
+    unsigned immediate = MIN(out->width, 4u);
+    if (opcode != OPCODE_MOV_IMMEDIATE || GET(modrm, MODRM_REG) != 0 || out->length + immediate > size)
         return false;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < immediate; i++)
         out->value |= (uint32_t)bytes[out->length + i] << 8 * i;
-    out->length += 4;
+    out->length += immediate;
     out->immediate = true;
     return true;
 }

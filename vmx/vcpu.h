@@ -35,12 +35,13 @@ struct vm {
     struct vmx_caps caps12; /* what is offered to L1 (nested/rules/caps12) */
     /* Value of a capability MSR of caps12, false for #GP: nested/rules/caps12 fills the slot. */
     bool (*capability_msr)(const struct vmx_caps *offered, uint32_t msr, uint64_t *value);
-    bool apic_stays_on;      /* option apic-disable=0: L1's disabling of its APIC is remembered and not done */
+    bool apic_stays_on;      /* L1's disabling of its APIC is remembered and not done: other processors kick by it */
+    bool apic_is_final;      /* option apic-disable=0: once disabled it never comes back, so it stays on, too */
     bool debug_store_hidden; /* the CPU has a debug store (BTS, PEBS), which L1 is not shown */
     uint64_t debugctl;       /* bits of IA32_DEBUGCTL that the CPU takes */
     bool in_place;           /* L1 is a firmware that ran before Nestor did */
     bool startup_trapped;    /* L1's INIT, start-up and NMI IPIs are done by vmx/startup, not by the CPU */
-    gpa_t apic_page;         /* whose stores exit then */
+    gpa_t apic_page;         /* whose stores exit then, or since L1 turned one of several APICs off; 0: none */
     struct vcpu *stepper;    /* who has pages of the carve-out open in EPT01; atomic */
     struct vcpu *vcpu[MAX_CPUS];
     unsigned vcpus;

@@ -390,17 +390,43 @@ static void registers_tsc(void)
 
 #define CPUID1_EDX_APIC BIT(9)
 
+/* The page of an APIC that is off is nobody's, in every width. SDM 3A 11.4.3 "Enabling or Disabling the Local APIC" */
+static void store_to_apic(void)
+{
+    *(volatile uint8_t *)LAPIC_BASE = 0;
+    *(volatile uint8_t *)(LAPIC_BASE + LAPIC_TPR) = 0x20;
+    *(volatile uint16_t *)(LAPIC_BASE + LAPIC_TPR) = 0x20;
+    *(volatile uint32_t *)(LAPIC_BASE + LAPIC_TPR) = 0x20;
+    *(volatile uint64_t *)(LAPIC_BASE + LAPIC_TPR + 4) = 0x20;
+}
+
 /* An APIC that L1 disabled is none, also where whoever runs L1 keeps it on; and it comes back. */
 static void registers_apic_off(void)
 {
     uint64_t base = cpu_rdmsr(IA32_APIC_BASE);
+    uint32_t tpr = *(volatile uint32_t *)(LAPIC_BASE + LAPIC_TPR);
 
     CHECK_EQ(cpu_cpuid(1, 0).edx & CPUID1_EDX_APIC, CPUID1_EDX_APIC);
     cpu_wrmsr(IA32_APIC_BASE, base & ~APIC_BASE_EN);
     CHECK_EQ(cpu_rdmsr(IA32_APIC_BASE), base & ~APIC_BASE_EN);
     CHECK_EQ(cpu_cpuid(1, 0).edx & CPUID1_EDX_APIC, 0);
+    store_to_apic();
+    CHECK_EQ(*(volatile uint8_t *)LAPIC_BASE, 0xff);
+    CHECK_EQ(*(volatile uint64_t *)(LAPIC_BASE + LAPIC_TPR), ~0ull);
     cpu_wrmsr(IA32_APIC_BASE, base);
+    CHECK_EQ(*(volatile uint32_t *)(LAPIC_BASE + LAPIC_TPR), tpr);
     CHECK_EQ(cpu_cpuid(1, 0).edx & CPUID1_EDX_APIC, CPUID1_EDX_APIC);
+    irq_init();
+}
+
+/* The same without loads, for machines where another processor's APIC, at the same address, is on. */
+static void registers_apic_off_stores(void)
+{
+    uint64_t base = cpu_rdmsr(IA32_APIC_BASE);
+    cpu_wrmsr(IA32_APIC_BASE, base & ~APIC_BASE_EN);
+    store_to_apic();
+    cpu_wrmsr(IA32_APIC_BASE, base);
+    CHECK_EQ(*(volatile uint32_t *)(LAPIC_BASE + LAPIC_TPR), 0);
     irq_init();
 }
 
@@ -438,6 +464,7 @@ static void registers_mce(void)
 
 const struct scenario l1_register_scenarios[] = {
     {"l1-registers-apic-off", registers_apic_off, without_counters},
+    {"l1-registers-apic-off-stores", registers_apic_off_stores, without_counters},
     {"l1-registers-mce", registers_mce, NULL},
     {"l1-registers-fixed-bits", registers_fixed_bits, NULL},
     {"l1-registers-lmsw", registers_lmsw, NULL},

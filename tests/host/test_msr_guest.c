@@ -30,6 +30,8 @@ bool wrmsr_safe(uint32_t index, uint64_t value)
     reached_value = value;
     if (index == IA32_APIC_BASE && (read_value & APIC_BASE_EXTD) && GET(value, BITS(11, 10)) == 2)
         return false; /* from x2APIC mode to xAPIC mode */
+    if (index == IA32_APIC_BASE)
+        read_value = value;
     return index != IA32_DEBUGCTL || !(value & ~debugctl_bits);
 }
 
@@ -56,6 +58,42 @@ bool ept_is_carveout(const struct ept *ept, gpa_t gpa)
     return gpa >= ept->carveout_base && gpa - ept->carveout_base < ept->carveout_size;
 }
 
+static unsigned hidden; /* times that a page was */
+static unsigned apic_resets;
+
+void lapic_reset(void)
+{
+    apic_resets++;
+}
+
+int ept_hide(struct ept *ept, gpa_t page)
+{
+    static uint64_t entry;
+    assert_int_equal(page, 0xfee00000);
+    ept->hidden = &entry;
+    hidden++;
+    return 0;
+}
+
+static unsigned traps; /* times that the stores to a page were made exits */
+
+int startup_trap(struct vm *of)
+{
+    of->apic_page = 0xfee00000;
+    traps++;
+    return 0;
+}
+
+void ept_show(struct ept *ept)
+{
+    ept->hidden = NULL;
+}
+
+int ept_revoke(struct ept_watch *watch, int (*take)(struct ept_watch *watch, void *what), void *what)
+{
+    return take(watch, what);
+}
+
 static unsigned reaches;
 static hpa_t reach_end = 64 * GIB;
 
@@ -79,6 +117,8 @@ static int fresh(void **state)
     memset(&vcpu, 0, sizeof vcpu);
     memset(fake_vmcs, 0, sizeof fake_vmcs);
     vcpu.vm = &vm;
+    vm.vcpus = 1;
+    vm.watch.ept01 = &vm.ept01;
     vm.caps.linear_bits = 48;
     vm.caps.address_bits = 40;
     vm.capability_msr = capability;
@@ -240,20 +280,52 @@ static void test_apic_that_stays_on_leaves_x2apic(void **state)
         {APIC_BASE_EN | APIC_BASE_EXTD, APIC_BASE_EN | APIC_BASE_EXTD, true},
     };
     (void)state;
-    vm.apic_stays_on = true;
+    vm.apic_stays_on = vm.apic_is_final = true;
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         vcpu.apic_base = off | rows[i].from;
         read_value = xapic | rows[i].from;
         assert_int_equal(msr_guest_write(&vcpu, IA32_APIC_BASE, off | rows[i].to), rows[i].valid);
         assert_int_equal(vcpu.apic_base, off | (rows[i].valid ? rows[i].to : rows[i].from));
     }
+    vm.vcpus = 2; /* the other's page is there, too */
+    hidden = traps = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        vcpu.apic_base = read_value = xapic;
+        assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, off));
+    }
+    assert_int_equal(hidden, 0);
+    assert_int_equal(traps, 1);
+    vm.vcpus = 1;
+    vm.apic_page = 0;
     vcpu.apic_base = read_value = x2apic;
     assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, off));
     assert_int_equal(reached_value, x2apic);
+    assert_non_null(vm.ept01.hidden); /* nobody's page */
     assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, xapic));
+    assert_null(vm.ept01.hidden);
     assert_int_equal(reached_value, x2apic);
     assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, x2apic));
     assert_int_equal(reached_value, x2apic);
+}
+
+/* Where it comes back, other processors need it, and L1 finds it as after a reset. */
+static void test_apic_of_two_processors_stays_on(void **state)
+{
+    const uint64_t off = 0xfee00000 | APIC_BASE_BSP, xapic = off | APIC_BASE_EN, x2apic = xapic | APIC_BASE_EXTD;
+    (void)state;
+    vm.apic_stays_on = true;
+    vm.vcpus = 2;
+    vcpu.apic_base = read_value = x2apic;
+    apic_resets = 0;
+    assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, off));
+    assert_int_equal(apic_resets, 1); /* no timer of L1's goes on in it */
+    assert_int_equal(reached, 1);
+    assert_int_equal(reached_value, x2apic);
+    assert_int_equal(vcpu.apic_base, off);
+    assert_true(msr_guest_write(&vcpu, IA32_APIC_BASE, xapic));
+    assert_int_equal(reached, 3);
+    assert_int_equal(reached_value, xapic);
+    assert_true(vcpu.attention);
 }
 
 int main(void)
@@ -267,6 +339,7 @@ int main(void)
         cmocka_unit_test_setup(test_mtrrs_are_l1s_own, fresh),
         cmocka_unit_test_setup(test_apic_base_beyond_the_direct_map, fresh),
         cmocka_unit_test_setup(test_apic_that_stays_on_leaves_x2apic, fresh),
+        cmocka_unit_test_setup(test_apic_of_two_processors_stays_on, fresh),
     };
     return cmocka_run_group_tests_name("msr", tests, NULL, NULL);
 }

@@ -5,8 +5,10 @@
 
 #include "vmx/store_decode.h"
 
-#define REGISTER(n) false, 0, n
-#define IMMEDIATE(v) true, v, 0
+#define REGISTER_OF(width, n) false, 0, n, width
+#define IMMEDIATE_OF(width, v) true, v, 0, width
+#define REGISTER(n) REGISTER_OF(4, n)
+#define IMMEDIATE(v) IMMEDIATE_OF(4, v)
 
 static const struct row {
     const char *name;
@@ -15,6 +17,7 @@ static const struct row {
     bool immediate;
     uint32_t value;
     unsigned reg;
+    unsigned width;
 } rows[] = {
     {"mov [rax], ecx", 64, 15, 2, {0x89, 0x08}, REGISTER(1)},
     {"mov [rip+disp32], r9d", 64, 15, 7, {0x44, 0x89, 0x0d, 1, 2, 3, 4}, REGISTER(9)},
@@ -30,11 +33,17 @@ static const struct row {
     {"o32 mov [bx+disp8], eax", 16, 15, 4, {0x66, 0x89, 0x47, 1}, REGISTER(0)},
     {"o32 mov [disp16], imm32", 16, 15, 9, {0x66, 0xc7, 0x06, 0, 3, 1, 0, 0, 0}, IMMEDIATE(1)},
     {"o32 a32 mov [ebx], eax", 16, 15, 4, {0x66, 0x67, 0x89, 0x03}, REGISTER(0)},
-    {"mov [rax], cx", 64, 15, 0, {0x66, 0x89, 0x08}, REGISTER(0)},
-    {"mov [rax], rcx", 64, 15, 0, {0x48, 0x89, 0x08}, REGISTER(0)},
-    {"mov [bx], ax", 16, 15, 0, {0x89, 0x07}, REGISTER(0)},
+    {"mov [rax], cx", 64, 15, 3, {0x66, 0x89, 0x08}, REGISTER_OF(2, 1)},
+    {"mov [rax], rcx", 64, 15, 3, {0x48, 0x89, 0x08}, REGISTER_OF(8, 1)},
+    {"REX.W comes before the prefix", 64, 15, 4, {0x66, 0x48, 0x89, 0x08}, REGISTER_OF(8, 1)},
+    {"mov [bx], ax", 16, 15, 2, {0x89, 0x07}, REGISTER_OF(2, 0)},
+    {"mov [rax], cl", 64, 15, 2, {0x88, 0x08}, REGISTER_OF(1, 1)},
+    {"mov moffs8, al", 32, 15, 5, {0xa2, 0, 3, 0xe0, 0xfe}, REGISTER_OF(1, 0)},
+    {"mov moffs16, ax", 16, 15, 3, {0xa3, 0, 3}, REGISTER_OF(2, 0)},
+    {"mov byte [rax], imm8", 64, 15, 3, {0xc6, 0x00, 7}, IMMEDIATE_OF(1, 7)},
+    {"mov word [rax], imm16", 64, 15, 5, {0x66, 0xc7, 0x00, 7, 1}, IMMEDIATE_OF(2, 0x107)},
+    {"mov qword [rax], imm32", 64, 15, 7, {0x48, 0xc7, 0x00, 7, 1, 0, 0}, IMMEDIATE_OF(8, 0x107)},
     {"mov eax, ecx", 64, 15, 0, {0x89, 0xc8}, REGISTER(0)},
-    {"mov [rax], cl", 64, 15, 0, {0x88, 0x08}, REGISTER(0)},
     {"or [rax], ecx", 64, 15, 0, {0x09, 0x08}, REGISTER(0)},
     {"c7 /1", 64, 15, 0, {0xc7, 0x08, 1, 2, 3, 4}, REGISTER(0)},
     {"cut immediate", 64, 5, 0, {0xc7, 0x00, 1, 2, 3}, REGISTER(0)},
@@ -61,6 +70,7 @@ static void decodes_rows(void **state)
         if (!known)
             continue;
         assert_int_equal(store.length, row->length);
+        assert_int_equal(store.width, row->width);
         assert_int_equal(store.immediate, row->immediate);
         assert_int_equal(store.value, row->value);
         assert_int_equal(store.reg, row->reg);

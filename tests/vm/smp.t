@@ -74,6 +74,15 @@ def check_limit(tap):
     tap.equal(done.status, 0, "and L1 runs on one", done.out[-500:])
 
 
+def check_apic_off(tap):
+    """The page of an APIC that is off takes stores of every width, beside another processor's that is on."""
+    done = Run(*COMMON, "--nestor", "stats=0xf8 msr-policy=0xea0", "--l1",
+               os.path.join(os.path.dirname(IMAGE), "scenarios.elf"), "--l1-args",
+               "l1-registers-apic-off-stores").wait()
+    tap.ok("ok 1 - l1-registers-apic-off-stores\n" in done.out.replace("\r", ""),
+           "stores to the page of an APIC that is off are lost", done.out[-500:], done.err[-2000:])
+
+
 def check_exits(tap):
     """startup=exit needs a CPU that makes VM exits of INIT and start-up IPIs: the outer Nestor's L1 has one."""
     done = Run("--cpus", "2", "--ips", "4000000", "--timeout", "400", "--", IMAGE, "startup=1",
@@ -89,6 +98,7 @@ def main():
     check_all(tap, int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
     check_faults(tap)
     check_limit(tap)
+    check_apic_off(tap)
     check_exits(tap)
     return tap.done()
 
