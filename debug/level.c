@@ -69,7 +69,7 @@ static uint64_t field_of(const struct vcpu *vcpu, enum debug_level level, unsign
 static uint64_t eptp12_of(const struct vcpu *vcpu)
 {
     const struct vmcs12 *v = vcpu->nested->current->v;
-    return vmcs12_proc2(v) & PROC2_EPT ? v->EPT_POINTER : 0;
+    return vmcs12_proc2(v) & PROC2_EPT ? l2_eptp12(v) : 0;
 }
 
 /* Nestor itself stands in the stub. */
@@ -142,8 +142,9 @@ static bool to_gpa1(struct vcpu *vcpu, enum debug_level level, gpa_t *gpa)
     if (!eptp12)
         return true;
     /* Without the flag the walk sets no A and no D. */
+    eptp12 &= ~(uint64_t)EPTP_AD;
     struct ept12_walk walk =
-        ept12_walk(&vcpu->vm->gmem, &vcpu->nested->ept02s.rules, eptp12 & ~(uint64_t)EPTP_AD, *gpa, EPT_R, false);
+        ept12_walk(&vcpu->vm->gmem, ept02_rules(&vcpu->nested->ept02s, eptp12), eptp12, *gpa, EPT_R, false);
     *gpa = walk.gpa1;
     return walk.kind == EPT12_WALK_OK;
 }

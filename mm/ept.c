@@ -11,7 +11,7 @@
 #define TOP_LEVEL 4u
 /* A and D are set from the start: the processor then never writes EPT01, and parts of a split page stay alike. */
 #define TABLE_FLAGS (EPT_RWX | EPT_A)
-#define LEAF_FLAGS (EPT_RWX | EPT_A | EPT_D)
+#define LEAF_FLAGS (EPT_RWX | EPT_XU | EPT_A | EPT_D) /* EPT_XU for those who merge it: it is not in force here */
 /* Pages that L1 cannot use up by touching far addresses. */
 #define ON_DEMAND_RESERVE 64u
 

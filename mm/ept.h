@@ -20,6 +20,7 @@
 #define EPT_LARGE BIT(7)
 #define EPT_A BIT(8)
 #define EPT_D BIT(9)
+#define EPT_XU BIT(10) /* with mode-based execute control: X for user-mode addresses; EPT_X is the supervisor's then */
 #define EPT_SUPPRESS_VE BIT(63)
 #define EPT_ADDRESS BITS(51, 12)
 #define EPT_ENTRIES 512u
@@ -90,7 +91,7 @@ struct ept {
 struct ept_leaf {
     hpa_t hpa; /* of the page that holds the address, low bits included */
     unsigned level;
-    uint64_t permissions; /* EPT_R | EPT_W | EPT_X */
+    uint64_t permissions; /* EPT_R | EPT_W | EPT_X | EPT_XU */
     unsigned memtype;
 };
 
@@ -99,7 +100,7 @@ static inline struct ept_leaf ept_leaf_of(uint64_t entry, gpa_t gpa, unsigned le
     uint64_t inside = ept_level_size(level) - 1;
     return (struct ept_leaf){.hpa = (entry & EPT_ADDRESS & ~inside) | (gpa & inside),
                              .level = level,
-                             .permissions = entry & EPT_RWX,
+                             .permissions = entry & (EPT_RWX | EPT_XU),
                              .memtype = (unsigned)GET(entry, EPT_MEMTYPE)};
 }
 

@@ -36,8 +36,8 @@ static struct place find(const struct vcpu *vcpu, gpa_t gpa2, uint64_t access)
 {
     const struct ept02s *ept02s = &vcpu->nested->ept02s;
     const struct gmem *gmem = ept02s->shared->gmem;
-    uint64_t eptp = vcpu->nested->current->v->EPT_POINTER;
-    struct place place = {.walk = ept12_walk(gmem, &ept02s->rules, eptp, gpa2, access, true)};
+    uint64_t eptp = vcpu->nested->current->eptp12;
+    struct place place = {.walk = ept12_walk(gmem, ept02_rules(ept02s, eptp), eptp, gpa2, access, true)};
 
     place.gpa1 = place.walk.table + 8 * ept_index(gpa2, place.walk.level);
     (void)gmem_read64(gmem, place.gpa1, &place.entry);
@@ -67,7 +67,9 @@ static NOINLINE void say_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t
                  "L2's %s of gpa2=%lx at rip=%lx: EPT violation: the level-%u entry at gpa1=%lx of EPT12 (EPTP %lx) is "
                  "%lx: %s; exit 48, qualification %lx",
                  name, gpa2, vcpu->exit.rip, place.walk.level, place.gpa1, vcpu->nested->current->v->EPT_POINTER,
-                 place.entry, place.entry & EPT_RWX ? "the way to it does not allow that" : "not present",
+                 place.entry,
+                 place.entry & ept12_rights(vcpu->nested->current->eptp12) ? "the way to it does not allow that"
+                                                                           : "not present",
                  qualification);
 }
 
@@ -88,7 +90,7 @@ static enum cause cause_of(const struct ept12_rules *rules, uint64_t entry, unsi
 
     if ((entry & EPT_W) && !(entry & EPT_R))
         return WRITE_WITHOUT_READ;
-    if ((entry & EPT_RWX) == EPT_X && !rules->exec_only)
+    if (!(entry & EPT_R) && !rules->exec_only)
         return EXECUTE_ONLY;
     if (entry & BITS(51, 12) & ~(BIT(rules->address_bits) - 1))
         return BEYOND_WIDTH;
@@ -113,7 +115,7 @@ static void explain(char *why, enum cause cause, const struct ept12_rules *rules
         format_text(why, WHY_SIZE, "W (bit 1) without R (bit 0)");
         return;
     case EXECUTE_ONLY:
-        format_text(why, WHY_SIZE, "X (bit 2) alone needs bit 0 of IA32_VMX_EPT_VPID_CAP");
+        format_text(why, WHY_SIZE, "X without R (bit 0) needs bit 0 of IA32_VMX_EPT_VPID_CAP");
         return;
     case MEMORY_TYPE:
         format_text(why, WHY_SIZE, "memory type %lu (bits 5:3) is reserved: 0 is UC, 6 is WB", type);
@@ -141,7 +143,7 @@ static NOINLINE void say_misconfig(const struct vcpu *vcpu, gpa_t gpa2, const st
 
     if (!first_time(&ept_log_misconfigs, cause))
         return;
-    explain(why, cause, &vcpu->nested->ept02s.rules, place);
+    explain(why, cause, vcpu->nested->ept02s.rules, place);
     log_info("nested",
              "L2's access to gpa2=%lx at rip=%lx: EPT misconfiguration: the level-%u entry at gpa1=%lx of EPT12 "
              "(EPTP %lx) is %lx: %s; exit 49, SDM 3C 29.3.3.1 \"EPT Misconfigurations\"",
@@ -151,7 +153,7 @@ static NOINLINE void say_misconfig(const struct vcpu *vcpu, gpa_t gpa2, const st
 
 void ept_log_misconfig_any(const struct vcpu *vcpu, gpa_t gpa2, gpa_t table, unsigned level, uint64_t entry)
 {
-    enum cause cause = cause_of(&vcpu->nested->ept02s.rules, entry, level);
+    enum cause cause = cause_of(vcpu->nested->ept02s.rules, entry, level);
     struct place place = {.walk.level = level, .gpa1 = table + 8 * ept_index(gpa2, level), .entry = entry};
 
     if (!(ept_log_misconfigs & BIT(cause)))

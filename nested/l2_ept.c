@@ -117,8 +117,8 @@ static bool violation_of_l1(struct vcpu *vcpu, const struct vmcs12 *v, const str
     slot->violation_access = out->qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     if (exit->reason != EXIT_EPT_VIOLATION)
         exit->changed = true;
-    else if (exit->qualification & BITS(5, 3)) /* EPT02 has the page, with fewer rights */
-        ept02_forget(&vcpu->nested->ept02s, v->EPT_POINTER, exit->guest_physical_address);
+    else if (exit->qualification & BITS(6, 3)) /* EPT02 has the page, with fewer rights */
+        ept02_forget(&vcpu->nested->ept02s, slot->eptp12, exit->guest_physical_address);
     if (exit->qualification != out->qualification)
         exit->changed = true;
     exit->reason = EXIT_EPT_VIOLATION;
@@ -150,8 +150,8 @@ bool l2_ept_exit(struct vcpu *vcpu)
     /* A store to a watched page needs two turns: the first finds the watch, which the hit takes away; the second fills
      * EPT02 with the write permission that is left then. */
     for (;;) {
-        enum ept02_result result = ept02_fill(&nested->ept02s, v->EPT_POINTER, exit->guest_physical_address, access,
-                                              hardware, pml_full(v), &out);
+        enum ept02_result result = ept02_fill(&nested->ept02s, nested->current->eptp12, exit->guest_physical_address,
+                                              access, hardware, pml_full(v), &out);
         if (out.dirtied && pml_on(v))
             pml_log(vcpu, v, exit->guest_physical_address);
         switch (result) {
@@ -187,11 +187,12 @@ bool l2_ept_exit(struct vcpu *vcpu)
  * promised nothing here; but a CPU that happens to have nothing cached would log, and L1 may have seen that. */
 static NOINLINE void forget_cleared(struct ept02s *ept02s, struct vmcs12_slot *slot)
 {
+    const struct ept12_rules *rules = ept02_rules(ept02s, l2_eptp12(slot->v));
     for (unsigned i = 0; i < MIN(slot->logged, LOGGED_KEPT); i++) {
         struct ept12_walk walk =
-            ept12_walk(ept02s->shared->gmem, &ept02s->rules, slot->v->EPT_POINTER, slot->logged_gpa2[i], EPT_W, true);
+            ept12_walk(ept02s->shared->gmem, rules, l2_eptp12(slot->v), slot->logged_gpa2[i], EPT_W, true);
         if (walk.kind != EPT12_WALK_OK)
-            ept02_forget(ept02s, slot->v->EPT_POINTER, slot->logged_gpa2[i]);
+            ept02_forget(ept02s, l2_eptp12(slot->v), slot->logged_gpa2[i]);
     }
     slot->logged = 0;
 }
@@ -202,19 +203,19 @@ void l2_ept_prefill(struct vcpu *vcpu)
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
     unsigned revisit = slot->revisit;
+    uint64_t eptp12 = l2_eptp12(v);
     struct ept02_exit out;
     /* Both reasons are dealt with here, once: an L2 that exits for the same page again sets them again. */
     slot->revisit = 0;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return;
     /* The look before the entry would drop what is filled here, so it comes first. */
-    if (slot->root && slot->eptp12 == v->EPT_POINTER && slot->roots_seen == vcpu->nested->ept02s.roots_changed)
+    if (slot->root && slot->eptp12 == eptp12 && slot->roots_seen == vcpu->nested->ept02s.roots_changed)
         ept02_look(&vcpu->nested->ept02s, slot->root);
     if (revisit & REVISIT_LOGGED)
         forget_cleared(&vcpu->nested->ept02s, slot);
     if (revisit & REVISIT_VIOLATION)
-        (void)ept02_fill(&vcpu->nested->ept02s, v->EPT_POINTER, slot->violation_gpa2, slot->violation_access, 0, true,
-                         &out);
+        (void)ept02_fill(&vcpu->nested->ept02s, eptp12, slot->violation_gpa2, slot->violation_access, 0, true, &out);
 }
 
 /* The EPTP that L2 asks for, or false when the processor would exit instead. */
@@ -263,8 +264,8 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
     default:
         vcpu->exit.reason = EXIT_EPT_VIOLATION;
         vcpu->exit.qualification =
-            rights | PUT(found->permissions, BITS(5, 3)) | EPT_QUAL_GLA_VALID |
-            (walk ? 0 : EPT_QUAL_NOT_WALK | (vcpu->l2_page & vcpu->nested->ept02s.rules.page_rights));
+            rights | ept12_allowed(found->permissions) | EPT_QUAL_GLA_VALID |
+            (walk ? 0 : EPT_QUAL_NOT_WALK | (vcpu->l2_page & vcpu->nested->ept02s.rules[0].page_rights));
         ept_log_violation(vcpu, gpa2, vcpu->exit.qualification);
     }
 }
@@ -274,7 +275,8 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct ept02s *ept02s = &vcpu->nested->ept02s;
     struct vmcs12 *v = vcpu->nested->current->v;
-    uint64_t rights = access & GVA_WRITE ? EPT_W : EPT_R;
+    uint64_t rights = access & GVA_WRITE ? EPT_W : access & GVA_FETCH ? 0 : EPT_R; /* the CPU has done the fetch */
+    uint64_t eptp12 = vcpu->nested->current->eptp12;
     struct ept12_walk found;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return true;
@@ -283,10 +285,10 @@ bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
         rights = EPT_R | EPT_W;
     /* Another processor of L1 changed the entry between the look and the setting of its A or D flag: look again. */
     do {
-        found = ept12_walk(ept02s->shared->gmem, &ept02s->rules, v->EPT_POINTER, *gpa, rights, pml_full(v));
+        found = ept12_walk(ept02s->shared->gmem, ept02_rules(ept02s, eptp12), eptp12, *gpa, rights, pml_full(v));
     } while (found.kind == EPT12_WALK_RACED);
     if (found.kind != EPT12_WALK_OK) {
-        unmapped_exit(vcpu, &found, *gpa, rights, walk);
+        unmapped_exit(vcpu, &found, *gpa, rights ? rights : EPT_QUAL_FETCH, walk);
         return false;
     }
     if (found.sets_dirty && pml_on(v))
@@ -300,7 +302,7 @@ void l2_close_page(struct vcpu *vcpu, gpa_t gpa2)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
-    ept02_close(&nested->ept02s, nested->current->v->EPT_POINTER, gpa2);
+    ept02_close(&nested->ept02s, nested->current->eptp12, gpa2);
     prepare_sync_ept02(nested, nested->current);
 }
 
@@ -310,11 +312,12 @@ bool l2_unmapped_exit(struct vcpu *vcpu)
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     const struct ept02s *ept02s = &vcpu->nested->ept02s;
     const struct vmcs12 *v = vcpu->nested->current->v;
+    uint64_t eptp12 = vcpu->nested->current->eptp12;
     uint64_t rights = vcpu->exit.qualification & (EPT_QUAL_READ | EPT_QUAL_WRITE);
     if (vcpu->exit.reason != EXIT_EPT_VIOLATION)
         return false;
     /* The walk is made once more only for the suppress-#VE bit of the entry where it ends. */
-    struct ept12_walk found = ept12_walk(ept02s->shared->gmem, &ept02s->rules, v->EPT_POINTER,
+    struct ept12_walk found = ept12_walk(ept02s->shared->gmem, ept02_rules(ept02s, eptp12), eptp12,
                                          vcpu->exit.guest_physical_address, rights, true);
     return ve_on(v) && ve_convertible(vcpu, v, found.suppress_ve) && ve_raise(vcpu, v);
 }

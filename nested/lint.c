@@ -134,8 +134,7 @@ static void find_stale(struct nested *nested, const struct vmcs12_slot *slot)
         return;
     nested->lint_spent -= MIN(nested->lint_spent, LEAVES_EACH);
     unsigned leaves = LEAVES_AT_FIRST - nested->lint_spent;
-    bool found =
-        ept02_find_stale(&nested->ept02s, slot->root, slot->v->EPT_POINTER, &nested->lint_from, &leaves, &stale);
+    bool found = ept02_find_stale(&nested->ept02s, slot->root, slot->eptp12, &nested->lint_from, &leaves, &stale);
     nested->lint_spent = LEAVES_AT_FIRST - leaves;
     if (found && first_time(NO_INVEPT))
         log_warn("lint",

@@ -149,6 +149,18 @@ struct nested {
     struct msr_refusal refusal; /* of the last list of MSRs that failed: nested/msr_area */
 };
 
+/* L1's EPTP as nested/ept02 takes it: with the meaning of X. Of the L2 that runs, slot->eptp12 is that. */
+static inline uint64_t l2_eptp12(const struct vmcs12 *v)
+{
+    return v->EPT_POINTER | (vmcs12_proc2(v) & PROC2_MODE_BASED_EXECUTE ? EPTP12_MODE_BASED : 0);
+}
+/* Whether EPT02 was made of L1's EPTP as it is now; another control asks for prepare_eptp() by itself, so
+ * EPTP12_MODE_BASED is not looked at. */
+static inline bool l2_eptp_stands(const struct vmcs12_slot *slot)
+{
+    return !((slot->eptp12 ^ slot->v->EPT_POINTER) << 1);
+}
+
 /* Registers the handlers of the VMX instructions and the hooks of vmx/run, and makes vcpu->nested. Current: vmcs01.
  * 0, or -1 when pages run out. */
 MUST_CHECK int nested_init(struct vcpu *vcpu, struct ept02_shared *shared);

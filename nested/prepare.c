@@ -145,17 +145,17 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
     const struct vmcs12 *v = slot->v;
-    uint64_t eptp = ept_pointer(&nested->vcpu->vm->ept01);
+    uint64_t eptp = ept_pointer(&nested->vcpu->vm->ept01), eptp12 = l2_eptp12(v);
     slot->root = NULL;
     if (vmcs12_proc2(v) & PROC2_EPT) {
-        slot->root = ept02_root(&nested->ept02s, v->EPT_POINTER);
+        slot->root = ept02_root(&nested->ept02s, eptp12);
         eptp = ept02_eptp(slot->root);
     }
     if (slot->eptp02 != eptp) {
         slot->eptp02 = eptp;
         vmcs_write(EPT_POINTER, eptp);
     }
-    slot->eptp12 = v->EPT_POINTER;
+    slot->eptp12 = eptp12;
     slot->roots_seen = nested->ept02s.roots_changed;
     prepare_sync_ept02(nested, slot);
 }
@@ -288,7 +288,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         slot->plan.shape &= ~(uint64_t)SHAPE_PROC;
     }
     write_vpid(nested, slot);
-    if (dirty.computed || slot->eptp12 != v->EPT_POINTER || slot->roots_seen != nested->ept02s.roots_changed) {
+    if (dirty.computed || !l2_eptp_stands(slot) || slot->roots_seen != nested->ept02s.roots_changed) {
         prepare_eptp(nested, slot);
     } else if (slot->root) {
         ept02_touch(&nested->ept02s, slot->root);

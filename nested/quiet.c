@@ -184,7 +184,6 @@ enum changer { OWN, ANY };
 static inline bool rows_hold(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot,
                              enum changer changer)
 {
-    const struct vmcs12 *v = slot->v;
 #define QUIET(name, by, condition, who)                                                                                \
     if ((by) == changer && !(condition) && options.quiet_fault != QUIET_FAULT_##name)                                  \
         return false;
@@ -275,7 +274,6 @@ void straight_settle(struct vcpu *vcpu)
 /* What no other processor can have changed in between. */
 static void check_own_rows(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot)
 {
-    const struct vmcs12 *v = slot->v;
 #define QUIET(name, by, condition, who)                                                                                \
     if ((by) == OWN && !(condition))                                                                                   \
         panic("straight: " #name " of nested/quiet.def does not hold: " who);

@@ -104,6 +104,7 @@
 #define PROC2_EPT_VE BIT(18)
 #define PROC2_XSAVES BIT(20)
 #define PROC2_PASID BIT(21)
+#define PROC2_MODE_BASED_EXECUTE BIT(22)
 #define PROC2_SPP BIT(23)
 #define PROC2_TSC_SCALING BIT(25)
 #define PROC2_USER_WAIT BIT(26)
@@ -209,6 +210,7 @@
 #define EPT_QUAL_WRITABLE_PAGE BIT(10)
 #define EPT_QUAL_NO_EXECUTE_PAGE BIT(11)
 #define EPT_QUAL_NMI_UNBLOCKING BIT(12)
+#define EPT_QUAL_SHADOW_STACK BIT(13)
 
 /* Exit qualification: control-register access */
 #define CR_QUAL_NUMBER BITS(3, 0)

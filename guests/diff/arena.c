@@ -162,10 +162,10 @@ void arena_reset(void)
     copy_quads(arena, golden, ARENA_PAGES * PAGE_SIZE / 8);
     for (unsigned i = 0; i < 2 * ARENA_PAGES; i++) {
         unsigned page = i / 2;
-        uint64_t rights = page == PAGE_APIC ? EPT_R | EPT_W : EPT_RWX;
+        uint64_t rights = page == PAGE_APIC ? EPT_R | EPT_W : EPT_RWX | EPT_XU;
         *arena_ept_entry(i % 2, page, PAGE_SIZE) = ((uint64_t)arena + AT(page)) | rights | EPT_WB;
         for (uint64_t span = LARGE_2M; span <= 512 * LARGE_1G; span *= 512)
-            *arena_ept_entry(i % 2, page, span) &= ~EPT_ACCESSED;
+            *arena_ept_entry(i % 2, page, span) = (*arena_ept_entry(i % 2, page, span) & ~EPT_ACCESSED) | EPT_XU;
     }
 }
 

@@ -97,6 +97,7 @@ static bool register_form(const struct exit_info *e, uint32_t info)
 }
 
 /* What the qualification tells of L2's own paging is left out: CPUs have it that L1 is not offered it of.
+ * BOCHS 20: with mode-based execute control, bit 6 is left out where the access was no fetch, and bit 13 stands for it.
  * BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads
  * too. SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0 */
 uint64_t exit_info_canonical(uint32_t reason, uint64_t qualification)
@@ -105,6 +106,8 @@ uint64_t exit_info_canonical(uint32_t reason, uint64_t qualification)
 
     if (reason == EXIT_EPT_VIOLATION)
         qualification &= ~(EPT_QUAL_USER_PAGE | EPT_QUAL_WRITABLE_PAGE | EPT_QUAL_NO_EXECUTE_PAGE);
+    if (reason == EXIT_EPT_VIOLATION && !(qualification & EPT_QUAL_FETCH))
+        qualification &= ~(EPT_QUAL_ALLOWED_USER_EXEC | EPT_QUAL_SHADOW_STACK);
     if (reason == EXIT_EPT_VIOLATION && (qualification & kind) == (EPT_QUAL_WRITE | EPT_QUAL_GLA_VALID))
         return qualification | EPT_QUAL_READ;
     return qualification;

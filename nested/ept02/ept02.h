@@ -37,9 +37,9 @@ struct ept02_shared {
 #define EPT02_OWES_INVEPT 1u /* the CPU's: a mapping was taken away, or L1 executed INVEPT since the last entry */
 #define EPT02_OWES_LOOK 2u   /* L1 did: what it has stored to EPT12 by the entry counts, before or after the INVEPT */
 
-/* One EPT02: for one EP4TA, with or without A/D flags. */
+/* One EPT02: for one EP4TA, with or without A/D flags and mode-based execute control. */
 struct ept02_root {
-    uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD); only valid if table */
+    uint64_t key;       /* eptp12 & (EP4TA | EPTP_AD | EPTP12_MODE_BASED); only valid if table */
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
     bool overflow;      /* it was made of tables that nobody knows */
@@ -51,8 +51,8 @@ struct ept02_root {
 /* The EPT02s of one virtual processor. */
 struct ept02s {
     struct ept02_shared *shared;
-    struct cpu *cpu; /* whose they are: told when another processor takes something away; NULL: nobody */
-    struct ept12_rules rules;
+    struct cpu *cpu;             /* whose they are: told when another processor takes something away; NULL: nobody */
+    struct ept12_rules rules[2]; /* without and with mode-based execute control: ept02_rules() */
     struct ept02s *next;
     struct spinlock lock; /* guards the trees against ept02_protect() of another processor */
     struct ept02_root root[EPT02_ROOTS];
@@ -72,6 +72,11 @@ struct ept02s {
     void *reserve[EPT02_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
     unsigned reserved;
 };
+
+static inline const struct ept12_rules *ept02_rules(const struct ept02s *ept02s, uint64_t eptp12)
+{
+    return &ept02s->rules[eptp12 / EPTP12_MODE_BASED];
+}
 
 enum ept02_result {
     EPT02_FILLED,    /* the access is allowed now, or L1 changed EPT12 during the walk: resume L2 */

@@ -33,9 +33,11 @@ static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
 /* True if all that `old` allowed is allowed alike by `new`: then the processor need not forget the old one. */
 static bool only_adds(uint64_t old, uint64_t new)
 {
-    if (!(old & EPT_RWX) || old == EPT02_MISCONFIGURED)
+    uint64_t rights = EPT_RWX | EPT_XU;
+
+    if (!(old & rights) || old == EPT02_MISCONFIGURED)
         return true;
-    return (old & ~EPT_RWX) == (new & ~EPT_RWX) && !(old & EPT_RWX & ~new);
+    return (old & ~rights) == (new & ~rights) && !(old & rights & ~new);
 }
 
 /* Stores the leaf, whatever stood in its place, and owes an INVEPT where the CPU may have cached more than is allowed
@@ -98,12 +100,13 @@ static void prefetch(struct ept02s *e, uint64_t eptp12, uint64_t *entry, const s
                      const struct ept_leaf *ept01)
 {
     uint64_t *table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE), leaf[PREFETCHED];
+    const struct ept12_rules *rules = ept02_rules(e, eptp12);
     unsigned index = (unsigned)(entry - table), found = 0;
 
     if (walk->level != 1 || ept01->level == 1 || index == 0 || !table[index - 1])
         return;
     while (found < PREFETCHED && index + 1 + found < EPT_ENTRIES && !table[index + 1 + found]) {
-        struct ept12_walk next = ept12_next(e->shared->gmem, &e->rules, eptp12, walk, index + 1 + found);
+        struct ept12_walk next = ept12_next(e->shared->gmem, rules, eptp12, walk, index + 1 + found);
         struct ept_leaf next01 = *ept01;
         if (next.kind != EPT12_WALK_OK || (next.gpa1 ^ walk->gpa1) & ~(ept_level_size(ept01->level) - 1))
             break;
@@ -158,12 +161,13 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
 static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions,
                                         uint64_t page_rights)
 {
-    uint64_t kept = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING | page_rights;
+    uint64_t kept =
+        EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING | EPT_QUAL_SHADOW_STACK | page_rights;
     bool page_walk = (hardware & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK)) == EPT_QUAL_GLA_VALID;
 
     if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
         access |= EPT_QUAL_READ;
-    return access | (hardware & kept) | (permissions & EPT_RWX) * EPT_QUAL_ALLOWED_READ;
+    return access | (hardware & kept) | ept12_allowed(permissions);
 }
 
 /* True if the tables of this walk are traced, and then what else the answer holds for: all addresses below the last
@@ -198,7 +202,7 @@ static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12,
 
     e->covered.size = 0;
     ept12_trace_path(e, root, eptp12, gpa2);
-    walk = ept12_walk(e->shared->gmem, &e->rules, eptp12, gpa2, access, log_full);
+    walk = ept12_walk(e->shared->gmem, ept02_rules(e, eptp12), eptp12, gpa2, access, log_full);
     if (walk.kind == EPT12_WALK_OK && !ept12_trace_covers(e, root, gpa2, &walk)) {
         root->overflow = true;
         ept02_set_dirty(root, true);
@@ -223,19 +227,42 @@ static NOINLINE void repeat_misconfigured(struct ept02s *e, uint64_t eptp12, gpa
     spinlock_unlock(&e->lock);
 }
 
+/* The right that a fetch asks for. Whether its address was user-mode the CPU says with advanced information only; else
+ * it is one that EPT02 has not, and each of these that EPT12 has is worth filling. */
+static NOINLINE uint64_t fetch_right(const struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uint64_t qualification)
+{
+    if (e->rules[0].page_rights && (qualification & EPT_QUAL_NOT_WALK))
+        return qualification & EPT_QUAL_USER_PAGE ? EPT_XU : EPT_X;
+    if (qualification & EPT_QUAL_ALLOWED_EXEC)
+        return EPT_XU;
+    if (qualification & EPT_QUAL_ALLOWED_USER_EXEC)
+        return EPT_X;
+    /* Said to be full, the log keeps the walk from setting flags. */
+    struct ept12_walk walk = ept12_walk(e->shared->gmem, ept02_rules(e, eptp12), eptp12, gpa2, EPT_X, true);
+    return walk.kind == EPT12_WALK_VIOLATION ? EPT_XU : EPT_X;
+}
+
 enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                              uint64_t qualification, bool log_full, struct ept02_exit *out)
 {
+    const struct ept12_rules *rules = ept02s->rules;
+    uint64_t rights = access;
+    if (__builtin_expect((eptp12 & EPTP12_MODE_BASED) != 0, 0)) {
+        rules = ept02_rules(ept02s, eptp12);
+        if (access & EPT_QUAL_FETCH)
+            rights = fetch_right(ept02s, eptp12, gpa2, qualification);
+    }
     /* Without the lock: tracing, and setting A/D flags, may take that of ept_watch, which comes before ours. */
-    struct ept12_walk walk = ept12_walk(ept02s->shared->gmem, &ept02s->rules, eptp12, gpa2, access, log_full);
+    struct ept12_walk walk = ept12_walk(ept02s->shared->gmem, rules, eptp12, gpa2, rights, log_full);
     if (ept02s->trace && walk.kind == EPT12_WALK_OK && !is_covered(ept02s, eptp12, gpa2, &walk)) {
         bool dirtied = walk.sets_dirty; /* the second walk finds the flag set */
-        walk = walk_traced(ept02s, eptp12, gpa2, access, log_full);
+        walk = walk_traced(ept02s, eptp12, gpa2, rights, log_full);
         walk.sets_dirty |= dirtied;
     }
     enum ept02_result result = EPT02_VIOLATION;
 
-    *out = (struct ept02_exit){.suppress_ve = walk.suppress_ve, .dirtied = walk.sets_dirty};
+    out->suppress_ve = walk.suppress_ve; /* the rest by result: struct ept02_exit */
+    out->dirtied = walk.sets_dirty;
     if (walk.kind == EPT12_WALK_LOG_FULL)
         return EPT02_LOG_FULL;
     if (walk.kind == EPT12_WALK_MISCONFIG) {
@@ -255,6 +282,6 @@ enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2,
     }
     if (result == EPT02_VIOLATION)
         out->qualification =
-            reflected_qualification(eptp12, qualification, access, walk.permissions, ept02s->rules.page_rights);
+            reflected_qualification(eptp12, qualification, access, walk.permissions, ept02s->rules[0].page_rights);
     return result;
 }

@@ -42,7 +42,9 @@ void ept02_free_reserve(struct ept02s *e)
  * find. */
 int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct vmx_caps *offered, unsigned page_limit)
 {
-    *ept02s = (struct ept02s){.shared = shared, .rules = ept12_rules_from(offered), .pages_used = EPT02_RESERVE};
+    *ept02s = (struct ept02s){.shared = shared,
+                              .rules = {ept12_rules_from(offered, 0), ept12_rules_from(offered, EPTP12_MODE_BASED)},
+                              .pages_used = EPT02_RESERVE};
     ept02s->page_limit = MAX(page_limit, EPT02_RESERVE);
     spinlock_init(&ept02s->lock, LOCK_EPT12);
     /* The reserve is one path of tables: with it at least one page can always be mapped, however many pages others

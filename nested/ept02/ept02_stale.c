@@ -41,7 +41,8 @@ static bool is_stale(struct search *s, gpa_t gpa2, uint64_t leaf, unsigned level
 
     if (leaf == EPT02_MISCONFIGURED || (leaf & EPT_ADDRESS) == shared->ept01->ones_page)
         return false;
-    struct ept12_walk walk = ept12_walk(shared->gmem, &s->e->rules, s->eptp12 & ~(uint64_t)EPTP_AD, gpa2, 0, false);
+    struct ept12_walk walk =
+        ept12_walk(shared->gmem, ept02_rules(s->e, s->eptp12), s->eptp12 & ~(uint64_t)EPTP_AD, gpa2, 0, false);
     if (walk.kind == EPT12_WALK_OK)
         ept01 = ept_translate(shared->ept01, walk.gpa1);
     const char *what = change_of(&walk, &ept01, leaf, &old);

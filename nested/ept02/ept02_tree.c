@@ -9,8 +9,9 @@
 #include "mm/page.h"
 #include "vmx/vmx_bits.h"
 
-/* The bits of an EPTP that make another EPT02: the address of the table, and whether A/D flags are on. */
-#define KEY_MASK (EP4TA | EPTP_AD)
+/* The bits of an EPTP that make another EPT02: the address of the table, whether A/D flags are on, and whose X is
+ * meant. */
+#define KEY_MASK (EP4TA | EPTP_AD | EPTP12_MODE_BASED)
 
 /* --- Pages --- */
 

@@ -10,7 +10,7 @@
 #define EPT02_TOP_LEVEL 4u
 /* Of entries that lead to tables. Preset: the processor then writes no EPT02 entry, whether or not the EPTP has A/D
  * flags on. */
-#define EPT02_TABLE_FLAGS (EPT_RWX | EPT_A)
+#define EPT02_TABLE_FLAGS (EPT_RWX | EPT_XU | EPT_A)
 
 /* A leaf that repeats a misconfigured one of EPT12: W without R, and an address that no page has. The CPU makes L1's
  * exit by itself then, and caches nothing of it, so no INVEPT is due when it goes. SDM 3C 29.3.3.1 "EPT

@@ -172,7 +172,7 @@ void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12
             arm(e, t, table);
         (void)gmem_read64(e->shared->gmem, table + 8 * ept_index(gpa2, level), &entry);
         /* The walk ends here, and so does what EPT02 was made of. */
-        if (!(entry & EPT_RWX) || (entry & EPT_LARGE))
+        if (!(entry & ept12_rights(eptp12)) || (entry & EPT_LARGE))
             return;
         table = entry & EPT_ADDRESS;
     }

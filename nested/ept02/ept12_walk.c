@@ -31,7 +31,7 @@ static uint64_t reserved_bits(const struct ept12_rules *rules, unsigned level, b
 }
 
 /* The two masks are computed once, so that the usual table and the usual page are recognised by one compare each. */
-struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
+struct ept12_rules ept12_rules_from(const struct vmx_caps *offered, uint64_t eptp12)
 {
     struct ept12_rules rules = {
         .exec_only = offered->ept_vpid & EPT_CAP_EXEC_ONLY,
@@ -40,8 +40,10 @@ struct ept12_rules ept12_rules_from(const struct vmx_caps *offered)
         .address_bits = offered->address_bits,
         .page_rights = offered->ept_vpid & EPT_CAP_ADVANCED_INFO ? BITS(11, 9) : 0,
     };
-    rules.table_judged = reserved_bits(&rules, 2, false) | EPT_RWX;
-    rules.page_judged = reserved_bits(&rules, 1, true) | EPT_RWX | EPT_MEMTYPE;
+    rules.rights = ept12_rights(eptp12);
+    rules.table_judged = reserved_bits(&rules, 2, false) | rules.rights;
+    rules.page_judged = reserved_bits(&rules, 1, true) | rules.rights | EPT_MEMTYPE;
+    rules.page = rules.rights | PUT(MEMTYPE_WB, EPT_MEMTYPE);
     return rules;
 }
 
@@ -53,12 +55,12 @@ static bool memtype_is_reserved(uint64_t entry)
     return memtype == 2 || memtype == 3 || memtype == 7;
 }
 
-/* SDM 3C 29.3.3.1 "EPT Misconfigurations" */
+/* An entry that is present. SDM 3C 29.3.3.1 "EPT Misconfigurations" */
 static bool is_misconfigured(const struct ept12_rules *rules, uint64_t entry, unsigned level, bool leaf)
 {
     if ((entry & EPT_W) && !(entry & EPT_R))
         return true;
-    if ((entry & EPT_RWX) == EPT_X && !rules->exec_only)
+    if (!(entry & EPT_R) && !rules->exec_only)
         return true;
     if (entry & reserved_bits(rules, level, leaf))
         return true;
@@ -117,7 +119,7 @@ static inline unsigned follow_plain(const struct gmem *gmem, const struct ept12_
 #pragma GCC unroll 3
     for (; level > 1; level--) {
         uint64_t entry = read_entry(gmem, *table + 8 * ept_index(gpa2, level), path);
-        if ((entry & rules->table_judged) != EPT_RWX) {
+        if ((entry & rules->table_judged) != rules->rights) {
             path->depth--;
             break;
         }
@@ -140,12 +142,12 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
         /* The rights that the tables above leave: ept12_next() combines it with other entries of this table. */
         walk->above = walk->permissions;
         walk->permissions &= entry;
-        if (!(entry & EPT_RWX)) {
+        if (!(entry & rules->rights)) {
             walk->kind = EPT12_WALK_VIOLATION;
             return;
         }
         /* The usual leaf, by one compare: all permissions, write-back, no reserved bit. */
-        if ((entry & rules->page_judged) == (EPT_RWX | PUT(MEMTYPE_WB, EPT_MEMTYPE)) && level == 1)
+        if ((entry & rules->page_judged) == rules->page && level == 1)
             return;
         if (is_misconfigured(rules, entry, level, leaf)) {
             walk->kind = EPT12_WALK_MISCONFIG;
@@ -160,7 +162,7 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full)
 {
-    struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = EPT_RWX};
+    struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = rules->rights};
     struct path path;
     bool flags = eptp12 & EPTP_AD;
     uint64_t entry;
@@ -211,7 +213,7 @@ struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *
     uint64_t entry;
 
     (void)gmem_read64(gmem, walk->table + 8 * index, &entry);
-    next.permissions = walk->above & entry & EPT_RWX;
+    next.permissions = walk->above & entry;
     /* Anything unusual is left to a walk of its own. */
     if (!next.permissions || is_misconfigured(rules, entry, 1, true) || (flags && !(entry & EPT_A)))
         return next;

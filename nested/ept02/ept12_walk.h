@@ -5,16 +5,36 @@
 #define NESTED_EPT02_EPT12_WALK_H
 
 #include "kernel/base.h"
+#include "mm/ept.h"
 #include "mm/gmem.h"
 #include "vmx/caps.h"
+#include "vmx/vmx_bits.h"
+
+/* An EPTP of L1's with this bit, which no EPTP may have, is one under "mode-based execute control for EPT": the entries
+ * mean other things, so another EPT02 goes with them. All `eptp12` of nested/ept02 may have it. */
+#define EPTP12_MODE_BASED BIT(63)
+
+/* The bits of an entry that allow something; one without any is not present. */
+static inline uint64_t ept12_rights(uint64_t eptp12)
+{
+    return eptp12 & EPTP12_MODE_BASED ? EPT_RWX | EPT_XU : EPT_RWX;
+}
+/* What a walk's permissions look like in an exit qualification: bits 6:3. */
+static inline uint64_t ept12_allowed(uint64_t permissions)
+{
+    return ((permissions | permissions / (EPT_XU / BIT(3))) & BITS(3, 0)) * EPT_QUAL_ALLOWED_READ;
+}
 
 /* The choices that the SDM leaves to the processor, as L1's capability MSRs state them. */
 struct ept12_rules {
     bool exec_only, pages_2m, pages_1g;
     unsigned address_bits; /* MAXPHYADDR of L1 */
     uint64_t page_rights;  /* bits 11:9 of the qualification of violations, if L1 has advanced information */
-    uint64_t table_judged; /* what must be EPT_RWX in an entry that leads to a table and restricts nothing */
-    uint64_t page_judged;  /* the same of a 4 KiB page, which is write-back too */
+    uint64_t rights;       /* ept12_rights() */
+    /* What an entry looks like that restricts nothing and has no reserved bit, as most do. */
+    uint64_t table_judged; /* what must be `rights` in one that leads to a table */
+    uint64_t page_judged;  /* what must be `page` in one of a 4 KiB page, ... */
+    uint64_t page;         /* ... which is write-back too */
 };
 
 enum ept12_walk_kind {
@@ -32,7 +52,7 @@ struct ept12_walk {
         uint64_t entry; /* else the last entry read */
     };
     unsigned level;       /* of the leaf, 1 to 3; on a violation or misconfiguration: of the entry at fault, 1 to 4 */
-    uint64_t permissions; /* EPT_R | EPT_W | EPT_X that all entries on the path have */
+    uint64_t permissions; /* what of ept12_rights() all entries on the path have */
     unsigned memtype;
     bool ignore_pat;
     bool sets_dirty;  /* this access set the leaf's D flag */
@@ -42,8 +62,10 @@ struct ept12_walk {
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 
-struct ept12_rules ept12_rules_from(const struct vmx_caps *offered);
-/* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH) under eptp12.
+/* `eptp12` says whether with mode-based execute control; so it must with each walk by these rules. */
+struct ept12_rules ept12_rules_from(const struct vmx_caps *offered, uint64_t eptp12);
+/* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH; or EPT_XU) under
+ * eptp12.
  * With A/D flags on (EPTP_AD), an access that is allowed sets A in each entry on the path and D in the leaf if it is
  * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and
  * Dirty Flags for EPT". */

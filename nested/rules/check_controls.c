@@ -223,6 +223,8 @@ static const struct check_row execution_rows[] = {
     CHECK_ROW("EPTP: reserved bits", EPT_POINTER, IF_PROC2(PROC2_EPT), .holds = eptp_reserved),
     CHECK_ROW("PML without EPT", PROC2_CONTROLS, IF_PROC2(PROC2_PML), .holds = needs_ept),
     CHECK_ROW("PML address", PML_ADDRESS, IF_PROC2(PROC2_PML), .holds = page_address),
+    CHECK_ROW("mode-based execute control without EPT", PROC2_CONTROLS, IF_PROC2(PROC2_MODE_BASED_EXECUTE),
+              .holds = needs_ept),
     CHECK_ROW("unrestricted guest without EPT", PROC2_CONTROLS, IF_PROC2(PROC2_UNRESTRICTED), .holds = needs_ept),
     CHECK_ROW("VM-function controls: reserved bits", VM_FUNCTION_CONTROLS, IF_PROC2(PROC2_VMFUNC),
               .holds = vm_functions),

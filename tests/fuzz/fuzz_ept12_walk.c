@@ -42,9 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             (offered & 1 ? EPT_CAP_EXEC_ONLY : 0) | (offered & 2 ? EPT_CAP_2M : 0) | (offered & 4 ? EPT_CAP_1G : 0),
         .address_bits = 32 + fuzz_take_8(&in) % 17,
     };
-    const struct ept12_rules rules = ept12_rules_from(&caps);
     uint64_t eptp12 = fuzz_take_64(&in) & ~(uint64_t)EPTP_AD, gpa2 = fuzz_take_64(&in);
-    uint64_t access = fuzz_take_8(&in) % 8;
+    const struct ept12_rules rules = ept12_rules_from(&caps, eptp12);
+    uint64_t access = fuzz_take_8(&in) * 0x81 & ept12_rights(eptp12); /* bit 3 is EPT_XU */
     struct ept12_walk walk, other;
 
     memory_size = MIN(in.size, sizeof memory);
@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     walk = ept12_walk(&gmem, &rules, eptp12, gpa2, access, false);
     FUZZ_CHECK(memcmp(memory, in.data, memory_size) == 0); /* without EPTP_AD nothing is written */
     FUZZ_CHECK(walk.kind <= EPT12_WALK_MISCONFIG);
-    FUZZ_CHECK((walk.permissions & ~(EPT_R | EPT_W | EPT_X)) == 0);
+    FUZZ_CHECK((walk.permissions & ~ept12_rights(eptp12)) == 0);
     FUZZ_CHECK(walk.level >= 1 && walk.level <= 4);
     if (walk.kind == EPT12_WALK_OK) {
         FUZZ_CHECK(walk.level <= 3 && gpa2 >> 48 == 0);

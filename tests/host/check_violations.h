@@ -120,6 +120,8 @@ static const struct violation violations[] = {
     CONTROL("EPTP: reserved bits", GOOD_64, ON(v.EPT_POINTER, TOO_WIDE)),
     CONTROL("PML without EPT", GOOD_64, OFF(v.PROC2_CONTROLS, PROC2_EPT), ON(v.PROC2_CONTROLS, PROC2_PML)),
     CONTROL("PML address", GOOD_64, ON(v.PROC2_CONTROLS, PROC2_PML), SET(v.PML_ADDRESS, 0x25008)),
+    CONTROL("mode-based execute control without EPT", GOOD_64, OFF(v.PROC2_CONTROLS, PROC2_EPT),
+            ON(caps.proc2, PROC2_MODE_BASED_EXECUTE << 32), ON(v.PROC2_CONTROLS, PROC2_MODE_BASED_EXECUTE)),
     CONTROL("unrestricted guest without EPT", GOOD_64, OFF(v.PROC2_CONTROLS, PROC2_EPT),
             ON(v.PROC2_CONTROLS, PROC2_UNRESTRICTED)),
     CONTROL("VM-function controls: reserved bits", GOOD_64, ON(v.PROC2_CONTROLS, PROC2_VMFUNC),

@@ -176,10 +176,11 @@ static inline bool reference_misconfigured(uint64_t x, unsigned level, bool leaf
 {
     unsigned type = (x >> 3) & 7;
     unsigned rwx = x & 7;
+    bool user_x = eptp12 >> 63 && (x & 0x400);
 
     if (rwx == 2 || rwx == 6)
         return true;
-    if (rwx == 4 && !(caps.ept_vpid & 1))
+    if (!(rwx & 1) && (rwx == 4 || user_x) && !(caps.ept_vpid & 1))
         return true;
     for (unsigned bit = caps.address_bits; bit <= 51; bit++)
         if ((x >> bit) & 1)
@@ -195,7 +196,8 @@ static inline bool reference_misconfigured(uint64_t x, unsigned level, bool leaf
 static inline struct expectation reference_walk(gpa_t gpa2, unsigned access)
 {
     uint64_t table = eptp12 & ~0xfffull & BITS(51, 0);
-    struct expectation x = {.permissions = 7};
+    uint64_t rights = eptp12 >> 63 ? 0x407 : 7;
+    struct expectation x = {.permissions = rights};
 
     for (x.level = 4; x.level >= 1; x.level--) {
         unsigned shift = 12 + 9 * (x.level - 1);
@@ -205,9 +207,9 @@ static inline struct expectation reference_walk(gpa_t gpa2, unsigned access)
             memcpy(&entry, memory + table + 8 * ((gpa2 >> shift) & 511), 8);
         leaf = x.level == 1 || (((entry >> 7) & 1) && ((x.level == 2 && (caps.ept_vpid & EPT_CAP_2M)) ||
                                                        (x.level == 3 && (caps.ept_vpid & EPT_CAP_1G))));
-        x.permissions &= entry & 7;
+        x.permissions &= entry & rights;
         x.kind = EPT12_WALK_VIOLATION;
-        if ((entry & 7) == 0)
+        if ((entry & rights) == 0)
             return x;
         x.kind = EPT12_WALK_MISCONFIG;
         if (reference_misconfigured(entry, x.level, leaf))
@@ -239,6 +241,8 @@ static inline void random_tree(unsigned tables)
                         EPT_LARGE | (host_random() % 4 * GIB);
             if (host_random() % 3 == 0)
                 entry |= PUT(6, EPT_MEMTYPE) * (host_random() % 2);
+            if (host_random() % 4)
+                entry |= EPT_XU;
             if (host_random() % 30 == 0)
                 entry |= BIT(host_random() % 64);
             if (host_random() % 40 == 0)

@@ -16,10 +16,11 @@ static void test_walk_against_reference(void **state)
         random_tree(8);
         caps.ept_vpid = host_random() & (EPT_CAP_EXEC_ONLY | EPT_CAP_2M | EPT_CAP_1G);
         caps.address_bits = 36 + (unsigned)(host_random() % 17);
-        rules = ept12_rules_from(&caps);
+        eptp12 ^= EPTP12_MODE_BASED;
+        rules = ept12_rules_from(&caps, eptp12);
         for (unsigned i = 0; i < 2000; i++) {
             gpa_t gpa2 = random_gpa2();
-            unsigned access = (unsigned)(host_random() % 8);
+            unsigned access = (unsigned)(host_random() & ept12_rights(eptp12));
             struct expectation x = reference_walk(gpa2, access);
             struct ept12_walk walk = ept12_walk(&gmem, &rules, eptp12, gpa2, access, false);
             assert_int_equal(walk.kind, x.kind);
@@ -91,14 +92,63 @@ static void test_exec_only_and_page_sizes_as_offered(void **state)
     assert_int_equal(fill(0x1000, FETCH), EPT02_FILLED);
     assert_int_equal(leaf02(0x1000).permissions, EPT_X);
     assert_int_equal(fill(0x1000, READ), EPT02_VIOLATION);
-    e.rules.exec_only = false;
+    e.rules[0].exec_only = false;
     assert_int_equal(fill(0x1000, FETCH), EPT02_MISCONFIG);
     assert_int_equal(fill(GIB, READ), EPT02_FILLED);
-    e.rules.pages_2m = false;
+    e.rules[0].pages_2m = false;
     assert_int_equal(fill(GIB, READ), EPT02_MISCONFIG);
     assert_int_equal(fill(2 * GIB, READ), EPT02_FILLED);
-    e.rules.pages_1g = false;
+    e.rules[0].pages_1g = false;
     assert_int_equal(fill(2 * GIB, READ), EPT02_MISCONFIG);
+}
+
+/* Each kind of fetch has its own right, whether the CPU tells which one it was or not. */
+static void test_mode_based_execute(void **state)
+{
+    const uint64_t fetch = FETCH | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK;
+    struct ept02_exit out;
+
+    (void)state;
+    eptp12 |= EPTP12_MODE_BASED;
+    for (unsigned case_number = 0; case_number < 16; case_number++) {
+        uint64_t x = case_number & 1 ? EPT_X : 0, xu = case_number & 2 ? EPT_XU : 0;
+        bool user = case_number & 4, advanced = case_number & 8;
+        uint64_t needed = user ? EPT_XU : EPT_X, hardware = fetch | (user && advanced ? EPT_QUAL_USER_PAGE : 0);
+        enum ept02_result result;
+        map12_at(0x1000, 1, 0x5000 | EPT_R | EPT_W | x | xu | PUT(6, EPT_MEMTYPE), EPT_RWX | EPT_XU);
+        e.rules[0].page_rights = advanced ? BITS(11, 9) : 0;
+        ept02_forget(&e, eptp12, 0x1000);
+        result = ept02_fill(&e, eptp12, 0x1000, FETCH, hardware, false, &out);
+        /* Filled, and still refused: the CPU tells what EPT02 has. */
+        if (result == EPT02_FILLED && !((x | xu) & needed))
+            result =
+                ept02_fill(&e, eptp12, 0x1000, FETCH, hardware | ept12_allowed(EPT_R | EPT_W | x | xu), false, &out);
+        assert_int_equal(result, (x | xu) & needed ? EPT02_FILLED : EPT02_VIOLATION);
+        if (result == EPT02_VIOLATION)
+            assert_int_equal(out.qualification, fetch | (hardware & e.rules[0].page_rights) | EPT_QUAL_ALLOWED_READ |
+                                                    EPT_QUAL_ALLOWED_WRITE | (x ? EPT_QUAL_ALLOWED_EXEC : 0) |
+                                                    (xu ? EPT_QUAL_ALLOWED_USER_EXEC : 0));
+    }
+}
+
+/* Bit 10 alone makes an entry present, but only with the control; and another EPT02 goes with it. */
+static void test_mode_based_is_another_tree(void **state)
+{
+    gpa_t plain = eptp12, mode_based = eptp12 | EPTP12_MODE_BASED;
+
+    (void)state;
+    map12_at(0x1000, 1, 0x5000 | EPT_XU | PUT(6, EPT_MEMTYPE), EPT_RWX | EPT_XU);
+    assert_int_equal(fill(0x1000, FETCH), EPT02_VIOLATION);
+    eptp12 = mode_based;
+    assert_int_equal(fill(0x1000, FETCH), EPT02_FILLED);
+    assert_int_equal(fill(0x1000, READ), EPT02_VIOLATION);
+    assert_int_equal(leaf02(0x1000).level, 1);
+    assert_true(eptp02_of(plain) != eptp02_of(mode_based));
+    e.rules[1].exec_only = false;
+    assert_int_equal(fill(0x1000, FETCH), EPT02_MISCONFIG);
+    eptp12 = plain;
+    assert_int_equal(leaf02(0x1000).level, 0);
+    assert_int_equal(fill(0x1000, FETCH), EPT02_VIOLATION);
 }
 
 static void test_tables_that_are_no_ram(void **state)
@@ -124,7 +174,7 @@ static void test_page_rights_of_violations(void **state)
     (void)state;
     assert_int_equal(ept02_fill(&e, eptp12, 0x1000, READ, hardware, false, &out), EPT02_VIOLATION);
     assert_int_equal(out.qualification, READ | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK);
-    e.rules.page_rights = ept12_rules_from(&offered).page_rights;
+    e.rules[0].page_rights = ept12_rules_from(&offered, eptp12).page_rights;
     assert_int_equal(ept02_fill(&e, eptp12, 0x1000, READ, hardware, false, &out), EPT02_VIOLATION);
     assert_int_equal(out.qualification, READ | EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | BITS(11, 9));
     hardware &= ~EPT_QUAL_USER_PAGE;
@@ -227,7 +277,7 @@ static void test_flags_hit_the_watch(void **state)
 static void test_table_that_leads_to_itself(void **state)
 {
     gpa_t table = eptp12 & EP4TA;
-    struct ept12_rules rules = ept12_rules_from(&caps);
+    struct ept12_rules rules = ept12_rules_from(&caps, eptp12);
     uint64_t *entry = entry_at(table, 0, 4);
 
     (void)state;
@@ -248,6 +298,8 @@ int main(void)
         TEST(test_walk_against_reference),
         TEST(test_misconfigurations),
         TEST(test_exec_only_and_page_sizes_as_offered),
+        TEST(test_mode_based_execute),
+        TEST(test_mode_based_is_another_tree),
         TEST(test_tables_that_are_no_ram),
         TEST(test_page_rights_of_violations),
         TEST(test_violation_qualification),

@@ -1,5 +1,6 @@
 """TAP for the VM tests in Python, and the runner as a function."""
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,3 +64,35 @@ class Run:
         self.out, self.err = self.process.communicate()
         self.status = self.process.returncode
         return self
+
+
+SCENARIO_RESULT = re.compile(r"^(not )?ok \d+ - (\S+?)( # SKIP .*)?$", re.M)
+SCENARIO_LINE = re.compile(r"^(?:not ok .*|# guests.*)$", re.M)
+
+
+def run_scenarios(tap, subject, emulator, cpu, words, kinds, bare_faults=()):
+    """These scenarios on a CPU model, bare and on Nestor's build CHECKED=1 with the options of each kind ({"name":
+    "options"}). All must pass and none be skipped; `bare_faults` may fail bare. A dict of the runs by name, each with
+    the names of its scenarios in run.names; empty, with one line, where that emulator was not fetched."""
+    sys.path.insert(0, os.path.join(ROOT, "tools"))
+    from nestorlib import emulators, errors  # pylint: disable=import-outside-toplevel
+    try:
+        emulators.choose(emulator)
+    except errors.RunnerError as error:
+        tap.ok(True, f"{subject} # SKIP {error}")
+        return {}
+    common = ["--emulator", emulator, "--cpu", cpu, "--memory", "256", "--timeout", "300",
+              "--l1", os.path.join(ROOT, "build", "guests", "scenarios.elf"), "--l1-args", " ".join(words)]
+    checked = os.path.join(ROOT, "build", "checked", "nestor.elf")
+    runs = {"bare": Run("--bare", *common)}
+    for kind, options in kinds.items():
+        runs[kind] = Run("--nestor-elf", checked, "--nestor", options, *common)
+    for kind, run in runs.items():
+        run.wait()
+        results = SCENARIO_RESULT.findall(run.out)
+        run.names = [name for _, name, _ in results]
+        excused = bare_faults if kind == "bare" else ()
+        tap.equal([name for failed, name, _ in results if failed and name not in excused], [],
+                  f"{kind}: {subject} do what the SDM says", *SCENARIO_LINE.findall(run.out), run.err[-1500:])
+        tap.equal([name for _, name, skipped in results if skipped], [], f"{kind}: none was skipped")
+    return runs
