@@ -60,7 +60,7 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
 /* 64-bit addresses, memory, one of the first four segments, whose base is 0. */
 #define PLAIN_JUDGED (INSN_INFO_IS_REGISTER | INSN_INFO_ADDRESS_SIZE | BIT(17))
 #define PLAIN_MUST PUT(2, INSN_INFO_ADDRESS_SIZE)
-_Static_assert(INSN_INFO_SEGMENT == BITS(17, 15), "PLAIN_JUDGED: FS and GS have bit 17");
+_Static_assert(INSN_INFO_SEGMENT >> 17 == 1, "PLAIN_JUDGED: FS and GS have bit 17");
 
 /* Nearly every operand is a variable of a 64-bit kernel that lies in one page. For it all the checks above come down to
  * a few compares; NULL, at the slightest doubt, sends the caller the long way, which knows every fault. */
