@@ -1,7 +1,13 @@
-; The straight way between L2 and L1 (vmx/straight.h). Nothing is on a stack: L2's and L1's general registers stay where
-; they are, RAX and RDX are put aside in struct straight. RDX is the plan of the current vmcs12.
+; The straight way between L2 and L1 (vmx/straight.h; docs/FLOWS.md, flow 10).
 ;
-; Whatever is not as the plan says goes the long way, with all registers as the guest had them: vmx_exit.
+; L2's and L1's general registers are the same registers: an exit from one and an entry into the other change RSP, RIP
+; and RFLAGS, which are in the VMCS, and no other. So they stay where they are, and nothing is on a stack. RAX and RDX
+; are needed for the work and are put aside in struct straight; RDX then has the plan of the current vmcs12.
+;
+; Each question is asked while everything is still as the exit left it. Whatever is not as the plan says goes the long
+; way, to vmx_exit, with all registers as the guest had them: the long way cannot tell that the straight one was tried.
+; Once vmcs02 is turned there is no way back, so no question comes after that; only the last look before the entry does,
+; and what it finds is told by S_WENT (straight_settle() of nested/quiet brings the rest up to date).
 
 %include "vmx/straight.inc"
 
@@ -15,13 +21,17 @@ section .text
 
 ; --- An exit of L2 ---
 
-straight_exit_l2:               ; HOST_RIP of vmcs02
+; HOST_RIP of vmcs02, which is current. L2's registers, except for RSP, which the processor has loaded from HOST_RSP: in
+; vmcs02 that is L1's, and no stack of Nestor's (vmx/entry.asm).
+straight_exit_l2:
         mov     [CPU(S_RAX)], rax
         cmp     byte [CPU(S_QUIET)], 0
         je      long_way_rax
         mov     [CPU(S_RDX)], rdx
         mov     rdx, [CPU(S_PLAN)]
         COUNTED VMREADS, 2
+; L1 goes on with some bits of L2's CR0, which no host-state field has: SDM 3C 28.5.1. The image has them as they were
+; at the last exit that took the long way.
         READ    GUEST_CR0
         and     rax, [rdx + P_CR0_MASK]
         cmp     rax, [rdx + P_CR0_KEPT]
@@ -31,12 +41,15 @@ straight_exit_l2:               ; HOST_RIP of vmcs02
         ja      long_way
         bt      qword [rdx + P_REASONS], rax
         jnc     msr_exit
+; The exit is L1's. What it says, and L2's state, stay in vmcs02, where L1 reads them: nothing is copied.
 l1_wants:
         inc     qword [CPU(S_BY_REASON) + rax * 8]
         COUNTED VMREADS, 1
         READ_TO HOST_RSP, P_IMAGE       ; L1's, which it may have written there itself
         test    dword [rdx + P_SHAPE], SHAPE_EXIT
         jnz     shape_exit
+; vmcs02 becomes L1's shadow VMCS. Its type may be changed only while it is not active, so VMCLEAR comes first: SDM 3C
+; 25.2 "Format of the VMCS Region". vmcs01's link pointer has had its address since L1 was first shown it.
 exit_shaped:
         vmclear [rdx + P_VMCS02]
         jbe     straight_dead
@@ -47,15 +60,18 @@ exit_shaped:
         COUNTED VMCLEARS, 1
         COUNTED VMPTRLDS, 1
         COUNTED VMWRITES, STRAIGHT_ROW_COUNT
-        STRAIGHT_WRITE_ROWS
+        STRAIGHT_WRITE_ROWS             ; SDM 3C 28.5 "Loading Host State", from the image
         mov     byte [CPU(S_WENT)], 2
         inc     qword [CPU(S_EXITS)]
         END     end_l1, S_STOP, jne, vmresume
 
-; RDMSR and WRMSR: L1's when its bitmap says so, of which the plan has the copy that was merged.
+; RDMSR and WRMSR: L1's when its bitmap says so, of which the plan has the copy that was merged. ECX is L2's: the number
+; of the MSR. The page has four parts of 1024 bytes, a bit for each MSR: reads of 0H to 1FFFH, reads of C0000000H to
+; C0001FFFH, and writes of both; any other number always exits, and is left to the long way. SDM 3C 25.6.9 "MSR-Bitmap
+; Address"
 %define REASON_RDMSR 31
 %define REASON_WRMSR 32
-%define MSR_RANGE 0xffffe000    ; not in the number, but for the upper range's two
+%define MSR_RANGE 0xffffe000    ; bits of the number that are 0 in the lower range, and MSR_UPPER in the upper one
 %define MSR_UPPER 0xc0000000
 %define BITS_UPPER 0x2000       ; of the page: where each part begins
 %define BITS_WRITE 0x4000
@@ -78,15 +94,16 @@ msr_exit:
 .bit:   add     eax, edx
         mov     rdx, [CPU(S_PLAN)]
         mov     rdx, [rdx + P_MSR_PAGE]
-        bt      [rdx], rax
+        bt      [rdx], rax              ; any bit of the page: a BT on memory goes beyond the first 64
         mov     rdx, [CPU(S_PLAN)]
-        jnc     long_way
+        jnc     long_way                ; 0 in L1's page: the exit is L0's alone
         COUNTED VMREADS, 1
         READ    EXIT_REASON
         jmp     l1_wants
 
+; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first may still turn back.
 shape_exit:
-        IF_SHAPE SHAPE_NMI, .nmi
+        IF_SHAPE SHAPE_NMI, .nmi        ; L2 has blocked NMIs for the processor: L1 goes on with that
         COUNTED VMREADS, 1
         READ    GUEST_INTERRUPTIBILITY
         test    al, BLOCKING_BY_NMI
@@ -110,7 +127,7 @@ shape_exit:
         ja      exit_shaped
         jmp     straight_dead
 
-uncount:
+uncount:                        ; the long way counts the exit itself
         COUNTED VMREADS, 1
         READ    EXIT_REASON
         dec     qword [CPU(S_BY_REASON) + rax * 8]
@@ -125,7 +142,8 @@ long_way_rcx:
 
 ; --- An exit of L1 ---
 
-straight_exit_l1:               ; HOST_RIP of vmcs01
+; HOST_RIP of vmcs01, which is current. Of all exits of L1 this part takes VMRESUME, and vmx/straight_l1.asm three more.
+straight_exit_l1:
         mov     [CPU(S_RAX)], rax
         COUNTED VMREADS, 1
         READ    EXIT_REASON
@@ -139,12 +157,14 @@ straight_exit_l1:               ; HOST_RIP of vmcs01
         cmp     eax, AR_KERNEL64        ; the plan is for an L1 in 64-bit mode; CPL is 0 then
         jne     long_way_rax
         READ    GUEST_INTERRUPTIBILITY
-        test    al, BLOCKING_BY_MOV_SS
+        test    al, BLOCKING_BY_MOV_SS  ; an entry fails then, with error 26: SDM 3C 27.1 "Basic VM-Entry Checks"
         jnz     long_way_rax
         mov     [CPU(S_RDX)], rdx
         mov     rdx, [CPU(S_PLAN)]
         test    dword [rdx + P_SHAPE], SHAPE_ENTRY
         jnz     shape_entry
+; No field of vmcs02 is written: it has what L1 wrote to it as to its shadow VMCS, and all else was there before.
+; VMCLEAR has made its launch state clear, so L1's VMRESUME is a VMLAUNCH of Nestor's.
         OPEN_L2
 entry_shaped:
         COUNTED VMCLEARS, 1
@@ -153,6 +173,8 @@ entry_shaped:
         inc     qword [CPU(S_ENTRIES)]
         END     end_l2, S_QUIET, je, vmlaunch
 
+; The rest that some vmcs12s ask for. First what is read of L1's while vmcs01 is current: registers that no control
+; loads, so that L2 starts with L1's.
 shape_entry:
         IF_SHAPE SHAPE_READ_EFER, .l1_efer
         COUNTED VMREADS, 1
@@ -168,6 +190,7 @@ shape_entry:
         IF_SHAPE SHAPE_READ_PAT, .l1_pat
         COUNTED VMREADS, 1
         READ_TO GUEST_PAT, P_PAT
+; Then vmcs02 is current, and gets them.
 .l1_pat:
         OPEN_L2
         IF_SHAPE SHAPE_PROC, .proc
@@ -207,6 +230,8 @@ event:
         mov     rax, [CPU(S_RAX)]
         jmp     vmx_straight_again
 
+; Between the last look at the byte and the instruction that enters the guest an NMI may come, and would find the look
+; done: its handler (vmx/kick.c:kick_nmi) finds RIP between a pair of these, and goes on at vmx_straight_again.
 section .rodata
 align 8
 straight_ends:

@@ -1,5 +1,9 @@
 ; CPUID, VMREAD and VMWRITE of L1 in their usual form, with all registers in place (vmx/straight.h): they change nothing
 ; but L1's registers and vmcs12. RAX, RCX and RDX are put aside. All else takes the long way.
+;
+; The usual form is that of a 64-bit kernel with both operands in registers: no address is computed, so no page of L1 is
+; walked and nothing can fault. vmcs01 is current from the exit to the entry; L1 is resumed behind its instruction, and
+; the two ways differ in nothing that it could see.
 
 %include "vmx/straight.inc"
 
@@ -12,10 +16,11 @@ global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_
 %define REASON_VMREAD 23
 %define REASON_VMWRITE 25
 %define BLOCKING 3              ; by STI or MOV SS
-%define TF 0x10100             ; and RF: see vmx/skip.h
-%define ARITHMETIC 0x8d5
-%define INFO_REGISTER 0x400
-%define FIELD_LIMIT 0x7fff
+%define TF 0x10100              ; and RF: see vmx/skip.h
+%define ARITHMETIC 0x8d5        ; CF, PF, AF, ZF, SF, OF: all 0 is VMsucceed (SDM 3C 31.2 "Conventions")
+%define INFO_REGISTER 0x400     ; of the instruction information: operand 1 is a register, not memory. Its number is in
+                                ; bits 6:3, that of operand 2 in bits 31:28: SDM 3C 28.2.5
+%define FIELD_LIMIT 0x7fff      ; encodings that vmcs12_rows has
 
 %macro WRITE_FLAGS 0
         COUNTED VMWRITES, 1
@@ -34,7 +39,8 @@ global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_
 
 section .text
 
-straight_l1_alone:              ; EAX: the reason
+; From straight_exit_l1. EAX: the reason; L1's RAX is in S_RAX.
+straight_l1_alone:
         cmp     byte [CPU(S_STOP)], 0
         jne     long_way_rax
         cmp     eax, REASON_VMREAD
@@ -45,6 +51,9 @@ straight_l1_alone:              ; EAX: the reason
         je      l1_cpuid
         jmp     long_way_rax
 
+; A leaf that L1 sees as the processor has it (cpuid_is_plain() of vmx/cpuid_policy), executed with L1's own registers.
+; An instruction that is done ends the blocking by STI and MOV SS and, with TF set, traps: both are left to the long way
+; (vmx/skip.c).
 l1_cpuid:
         COUNTED VMREADS, 4
         READ    GUEST_INTERRUPTIBILITY
@@ -78,8 +87,8 @@ end_cpuid_last:
         vmresume
         jmp     vmx_straight_failed
 
-; What register operand 2 holds, in RAX at the places of %1; EDX: the instruction information. For a 64-bit kernel, with
-; both operands registers.
+; The encoding that operand 2 holds, in RAX at the places of %1; EDX: the instruction information. Goes the long way
+; if L1 is no 64-bit kernel, or operand 1 is memory. S_FIELDS is NULL unless the current vmcs12 has a plan.
 %macro FIELD_ROW 1
         cmp     qword [CPU(S_FIELDS)], 0
         je      long_way_rax
@@ -153,7 +162,7 @@ end_cpuid_last:
 %assign number number + 1
 %endrep
 %endmacro
-; RAX, an encoding: its row; to the long way when there is none
+; RAX, an encoding: the row of vmx/vmcs_fields.def. To the long way, which knows the error number, when there is none.
 %macro ROW_OF_ENCODING 0
         cmp     rax, FIELD_LIMIT
         ja      long_way_rcx
@@ -161,6 +170,9 @@ end_cpuid_last:
         sub     eax, 1
         js      long_way_rcx
 %endmacro
+
+; The row's value is vmcs12's: rows whose newest value may be in vmcs02 alone, or that L1 reads from its shadow VMCS,
+; are not in straight_readable.
 l1_vmread:
         FIELD_ROW vmread
         PLACES  vmread_place, GET, vmread_named
@@ -195,6 +207,8 @@ end_vmread_last:
         vmresume
         jmp     vmx_straight_failed
 
+; As VMREAD, but that the next entry must look at the row: it is made dirty, what checks it makes due is noted, and
+; nothing is quiet any longer.
 l1_vmwrite:
         FIELD_ROW vmwrite
         PLACES  vmwrite_place, GET, vmwrite_named
@@ -241,7 +255,8 @@ vmwrite_host_value:
         jmp     end_vmwrite
 
         PLACES  vmwrite_value, GET, vmwrite_done
-vmwrite_done:                   ; as nested/slot.h:slot_set_dirty
+; As nested/slot.h:slot_set_dirty. A row that is narrower than 64 bits takes no more of the value.
+vmwrite_done:
         and     rax, [vmcs12_write_masks + rcx * 8]
         mov     rdx, [CPU(S_FIELDS)]
         mov     [rdx + rcx * 8], rax
