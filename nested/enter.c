@@ -395,7 +395,10 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
     uint64_t qualification = vcpu->exit.qualification;
     struct vmcs12_slot *slot = vcpu->nested->current;
     undo_entry(vcpu, slot);
-    vcpu->launched = slot->was_launched;
+    /* Each exit sets vcpu->launched; an entry that fails leaves the launch state alone. Once cleared, it is known. */
+    ASSERT(insn_vmclear(slot->vmcs02));
+    vmcs_load(slot->vmcs02);
+    vcpu->launched = false;
     if (fail_by_rule(vcpu, slot))
         return;
     entry_log_cpu_exit(reason);
