@@ -1,5 +1,5 @@
 ; Nestor under a firmware that goes on running: from the firmware's 64-bit mode to start/main_in_place.c and back.
-; What is here in .low_text runs where the image was loaded, whose addresses the firmware's tables and those made here
+; The code here in .low_text runs where the image was loaded, whose addresses the firmware's tables and those made here
 ; map one to one.
 %include "boot/multiboot2.inc"
 bits 64

@@ -1,5 +1,5 @@
-/* What gdb asks, and what it is answered: a packet's text in, a packet's text out, and what the guest does next.
- * Pure but for the target's functions, which do what is asked.
+/* The questions of gdb, and the answers: a packet's text in, a packet's text out, and what the guest does next.
+ * Pure except for the target's functions, which do what is asked.
  * debug/stub drives it. */
 #ifndef DEBUG_COMMANDS_H
 #define DEBUG_COMMANDS_H
@@ -24,7 +24,7 @@ struct debug_target {
     /* False: there is no room for it, or the CPU cannot. `hard`: gdb called it a hardware breakpoint. */
     bool (*set_breakpoint)(uint64_t address, bool hard);
     bool (*clear_breakpoint)(uint64_t address);
-    /* What gdb's `monitor` was told; says what it has to say on its own. False: unknown. */
+    /* The words behind gdb's `monitor`; says what it has to say on its own. False: unknown. */
     bool (*monitor)(const char *command);
 };
 

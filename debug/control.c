@@ -20,7 +20,7 @@ static uint64_t seen_rip; /* ... there ... */
 static enum debug_level seen_level;
 static bool accesses_registers; /* the next instruction is MOV DR */
 
-/* What the last entry changed, as it was. */
+/* All that the last entry changed, as it was. */
 static struct {
     enum debug_way way;
     bool timer, shadowed;

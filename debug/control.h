@@ -11,7 +11,7 @@
 
 enum debug_stop { STOP_NONE, STOP_STEP, STOP_BREAKPOINT, STOP_HARD_BREAKPOINT };
 
-/* What gdb wants, for all levels; debug/stub writes it while the guest stands. */
+/* The wishes of gdb, for all levels; debug/stub writes it while the guest stands. */
 struct debug_control {
     struct breakpoints breakpoints;
     enum debug_level only; /* the level that breakpoints are about; 0: L1 and L2 */
@@ -23,7 +23,7 @@ extern struct debug_control debug_control;
 bool control_can_step(const struct vcpu *vcpu);
 /* The guest is about to go on from where gdb saw it. Current: the VMCS to enter. */
 void control_resume(const struct vcpu *vcpu);
-/* Whether it stops instead of entering. Current: the same. */
+/* True if it stops instead of entering. Current: the same. */
 enum debug_stop control_look(const struct vcpu *vcpu);
 /* Makes the entry such that it comes back. `calls`: gdb may call meanwhile. Current: the same. */
 void control_arm(struct vcpu *vcpu, bool calls);

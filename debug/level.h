@@ -1,4 +1,4 @@
-/* What gdb sees of the three levels: their registers, and their memory by their own tables.
+/* The three levels as gdb sees them: their registers, and their memory by their own tables.
  * On the processor of `vcpu`, between an exit and the next entry; the VMCS to enter is current before and after.
  * debug/ uses it. */
 #ifndef DEBUG_LEVEL_H

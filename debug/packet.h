@@ -26,7 +26,7 @@ struct packet_reader {
     char text[PACKET_TEXT];
 };
 
-/* What the next byte of the line makes of what came before; a fresh reader is all 0. Bytes between packets, as `+`, are
+/* The next byte of the line, added to what came before; a fresh reader is all 0. Bytes between packets, as `+`, are
  * nothing. */
 enum packet_event packet_take(struct packet_reader *reader, uint8_t byte);
 

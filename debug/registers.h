@@ -49,7 +49,7 @@
 enum debug_register { DEBUG_CORE(DEBUG_MEMBER) DEBUG_BASES(DEBUG_MEMBER) DEBUG_SYSTEM(DEBUG_MEMBER) DEBUG_REGISTERS };
 #undef DEBUG_MEMBER
 
-/* What is known of a level's registers. */
+/* A level's registers, as far as they are known. */
 struct debug_registers {
     bool known[DEBUG_REGISTERS];
     uint64_t value[DEBUG_REGISTERS];

@@ -1,4 +1,4 @@
-; What answers the BIOS's INT 15h where it would tell L1 about memory; all else goes on to the BIOS. L1 runs it in real
+; The answer to the BIOS's INT 15h where it would tell L1 about memory; all else goes on to the BIOS. L1 runs it in real
 ; mode, from the start of a page of conventional memory. l1/l1_bios.c puts it there, with its table behind it.
 
 bits 16

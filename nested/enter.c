@@ -140,8 +140,8 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
         entry_log_msr(slot->vmptr, &vcpu->nested->refusal);
         slot_set_all_dirty(slot); /* entries before the failed one went to vmcs02 */
         slot_unmirror(slot);
-        /* What the list loaded stays, as far as no control gives L1 its own. SDM 3C 27.8 "VM-Entry Failures During or
-         * After Loading Guest State" */
+        /* Values that the list loaded stay, where no control gives L1 its own. SDM 3C 27.8 "VM-Entry Failures During
+         * or After Loading Guest State" */
         struct l1_registers left = {.pat = vmcs_read(GUEST_PAT), .efer = vmcs_read(GUEST_EFER)};
         switched_by_hand(vcpu->nested, slot, true);
         leave_l2(vcpu);
@@ -259,7 +259,7 @@ void nested_enter(struct vcpu *vcpu, bool launch)
         insn_fail(vcpu, launch ? VMXERR_VMLAUNCH_NOT_CLEAR : VMXERR_VMRESUME_NOT_LAUNCHED);
         return;
     }
-    /* What belongs to L1 is read while vmcs01 is current; then the move; the checks are made on the other side, because
+    /* L1's registers are read while vmcs01 is current. Then comes the move. The checks are made behind it, because
      * rows that they look at may be in vmcs02 alone. */
     bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
     struct l1_registers l1 = read_l1_registers((uint32_t)slot->v->ENTRY_CONTROLS);

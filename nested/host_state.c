@@ -61,7 +61,7 @@ void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_ef
     EXPECT_CURRENT(vcpu->vmcs01);
     const struct vmcs12 *v = slot->v;
     uint64_t *words = slot->plan.image, cr0;
-    /* What can be computed of the host-state area is kept until L1 writes one of its rows: most exits load the same. */
+    /* The words of the image are kept until L1 writes a row of the host-state area: most exits load the same. */
     if (__builtin_expect(!slot->host.ready, 0))
         refresh_image(vcpu, slot);
     cr0 = slot->host.cr0 | (l2_cr0 & CR0_KEPT);

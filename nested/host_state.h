@@ -15,7 +15,7 @@
  * the exit. */
 void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_efer, uint64_t l2_pat, uint64_t l2_cr0);
 #ifdef CHECKED
-/* Whether vmcs01 has that state, with the HOST_RSP that is in the plan. `l2`: PAT and EFER at the exit. */
+/* True if vmcs01 has that state, with the HOST_RSP that is in the plan. `l2`: PAT and EFER at the exit. */
 bool host_state_is(struct vcpu *vcpu, const struct vmcs12_slot *slot, const struct l1_registers *l2, uint64_t l2_cr0);
 #endif
 

@@ -32,7 +32,7 @@ static inline bool field_decode(uint64_t encoding, struct field_access *access)
     return true;
 }
 
-/* What L1 named as the field: the register operand reg2. */
+/* The encoding that L1 gave: the register operand reg2. */
 static uint64_t field_operand(struct vcpu *vcpu, bool long_mode)
 {
     return operand_register_read(vcpu, (unsigned)GET(vcpu->exit.instruction_info, INSN_INFO_REG2), long_mode);
@@ -180,7 +180,7 @@ static void log_failure(struct vcpu *vcpu, const struct outcome *out)
                     encoding, 0);
 }
 
-/* What access_plain() leaves: everything, with all its checks. */
+/* Accesses that access_plain() leaves: each form, with all its checks. */
 static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip)
 {
     vcpu->exit.reason = reason;

@@ -124,7 +124,7 @@ void lint_launch(const struct vcpu *vcpu, const struct vmcs12 *v)
     }
 }
 
-/* What EPT02 still has, a CPU might have as well. After an INVEPT nothing of that is left. */
+/* A mapping that EPT02 still has a CPU might have as well. After an INVEPT nothing of that is left. */
 static void find_stale(struct nested *nested, const struct vmcs12_slot *slot)
 {
     struct ept02_stale stale;

@@ -35,7 +35,7 @@ MUST_CHECK uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t c
 /* Stores MSRs of the level whose VMCS is current into L1's list. Returns as above. */
 MUST_CHECK uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count);
 
-/* The same; most lists are empty. */
+/* msr_area_load_list() of a list that may be empty, as most are. */
 static inline uint32_t msr_area_load(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     return count ? msr_area_load_list(vcpu, list, count) : 0;

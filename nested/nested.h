@@ -21,7 +21,7 @@
 #define REVISIT_LOGGED 2
 #define DIRTY_WORDS ((FIELD_COUNT + 63) / 64)
 
-/* What an exit to L1 makes of vmcs12's host-state area beyond copies. nested/host_state.c */
+/* L1's state after an exit, as far as it is no copy of vmcs12's host-state area. nested/host_state.c */
 struct host_image {
     bool ready; /* the host-state area and VM-exit controls are as they were when the rest was computed */
     bool host64;
@@ -34,7 +34,7 @@ struct host_image {
 #define KEPT_TIMER 1
 /* L1 has IA32_PERF_GLOBAL_CTRL saved. */
 #define KEPT_PERF 2
-/* What nested/switched has to give vmcs02: registers of L1's, and IA32_PERF_GLOBAL_CTRL. */
+/* Bits of `at_entry`. nested/switched gives vmcs02 registers of L1, and IA32_PERF_GLOBAL_CTRL. */
 #define AT_ENTRY_BORROWS 1
 #define AT_ENTRY_PERF 2
 #define AT_ENTRY_SVI 4  /* SVI is to be remembered: watches_svi */
@@ -67,7 +67,7 @@ struct vmcs12_slot {
     hpa_t vmcs02;
     uint64_t last_used;
 
-    /* What L1 did since the last entry: by slot_set_dirty(), and taken away by the entry. */
+    /* Writes of L1 since the last entry: noted by slot_set_dirty(), and taken away by the entry. */
     uint64_t dirty[DIRTY_WORDS]; /* rows that it wrote; a fresh slot has all set */
     check_scope_t scope;         /* of those rows, until an entry passes the checks */
     bool checked_long_mode;      /* L1's mode at that entry */
@@ -94,7 +94,7 @@ struct vmcs12_slot {
     uint8_t at_entry;          /* AT_ENTRY_: what an entry does beside writing what L1 wrote; seldom anything */
     uint64_t eptp02;           /* as written to vmcs02 */
     uint16_t vpid02;           /* the same; 0: none yet */
-    /* What eptp02 was made of, while ept02s.roots_changed stands. */
+    /* The origin of eptp02, while ept02s.roots_changed stands. */
     uint64_t eptp12, roots_seen;
     struct ept02_root *root; /* NULL: EPT01 serves this L2 */
 
@@ -138,7 +138,8 @@ struct nested {
     struct ept_pin apic_access[NESTED_SLOTS];     /* the slot's APIC-access page, when EPT01 serves its L2 */
     hpa_t shown;                                  /* vmcs01's link pointer; 0: nothing is shown (nested/shadow) */
 
-    /* What L2 runs on: nested/ept02/ and nested/bitmap/ alone look inside, and have locks or watchers of their own. */
+    /* Tables and bitmaps of L2: nested/ept02/ and nested/bitmap/ alone look inside, and have their own locks and
+     * watchers. */
     struct ept02s ept02s;
     struct merged_cache bitmaps;
 
@@ -154,7 +155,7 @@ static inline uint64_t l2_eptp12(const struct vmcs12 *v)
 {
     return v->EPT_POINTER | (vmcs12_proc2(v) & PROC2_MODE_BASED_EXECUTE ? EPTP12_MODE_BASED : 0);
 }
-/* Whether EPT02 was made of L1's EPTP as it is now; another control asks for prepare_eptp() by itself, so
+/* True if EPT02 was made of L1's EPTP as it is now; another control asks for prepare_eptp() by itself, so
  * EPTP12_MODE_BASED is not looked at. */
 static inline bool l2_eptp_stands(const struct vmcs12_slot *slot)
 {

@@ -25,23 +25,23 @@ static uint64_t rows_host[DIRTY_WORDS];     /* a change makes the host image be 
 static uint64_t rows_lazy[DIRTY_WORDS];     /* vmcs02 -> vmcs12 when somebody asks */
 static uint64_t rows_direct[DIRTY_WORDS];   /* of these, what L1 writes to vmcs02 itself: asked for each time */
 static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMCS shadowing, except for few */
-/* What a straight exit leaves in vmcs02 that others read; of the registers, those that `optional` saves. */
+/* Rows that a straight exit leaves in vmcs02 and others read; of the registers, those that `optional` saves. */
 static uint64_t rows_unread[DIRTY_WORDS];
-/* What an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
+/* Rows that an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
 static uint64_t rows_left[2][DIRTY_WORDS];
 static struct {
     uint16_t row, encoding;
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
 static unsigned rows_saved_count;
 
-/* What entries and exits look at in vmcs12: save_known() copies it. */
+/* Rows that entries and exits look at in vmcs12: save_known() copies it. */
 static const uint8_t rows_known[] = {
 #define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(ROW_IN_LIST(name), , , )
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };
 
-/* What describes an exit. No error code but that of the event whose delivery it interrupted: see decide_straight(). */
+/* Rows that describe an exit; of error codes only that of an event whose delivery it interrupted: decide_straight(). */
 static const uint8_t rows_exit[] = {
 #define FIELD(name, enc, width, area, sync, merge, need, judged, view)                                                 \
     VIEW_##view(, , ROW_IN_LIST(name), ROW_IN_LIST(name))
@@ -216,7 +216,7 @@ static void queue_event(struct vcpu *vcpu, const struct vmcs12_slot *slot)
     vcpu->inject_length = (uint32_t)v->ENTRY_INSTRUCTION_LENGTH;
 }
 
-/* What else the rows that L1 wrote ask for. */
+/* Further work that the rows which L1 wrote ask for. */
 struct dirty_rows {
     bool computed, optional;
 };

@@ -1,4 +1,4 @@
-/* What vmcs02 holds: written before an entry as far as L1 changed it, read back after an exit.
+/* The contents of vmcs02: written before an entry as far as L1 changed it, read back after an exit.
  * nested/enter calls these; which VMCS must be current is said at each. */
 #ifndef NESTED_PREPARE_H
 #define NESTED_PREPARE_H
@@ -25,7 +25,7 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
  * slot's vmcs02, at the second. */
 void prepare_leave_unread(struct vmcs12_slot *slot);
 void prepare_fetch_unread(struct vmcs12_slot *slot);
-/* Whether an exit may leave the row's value in vmcs02 alone. After prepare_init(). */
+/* True if an exit may leave the row's value in vmcs02 alone. After prepare_init(). */
 bool prepare_may_leave(unsigned row);
 /* Brings the live rows, those that are still in vmcs02 alone, to vmcs12: before L1 or a check reads one, and before
  * vmcs02 goes.
@@ -41,7 +41,7 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
  * slot's vmcs02. */
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot);
 #ifdef CHECKED
-/* Whether vmcs02 has the controls and pointers that would be computed now. Current: the slot's vmcs02. */
+/* True if vmcs02 has the controls and pointers that would be computed now. Current: the slot's vmcs02. */
 bool prepare_controls_are(const struct nested *nested, const struct vmcs12_slot *slot);
 #endif
 

@@ -34,7 +34,7 @@ static bool may_use_pae(const struct vmcs12 *v)
     return !(vmcs12_proc2(v) & PROC2_EPT) && !(v->ENTRY_CONTROLS & ENTRY_GUEST_64);
 }
 
-/* What an exit saves and an entry does not load would be in vmcs12 alone. */
+/* True if an exit saves a register that the next entry does not load: L2's value would be in vmcs12 alone. */
 static bool loses_registers(const struct vmcs12 *v)
 {
     uint64_t load = v->ENTRY_CONTROLS, save = v->EXIT_CONTROLS;
@@ -43,7 +43,7 @@ static bool loses_registers(const struct vmcs12 *v)
            ((save & EXITC_SAVE_EFER) && !(load & ENTRY_LOAD_EFER));
 }
 
-/* Whether the straight way can do what this vmcs12 asks for. Nothing of it changes but by a VMWRITE that exits. */
+/* True if the straight way can do what this vmcs12 asks for. Nothing of it changes but by a VMWRITE that exits. */
 static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
@@ -178,7 +178,7 @@ void straight_init(const struct nested *nested)
     }
 }
 
-/* Whether the rows that are `by` this processor alone, or by any, hold. */
+/* True if the rows hold that this processor alone changes, or those that any does. */
 enum changer { OWN, ANY };
 
 static inline bool rows_hold(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot,
@@ -271,7 +271,7 @@ void straight_settle(struct vcpu *vcpu)
 }
 
 #ifdef CHECKED
-/* What no other processor can have changed in between. */
+/* Rows that no other processor can have changed in between. */
 static void check_own_rows(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot)
 {
 #define QUIET(name, by, condition, who)                                                                                \
@@ -308,7 +308,7 @@ static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot)
     ASSERT(host_state_is(vcpu, slot, &l2, cr0));
 }
 
-/* What vmcs02 has of the row beside vmcs12's value: keep_cr4_hidden() of nested/prepare. */
+/* True if vmcs02 has more of the row than vmcs12's value: keep_cr4_hidden() of nested/prepare. */
 static bool is_mixed(const struct vcpu *vcpu, unsigned row)
 {
     return vcpu->vm->cr4_hidden && (row == FIELD_INDEX_CR4_GUEST_HOST_MASK || row == FIELD_INDEX_CR4_READ_SHADOW);

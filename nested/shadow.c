@@ -9,7 +9,7 @@
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 
-/* What L1 writes at most exits; shadow_fetch() names each. */
+/* Rows that L1 writes at most exits; shadow_fetch() names each. */
 static const uint8_t direct_rows[] = {
 #define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(, ROW_IN_LIST(name), , )
 #include "vmx/vmcs_fields.def"
@@ -18,7 +18,7 @@ static const uint8_t direct_rows[] = {
 /* The event that it injects, likewise. */
 static const uint8_t event_rows[] = {FIELD_INDEX_ENTRY_INTERRUPTION_INFO, FIELD_INDEX_ENTRY_EXCEPTION_ERROR_CODE,
                                      FIELD_INDEX_ENTRY_INSTRUCTION_LENGTH};
-/* What describes the exit, beside L2's state. */
+/* Rows that describe the exit, beside L2's state. */
 static const uint8_t exit_rows[] = {
 #define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(, , ROW_IN_LIST(name), )
 #include "vmx/vmcs_fields.def"

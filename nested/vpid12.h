@@ -8,7 +8,7 @@
 
 /* The hardware VPID for vpid12; flushed when it served another vpid12 before. */
 uint16_t nested_vpid(struct nested *nested, uint16_t vpid12);
-/* Whether the one that the slot's vmcs02 has still serves it. */
+/* True if the one that the slot's vmcs02 has still serves it. */
 bool nested_vpid_serves(const struct nested *nested, const struct vmcs12_slot *slot);
 /* L1's INVVPID of one of the four types, its operands checked. Flushes no translation of L1's own. */
 void nested_vpid_invalidate(struct nested *nested, unsigned type, uint16_t vpid12, gva_t address);

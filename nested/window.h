@@ -1,4 +1,4 @@
-/* What nested/ shows through the port of the option inspect=: the reading processor's own VMCS of L1, and its bitmap.
+/* The part of nested/ in the port of the option inspect=: the reading processor's own VMCS of L1, and its bitmap.
  * Current: vmcs01; L1 reads.
  * vmx/inspect asks by the hook `inspect`. */
 #ifndef NESTED_WINDOW_H

@@ -1,5 +1,5 @@
 /* The start under a firmware that goes on running: what start/main.c does for a boot loader, in steps between which the
- * processors are the firmware's again, and all of which can be undone but for the last. efi/main has the other side. */
+ * processors are the firmware's again. All of them except the last can be undone. efi/main has the other side. */
 #include "start/main_in_place.h"
 
 #include "debug/stub.h"

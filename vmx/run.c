@@ -72,7 +72,7 @@ static void read_whole_exit(struct vmexit *exit, uint8_t parts)
     }
 }
 
-/* What every exit has; events that are not read are none. */
+/* The part that every exit has; events that are not read are none. */
 static inline void read_common(struct vmexit *exit, uint32_t reason)
 {
     exit->reason = (uint32_t)GET(reason, EXIT_REASON_BASIC);
@@ -123,14 +123,14 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         nested_hooks.l0_handled_l2(vcpu);
 }
 
-/* What the handlers find out about the instruction that exited starts empty. */
+/* The handlers' findings about the instruction that exited start empty. */
 static inline void begin_instruction(struct vcpu *vcpu)
 {
     vcpu->completed = false;
     vcpu->debug_hits = 0;
 }
 
-/* What is left to do about the instruction when L0 has handled the exit and the same guest goes on. */
+/* The work that is left about the instruction when L0 has handled the exit and the same guest goes on. */
 static void end_instruction(struct vcpu *vcpu, bool from_l2)
 {
     if (vcpu->in_l2 != from_l2)
@@ -248,7 +248,7 @@ static inline void expect_paid(const struct vcpu *vcpu)
     (void)vcpu;
 }
 
-/* What each exit must have made of the processor. In the CHECKED build alone. */
+/* The state that each exit must have given the processor. In the CHECKED build alone. */
 static inline void expect_root_state(void)
 {
 #ifdef CHECKED
@@ -283,7 +283,7 @@ static inline void leave_straight(struct vcpu *vcpu)
         count_l1(vcpu, straight);
 }
 
-/* What an exit that took the long way means for nested/quiet.def. */
+/* The meaning for nested/quiet.def of an exit that took the long way. */
 enum quiet_after { QUIET_ASKED, QUIET_KEPT, QUIET_GONE };
 
 /* Of L1's: some change nothing there (an event for L1 is in vmcs01 when it is entered), some leave what the next entry

@@ -19,7 +19,7 @@ static inline void vcpu_count_exit(struct vcpu *vcpu, uint32_t reason, uint64_t 
     trace(from_l2 ? TRACE_EXIT_L2 : TRACE_EXIT_L1, reason, rip);
 }
 
-/* What must be so at each entry, whoever runs next; the first where something is to be done. entry.asm looks at
+/* Makes true what every entry relies on, whoever runs next; the first where something is to be done. entry.asm looks at
  * vcpu->attention. */
 void vcpu_prepare_entry_anew(struct vcpu *vcpu);
 static inline void vcpu_prepare_entry(struct vcpu *vcpu)

@@ -17,7 +17,7 @@ enum straight_row {
     STRAIGHT_ROWS
 };
 
-/* What straight.asm has to do beside the image: nothing for a vmcs12 of Linux KVM's. It knows the bits by number. */
+/* Work of straight.asm beside the image: nothing for a vmcs12 of Linux KVM's. It knows the bits by number. */
 enum {
     SHAPE_READ_DEBUG = 1 << 0, /* L2 starts with L1's DR7 and IA32_DEBUGCTL */
     SHAPE_READ_PAT = 1 << 1,   /* ... IA32_PAT */
@@ -28,12 +28,12 @@ enum {
     SHAPE_TIMER = 1 << 6,     /* the preemption timer's field is not L2's to change */
     SHAPE_NO_VPID = 1 << 7,   /* entry and exit flush */
     SHAPE_KEEP_PAT = 1 << 8,  /* L1 goes on with L2's IA32_PAT */
-    SHAPE_KEEP_EFER = 1 << 9, /* ... IA32_EFER, but for LME and LMA */
+    SHAPE_KEEP_EFER = 1 << 9, /* ... IA32_EFER, except for LME and LMA */
     SHAPE_NMI = 1 << 10,      /* blocking by NMI is no virtual one of L2's: it stays for L1, and events are looked at */
     SHAPE_PROC = 1 << 11,     /* L1 asked for the interrupt window, or no longer: `proc` is written at the next entry */
 };
 
-/* What entries and exits of one vmcs12 need. straight.asm addresses the members by number. */
+/* All that entries and exits of one vmcs12 need. straight.asm addresses the members by number. */
 struct straight_plan {
     hpa_t vmcs02;
     uint32_t *revision; /* of vmcs02's region, whose highest bit is its type */
@@ -89,7 +89,7 @@ static inline uint64_t straight_exits(const struct vcpu *vcpu, unsigned level, u
     return vcpu->exits[level][reason] + straight;
 }
 
-/* What is about to be looked at may have changed. By any processor, after the change. */
+/* A condition of nested/quiet.def may have changed. By any processor, after the change. */
 void straight_disturb(struct cpu *cpu);
 
 /* In straight.asm: where exits of L1 and of L2 arrive (HOST_RIP of vmcs01 and of each vmcs02), and the ends of the

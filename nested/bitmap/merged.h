@@ -12,7 +12,7 @@
 
 enum merged_kind { MERGED_MSR, MERGED_IO_A, MERGED_IO_B, MERGED_KINDS };
 
-/* What the merged page is worth:
+/* Worth of the merged page:
  *
  *            merge, watched              a store to L1's page, by anyone
  *   EMPTY ------------------> FRESH ---------------------------------> STALE

@@ -18,7 +18,7 @@ static void follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, e
         *m = merged_cache_get(cache, kind, page);
 }
 
-/* What vmcs02 has as MSR bitmap: the merged page, or one of ones, with which every access exits. */
+/* The MSR bitmap for vmcs02: the merged page, or one of ones, with which every access exits. */
 static hpa_t msr_page(const struct slot_bitmaps *s, const struct merged_cache *cache)
 {
     return va_to_hpa(s->hw == HW_MERGED ? s->merged[MERGED_MSR]->result : cache->ones);

@@ -31,7 +31,7 @@ struct slot_bitmaps {
 /* Before an entry: finds or makes the merged pages that `v` names, fresh; one compare when nothing changed. Current:
  * the slot's vmcs02. */
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v);
-/* Whether that would find nothing to do, and what it counts then, for so many entries. */
+/* True if that would find nothing to do; and its count of merges saved, for so many entries that were not seen. */
 static inline bool slot_bitmaps_are_fresh(const struct slot_bitmaps *s, const struct merged_cache *cache)
 {
     return s->seen == merged_cache_now(cache) && s->hw != HW_SUSPENDED;
@@ -72,7 +72,7 @@ static inline enum hw_bitmaps slot_bitmaps_hw(const struct slot_bitmaps *s)
 }
 
 #ifdef CHECKED
-/* Whether vmcs02, which is current, has the MSR bitmap that it should have. */
+/* True if vmcs02, which is current, has the MSR bitmap that it should have. */
 bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache *cache);
 #endif
 

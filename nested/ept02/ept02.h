@@ -128,7 +128,7 @@ static inline void ept02_touch(struct ept02s *ept02s, struct ept02_root *root)
 void ept02_look(struct ept02s *ept02s, struct ept02_root *root);
 /* Pays the root's debts except for the CPU's INVEPT. */
 void ept02_settle_debt(struct ept02s *ept02s, struct ept02_root *root);
-/* Whether it owes one, or a look at what L1 has stored. */
+/* True if it owes one, or a look at what L1 has stored. */
 static inline bool ept02_owes(const struct ept02_root *root)
 {
     return __atomic_load_n(&root->owes, __ATOMIC_ACQUIRE);

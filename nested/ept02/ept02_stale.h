@@ -1,4 +1,4 @@
-/* What EPT02 still maps as EPT12 once said and says no more: what a CPU, too, might use, as L1 has executed no INVEPT.
+/* Mappings of EPT02 that EPT12 once had and has no more. As L1 has executed no INVEPT, a CPU might still use them, too.
  * Looked for with the option lint=1 only.
  * nested/lint calls it. */
 #ifndef NESTED_EPT02_EPT02_STALE_H

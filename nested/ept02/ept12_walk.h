@@ -19,7 +19,7 @@ static inline uint64_t ept12_rights(uint64_t eptp12)
 {
     return eptp12 & EPTP12_MODE_BASED ? EPT_RWX | EPT_XU : EPT_RWX;
 }
-/* What a walk's permissions look like in an exit qualification: bits 6:3. */
+/* The permissions of a walk as an exit qualification has them: bits 6:3. */
 static inline uint64_t ept12_allowed(uint64_t permissions)
 {
     return ((permissions | permissions / (EPT_XU / BIT(3))) & BITS(3, 0)) * EPT_QUAL_ALLOWED_READ;
@@ -31,7 +31,7 @@ struct ept12_rules {
     unsigned address_bits; /* MAXPHYADDR of L1 */
     uint64_t page_rights;  /* bits 11:9 of the qualification of violations, if L1 has advanced information */
     uint64_t rights;       /* ept12_rights() */
-    /* What an entry looks like that restricts nothing and has no reserved bit, as most do. */
+    /* The look of an entry that restricts nothing and has no reserved bit, as most do. */
     uint64_t table_judged; /* what must be `rights` in one that leads to a table */
     uint64_t page_judged;  /* what must be `page` in one of a 4 KiB page, ... */
     uint64_t page;         /* ... which is write-back too */

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """The walls of the sources hold, and tools/check-layers sees each kind of breach: in a copy of the sources with one
-line more.
+line more. And tools/check-text finds the openers of comments that it is there for.
 
 Usage: tests/host/layers.t
 """
+import importlib.machinery
+import importlib.util
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHECK = ROOT / "tools" / "check-layers"
 FOLDERS = ("boot", "kernel", "mm", "l1", "vmx", "nested", "start")
@@ -37,6 +40,33 @@ BREACHES = [
     ("two files have one name", "vmx/page.c", "", "mm/page.c has the same name"),
 ]
 
+# (line of nested/x.c, whether it is a fault)
+OPENERS = [
+    ("/* What is left to do. */", True),
+    ("    int x; /* Whether it is so. */", True),
+    ("/* The same; most are empty. */", True),
+    ("/* All but for the last. */", True),
+    ("/* Whatever L1 says. */", False),
+    ("/* L1 learns what it is, and whether. */", False),
+    ('    log("the last but for one: %u", x);', False),
+    ("/* The same of the other. */", False),
+]
+
+
+def text_faults(name, line):
+    loader = importlib.machinery.SourceFileLoader("check_text", str(ROOT / "tools" / "check-text"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("check_text", loader))
+    loader.exec_module(module)
+    return list(module.faults_of(name, line + "\n"))
+
+
+def check_openers(number):
+    wrong = [line for line, fault in OPENERS if bool(text_faults("nested/x.c", line)) != fault]
+    wrong += [line for line, _ in OPENERS if text_faults("docs/x.md", line)]
+    print(f"{'not ok' if wrong else 'ok'} {number} - openers of comments are told apart")
+    print("".join(f"# {line}\n" for line in wrong), end="")
+    return bool(wrong)
+
 
 def check(root):
     done = subprocess.run([CHECK, root], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -55,7 +85,7 @@ def breach(file, line):
 
 
 def main():
-    print(f"1..{len(BREACHES) + 1}")
+    print(f"1..{len(BREACHES) + 2}")
     status, output = check(ROOT)
     failed = status != 0
     print(f"{'not ok' if failed else 'ok'} 1 - the walls hold")
@@ -68,7 +98,7 @@ def main():
         if not good:
             print("".join(f"# {text}\n" for text in (f"status {status}, wanted: {words}", *output.splitlines())),
                   end="")
-    return failed
+    return check_openers(len(BREACHES) + 2) or failed
 
 
 sys.exit(main())
