@@ -365,6 +365,34 @@ static void misconfigured_by_turns(void)
     }
 }
 
+/* L1 hangs another table in the place, and then mends the entry in the old one: by whichever of the two a CPU goes, it
+ * meets no misconfigured entry any more. */
+static void misconfigured_table_moves(void)
+{
+    uint64_t *entry, *page, *other = page_alloc(), *above, good;
+    struct vm vm;
+
+    start(&vm);
+    entry = map_window(&vm, EPT_RWX, &page);
+    above = paging_entry(vm.ept, WINDOW, LARGE_2M);
+    good = *entry;
+    entry[1] = other[0] = other[1] = good;
+    page[8] = 0x5150;
+    for (unsigned round = 0; round < 3; round++) {
+        *above = (uint64_t)entry | EPT_RWX;
+        CHECK_MISCONFIGURED(&vm, entry, (good & ~EPT_RWX) | EPT_W);
+        run(&vm, l2_read, WINDOW + 0x40);
+        EXPECT_EXIT(&vm, EXIT_EPT_MISCONFIG);
+        *above = (uint64_t)other | EPT_RWX;
+        run(&vm, l2_read, WINDOW + PAGE_SIZE + 0x40);
+        EXPECT_DONE(&vm);
+        *entry = good;
+        run(&vm, l2_read, WINDOW + 0x40);
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_value, 0x5150);
+    }
+}
+
 /* A write-only or malformed entry is only a violation while it is not present at all. */
 static void ignored_bits(void)
 {
@@ -427,6 +455,7 @@ const struct scenario ept_scenarios[] = {
     {"ept-leaf-and-table-toggled", leaf_and_table_toggled, without_ept},
     {"ept-misconfigurations", misconfigurations, without_ept},
     {"ept-misconfigured-by-turns", misconfigured_by_turns, without_ept},
+    {"ept-misconfigured-table-moves", misconfigured_table_moves, without_ept},
     {"ept-ignored-bits", ignored_bits, without_ept},
     {"ept-accessed-and-dirty", accessed_and_dirty, without_accessed_dirty},
     {0},

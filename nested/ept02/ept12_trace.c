@@ -7,6 +7,7 @@
  * as one of unknown tables (overflow) and emptied as a whole. */
 #include "nested/ept02/ept12_trace.h"
 
+#include "kernel/cmdline.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "kernel/string.h"
@@ -55,7 +56,7 @@ static void tracker_stale(struct watcher *watcher)
     _Static_assert(offsetof(struct ept12_tracker, watcher) == 0, "tracker_stale() converts the pointer");
 
     __atomic_store_n(&t->dirty, true, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&t->repeats, __ATOMIC_SEQ_CST))
+    if (__atomic_load_n(&t->repeats, __ATOMIC_SEQ_CST) && options.fault != FAULT_KEEP_MISCONFIGURED)
         ept02_stop_repeating(t->ept02s, t->root, t->base);
     ept02_set_dirty(t->root, true); /* last: a look takes it first */
 }
@@ -142,6 +143,8 @@ static void set_dirty(struct ept12_tracker *t)
 static void arm(struct ept02s *e, struct ept12_tracker *t, gpa_t page)
 {
     ept_watch_remove(e->shared->gmem->watch, &t->watcher);
+    if (t->repeats) /* a store to the old one is no longer heard of */
+        ept02_stop_repeating(e, t->root, t->base);
     t->watcher.page = page;
     t->dirty = t->untraceable = t->repeats = false;
     t->armed_at = e->looks;

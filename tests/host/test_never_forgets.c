@@ -218,6 +218,7 @@ static void test_faults_are_found(void **state)
         {FAULT_EARLY_GENERATION, "early-generation"},
         {FAULT_KEEP_VPID, "keep-vpid"},
         {FAULT_SKIP_INVVPID, "skip-invvpid"},
+        {FAULT_KEEP_MISCONFIGURED, "keep-misconfigured"},
         {FAULT_SKIP_KICK, "skip-kick"},
         {FAULT_READ_FIRST, "read-first"},
         {FAULT_SKIP_EPT02, "skip-ept02"},

@@ -113,6 +113,7 @@ QUIET static bool l2_access(struct processor *p, gpa_t gpa, uint64_t access, uin
 {
     asked[p->number] = ALIGN_DOWN(gpa, PAGE_SIZE);
     asked_rights[p->number] = access;
+    forget_uncached(p->number);
     return hw_access(p, gpa, access, gva, found);
 }
 

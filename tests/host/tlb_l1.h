@@ -22,10 +22,25 @@ QUIET static void l1_stores(struct processor *p, uint64_t *word, uint64_t value)
     hw_instruction_done(p);
 }
 
+/* A leaf that is misconfigured is often mended, or another one spoilt. */
+QUIET static bool l1_mends(unsigned *table, unsigned *slot)
+{
+    for (*table = 0; *table < TABLES; ++*table)
+        for (*slot = 0; table_level[*table] == 1 && *slot < SLOTS; ++*slot)
+            if (is_misconfigured(*table_entry(*table, *slot)) && chance(2))
+                return true;
+    return false;
+}
+
 QUIET static void l1_changes_ept12(struct processor *p)
 {
-    unsigned table = (unsigned)(host_random() % TABLES), slot = (unsigned)(host_random() % slots_of(table));
-    uint64_t value = table_menu[table][some_choice()] | (chance(4) ? EPT_D : 0);
+    unsigned table, slot, choice = some_choice();
+
+    if (!chance(3) || !l1_mends(&table, &slot)) {
+        table = (unsigned)(host_random() % TABLES), slot = (unsigned)(host_random() % slots_of(table));
+        choice = chance(16) ? 1 : choice; /* misconfigured */
+    }
+    uint64_t value = table_menu[table][choice] | (chance(4) ? EPT_D : 0);
 
     say(p, "L1 stores %lx to EPT12, table %lu (level %lu), entry %lu", value, table, table_level[table], slot);
     l1_stores(p, table_entry(table, slot), value);

@@ -134,6 +134,20 @@ QUIET static void sdm_invept(unsigned number, unsigned root)
     }
 }
 
+/* An access begins: entries that are not present (the first of each menu) or misconfigured (the second) are never
+ * cached, so it meets them only where they are now, or come while it goes on. SDM 3C 29.4.2 "Creating and Using Cached
+ * Translation Information" */
+QUIET static void forget_uncached(unsigned number)
+{
+    unsigned root = tags[number].root;
+
+    for (unsigned table = 0; root != NO_EPT && table < TABLES; table++)
+        for (unsigned slot = 0; slot < slots_of(table); slot++) {
+            may[number].ept[root][table][slot] &= (uint16_t)~BITS(1, 0);
+            see_ept(number, table, slot);
+        }
+}
+
 /* Without VPID entries and exits invalidate what is cached for VPID 0000H: L2's, and L1's own. */
 QUIET static void forget_zero(unsigned number)
 {

@@ -26,7 +26,8 @@ ARRIVALS = re.compile(r"^# (\d+) INVEPTs on arrival: (\d+) executed", re.M)
 # Option -> scenarios that must be among those that fail.
 FAULTS = {"skip-invept": ["invept-all-executed", "invept-then-store"],
           "invept-at-once": ["invept-then-store"],
-          "keep-vpid": ["invept-vpid-handed-over"]}
+          "keep-vpid": ["invept-vpid-handed-over"],
+          "keep-misconfigured": ["ept-misconfigured-by-turns"]}
 RESULT = re.compile(r"^(not )?ok \d+ - (\S+)( # SKIP)?", re.M)
 
 
