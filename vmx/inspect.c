@@ -155,6 +155,26 @@ uint32_t inspect_read(struct vcpu *vcpu, uint16_t port, unsigned size)
     return word;
 }
 
+/* For who reads Nestor's memory from outside, as tools/nestor-run does when a run ends by a time-out: where the blocks
+ * of a processor have what the summary shows, and the last events. tools/nestorlib/where.py names these words; it looks
+ * for the symbol, so it is not static. */
+extern const uint32_t inspect_layout[];
+const uint32_t inspect_layout[] = {
+    offsetof(struct cpu, counters),
+    COUNTER_COUNT,
+    offsetof(struct cpu, trace),
+    TRACE_RECORDS,
+    offsetof(struct cpu, straight),
+    offsetof(struct straight, went),
+    offsetof(struct straight, entries),
+    offsetof(struct straight, by_reason),
+    offsetof(struct straight, l1_exits),
+    offsetof(struct cpu, vcpu),
+    offsetof(struct vcpu, in_l2),
+    offsetof(struct vcpu, exits),
+    EXIT_REASON_COUNT,
+};
+
 /* A port that emulators print: Bochs's port_e9_hack, QEMU's isa-debugcon. */
 #define DEBUG_CONSOLE 0xe9
 #define WORDS_PER_LINE 64u

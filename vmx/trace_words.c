@@ -38,6 +38,9 @@ static void describe(char *text, size_t size, enum trace_type type, uint32_t a, 
     case TRACE_KICK:
         format_text(text, size, "kicks processor %u to pass an INVEPT (generation %lu)", a, b);
         return;
+    case TRACE_STRAIGHT:
+        format_text(text, size, "the straight way: %u entries of L2 and %lu exits to L1, since the last line", a, b);
+        return;
     default:
         format_text(text, size, "%s is entered", type == TRACE_ENTER_L2 ? "L2" : "L1");
     }

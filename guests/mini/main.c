@@ -15,11 +15,10 @@ static const char *const mistakes[] = {
     "no-vmxe",     "vmxon-revision", "unaligned-vmcs", "no-vmptrld",   "absent-field",
     "must-be-one", "host-selector",  "link-pointer",   "resume-first", "ept-write-only",
 };
-/* Not of "all": those with which the guest runs all the same, for Nestor's option lint=1, and triple faults, of the
- * guest and of mini itself. */
+/* Not of "all": those with which the guest runs all the same, for Nestor's option lint=1, and ends of another kind. */
 static const char *const harmless[] = {"no-vmclear",   "read-only-field", "store-to-region",
                                        "junk-pointer", "no-invvpid",      "no-invept"};
-static const char *const fatal[] = {"guest-without-idt", "without-idt"};
+static const char *const fatal[] = {"guest-without-idt", "without-idt", "endless-guest"};
 
 static const char *mistake = "";
 

@@ -22,6 +22,8 @@ static void guest(void)
     for (unsigned i = 0; i < READS; i++)
         (void)cpu_rdmsr(IA32_LSTAR);
     (void)cpu_cpuid(0, 0);
+    if (wrong("endless-guest"))
+        asm volatile("1: jmp 1b");
     if (wrong("guest-without-idt"))
         asm volatile("ud2");
     asm volatile("vmcall");

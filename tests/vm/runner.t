@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import SimpleNamespace
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -104,11 +105,16 @@ def check_where(tap):
                     for name in ("vcpu_handle_exit", "image_text_end"))
     lines = [f"({i}) [0x000000001000] 0008:{rip:016x} (unk. ctxt): hlt                       ; f4"
              for i, rip in enumerate((handler + 2, end + 0x100, 0x401000))]
-    tap.equal(Bochs.where(lines, Symbols("/nonexistent"), Symbols(NESTOR)),
+    sinks = SimpleNamespace(symbols=Symbols("/nonexistent"), nestor=Symbols(NESTOR))
+    tap.equal(Bochs.where(lines, [], sinks, ["L1", "L1", "L2"]),
               [f"processor 0 was in Nestor (L0) at rip={handler + 2:x} <vcpu_handle_exit+0x2>: hlt "
                "(physical address 1000)",
-               f"processor 1 was at rip={end + 0x100:x}: hlt (physical address 1000)",
-               "processor 2 was at rip=401000: hlt (physical address 1000)"], "the end says whose code it was in")
+               f"processor 1 was in L1 at rip={end + 0x100:x}: hlt (physical address 1000)",
+               "processor 2 was in L2 at rip=401000: hlt (physical address 1000)"], "the end says whose code it was in")
+    dumped = ["00171922832i[CPU0  ] | RIP=0000000000401002 (0000000000401000)",
+              "00171922832i[CPU0  ] 0x0000000000401000>> jmp .-2  (0x00401000) : EBFE"]
+    tap.equal(Bochs.where([], dumped, sinks, []), ["processor 0 was at rip=401000: jmp .-2 (0x00401000)"],
+              "so does an emulator without debugger")
 
 
 def check_strings(tap, work):
@@ -194,6 +200,30 @@ def check_nestor(tap, work):
     tap.ok("nestor| " in run.err, "Nestor's log is on stderr, prefixed", run.err)
 
 
+NOISE = re.compile(r"^  \d{11}[a-z]\[", re.M)
+
+
+def check_ends(tap, work):
+    """An end that is not Nestor's own doing tells the level, the place, the last events and the summary."""
+    run = Run("--l1", os.path.join(work, "probe"), "--l1-args", "Kernel panic - not syncing: h", "--panic-ends",
+              "--timeout", "60").wait()
+    tap.equal(run.status, 125, "a panic under Nestor", run.err)
+    tap.ok("processor 0 was in L1 at rip=" in run.err and "Nestor's summary" in run.err and not NOISE.search(run.err),
+           "it says where, and the summary, without the emulator's words", run.err)
+    for version in ("2.7", "3.1"):
+        run = Run("--l1", os.path.join(ROOT, "build", "guests", "mini.elf"), "--l1-args", "endless-guest",
+                  "--emulator", version, "--memory", "256", "--timeout", "20").wait()
+        if run.status == 2:
+            tap.ok(True, f"{version} # SKIP it is not here")
+            continue
+        tap.equal(run.status, 124, f"{version}: an L2 that hangs", run.err)
+        for pattern in (r"  processor 0 was in L2 at rip=[0-9a-f]+ <guest\+0x[0-9a-f]+>: jmp",
+                        r"    L2 exits: 10 \(CPUID\) at rip=[0-9a-f]+ <guest\+0x[0-9a-f]+>",
+                        r"  \|  10 CPUID +\d+ +1 \|", r"  \| nested entries \(VMLAUNCH and VMRESUME of L1\) +2 \|"):
+            tap.ok(re.search(f"^{pattern}", run.err, re.M), f"{version}: it says {pattern}", run.err[-4000:])
+        tap.ok(not NOISE.search(run.err), f"{version}: and nothing of the emulator", run.err)
+
+
 def main():
     tap = Tap()
     work = tempfile.mkdtemp(prefix="runner-test.")
@@ -201,7 +231,7 @@ def main():
         source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
         subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
         for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_emulators,
-                      check_lost_port, check_signals, check_nestor):
+                      check_lost_port, check_signals, check_nestor, check_ends):
             check(tap, work)
         check_where(tap)
     finally:

@@ -20,6 +20,8 @@ BOOTING = "[BIOS  ] Booting from"
 # The debugger, once it is interrupted: processor, physical address, CS:RIP, instruction.
 STOPPED = re.compile(r"^\((\d+)\)\.?(?:\[\d+\])? \[0x([0-9a-f]+)\] [0-9a-f]{4}:([0-9a-f]+) \([^)]*\): "
                      r"([^;]*)")
+# The same where the emulator runs without its debugger.
+DUMPED = re.compile(r"\[CPU(\d+) *\] (?:\| [RE]IP=[0-9a-f]+ \(([0-9a-f]+)\)|0x[0-9a-f]+>> ([^:]*) :)")
 POWER_OFF = "ACPI control: soft power off"
 
 FIRMWARE = {
@@ -55,7 +57,7 @@ clock: sync=none
 sound: driver=dummy
 speaker: enabled=0
 panic: action=fatal
-info: action=report, {ignored_cpus}
+info: action=report
 error: action=report, {ignored_cpus}
 debug: action=ignore, unmapped=report
 """
@@ -218,16 +220,23 @@ class Bochs:
         return log[-10:]
 
     @staticmethod
-    def where(output, symbols, nestor):
-        """A line for each processor that was stopped: RIP, with the symbol of Nestor's or L1's if there is one, and the
-        instruction."""
-        last = {found.group(1): found for found in map(STOPPED.match, output) if found}
+    def where(output, log, sinks, levels):
+        """A line for each processor: its level, RIP, with the symbol of Nestor's or L1's if there is one, and the
+        instruction. The debugger tells it, or the registers that the emulator logs when it is ended without one."""
+        last = {int(found.group(1)): found.groups()[1:] for found in map(STOPPED.match, output) if found}
+        dumped = {}
+        for found in filter(None, map(DUMPED.search, log)):
+            number, rip, instruction = found.groups()
+            old = dumped.get(int(number), (None, "0", None))
+            dumped[int(number)] = (None, rip or old[1], instruction)
         lines = []
-        for number, found in sorted(last.items()):
-            address, rip = int(found.group(2), 16), int(found.group(3), 16)
-            own = nestor.name_inside(rip)
-            name = own or symbols.name(rip)
-            lines.append(f"processor {number} was {'in Nestor (L0) ' if own else ''}at "
-                         f"rip={rip:x}{f' <{name}>' if name else ''}: "
-                         f"{' '.join(found.group(4).split())} (physical address {address:x})")
+        for number, (physical, rip, instruction) in sorted((last or dumped).items()):
+            rip = int(rip, 16)
+            own = sinks.nestor.name_inside(rip)
+            name = own or sinks.symbols.name(rip)
+            level = "Nestor (L0)" if own else levels[number] if number < len(levels) else None
+            lines.append(f"processor {number} was {f'in {level} ' if level else ''}at "
+                         f"rip={rip:x}{f' <{name}>' if name else ''}" +
+                         (": " + " ".join(instruction.split()) if instruction else "") +
+                         (f" (physical address {int(physical, 16):x})" if physical else ""))
         return lines

@@ -82,7 +82,7 @@ class Qemu:
         return None
 
     @staticmethod
-    def where(_output, _symbols, _nestor):
+    def where(_output, _log, _sinks, _levels):
         """QEMU does not tell."""
         return []
 

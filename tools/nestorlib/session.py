@@ -13,12 +13,14 @@ from nestorlib import process
 from nestorlib.errors import STATUS_DIED, STATUS_INTERRUPTED, STATUS_TIMEOUT
 from nestorlib.symbols import Symbols
 from nestorlib.terminal import Terminal
+from nestorlib.where import Where
 
 RESET = "(L1 reset the machine)"
 NESTOR_STATUS = re.compile(r"nestor: exit status (\d+)(?: \((.*)\))?")
 GRACE = {"guest": 0.5, "nestor": 5.0}   # seconds from the status to the machine's own end
 EXPORTED = re.compile(r"nestor-inspect: ((?:[0-9a-f]{8})+)")
 PANIC = re.compile(r"Kernel panic - not syncing|Panic on CPU \d+:")   # Linux, Xen
+L1_PANICKED = "L1 panicked: "
 KEPT_LINES = 400
 PICTURE_DELAY = 1.5     # seconds from a line to the picture that was wished for
 
@@ -122,6 +124,9 @@ class Session:
         self.log = collections.deque(maxlen=KEPT_LINES)
         self.output = collections.deque(maxlen=KEPT_LINES)
         self.l0_lines = collections.deque(maxlen=10)
+        self.l0_first = []          # where Nestor tells of the machine
+        self.nestor_ended = False
+        self.where = None           # of a run that somebody else than Nestor ends
         self.streams = []
         self.resets = 0             # of those that are part of the run
         self.fifos = []
@@ -144,7 +149,7 @@ class Session:
         text = line.decode(errors="replace")
         self.plan_picture(text)
         if self.opts.panic_ends and PANIC.search(text):
-            self.settle((None, "L1 panicked: " + text.strip()), "guest")
+            self.settle((None, L1_PANICKED + text.strip()), "guest")
         if self.opts.until and re.search(self.opts.until, text):
             self.settle((0, "L1 said what was waited for"), "guest")
 
@@ -164,10 +169,13 @@ class Session:
         text = line.decode(errors="replace")
         self.plan_picture(text)
         self.l0_lines.append(text)
+        if len(self.l0_first) < KEPT_LINES:
+            self.l0_first.append(text)
         found = NESTOR_STATUS.search(text)
         if found and RESET in text and self.resets < self.opts.resets:
             self.resets += 1
         elif found:
+            self.nestor_ended = True
             self.settle((int(found.group(1)) & 0xFF, found.group(2) or "Nestor ended the run"), "nestor")
 
     def on_log(self, line):
@@ -243,6 +251,11 @@ class Session:
             self.outcome = (STATUS_INTERRUPTED, "interrupted")
             return False
 
+    def look_inside(self):
+        """Before it is stopped: what Nestor would say, had it ended the run."""
+        if self.process.poll() is None and not self.opts.bare and not self.nestor_ended:
+            self.where = Where(self.process.pid, "\n".join(self.l0_first), self.sinks.nestor)
+
     def stop_machine(self):
         """SIGINT first: Bochs then still tells the ticks. Reads on, lest it block."""
         if self.process.poll() is None:
@@ -260,6 +273,8 @@ class Session:
             self.take_pictures(last=True)
             if not ended and self.outcome is None:
                 self.outcome = (STATUS_TIMEOUT, f"timeout after {self.opts.timeout:g} s")
+            if not ended:
+                self.look_inside()
             if ended:
                 process.stop(self.process, (0, 5))
             self.stop_machine()
@@ -294,11 +309,19 @@ class Session:
         if status is None:
             status = STATUS_DIED
         result = Result(status, reason, self.machine.ticks, seconds)
-        if status == STATUS_INTERRUPTED and reason == "interrupted":
-            result.last_lines = self.machine.where(list(self.output), self.sinks.symbols, self.sinks.nestor)
-        if result.is_failure:
-            result.last_lines = self.machine.last_lines(list(self.log), list(self.output))
-            result.last_lines += self.machine.where(list(self.output), self.sinks.symbols, self.sinks.nestor)
-            if self.opts.l0_log:
-                result.last_lines += [f"nestor| {line}" for line in self.l0_lines]
+        if result.is_failure or reason == "interrupted":
+            result.last_lines = self.last_lines(status, reason)
         return result
+
+    def last_lines(self, status, reason):
+        """The emulator's own words only where it died; what they say of a signal is the runner's doing."""
+        lines = []
+        if status == STATUS_DIED and not reason.startswith(L1_PANICKED):
+            lines += self.machine.last_lines(list(self.log), list(self.output))
+        levels = self.where.levels if self.where else []
+        lines += self.machine.where(list(self.output), list(self.log), self.sinks, levels)
+        if self.opts.l0_log and status != STATUS_INTERRUPTED:
+            lines += [f"nestor| {line}" for line in self.l0_lines]
+        if self.where:
+            lines += [self.sinks.symbols.annotate(line.encode()).decode() for line in self.where.lines]
+        return lines

@@ -1,11 +1,14 @@
 """Names for the addresses of L1's code in Nestor's log, where L1's image or a System.map has symbols."""
 import bisect
 import re
+import struct
 import subprocess
 
 RIP = re.compile(rb"\brip=([0-9a-f]+)(?= |:|,|$)")
 CODE = "tTwW"
+DATA = "bBdDrR"
 NESTOR = 0xffffffff80000000     # where Nestor's image begins; its last symbol is the end of its code
+PT_LOAD = 1
 FURTHEST = 1 << 16      # bytes from the last symbol below
 
 
@@ -15,6 +18,7 @@ class Symbols:
     def __init__(self, path):
         self.path = path
         self.table = None
+        self.addresses = {}
 
     def _lines(self):
         with open(self.path, "rb") as file:
@@ -32,6 +36,29 @@ class Symbols:
         except OSError:     # no file, or no nm: addresses stay numbers
             rows = []
         self.table = sorted((int(row[0], 16), row[2]) for row in rows if len(row) == 3 and row[1] in CODE)
+        self.addresses = {row[2]: int(row[0], 16) for row in rows if len(row) == 3 and row[1] in CODE + DATA}
+
+    def address(self, name):
+        """Of code or data; None if there is no such symbol."""
+        if self.table is None:
+            self._load()
+        return self.addresses.get(name)
+
+    def bytes_at(self, address, size):
+        """What a 64-bit ELF file has to be loaded there; None if nothing."""
+        with open(self.path, "rb") as file:
+            head = file.read(64)
+            if head[:5] != b"\x7fELF\x02":
+                return None
+            offset, = struct.unpack_from("<Q", head, 32)
+            entry_size, count = struct.unpack_from("<2H", head, 54)
+            for i in range(count):
+                file.seek(offset + i * entry_size)
+                kind, _, place, at, _, length = struct.unpack("<2I4Q", file.read(40))
+                if kind == PT_LOAD and at <= address and address + size <= at + length:
+                    file.seek(place + address - at)
+                    return file.read(size)
+        return None
 
     def name(self, address):
         """name+0x12, or None."""
