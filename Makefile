@@ -122,7 +122,8 @@ test: setup ## everything: check, guest scenarios, demo, Linux/KVM
 	$(MAKE) all linux-assets shell-assets check-headers check-layers check-text check-format
 	$(MAKE) nestor CHECKED=1
 	$(MAKE) nestor COUNT_VMX=1
-	prove $(PROVE_FLAGS) tests/host/*.t $(filter-out tests/vm/efi.t, $(sort $(wildcard tests/vm/*.t)))
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1) prove $(PROVE_FLAGS) tests/host/*.t tests/fuzz/smoke.t \
+		$(filter-out tests/vm/efi.t, $(sort $(wildcard tests/vm/*.t)))
 
 test-cpus: setup ## our guests on nine CPU models and two emulators, in hours; DOCS=1: the table in docs/TESTING.md
 	$(MAKE) all

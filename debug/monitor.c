@@ -42,7 +42,7 @@ static void say_bitmap(struct vcpu *vcpu, const char *rest)
 {
     (void)rest;
     log_raw("bits set in the merged MSR bitmaps, first-last; l0: Nestor keeps them, l1: L1 does");
-    merged_dump_all(&vcpu->nested->bitmaps);
+    merged_cache_each(vcpu->nested->bitmaps, merged_dump);
 }
 
 static void say_trace(struct vcpu *vcpu, const char *rest)

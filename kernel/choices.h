@@ -9,7 +9,7 @@
 #define CHOICE_MEMBER(member, word) member,
 /* Their words as one string, "a|b|c": the first bar is left out. */
 #define CHOICE_WORD(member, word) "|" word
-#define CHOICES_OF(list) (list##_CHOICES(CHOICE_WORD) + 1)
+#define CHOICES_OF(list) (&(list##_CHOICES(CHOICE_WORD))[1])
 
 /* clang-format off */
 #define CONSOLE_CHOICES(V) \

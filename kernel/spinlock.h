@@ -10,6 +10,7 @@
 enum lock_rank {
     LOCK_UNRANKED,
     LOCK_MSR_POLICY, /* vmx/msr_guest */
+    LOCK_MERGED,     /* nested/bitmap/merged_cache */
     LOCK_WATCH,      /* mm/ept_watch */
     LOCK_EPT12_LIST, /* nested/ept02/ept02: the list of all processors' EPT02s */
     LOCK_EPT12,      /* and one processor's trees; never two of them */

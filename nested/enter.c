@@ -131,7 +131,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
         l2_ept_prefill(vcpu);
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
         prepare_fetch_rows(vcpu->nested, slot);
-    slot_bitmaps_refresh(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v);
+    slot_bitmaps_refresh(&slot->bitmaps, vcpu->nested->bitmaps, slot->v);
     prepare_vmcs02(vcpu->nested, slot, l1);
 
     uint32_t failed = msr_area_load(vcpu, v->ENTRY_MSR_LOAD_ADDR, (uint32_t)v->ENTRY_MSR_LOAD_COUNT);

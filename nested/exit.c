@@ -28,7 +28,7 @@ static void add_bitmaps(const struct nested *nested, struct decide_input *in)
 {
     const struct vmcs12_slot *slot = nested->current;
     const struct slot_bitmaps *bitmaps = &slot->bitmaps;
-    const struct merged_cache *cache = &nested->bitmaps;
+    const struct merged_cache *cache = nested->bitmaps;
     const struct gmem *gmem = &nested->vcpu->vm->gmem;
     const struct vmcs12 *v = slot->v;
     bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) != 0,
@@ -147,7 +147,7 @@ static bool retry_with_fresh_bitmaps(struct vcpu *vcpu)
     bool suspended = slot_bitmaps_hw(&slot->bitmaps) == HW_SUSPENDED;
     if (!decide_is_msr_access(reason) && !(reason == EXIT_IO && suspended))
         return false;
-    slot_bitmaps_restore(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v, reason != EXIT_IO);
+    slot_bitmaps_restore(&slot->bitmaps, vcpu->nested->bitmaps, slot->v, reason != EXIT_IO);
     return decide(vcpu) == TO_L0 && only_suspended(vcpu);
 }
 

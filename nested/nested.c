@@ -59,39 +59,52 @@ static void register_handlers(void)
 
 /* L0's half of each merge: the policy for MSRs, which a test may change while L2 runs, and the two I/O bitmaps, which
  * never change. */
-static void init_bitmaps(struct nested *nested, const uint8_t *ones)
+int nested_init_shared(struct merged_cache *cache, const struct vm *vm)
 {
     static const uint64_t never_changes = 1;
-    const struct vm *vm = nested->vcpu->vm;
-    struct merged_cache *cache = &nested->bitmaps;
+    uint8_t *ones = page_alloc();
+    if (!ones)
+        return -1;
     merged_cache_init(cache, &vm->gmem, vm->gmem.watch);
     cache->l0[MERGED_MSR] = (struct merged_l0){vm->msr_bitmap, &vm->msr_policy_generation};
     cache->l0[MERGED_IO_A] = (struct merged_l0){vm->io_bitmap_a, &never_changes};
     cache->l0[MERGED_IO_B] = (struct merged_l0){vm->io_bitmap_b, &never_changes};
-    cache->ones = ones;
-    cache->bound = (unsigned)options.bitmap_cache;
+    cache->vm = vm;
+    cache->ones = memset(ones, 0xff, PAGE_SIZE);
     cache->merge = merged_wrong_choose();
     cache->evict = slot_forget_bitmap;
     cache->told = options.bitmap_dump ? merged_dump_merge : NULL;
-    cache->context = nested;
+    return 0;
 }
 
-int nested_init(struct vcpu *vcpu, struct ept02_shared *shared)
+/* Each processor brings room for as many merged bitmaps as the option says. */
+static int add_bitmaps(struct nested *nested, struct merged_cache *cache)
+{
+    unsigned count = (unsigned)options.bitmap_cache;
+    struct merged *entries = page_alloc_run((count * sizeof(*entries) + PAGE_SIZE - 1) / PAGE_SIZE);
+    if (!entries)
+        return -1;
+    merged_cache_add(cache, entries, count);
+    nested->bitmaps = cache;
+    nested->bitmap_owner.context = nested;
+    return 0;
+}
+
+int nested_init(struct vcpu *vcpu, struct ept02_shared *shared, struct merged_cache *bitmaps)
 {
     const unsigned pages = (sizeof(struct nested) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct nested *nested = page_alloc_run(pages);
-    uint8_t *scratch = page_alloc(), *ones = page_alloc();
+    uint8_t *scratch = page_alloc();
     /* Each processor may take its part of half the free pages for EPT02; the rest is for VMCSs and bitmaps. */
     unsigned share = (unsigned)(page_count_free() / EPT02_SHARE / MAX(percpu_count, 1));
-    if (!nested || !scratch || !ones || ept02_init(&nested->ept02s, shared, &vcpu->vm->caps12, share)) {
+    if (!nested || !scratch || add_bitmaps(nested, bitmaps) ||
+        ept02_init(&nested->ept02s, shared, &vcpu->vm->caps12, share)) {
         log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
         return -1;
     }
     nested->vcpu = vcpu;
     nested->scratch_page = scratch;
     nested->vmxon_pointer = VMPTR_NONE;
-    init_bitmaps(nested, memset(ones, 0xff, PAGE_SIZE));
-    nested->bitmaps.cpu = vcpu->cpu;
     nested->ept02s.cpu = vcpu->cpu;
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         nested->slot[i].vmptr = VMPTR_NONE;

@@ -141,7 +141,8 @@ struct nested {
     /* Tables and bitmaps of L2: nested/ept02/ and nested/bitmap/ alone look inside, and have their own locks and
      * watchers. */
     struct ept02s ept02s;
-    struct merged_cache bitmaps;
+    struct merged_cache *bitmaps; /* all processors' */
+    struct merged_owner bitmap_owner;
 
     uint32_t switched_due;             /* nested/switched: entry controls that vmcs01 needs once, ... */
     uint64_t switched[SWITCHED_COUNT]; /* ... and L2's values by then */
@@ -162,8 +163,11 @@ static inline bool l2_eptp_stands(const struct vmcs12_slot *slot)
     return !((slot->eptp12 ^ slot->v->EPT_POINTER) << 1);
 }
 
+/* The part that the processors of one VM share: `*bitmaps` is all 0. Before nested_init(). 0, or -1 when pages run
+ * out. */
+MUST_CHECK int nested_init_shared(struct merged_cache *bitmaps, const struct vm *vm);
 /* Registers the handlers of the VMX instructions and the hooks of vmx/run, and makes vcpu->nested. Current: vmcs01.
  * 0, or -1 when pages run out. */
-MUST_CHECK int nested_init(struct vcpu *vcpu, struct ept02_shared *shared);
+MUST_CHECK int nested_init(struct vcpu *vcpu, struct ept02_shared *shared, struct merged_cache *bitmaps);
 
 #endif

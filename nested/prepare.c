@@ -129,7 +129,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
         vmcs_write(VM_FUNCTION_CONTROLS, 0); /* each VMFUNC exits: nested/l2_ept does it */
     vmcs_write(EXIT_CONTROLS, controls.exit);
     vmcs_write(ENTRY_CONTROLS, controls.entry);
-    slot_bitmaps_write(&slot->bitmaps, &nested->bitmaps, controls.io);
+    slot_bitmaps_write(&slot->bitmaps, nested->bitmaps, controls.io);
     apic_pages_write(nested, slot);
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     bool keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
@@ -471,6 +471,6 @@ bool prepare_controls_are(const struct nested *nested, const struct vmcs12_slot 
            vmcs_read(PROC2_CONTROLS) == controls.proc2 && vmcs_read(EXIT_CONTROLS) == controls.exit &&
            (!(controls.proc & PROC_TERTIARY) || vmcs_read(PROC3_CONTROLS) == controls.proc3) &&
            !((vmcs_read(ENTRY_CONTROLS) ^ controls.entry) & ~ENTRY_GUEST_64) && vmcs_read(EPT_POINTER) == eptp &&
-           slot_bitmaps_are_in(&slot->bitmaps, &nested->bitmaps);
+           slot_bitmaps_are_in(&slot->bitmaps, nested->bitmaps);
 }
 #endif

@@ -226,7 +226,7 @@ void straight_ready(struct vcpu *vcpu)
     slot->plan.msr_page = slot_bitmaps_merged_copy(&slot->bitmaps);
 }
 
-static void add_counts(struct vcpu *vcpu, struct straight *straight, const struct vmcs12_slot *slot)
+static void add_counts(struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
 {
     vcpu->exits[0][EXIT_VMRESUME] += straight->entries;
     count_add(COUNT_EXITS_L1, straight->entries);

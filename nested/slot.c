@@ -58,7 +58,7 @@ void slot_forget_bitmap(void *context, struct merged *m)
 void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
-    if (slot_bitmaps_suspend(&slot->bitmaps, &nested->bitmaps))
+    if (slot_bitmaps_suspend(&slot->bitmaps, nested->bitmaps))
         slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
@@ -72,7 +72,7 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     prepare_fetch_rows(nested, slot);
     gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
     count(COUNT_VMCS12_STORES);
-    slot_bitmaps_put(&slot->bitmaps, &nested->bitmaps);
+    slot_bitmaps_put(&slot->bitmaps, nested->bitmaps);
     ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
     ept_unpin(&nested->vcpu->vm->ept01, &nested->apic_access[slot - nested->slot]);
     ASSERT(insn_vmclear(slot->vmcs02));
@@ -88,6 +88,7 @@ void slot_release_all(struct nested *nested)
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         if (nested->slot[i].vmptr != VMPTR_NONE)
             slot_release(nested, &nested->slot[i]);
+    merged_cache_release(nested->bitmaps, &nested->bitmap_owner);
 }
 
 /* A free slot, or the one that was current longest ago, emptied. */
@@ -126,6 +127,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
          * and fields are cut to their widths. */
         slot->vmptr = vmptr;
         slot->life = VMCS02_EMPTY;
+        slot->bitmaps.owner = &nested->bitmap_owner;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
         slot_set_all_dirty(slot);
         slot->scope = CHECK_SCOPE_ALL;
@@ -134,6 +136,6 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         count(COUNT_VMCS12_LOADS);
     }
     slot->last_used = ++nested->clock;
-    slot_bitmaps_touch(&slot->bitmaps, &nested->bitmaps);
+    slot_bitmaps_touch(&slot->bitmaps, nested->bitmaps);
     return slot;
 }

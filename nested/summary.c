@@ -34,9 +34,8 @@ static uint64_t exits_total(const struct vm *vm, unsigned level, unsigned reason
 /* Levels side by side: an exit of L2 that L1 handles costs L1 some exits of its own, and the rows show which. */
 void summary_print(const struct vm *vm)
 {
-    for (unsigned i = 0; options.bitmap_dump && i < vm->vcpus; i++)
-        if (vm->vcpu[i]->nested)
-            merged_dump_all(&vm->vcpu[i]->nested->bitmaps);
+    if (options.bitmap_dump && vm->vcpus && vm->vcpu[0]->nested)
+        merged_cache_each(vm->vcpu[0]->nested->bitmaps, merged_dump);
     log_raw("+------------------------------ Nestor's summary ------------------------------+");
     log_raw("| %-46s %14s %14s |", "exits by reason", "L1", "L2");
     for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++) {

@@ -43,7 +43,7 @@ static uint32_t bitmap_word(const struct vcpu *vcpu, size_t byte)
     if (byte < sizeof head)
         return word_of(&head, sizeof head, byte);
     const uint8_t *page =
-        used ? slot_bitmaps_l1_page(&slot->bitmaps, &nested->bitmaps, MERGED_MSR, slot->v->MSR_BITMAP) : NULL;
+        used ? slot_bitmaps_l1_page(&slot->bitmaps, nested->bitmaps, MERGED_MSR, slot->v->MSR_BITMAP) : NULL;
     return page ? word_of(page, PAGE_SIZE, byte - sizeof head) : ~0u;
 }
 

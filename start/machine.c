@@ -38,6 +38,7 @@ static struct memmap free_map;    /* the same, where RAM with firmware's tables 
 static hpa_t bios_page;           /* answers L1's questions to the BIOS about memory; 0: none */
 struct vm l1_vm;
 struct ept02_shared ept02_shared;
+struct merged_cache merged_cache;
 struct l1_plan l1_plan_space;
 static const char *const boot_disk_name[] = {"hd0", "hd1", "cd"};
 
@@ -301,7 +302,8 @@ void machine_create_vm(void)
     gmem_init(&l1_vm.gmem, &l1_vm.map, &l1_vm.watch);
     l1_vm.apic_stays_on |= percpu_count > 1;
     if (ept_build(&l1_vm.ept01) || (l1_vm.startup_trapped && startup_trap(&l1_vm)) || msr_policy_init(&l1_vm) ||
-        io_policy_init(&l1_vm) || ept02_shared_init(&ept02_shared, &l1_vm.gmem, &l1_vm.ept01, &l1_vm.watch))
+        io_policy_init(&l1_vm) || ept02_shared_init(&ept02_shared, &l1_vm.gmem, &l1_vm.ept01, &l1_vm.watch) ||
+        nested_init_shared(&merged_cache, &l1_vm))
         machine_end(STATUS_ENVIRONMENT, "no memory for L1's tables: raise the option memory=");
     ept02_shared.trace = options.ept12_tracing;
     if (options.fault == FAULT_SKIP_EPT02)

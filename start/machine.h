@@ -14,6 +14,7 @@ extern struct bootinfo bootinfo;
 extern struct acpi_info acpi;
 extern struct vm l1_vm;
 extern struct ept02_shared ept02_shared;
+extern struct merged_cache merged_cache;
 extern struct l1_plan l1_plan_space;
 
 void machine_read_boot_information(uint64_t mbi);

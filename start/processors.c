@@ -81,7 +81,7 @@ static struct vcpu *create_vcpu(const struct l1_start *start)
     mtrr_read(&vcpu->mtrr);
     msr_prepare_processor(&l1_vm);
     vcpu->feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX;
-    if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, start) || nested_init(vcpu, &ept02_shared))
+    if (vmx_enable(&l1_vm.caps) || vmcs01_create(vcpu, start) || nested_init(vcpu, &ept02_shared, &merged_cache))
         machine_end(STATUS_ENVIRONMENT, "VMX could not be set up");
     l1_vm.cpuid.proc2 = vmcs_read(PROC2_CONTROLS);
     l1_vm.cpuid.proc3 = l1_vm.caps.proc.may & PROC_TERTIARY ? vmcs_read(PROC3_CONTROLS) : 0;

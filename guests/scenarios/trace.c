@@ -208,17 +208,34 @@ static void exits_after_store(void)
     CHECK_GROWN(COUNTER_L2_MSR_EXITS_L0, 0);
 }
 
-/* A page that no vmcs12 names any more is not traced any more. */
-static void freed_by_vmclear(void)
+/* VMCLEAR and VMPTRLD with a page that nobody stored to: nothing is merged or protected anew. */
+static void kept_past_vmclear(void)
+{
+    struct vm vm;
+
+    start(&vm);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        vm_clear(&vm);
+        passes(&vm);
+    }
+    CHECK_GROWN(COUNTER_BITMAP_MERGES, 0);
+    CHECK_GROWN(COUNTER_WATCH_ARMED, 0);
+    CHECK_GROWN(COUNTER_BITMAP_FREED, 0);
+}
+
+/* A store to a page that no vmcs12 names is seen when one names it again. */
+static void stored_past_vmclear(void)
 {
     struct vm vm;
 
     start(&vm);
     vm_clear(&vm);
-    CHECK_GROWN(COUNTER_BITMAP_FREED, 1);
-    vm.msr_bitmap[0] = 0;
-    CHECK_GROWN(COUNTER_WATCH_FAULTS, 0);
-    passes(&vm);
+    msr_bit_set(vm.msr_bitmap, MSR, MSR_READ);
+    msr_bit_set(vm.msr_bitmap, MSR, MSR_WRITE);
+    CHECK_GROWN(COUNTER_WATCH_FAULTS, 1);
+    vm_set_code(&vm, l2_rdmsr);
+    EXPECT_EXIT_SKIP(&vm, EXIT_RDMSR);
+    EXPECT_DONE(&vm);
     CHECK_GROWN(COUNTER_BITMAP_MERGES, 1);
 }
 
@@ -415,7 +432,8 @@ const struct scenario trace_scenarios[] = {
     {"trace-stored-by-l2-without-ept", stored_by_l2_without_ept, without_counters},
     {"trace-reads-without-exits", reads_without_exits, without_counters},
     {"trace-exits-after-store", exits_after_store, without_counters},
-    {"trace-freed-by-vmclear", freed_by_vmclear, without_counters},
+    {"trace-kept-past-vmclear", kept_past_vmclear, without_counters},
+    {"trace-stored-past-vmclear", stored_past_vmclear, without_counters},
     {"trace-freed-by-vmxoff", freed_by_vmxoff, without_counters},
     {"trace-no-page-lost", no_page_lost, without_counters},
     {"trace-control-off", control_off, without_counters},

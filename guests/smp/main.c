@@ -38,6 +38,7 @@ static const struct test tests[] = {
     {"race_of_l2", test_race_of_l2},
     {"restart_again", test_restart},
     {"migration", test_migration},
+    {"travel", test_travel},
     {"shared_vmcs", test_shared_vmcs},
 };
 static const struct test migration[] = {{"start", second_start}, {"migration", test_migration}};

@@ -132,6 +132,88 @@ void test_migration(void)
         migrate();
 }
 
+static struct vm second_vm; /* the second processor's own, with the bitmap of `vm` */
+
+static void second_runs(void)
+{
+    bool right = true;
+
+    vm_load(&second_vm);
+    for (unsigned i = 0; i < RUNS; i++) {
+        right &= vm_run(&second_vm) == EXIT_VMCALL;
+        vm_skip(&second_vm);
+    }
+    failed += !right;
+}
+
+static void second_creates(void)
+{
+    vm_create(&second_vm, l2_code, 0);
+    vmx_set(MSR_BITMAP, (uint64_t)vm.msr_bitmap);
+    second_runs();
+}
+
+static void second_clears(void)
+{
+    vm_clear(&second_vm);
+}
+
+static uint32_t grown(enum counter counter, uint32_t *before)
+{
+    uint32_t now = counter_read(counter), by = now - *before;
+
+    *before = now;
+    return by;
+}
+
+/* A bitmap that nobody stores to, named here and there in turn, and by both: it is merged once. With both, a store
+ * makes each of them see the new page, for one merge. */
+void test_travel(void)
+{
+    uint32_t merges = 0, armed = 0, kicks = 0;
+    unsigned wrong = 0;
+
+    failed = 0;
+    turns = 0;
+    intercepted = false;
+    flushes = false;
+    vm_start(&vm, l2_code, 0);
+    second_does(job_vmx_on);
+    wrong += !use_and_clear();
+    (void)grown(COUNTER_BITMAP_MERGES, &merges);
+    (void)grown(COUNTER_WATCH_ARMED, &armed);
+    (void)grown(COUNTER_KICKS, &kicks);
+    for (unsigned i = 0; i < MIGRATIONS; i++) {
+        second_does(second_uses);
+        wrong += !use_and_clear();
+    }
+    second_does(second_creates);
+    wrong += !use_and_clear();
+    if (counters_present()) {
+        CHECK_EQ(grown(COUNTER_BITMAP_MERGES, &merges), 0);
+        CHECK_EQ(grown(COUNTER_WATCH_ARMED, &armed), 0);
+        CHECK_EQ(grown(COUNTER_KICKS, &kicks), 0);
+    }
+    for (unsigned i = 0; i < MIGRATIONS; i++) {
+        set_bit(true);
+        wrong += !turn_is_right();
+        set_bit(false);
+        wrong += !turn_is_right();
+        second_does(second_runs);
+    }
+    vm_clear(&vm);
+    if (counters_present()) {
+        uint32_t merged = grown(COUNTER_BITMAP_MERGES, &merges);
+        print("# %u stores to a page that both name: %u merges\n", 2 * MIGRATIONS, merged);
+        CHECK(merged <= 2 * MIGRATIONS + MIGRATIONS / 10);
+    }
+    second_does(second_clears);
+    second_does(job_vmx_off);
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(failed, 0);
+    vmx_stop();
+}
+
 /* Whatever comes of it: it is undefined what a VMCS does that is active on two processors.
  * SDM 3C 25.11.1 "Software Use of Virtual-Machine Control Structures" */
 static void clash(struct vm *v, uint64_t seed)

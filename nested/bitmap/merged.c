@@ -5,7 +5,7 @@
  *   4. Then it reads the page, and ORs its own bits in: merged_read(), merged_or().
  *   5. L2 runs on the result: nested/bitmap/slot_bitmaps.c.
  *   6. A store to L1's page faults once, makes the entry stale and ends the protection: merged_stale().
- *   7. The next entry merges anew: merged_refresh(). All is freed with vmcs02: nested/bitmap/merged_cache.c. */
+ *   7. The next entry merges anew: merged_refresh(). What is freed when: nested/bitmap/merged_cache.c. */
 #include "nested/bitmap/merged.h"
 
 #include "kernel/cmdline.h"
@@ -22,8 +22,9 @@ static void merged_stale(struct watcher *watcher)
     struct merged *m = (struct merged *)watcher;
     merged_set_state(m, MERGED_STALE);
     __atomic_add_fetch(&m->cache->changes, 1, __ATOMIC_RELEASE);
-    if (m->cache->cpu)
-        straight_disturb(m->cache->cpu);
+    const struct vm *vm = m->cache->vm;
+    for (unsigned i = 0; vm && i < vm->vcpus; i++)
+        straight_disturb(vm->vcpu[i]->cpu);
 }
 _Static_assert(offsetof(struct merged, watcher) == 0, "merged_stale() converts the pointer");
 
@@ -71,7 +72,7 @@ void merged_read(struct merged *m)
 /* result = snapshot | l0, as a copy and the few words of L0 that are not 0: a third of the time of 512 ORs. */
 void merged_or(struct merged *m, struct merged_policy l0)
 {
-    const struct merged_words *words = merged_words_of(&m->cache->words[m->kind], l0.page, l0.generation);
+    const struct merged_words *words = merged_words_of(&m->owner->words[m->kind], l0.page, l0.generation);
     const uint64_t *page = (const uint64_t *)(const void *)l0.page;
     uint64_t *result = (uint64_t *)(void *)m->result;
     memcpy(m->result, m->snapshot, PAGE_SIZE);
@@ -88,37 +89,39 @@ void merged_merge(struct merged *m, struct merged_policy l0)
     merged_or(m, l0);
 }
 
-/* Step 7. */
-void merged_refresh(struct merged *m, struct merged_policy l0)
+static void count_merge(const struct merged *m)
 {
-    if (merged_is_fresh(m, l0.generation)) {
-        m->pays.saved++;
-        if (m->kind == MERGED_MSR)
-            count(COUNT_BITMAP_MERGES_SAVED);
-    } else {
+    if (m->kind != MERGED_MSR)
+        return;
+    count(COUNT_BITMAP_MERGES);
+    trace(TRACE_MERGE, 0, m->page);
+    if (m->cache->told)
+        m->cache->told(m);
+}
+
+/* Step 7. What was fresh when it was looked at, and is not any more, is looked at again before the next entry. */
+bool merged_refresh(struct merged *m, struct merged_policy l0, uint64_t saved)
+{
+    bool claimed = merged_is_claimed(m);
+    if (claimed) {
+        ASSERT(m->owner != MERGED_SHARED);
+        m->pays.saved += saved;
         m->cache->merge(m, l0);
-        m->l0_generation = l0.generation;
-        m->l0_page = l0.page;
         m->pays.saved = 0;
-        if (m->kind == MERGED_MSR) {
-            count(COUNT_BITMAP_MERGES);
-            trace(TRACE_MERGE, 0, m->page);
-            if (m->cache->told)
-                m->cache->told(m);
-        }
+        m->l0_page = l0.page;
+        __atomic_store_n(&m->l0_generation, l0.generation, __ATOMIC_RELEASE); /* last: others may use it from here on */
+        count_merge(m);
+    } else if (m->kind == MERGED_MSR) {
+        count(COUNT_BITMAP_MERGES_SAVED);
     }
     if (options.bitmap_check && merged_is_fresh(m, l0.generation))
         ASSERT(merged_is_exact(m, l0.page) || !merged_is_fresh(m, l0.generation));
+    return claimed;
 }
 
-bool merged_waits(struct merged *m, struct merged_policy l0)
+bool merged_waits(struct merged *m)
 {
-    return options.bitmap == BITMAP_TRACE && !merged_is_fresh(m, l0.generation) && merged_pays_to_wait(&m->pays);
-}
-
-void merged_wanted(struct merged *m)
-{
-    merged_pays_wanted(&m->pays);
+    return options.bitmap == BITMAP_TRACE && merged_is_claimed(m) && merged_pays_to_wait(&m->pays);
 }
 
 const uint8_t *merged_copy(const struct merged *m)

@@ -1,7 +1,8 @@
 /* One merged bitmap: the page that the CPU uses for L2 is the OR of L0's and L1's page, kept current by write tracing
  * (docs/FLOWS.md, flow 5; Linux kernel bug 53761, "nVMX: MSR bitmap merging"). MSR bitmaps and the two I/O bitmaps
- * alike. Owned by one virtual processor; only the watcher and the state are written by the processor that stores to the
- * page. nested/bitmap/ alone looks inside; nested/bitmap/slot_bitmaps.h is what the rest of nested/ calls. */
+ * alike. All processors share them. A merge is made by a processor that claimed the entry, and the watcher and the
+ * state are written by whichever processor stores to the page. nested/bitmap/ alone looks inside;
+ * nested/bitmap/slot_bitmaps.h is what the rest of nested/ calls. */
 #ifndef NESTED_BITMAP_MERGED_H
 #define NESTED_BITMAP_MERGED_H
 
@@ -30,9 +31,10 @@ enum merged_state {
 };
 
 struct merged_cache;
+struct merged_owner;
 
 struct merged {
-    /* Written by whichever processor stores to the page; the owner arms the one and reads the other at entry. */
+    /* Written by whichever processor stores to the page; who merges arms the one, and entries read the other. */
     struct watcher watcher; /* first: merged_stale() is given this */
     enum merged_state state;
 
@@ -43,17 +45,18 @@ struct merged {
     uint8_t *snapshot; /* L1's page as it was when last merged */
     uint8_t *result;   /* snapshot | L0's page: what the CPU reads */
 
-    /* The owner's, about the last merge. */
-    uint64_t l0_generation; /* of L0's page */
+    /* About the last merge. Written by who claimed it: no other processor uses the entry then. */
+    uint64_t l0_generation; /* of L0's page; 0: nothing is merged, or somebody has claimed it */
     const uint8_t *l0_page;
     struct merged_pays pays;
 
-    /* Written by nested/bitmap/merged_cache alone. */
-    bool in_use;
-    unsigned users;        /* slots that name it now; 0: idle, kept for when one names it again */
-    const void *last_user; /* the slot that named it last: an idle entry goes when that one goes */
-    uint64_t last_used;    /* for the choice of the one to evict */
+    /* Written by nested/bitmap/merged_cache alone, under its lock. */
+    struct merged *next;        /* of the entries with the same hash, or of the unused ones */
+    unsigned users;             /* slots that name it now; 0: idle, kept for when one names it again */
+    struct merged_owner *owner; /* whose slots they are; MERGED_SHARED: several processors'. Idle: whose it was last */
+    uint64_t last_used;         /* for the choice of the one to evict */
 };
+#define MERGED_SHARED NULL
 
 /* L0's half of a merge. */
 struct merged_policy {
@@ -68,13 +71,12 @@ typedef void (*merged_merge_fn)(struct merged *m, struct merged_policy l0);
  * own. */
 void merged_init(struct merged *m, struct merged_cache *cache, enum merged_kind kind, gpa_t page, uint8_t *snapshot,
                  uint8_t *result);
-/* Before each entry: makes the merged page exact. FRESH and L0's page the same: nothing is read. Counts merges and
- * merges saved. */
-void merged_refresh(struct merged *m, struct merged_policy l0);
-/* Before an entry: whether L2 may run with a page of ones instead, and the merge wait for its first access to an MSR
- * (docs/adr/0014-a-merge-waits.md). merged_wanted(): that access came, so the next merges are done at once. */
-bool merged_waits(struct merged *m, struct merged_policy l0);
-void merged_wanted(struct merged *m);
+/* Before each entry: makes the merged page exact. Not claimed: nothing is read. Counts merges and merges saved.
+ * `saved`: entries of the caller's since its last merge of it that needed none. True: it was merged. */
+bool merged_refresh(struct merged *m, struct merged_policy l0, uint64_t saved);
+/* Before an entry: whether L2 may run with a page of ones instead, and the merge of a claimed entry wait for L2's first
+ * access to an MSR (docs/adr/0014-a-merge-waits.md). */
+bool merged_waits(struct merged *m);
 /* L1's half, for a decision about an exit: exact while FRESH. NULL: the page is no RAM and reads as ones. */
 const uint8_t *merged_l1_page(const struct merged *m);
 /* The same if it is the copy that was merged; else NULL. */
@@ -96,10 +98,28 @@ static inline void merged_set_state(struct merged *m, enum merged_state state)
 {
     __atomic_store_n(&m->state, state, __ATOMIC_RELEASE);
 }
-/* True if nothing is to be done before an entry. */
+/* True if nothing is to be done before an entry. The generation first: while it says that the page was merged, FRESH is
+ * about that merge, or about a later one, and then there was a store after this look began. */
 static inline bool merged_is_fresh(const struct merged *m, uint64_t generation)
 {
-    return merged_state(m) == MERGED_FRESH && m->l0_generation == generation;
+    return __atomic_load_n(&m->l0_generation, __ATOMIC_ACQUIRE) == generation && merged_state(m) == MERGED_FRESH;
+}
+static inline bool merged_is_claimed(const struct merged *m)
+{
+    return m->l0_generation == 0;
+}
+/* Whoever looks at it from now on sees that it is not to be used as it is, until the caller has merged it; unless it is
+ * fresh. No processor may run L2 on it (bitmaps are not changed under a processor in VMX non-root operation: SDM 3C
+ * 25.11.4 "Software Access to Related Structures"), nor another claim it. */
+static inline void merged_claim(struct merged *m, struct merged_policy l0)
+{
+    if (!merged_is_fresh(m, l0.generation))
+        __atomic_store_n(&m->l0_generation, 0, __ATOMIC_RELEASE);
+}
+/* The access came for which merged_waits(): the next merges are done at once. */
+static inline void merged_wanted(struct merged *m)
+{
+    merged_pays_wanted(&m->pays);
 }
 
 #endif

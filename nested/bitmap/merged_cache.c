@@ -1,7 +1,7 @@
 /* Where merged pages are kept. An L1 with many L2s names many bitmaps, most of them the same from entry to entry, so
- * an entry outlives the vmcs12 that asked for it: it stays fresh, and watched, until its last user is cleared or
- * room is needed. The pages are two for each entry, a copy of L1's page as it was merged and the result that the CPU
- * reads; the copy is for decisions about exits, which must go by what the merge saw. */
+ * an entry outlives the vmcs12 that asked for it: it stays fresh, and watched, until room is needed. The pages are two
+ * for each entry, a copy of L1's page as it was merged and the result that the CPU reads; the copy is for decisions
+ * about exits, which must go by what the merge saw. */
 #include "nested/bitmap/merged_cache.h"
 
 #include "kernel/cmdline.h"
@@ -14,75 +14,111 @@ void merged_cache_init(struct merged_cache *cache, const struct gmem *gmem, stru
     cache->gmem = gmem;
     cache->watch = watch;
     cache->merge = merged_merge;
+    spinlock_init(&cache->lock, LOCK_MERGED);
+}
+
+static void link_unused(struct merged_cache *cache, struct merged *m)
+{
+    m->next = cache->unused;
+    cache->unused = m;
+}
+
+void merged_cache_add(struct merged_cache *cache, struct merged *entries, unsigned count)
+{
+    spinlock_lock(&cache->lock);
+    for (unsigned i = count; i > 0; i--)
+        link_unused(cache, &entries[i - 1]);
+    spinlock_unlock(&cache->lock);
+}
+
+static struct merged **bucket_of(struct merged_cache *cache, gpa_t page)
+{
+    return &cache->bucket[page / PAGE_SIZE % MERGED_BUCKETS];
+}
+
+/* True if a processor may go on with it. What nobody else names it may write, so that need not be fresh. */
+static bool serves(const struct merged_cache *cache, const struct merged *m, const struct merged_owner *owner)
+{
+    return !m->users || m->owner == owner || merged_is_fresh(m, merged_cache_policy(cache, m->kind).generation);
 }
 
 /* One page may serve several slots, and be an I/O bitmap as well as an MSR bitmap: the kind is part of the key, as L0's
- * share differs. */
-static struct merged *find(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
+ * share differs. Of several entries the fresh one. `*other`: one that does not serve; NULL: none. */
+static struct merged *find(struct merged_cache *cache, enum merged_kind kind, gpa_t page,
+                           const struct merged_owner *owner, const struct merged **other)
 {
-    for (unsigned i = 0; i < MERGED_MAX; i++) {
-        struct merged *m = &cache->entry[i];
-        if (m->in_use && m->page == page && m->kind == kind)
-            return m;
+    struct merged *found = NULL;
+    uint64_t generation = merged_cache_policy(cache, kind).generation;
+    for (struct merged *m = *bucket_of(cache, page); m; m = m->next) {
+        if (m->page != page || m->kind != kind)
+            continue;
+        if (!serves(cache, m, owner))
+            *other = m;
+        else if (!found || merged_is_fresh(m, generation))
+            found = m;
     }
-    return NULL;
+    return found;
 }
 
 /* Ends the watch before the pages go: a store that comes later finds no watcher. */
-static void merged_free(struct merged_cache *cache, struct merged *m)
+static void merged_free(struct merged_cache *cache, struct merged **link)
 {
+    struct merged *m = *link;
     if (options.bitmap_dump)
         merged_dump(m);
     ept_watch_remove(cache->watch, &m->watcher);
     page_free(m->snapshot);
     page_free(m->result);
-    m->in_use = false;
+    m->snapshot = m->result = NULL;
+    if (!m->users)
+        m->owner->idle--;
+    *link = m->next;
+    link_unused(cache, m);
     count(COUNT_BITMAP_FREED);
 }
 
-/* True if the entry may make room, as far as the one chosen up to now may stay. */
-static bool is_older(const struct merged_cache *cache, const struct merged *m, const struct merged *oldest)
+/* True if the entry may make room, as far as the one chosen up to now may stay. One that slots of another processor
+ * name may not: only that processor can make them forget it. */
+static bool is_older(const struct merged_cache *cache, const struct merged *m, const struct merged *oldest,
+                     const struct merged_owner *owner)
 {
-    return (!m->users || cache->evict) && (!oldest || m->last_used < oldest->last_used);
+    bool may_go = !m->users || (cache->evict && m->owner == owner);
+    return may_go && (!oldest || __atomic_load_n(&m->last_used, __ATOMIC_RELAXED) <
+                                     __atomic_load_n(&oldest->last_used, __ATOMIC_RELAXED));
 }
 
-/* An entry without content: one never used, or the one that was used longest ago. */
-static struct merged *take(struct merged_cache *cache)
+/* Makes one entry unused: the one that was used longest ago. */
+static void evict(struct merged_cache *cache, const struct merged_owner *owner)
 {
-    struct merged *oldest = NULL, *unused = NULL;
-    unsigned used = 0;
-    for (unsigned i = 0; i < MERGED_MAX; i++) {
-        struct merged *m = &cache->entry[i];
-        if (!m->in_use) {
-            unused = m;
-            continue;
-        }
-        used++;
-        if (is_older(cache, m, oldest))
-            oldest = m;
-    }
-    if (unused && (!cache->bound || used < cache->bound))
-        return unused;
-    if (oldest) {
-        /* Slots still name it: they forget it first, and find or make another at their next entry. */
-        if (oldest->users)
-            cache->evict(cache->context, oldest);
-        merged_free(cache, oldest);
-        count(COUNT_BITMAP_EVICTED);
-    }
-    return oldest;
+    struct merged **oldest = NULL;
+    for (unsigned i = 0; i < MERGED_BUCKETS; i++)
+        for (struct merged **link = &cache->bucket[i]; *link; link = &(*link)->next)
+            if (is_older(cache, *link, oldest ? *oldest : NULL, owner))
+                oldest = link;
+    if (!oldest)
+        return;
+    /* Slots still name it: they forget it first, and find or make another at their next entry. */
+    if ((*oldest)->users)
+        cache->evict(owner->context, *oldest);
+    merged_free(cache, oldest);
+    count(COUNT_BITMAP_EVICTED);
 }
 
 /* A new entry with its two pages; NULL when neither the cache nor the pool has room, and then all accesses exit. */
-static struct merged *make(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
+static struct merged *make(struct merged_cache *cache, enum merged_kind kind, gpa_t page,
+                           const struct merged_owner *owner)
 {
-    struct merged *m = take(cache);
+    if (!cache->unused)
+        evict(cache, owner);
+    struct merged *m = cache->unused;
     if (!m)
         return NULL;
     uint8_t *snapshot = page_alloc(), *result = snapshot ? page_alloc() : NULL;
     if (result) {
+        cache->unused = m->next;
         merged_init(m, cache, kind, page, snapshot, result);
-        m->in_use = true;
+        m->next = *bucket_of(cache, page);
+        *bucket_of(cache, page) = m;
         return m;
     }
     if (snapshot)
@@ -90,38 +126,87 @@ static struct merged *make(struct merged_cache *cache, enum merged_kind kind, gp
     return NULL;
 }
 
-/* NULL is no failure of L1's entry: without a merged page all accesses exit, and each is decided in software. */
-struct merged *merged_cache_get(struct merged_cache *cache, enum merged_kind kind, gpa_t page)
+/* One more user. What another processor names as well was fresh when it was looked at; should that have ended since,
+ * the next entry finds out. */
+static void name(struct merged_cache *cache, struct merged *m, struct merged_owner *owner)
 {
-    struct merged *m = find(cache, kind, page);
-    if (!m)
-        m = make(cache, kind, page);
-    if (m) {
-        m->users++;
-        merged_cache_touch(cache, m);
+    if (m->users && m->owner != owner) {
+        m->owner = MERGED_SHARED;
+    } else {
+        if (!m->users && m->owner)
+            m->owner->idle--;
+        m->owner = owner;
+        merged_claim(m, merged_cache_policy(cache, m->kind));
     }
-    return m;
-}
-
-void merged_cache_touch(struct merged_cache *cache, struct merged *m)
-{
-    m->last_used = ++cache->clock;
-}
-
-void merged_cache_put(struct merged_cache *cache, struct merged *m, const void *user)
-{
-    m->users--;
-    /* Nobody names it now, but its content stays until room is needed or its last user is cleared. */
-    m->last_user = user;
+    m->users++;
     merged_cache_touch(cache, m);
 }
 
-/* VMCLEAR of the last vmcs12 that named a page: nobody is likely to name it again soon. */
-void merged_cache_release_user(struct merged_cache *cache, const void *user)
+/* NULL is no failure of L1's entry: without a merged page all accesses exit, and each is decided in software. */
+struct merged *merged_cache_get(struct merged_cache *cache, enum merged_kind kind, gpa_t page,
+                                struct merged_owner *owner)
 {
-    for (unsigned i = 0; i < MERGED_MAX; i++) {
-        struct merged *m = &cache->entry[i];
-        if (m->in_use && !m->users && m->last_user == user)
-            merged_free(cache, m);
+    const struct merged *other = NULL;
+    spinlock_lock(&cache->lock);
+    struct merged *m = find(cache, kind, page, owner, &other);
+    if (!m) {
+        m = make(cache, kind, page, owner);
+        if (m && other)
+            m->pays = other->pays; /* how its last merges went */
     }
+    if (m)
+        name(cache, m, owner);
+    spinlock_unlock(&cache->lock);
+    return m;
+}
+
+bool merged_cache_keep(struct merged_cache *cache, struct merged *m, const struct merged_owner *owner)
+{
+    struct merged_policy l0 = merged_cache_policy(cache, m->kind);
+    if (merged_is_fresh(m, l0.generation))
+        return true;
+    spinlock_lock(&cache->lock);
+    bool kept = m->owner == owner || merged_is_fresh(m, l0.generation);
+    if (m->owner == owner)
+        merged_claim(m, l0);
+    spinlock_unlock(&cache->lock);
+    return kept;
+}
+
+/* Without the lock, as each VMPTRLD of L1 does it. */
+void merged_cache_touch(struct merged_cache *cache, struct merged *m)
+{
+    uint64_t now = __atomic_add_fetch(&cache->clock, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&m->last_used, now, __ATOMIC_RELAXED);
+}
+
+void merged_cache_put(struct merged_cache *cache, struct merged *m, struct merged_owner *owner, uint64_t saved)
+{
+    spinlock_lock(&cache->lock);
+    if (--m->users == 0) {
+        m->owner = owner;
+        owner->idle++;
+    }
+    m->pays.saved += saved;
+    merged_cache_touch(cache, m);
+    spinlock_unlock(&cache->lock);
+}
+
+void merged_cache_release(struct merged_cache *cache, const struct merged_owner *owner)
+{
+    spinlock_lock(&cache->lock);
+    for (unsigned i = 0; owner->idle && i < MERGED_BUCKETS; i++)
+        for (struct merged **link = &cache->bucket[i]; *link;)
+            if (!(*link)->users && (*link)->owner == owner)
+                merged_free(cache, link);
+            else
+                link = &(*link)->next;
+    spinlock_unlock(&cache->lock);
+}
+
+void merged_cache_each(const struct merged_cache *cache, void (*look)(const struct merged *m))
+{
+    for (unsigned i = 0; i < MERGED_BUCKETS; i++)
+        for (const struct merged *m = cache->bucket[i]; m; m = m->next)
+            look(m);
 }

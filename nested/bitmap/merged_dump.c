@@ -52,10 +52,3 @@ void merged_dump_merge(const struct merged *m)
     if (++logged == MERGES_LOGGED)
         log_raw("bitmap-dump: further merges are not logged");
 }
-
-void merged_dump_all(const struct merged_cache *cache)
-{
-    for (unsigned i = 0; i < MERGED_MAX; i++)
-        if (cache->entry[i].in_use)
-            merged_dump(&cache->entry[i]);
-}

@@ -10,7 +10,5 @@
 void merged_dump(const struct merged *m);
 /* The same behind a merge; the first thousand of them. */
 void merged_dump_merge(const struct merged *m);
-/* The same of all that are in use. */
-void merged_dump_all(const struct merged_cache *cache);
 
 #endif

@@ -42,8 +42,9 @@ static void merge_without_l0(struct merged *m, struct merged_policy l0)
 /* `fault=skip-remerge`: the first merge alone reads the page. */
 static void merge_once(struct merged *m, struct merged_policy l0)
 {
+    bool first = merged_state(m) == MERGED_EMPTY;
     merged_protect(m);
-    if (!m->l0_generation)
+    if (first)
         merged_read(m);
     merged_or(m, l0);
 }

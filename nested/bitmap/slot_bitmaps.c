@@ -5,33 +5,50 @@
 #include "kernel/percpu.h"
 #include "vmx/vmcs.h"
 
-/* Step 2: an entry follows the pointer in vmcs12. A compare when nothing changed. */
-static void follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, enum merged_kind kind, bool used,
+static void name_no_longer(struct slot_bitmaps *s, struct merged_cache *cache, enum merged_kind kind)
+{
+    if (s->merged[kind])
+        merged_cache_put(cache, s->merged[kind], s->owner, s->saved - s->saved_by[kind]);
+    s->merged[kind] = NULL;
+}
+
+/* Step 2: an entry follows the pointer in vmcs12; and leaves what other processors name, too, once it is stale. True:
+ * vmcs02 must be told where the page is now. */
+static bool follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, enum merged_kind kind, bool used,
                            gpa_t page)
 {
-    struct merged **m = &s->merged[kind];
-    if (*m && (!used || (*m)->page != page)) {
-        merged_cache_put(cache, *m, s);
-        *m = NULL;
-    }
-    if (!*m && used)
-        *m = merged_cache_get(cache, kind, page);
+    struct merged *m = s->merged[kind];
+    if (m && used && m->page == page && merged_cache_keep(cache, m, s->owner))
+        return false;
+    name_no_longer(s, cache, kind);
+    if (used)
+        s->merged[kind] = merged_cache_get(cache, kind, page, s->owner);
+    s->saved_by[kind] = s->saved;
+    return s->merged[kind] != m;
 }
 
 /* The MSR bitmap for vmcs02: the merged page, or one of ones, with which every access exits. */
 static hpa_t msr_page(const struct slot_bitmaps *s, const struct merged_cache *cache)
 {
-    return va_to_hpa(s->hw == HW_MERGED ? s->merged[MERGED_MSR]->result : cache->ones);
+    const struct merged *m = s->merged[MERGED_MSR];
+    return va_to_hpa(m && s->hw == HW_MERGED ? m->result : cache->ones);
 }
 
-/* Step 5 while nothing but the wait changed. Current: vmcs02. */
-static void set_hw(struct slot_bitmaps *s, const struct merged_cache *cache, enum hw_bitmaps hw)
+/* Step 5 while vmcs12 says the same. Without a merged page all exits. Current: vmcs02. */
+static void set_hw(struct slot_bitmaps *s, const struct merged_cache *cache, enum hw_bitmaps hw, bool moved)
 {
-    if (hw == s->hw)
+    if (hw == s->hw && !moved)
         return;
     s->hw = hw;
-    if (s->merged[MERGED_MSR])
-        vmcs_write(MSR_BITMAP, msr_page(s, cache));
+    vmcs_write(MSR_BITMAP, msr_page(s, cache));
+}
+
+/* The same for the two of I/O. */
+static void set_io(const struct slot_bitmaps *s, const struct merged_cache *cache)
+{
+    bool has_both = slot_bitmaps_has_io(s);
+    vmcs_write(IO_BITMAP_A, va_to_hpa(has_both ? s->merged[MERGED_IO_A]->result : cache->ones));
+    vmcs_write(IO_BITMAP_B, va_to_hpa(has_both ? s->merged[MERGED_IO_B]->result : cache->ones));
 }
 
 #ifdef CHECKED
@@ -42,11 +59,13 @@ bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache
 #endif
 
 /* True when the entry is good until somebody stores. */
-static bool refresh(struct merged *m, const struct merged_cache *cache)
+static bool refresh(struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind)
 {
+    struct merged *m = s->merged[kind];
     if (!m)
         return true;
-    merged_refresh(m, merged_cache_policy(cache, m->kind));
+    if (merged_refresh(m, merged_cache_policy(cache, kind), s->saved - s->saved_by[kind]))
+        s->saved_by[kind] = s->saved + 1; /* this entry is none */
     return merged_state(m) == MERGED_FRESH;
 }
 
@@ -56,27 +75,23 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
 {
     bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) && options.bitmap != BITMAP_EXIT;
     bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
-    follow_pointer(s, cache, MERGED_MSR, use_msr, v->MSR_BITMAP);
-    follow_pointer(s, cache, MERGED_IO_A, use_io, v->IO_BITMAP_A);
-    follow_pointer(s, cache, MERGED_IO_B, use_io, v->IO_BITMAP_B);
+    bool moved = follow_pointer(s, cache, MERGED_MSR, use_msr, v->MSR_BITMAP);
+    bool io_moved = follow_pointer(s, cache, MERGED_IO_A, use_io, v->IO_BITMAP_A);
+    io_moved |= follow_pointer(s, cache, MERGED_IO_B, use_io, v->IO_BITMAP_B);
     struct merged *msr = s->merged[MERGED_MSR];
     /* A merge may wait: until L2 accesses an MSR the page of ones serves as well. I/O bitmaps are rare and are merged
      * at once. */
-    bool waits = msr && merged_waits(msr, merged_cache_policy(cache, MERGED_MSR));
-    bool settled = use_msr ? msr && (waits || refresh(msr, cache)) : true;
-    set_hw(s, cache, waits ? HW_WAITS : HW_MERGED);
-    settled &= refresh(s->merged[MERGED_IO_A], cache);
-    settled &= refresh(s->merged[MERGED_IO_B], cache);
+    bool waits = msr && merged_waits(msr);
+    bool settled = use_msr ? msr && (waits || refresh(s, cache, MERGED_MSR)) : true;
+    set_hw(s, cache, waits ? HW_WAITS : HW_MERGED, moved);
+    settled &= refresh(s, cache, MERGED_IO_A);
+    settled &= refresh(s, cache, MERGED_IO_B);
+    if (io_moved)
+        set_io(s, cache);
+    s->saved++;
+    s->saved_by[MERGED_MSR] += waits;
     /* The next entry does all this again only if something has changed in the cache since `now`. */
     s->seen = settled && !options.bitmap_check ? now : 0;
-}
-
-void slot_bitmaps_count_saved(const struct slot_bitmaps *s, uint64_t entries)
-{
-    if (!s->merged[MERGED_MSR])
-        return;
-    s->merged[MERGED_MSR]->pays.saved += entries;
-    count_add(COUNT_BITMAP_MERGES_SAVED, entries);
 }
 
 const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s)
@@ -118,7 +133,8 @@ static bool is_stale_in_use(const struct slot_bitmaps *s, enum merged_kind kind)
     struct merged *m = s->merged[kind];
     if (!m || merged_state(m) != MERGED_STALE || (kind == MERGED_MSR && s->hw == HW_WAITS))
         return false;
-    return m->pays.keep_traced = true;
+    __atomic_store_n(&m->pays.keep_traced, true, __ATOMIC_RELAXED); /* others may name it, and say the same */
+    return true;
 }
 
 bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cache)
@@ -162,13 +178,8 @@ const uint8_t *slot_bitmaps_l1_page(const struct slot_bitmaps *s, const struct m
 
 void slot_bitmaps_put(struct slot_bitmaps *s, struct merged_cache *cache)
 {
-    for (enum merged_kind kind = MERGED_MSR; kind < MERGED_KINDS; kind++) {
-        if (s->merged[kind])
-            merged_cache_put(cache, s->merged[kind], s);
-        s->merged[kind] = NULL;
-    }
-    /* VMCLEAR: what only this slot used goes with it, so that no page stays watched for nothing. */
-    merged_cache_release_user(cache, s);
+    for (enum merged_kind kind = MERGED_MSR; kind < MERGED_KINDS; kind++)
+        name_no_longer(s, cache, kind);
 }
 
 void slot_bitmaps_touch(const struct slot_bitmaps *s, struct merged_cache *cache)

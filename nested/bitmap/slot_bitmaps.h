@@ -1,9 +1,10 @@
 /* The merged bitmaps of one vmcs12, and what vmcs02 has of them: the outside of nested/bitmap/.
- * All 0 at first. Owned by the processor whose slot it is in.
+ * All 0 at first except the owner. Belongs to the processor whose slot it is in.
  * nested/ calls it; which VMCS must be current is said at each. */
 #ifndef NESTED_BITMAP_SLOT_BITMAPS_H
 #define NESTED_BITMAP_SLOT_BITMAPS_H
 
+#include "kernel/percpu.h"
 #include "nested/bitmap/merged_cache.h"
 #include "nested/rules/merge.h"
 #include "nested/rules/vmcs12.h"
@@ -23,7 +24,10 @@ enum hw_bitmaps {
 };
 
 struct slot_bitmaps {
+    struct merged_owner *owner;          /* constant: that processor's */
     struct merged *merged[MERGED_KINDS]; /* NULL: not in use */
+    uint64_t saved;                      /* entries that needed no merge, ever */
+    uint64_t saved_by[MERGED_KINDS];     /* that number when the page was last named or merged */
     uint64_t seen; /* slot_bitmaps_refresh() has nothing to do while merged_cache_now() is this; 0: never */
     enum hw_bitmaps hw;
 };
@@ -36,7 +40,12 @@ static inline bool slot_bitmaps_are_fresh(const struct slot_bitmaps *s, const st
 {
     return s->seen == merged_cache_now(cache) && s->hw != HW_SUSPENDED;
 }
-void slot_bitmaps_count_saved(const struct slot_bitmaps *s, uint64_t entries);
+static inline void slot_bitmaps_count_saved(struct slot_bitmaps *s, uint64_t entries)
+{
+    s->saved += entries;
+    if (s->merged[MERGED_MSR])
+        count_add(COUNT_BITMAP_MERGES_SAVED, entries);
+}
 /* L1's MSR bitmap as it was merged, by which exits are decided while all are fresh; NULL: they are not. */
 const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s);
 /* A row of vmcs12 changed on which they depend: the next refresh looks at them all. */
@@ -76,7 +85,7 @@ static inline enum hw_bitmaps slot_bitmaps_hw(const struct slot_bitmaps *s)
 bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache *cache);
 #endif
 
-/* The slot is freed: so are the merged pages that nobody else names. */
+/* The slot is freed. The merged pages stay in the cache. */
 void slot_bitmaps_put(struct slot_bitmaps *s, struct merged_cache *cache);
 /* L1 turned to this vmcs12: its bitmaps are the last to be evicted. */
 void slot_bitmaps_touch(const struct slot_bitmaps *s, struct merged_cache *cache);

@@ -1,7 +1,8 @@
 /* sources: nested/bitmap/merged.c nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c
    nested/bitmap/merged_words.c vmx/msr_bitmap.c */
-/* A cache of merged bitmaps: pointers come and go, L1 stores at any moment, L0's policy changes, L2 enters and accesses
- * MSRs. Write tracing is a fake that any store may meet, also between the protection of a page and its reading. */
+/* A cache of merged bitmaps of two processors: pointers come and go, L1 stores at any moment, L0's policy changes, L2
+ * enters and accesses MSRs, and a page on which it runs is not written. Write tracing is a fake that any store may
+ * meet, also between the protection of a page and its reading. */
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 #include "nested/bitmap/merged_dump.h"
 
 #define PAGES 5u
-#define SLOTS 6u
+#define SLOTS 6u /* of each processor */
+#define ROOM 8u
 #define NO_RAM (PAGES * PAGE_SIZE) /* the page behind L1's */
 
 struct options options;
@@ -22,7 +24,13 @@ struct options options;
 static uint8_t memory[PAGES * PAGE_SIZE] __attribute__((aligned(8)));
 static struct watcher *watchers;
 static struct merged_cache cache;
-static struct merged *slot[SLOTS];
+static struct merged entries[ROOM];
+static struct processor {
+    struct merged_owner owner;
+    struct merged *slot[SLOTS];
+    struct merged *runs; /* L2 does, on this one; NULL: it does not */
+    uint8_t seen[PAGE_SIZE];
+} processor[2];
 static uint8_t l0_page[PAGE_SIZE] __attribute__((aligned(8)));
 static uint64_t generation;
 static unsigned allocated;
@@ -112,12 +120,18 @@ bool gmem_read(const struct gmem *gmem, gpa_t gpa, void *buffer, uint64_t len)
     return ram;
 }
 
+/* No virtual processor is told: there is none. */
+void straight_disturb(struct cpu *cpu)
+{
+    (void)cpu;
+}
+
 static void forget(void *context, struct merged *m)
 {
-    (void)context;
+    struct processor *p = context;
     for (unsigned i = 0; i < SLOTS; i++)
-        if (slot[i] == m)
-            slot[i] = NULL;
+        if (p->slot[i] == m)
+            p->slot[i] = NULL;
 }
 
 static void check_exact(const struct merged *m)
@@ -128,44 +142,74 @@ static void check_exact(const struct merged *m)
     }
 }
 
-/* What an L2 runs on that enters, or accesses an MSR, now: nothing, so that all exits, or what is exact. */
-static void use(struct merged *m, bool access)
+/* What an L2 runs on that enters, or accesses an MSR, now: nothing, so that all exits, or what is exact (true). */
+static bool use(struct merged *m, bool access)
 {
     if (access)
         merged_wanted(m);
-    if (merged_waits(m, (struct merged_policy){l0_page, generation})) {
+    if (merged_waits(m)) {
         FUZZ_CHECK(!access);
-        return;
+        return false;
     }
-    merged_refresh(m, (struct merged_policy){l0_page, generation});
+    (void)merged_refresh(m, (struct merged_policy){l0_page, generation}, 0);
     check_exact(m);
     FUZZ_CHECK(!merged_is_fresh(m, generation) || m->watcher.armed || m->page >= NO_RAM);
+    return true;
 }
 
 static void check_fresh_ones(void)
 {
-    for (unsigned i = 0; i < MERGED_MAX; i++)
-        if (cache.entry[i].in_use && merged_is_fresh(&cache.entry[i], generation))
-            check_exact(&cache.entry[i]);
+    for (unsigned i = 0; i < ROOM; i++)
+        if (entries[i].snapshot && merged_is_fresh(&entries[i], generation))
+            check_exact(&entries[i]);
+}
+
+/* L2 leaves: nobody wrote to what it ran on. */
+static void leave(struct processor *p)
+{
+    FUZZ_CHECK(!p->runs || !memcmp(p->seen, p->runs->result, PAGE_SIZE));
+    p->runs = NULL;
+}
+
+static void drop(struct processor *p, struct merged **m)
+{
+    if (*m)
+        merged_cache_put(&cache, *m, &p->owner, 0);
+    *m = NULL;
+}
+
+/* nested/bitmap/slot_bitmaps.c:follow_pointer, and what comes of it. */
+static void enter(struct processor *p, struct merged **m, bool access)
+{
+    enum merged_kind kind = (*m)->kind;
+    gpa_t page = (*m)->page;
+    if (!merged_cache_keep(&cache, *m, &p->owner)) {
+        drop(p, m);
+        *m = merged_cache_get(&cache, kind, page, &p->owner);
+    }
+    if (!*m || !use(*m, access))
+        return;
+    p->runs = *m;
+    memcpy(p->seen, p->runs->result, PAGE_SIZE);
 }
 
 static void step(struct fuzz_input *in)
 {
     uint8_t what = fuzz_take_8(in), where = fuzz_take_8(in);
-    struct merged **m = &slot[where % SLOTS];
+    struct processor *p = &processor[what >> 4 & 1];
+    struct merged **m = &p->slot[where % SLOTS];
+    leave(p);
     switch (what % 8) {
     case 0:
         if (!*m)
             *m = merged_cache_get(&cache, where & 0x80 ? MERGED_IO_A : MERGED_MSR,
-                                  where / SLOTS % (PAGES + 1) * PAGE_SIZE);
+                                  where / SLOTS % (PAGES + 1) * PAGE_SIZE, &p->owner);
         break;
     case 1:
-        if (*m)
-            merged_cache_put(&cache, *m, m);
-        *m = NULL;
+        drop(p, m);
         break;
     case 2:
-        merged_cache_release_user(&cache, m);
+        merged_cache_release(&cache, &p->owner);
         break;
     case 3:
         store((where | fuzz_take_8(in) << 8) % sizeof memory, fuzz_take_8(in));
@@ -179,7 +223,7 @@ static void step(struct fuzz_input *in)
         break;
     default:
         if (*m)
-            use(*m, what & 8);
+            enter(p, m, what & 8);
     }
 }
 
@@ -192,18 +236,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(l0_page, 0, sizeof l0_page);
     generation = 1;
     store_at_protection = store_at_read = false;
-    cache =
-        (struct merged_cache){.gmem = &gmem, .merge = merged_merge, .evict = forget, .bound = 1 + fuzz_take_8(&in) % 8};
+    memset(processor, 0, sizeof processor);
+    memset(entries, 0, sizeof entries);
+    cache = (struct merged_cache){.gmem = &gmem, .merge = merged_merge, .evict = forget};
+    for (unsigned kind = 0; kind < MERGED_KINDS; kind++)
+        cache.l0[kind] = (struct merged_l0){l0_page, &generation};
+    processor[0].owner.context = &processor[0];
+    processor[1].owner.context = &processor[1];
+    merged_cache_add(&cache, entries, 1 + fuzz_take_8(&in) % ROOM);
     while (in.size) {
         step(&in);
         check_fresh_ones();
     }
-    for (unsigned i = 0; i < SLOTS; i++) {
-        if (slot[i])
-            merged_cache_put(&cache, slot[i], &slot[i]);
-        slot[i] = NULL;
-        merged_cache_release_user(&cache, &slot[i]);
+    for (struct processor *p = processor; p < processor + 2; p++) {
+        leave(p);
+        for (unsigned i = 0; i < SLOTS; i++)
+            drop(p, &p->slot[i]);
     }
+    merged_cache_release(&cache, &processor[0].owner);
+    merged_cache_release(&cache, &processor[1].owner);
     FUZZ_CHECK(!watchers && !allocated);
     return 0;
 }

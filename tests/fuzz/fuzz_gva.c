@@ -83,7 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ok = gva_walk(&state, &reading, gva, access, &gpa, &fault);
     FUZZ_CHECK(ok == (fault.vector == FAULT_NONE));
     if (!ok) {
-        FUZZ_CHECK(fault.vector == VECTOR_PF && fault.has_error_code && !(fault.error_code & ~PF_KNOWN));
+        bool is_lass = fault.vector == VECTOR_GP && (state.cr4 & CR4_LASS) && !fault.error_code;
+        FUZZ_CHECK(fault.has_error_code && (is_lass || fault.vector == VECTOR_PF));
+        FUZZ_CHECK(!(fault.error_code & ~PF_KNOWN));
         FUZZ_CHECK((fault.error_code & PF_PRESENT) || !(fault.error_code & (PF_RESERVED | BIT(5))));
     } else if (state.cr0 & CR0_PG) {
         FUZZ_CHECK((gpa & PAGE_MASK) == (gva & PAGE_MASK));

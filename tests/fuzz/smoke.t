@@ -19,7 +19,7 @@ def make(target):
     # Under `make -j` the caller's job server is not ours to use.
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    return subprocess.run(["make", "-s", "-f", "mk/fuzz.mk", target], cwd=ROOT, env=environment, check=False,
+    return subprocess.run(["make", "-s", target], cwd=ROOT, env=environment, check=False,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

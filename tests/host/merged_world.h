@@ -29,9 +29,11 @@ static struct gmem gmem = {.map = &map, .watch = &watch};
 static struct merged_cache cache;
 static uint8_t l0_page[PAGE_SIZE] __attribute__((aligned(8))), other_l0_page[PAGE_SIZE] __attribute__((aligned(8)));
 static const struct merged_policy l0 = {l0_page, 1}, next_l0 = {other_l0_page, 2};
-static uint64_t free_at_start;
+static uint64_t free_at_start, l0_generation;
 static unsigned reads;
-static int user_a, user_b;
+static struct merged entries[64];
+static uint64_t saved[ARRAY_SIZE(entries)]; /* entries without a merge, of each */
+static struct merged_owner processor_a, processor_b;
 
 static enum { NO_STORE, STORE_BEFORE_PROTECTION, STORE_BEFORE_READ } store_when;
 static bool writable_at_read;
@@ -83,6 +85,20 @@ static inline uint64_t counted(enum counter counter)
     return this_cpu()->counters[counter];
 }
 
+static inline void start_cache(unsigned room)
+{
+    memset(&cache, 0, sizeof cache);
+    memset(entries, 0, sizeof entries);
+    memset(saved, 0, sizeof saved);
+    memset(&processor_a, 0, sizeof processor_a);
+    memset(&processor_b, 0, sizeof processor_b);
+    for (unsigned kind = 0; kind < MERGED_KINDS; kind++)
+        cache.l0[kind] = (struct merged_l0){l0_page, &l0_generation};
+    l0_generation = 1;
+    merged_cache_init(&cache, &gmem, &watch);
+    merged_cache_add(&cache, entries, room);
+}
+
 static inline int setup(void **unused)
 {
     (void)unused;
@@ -97,8 +113,7 @@ static inline int setup(void **unused)
     ept.map = &map;
     assert_int_equal(ept_build(&ept), 0);
     watch = (struct ept_watch){.ept01 = &ept, .protect_ept02 = before_ept02_is_protected};
-    memset(&cache, 0, sizeof cache);
-    merged_cache_init(&cache, &gmem, &watch);
+    start_cache(ARRAY_SIZE(entries));
     memset(this_cpu()->counters, 0, sizeof this_cpu()->counters);
     memset(l0_page, 0, sizeof l0_page);
     memset(other_l0_page, 0, sizeof other_l0_page);
@@ -116,8 +131,8 @@ static inline int setup(void **unused)
 static inline int teardown(void **unused)
 {
     (void)unused;
-    merged_cache_release_user(&cache, &user_a);
-    merged_cache_release_user(&cache, &user_b);
+    merged_cache_release(&cache, &processor_a);
+    merged_cache_release(&cache, &processor_b);
     ept_retire_done(&ept, ept.generation);
     assert_int_equal(watch.pages, 0);
     assert_int_equal(page_count_free(), free_at_start);
@@ -145,9 +160,24 @@ static inline bool is_merge(const struct merged *m, const uint8_t *l0_bits)
 
 static inline struct merged *get(gpa_t page)
 {
-    struct merged *m = merged_cache_get(&cache, MERGED_MSR, page);
+    struct merged *m = merged_cache_get(&cache, MERGED_MSR, page, &processor_a);
     assert_non_null(m);
     return m;
+}
+
+static inline void put(struct merged *m)
+{
+    merged_cache_put(&cache, m, &processor_a, 0);
+}
+
+/* An entry of a vmcs12 that names `m` alone, with L0's page as `policy` says. */
+static inline void refresh(struct merged *m, struct merged_policy policy)
+{
+    uint64_t *counts = &saved[m - entries];
+    l0_generation = policy.generation;
+    cache.l0[m->kind].page = policy.page;
+    assert_true(merged_cache_keep(&cache, m, &processor_a));
+    *counts = merged_refresh(m, policy, *counts) ? 0 : *counts + 1;
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)

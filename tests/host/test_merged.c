@@ -12,14 +12,14 @@ static void test_empty_then_fresh(void **unused)
     assert_int_equal(m->users, 1);
     assert_true(writable(PAGE_A));
     assert_int_equal(reads, 0);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_int_equal(m->state, MERGED_FRESH);
     assert_true(merged_is_fresh(m, 1));
     assert_true(m->watcher.armed);
     assert_false(writable(PAGE_A));
     assert_true(writable(PAGE_A + PAGE_SIZE));
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* A fresh entry costs nothing: not one byte of L1's page is read. */
@@ -27,24 +27,24 @@ static void test_fresh_saves_the_merge(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     for (unsigned i = 0; i < 10; i++)
-        merged_refresh(m, l0);
+        refresh(m, l0);
     assert_int_equal(reads, 1);
     assert_int_equal(counted(COUNT_BITMAP_MERGES), 1);
     assert_int_equal(counted(COUNT_BITMAP_MERGES_SAVED), 10);
     assert_int_equal(counted(COUNT_WATCH_ARMED), 1);
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 static void test_store_makes_stale_and_is_merged(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     memory[PAGE_A + 100] = 0;
     options.bitmap_check = 0;
-    merged_refresh(m, l0); /* what no watch saw changes nothing: device DMA */
+    refresh(m, l0); /* what no watch saw changes nothing: device DMA */
     assert_int_equal(reads, 1);
     l1_store(PAGE_A + 100, 0x81);
     assert_int_equal(m->state, MERGED_STALE);
@@ -52,12 +52,12 @@ static void test_store_makes_stale_and_is_merged(void **unused)
     assert_true(writable(PAGE_A));
     l1_store(PAGE_A + 101, 0x42); /* further stores are free */
     assert_int_equal(counted(COUNT_BITMAP_MERGES), 1);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_int_equal(m->state, MERGED_FRESH);
     assert_int_equal(m->result[101] & 0x42, 0x42);
     assert_false(writable(PAGE_A));
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* Bits go both ways: what L1 cleared does not stay set, except for L0's. */
@@ -66,12 +66,12 @@ static void test_cleared_bits_are_cleared(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     memset(memory + PAGE_A, 0xff, PAGE_SIZE);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         l1_store(PAGE_A + i, 0);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_memory_equal(m->result, l0_page, PAGE_SIZE);
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 static void test_protects_before_it_reads(void **unused)
@@ -79,11 +79,11 @@ static void test_protects_before_it_reads(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     store_when = STORE_BEFORE_PROTECTION;
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_false(writable_at_read);
     assert_int_equal(m->snapshot[7], 0x55);
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* A store between protection and the copy: the copy may have it or not, the next entry looks again. */
@@ -92,69 +92,67 @@ static void test_store_during_the_merge_is_not_lost(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     store_when = STORE_BEFORE_READ;
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_int_equal(m->state, MERGED_STALE);
     assert_false(merged_is_fresh(m, 1));
     store_when = NO_STORE;
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_int_equal(reads, 2);
     assert_true(merged_is_fresh(m, 1));
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 static void test_pages_are_told_apart(void **unused)
 {
     (void)unused;
     struct merged *a = get(PAGE_A), *b = get(PAGE_B);
-    merged_refresh(a, l0);
-    merged_refresh(b, l0);
+    refresh(a, l0);
+    refresh(b, l0);
     l1_store(PAGE_B, 0x11);
     assert_int_equal(a->state, MERGED_FRESH);
     assert_int_equal(b->state, MERGED_STALE);
-    merged_refresh(b, l0);
+    refresh(b, l0);
     assert_true(is_merge(a, l0_page) && is_merge(b, l0_page));
-    merged_cache_put(&cache, a, &user_a);
-    merged_cache_put(&cache, b, &user_a);
+    put(a);
+    put(b);
 }
 
 /* One page in several roles: each role has its own result, one store makes all stale. */
 static void test_kinds_are_told_apart(void **unused)
 {
     (void)unused;
-    struct merged *msr = get(PAGE_A), *io = merged_cache_get(&cache, MERGED_IO_A, PAGE_A);
+    struct merged *msr = get(PAGE_A), *io = merged_cache_get(&cache, MERGED_IO_A, PAGE_A, &processor_a);
     assert_non_null(io);
     assert_ptr_not_equal(msr, io);
-    merged_refresh(msr, l0);
-    merged_refresh(io, next_l0);
+    refresh(msr, l0);
+    refresh(io, next_l0);
     assert_true(is_merge(msr, l0_page) && is_merge(io, other_l0_page));
     assert_int_equal(counted(COUNT_BITMAP_MERGES), 1); /* counts MSR bitmaps */
     l1_store(PAGE_A, 1);
     assert_int_equal(msr->state, MERGED_STALE);
     assert_int_equal(io->state, MERGED_STALE);
-    merged_cache_put(&cache, msr, &user_a);
-    merged_cache_put(&cache, io, &user_a);
+    put(msr);
+    put(io);
 }
 
 static void test_users_share_an_entry(void **unused)
 {
     (void)unused;
     struct merged *first = get(PAGE_A);
-    merged_refresh(first, l0);
+    refresh(first, l0);
     struct merged *second = get(PAGE_A);
     assert_ptr_equal(first, second);
     assert_int_equal(first->users, 2);
-    merged_refresh(second, l0);
+    refresh(second, l0);
     assert_int_equal(reads, 1);
-    merged_cache_put(&cache, first, &user_a);
-    merged_cache_release_user(&cache, &user_a); /* another one names it still */
-    assert_true(second->in_use);
+    put(first);
+    merged_cache_release(&cache, &processor_a); /* another slot names it still */
     assert_false(writable(PAGE_A));
-    merged_cache_put(&cache, second, &user_b);
-    merged_cache_release_user(&cache, &user_a); /* not the last user */
-    assert_true(second->in_use);
-    merged_cache_release_user(&cache, &user_b);
-    assert_false(second->in_use);
+    put(second);
+    merged_cache_release(&cache, &processor_b); /* not the last that had it */
+    assert_false(writable(PAGE_A));
+    merged_cache_release(&cache, &processor_a);
     assert_true(writable(PAGE_A));
     assert_int_equal(counted(COUNT_BITMAP_FREED), 1);
 }
@@ -164,36 +162,36 @@ static void test_idle_entry_is_found_again(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
-    merged_cache_put(&cache, m, &user_a);
+    refresh(m, l0);
+    put(m);
     struct merged *b = get(PAGE_B);
-    merged_refresh(b, l0);
+    refresh(b, l0);
     assert_ptr_equal(get(PAGE_A), m);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_int_equal(reads, 2);
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
     /* And hears of stores meanwhile. */
     l1_store(PAGE_A, 0x77);
     assert_ptr_equal(get(PAGE_A), m);
     assert_int_equal(m->state, MERGED_STALE);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
-    merged_cache_put(&cache, b, &user_a);
+    put(m);
+    put(b);
 }
 
 static void test_policy_generation(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_false(merged_is_fresh(m, 2));
-    merged_refresh(m, next_l0);
+    refresh(m, next_l0);
     assert_true(merged_is_fresh(m, 2));
     assert_true(is_merge(m, other_l0_page));
     assert_int_equal(counted(COUNT_WATCH_ARMED), 1); /* the watch stays */
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* Holes, MMIO, Nestor's memory: all-ones, which cannot change, so FRESH without a watch. */
@@ -203,12 +201,12 @@ static void test_page_that_is_not_ram(void **unused)
     (void)unused;
     for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
         struct merged *m = get(pages[i]);
-        merged_refresh(m, l0);
+        refresh(m, l0);
         assert_true(merged_is_fresh(m, 1));
         assert_false(m->watcher.armed);
         for (unsigned k = 0; k < PAGE_SIZE; k++)
             assert_int_equal(m->result[k], 0xff);
-        merged_cache_put(&cache, m, &user_a);
+        put(m);
     }
 }
 

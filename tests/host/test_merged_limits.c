@@ -13,14 +13,14 @@ static void test_policy_merge(void **unused)
     struct merged *m = get(PAGE_A);
     for (unsigned i = 1; i <= 5; i++) {
         memory[PAGE_A + i] = (uint8_t)i;
-        merged_refresh(m, l0);
+        refresh(m, l0);
         assert_int_equal(reads, i);
         assert_int_equal(m->state, MERGED_UNTRACED);
         assert_true(writable(PAGE_A));
         assert_true(is_merge(m, l0_page));
     }
     assert_int_equal(counted(COUNT_BITMAP_MERGES_SAVED), 0);
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* Tables for splitting EPT01 run out: no watch, so a merge at each entry. */
@@ -32,31 +32,31 @@ static void test_no_pages_for_the_watch(void **unused)
     struct merged *m = get(PAGE_A);
     while ((taken[count] = page_alloc()) != NULL)
         count++;
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_int_equal(m->state, MERGED_UNTRACED);
     assert_true(is_merge(m, l0_page));
-    assert_null(merged_cache_get(&cache, MERGED_MSR, PAGE_B));
+    assert_null(merged_cache_get(&cache, MERGED_MSR, PAGE_B, &processor_a));
     page_free(taken[--count]); /* for one of the two pages of an entry */
-    assert_null(merged_cache_get(&cache, MERGED_MSR, PAGE_B));
+    assert_null(merged_cache_get(&cache, MERGED_MSR, PAGE_B, &processor_a));
     assert_int_equal(page_count_free(), 1);
     while (count)
         page_free(taken[--count]);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_true(merged_is_fresh(m, 1));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* All entries used: no more. Idle ones make room, the one first that was used longest ago. */
 static void test_cache_full(void **unused)
 {
-    struct merged *m[MERGED_MAX];
+    struct merged *m[ARRAY_SIZE(entries)];
     (void)unused;
-    for (unsigned i = 0; i < MERGED_MAX; i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
         m[i] = get(PAGE_A + i * PAGE_SIZE);
-    assert_null(merged_cache_get(&cache, MERGED_MSR, 0x80000));
-    merged_refresh(m[20], l0);
-    merged_cache_put(&cache, m[20], &user_a);
-    merged_cache_put(&cache, m[10], &user_a);
+    assert_null(merged_cache_get(&cache, MERGED_MSR, 0x80000, &processor_a));
+    refresh(m[20], l0);
+    put(m[20]);
+    put(m[10]);
     struct merged *next = get(0x80000);
     assert_ptr_equal(next, m[20]);
     assert_int_equal(next->state, MERGED_EMPTY);
@@ -64,8 +64,8 @@ static void test_cache_full(void **unused)
     assert_true(writable(PAGE_A + 20 * PAGE_SIZE));
     assert_int_equal(counted(COUNT_BITMAP_FREED), 1);
     assert_ptr_equal(get(PAGE_A + 10 * PAGE_SIZE), m[10]); /* still there */
-    for (unsigned i = 0; i < MERGED_MAX; i++)
-        merged_cache_put(&cache, m[i], &user_a);
+    for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
+        put(m[i]);
 }
 
 static struct merged *evicted;
@@ -76,16 +76,16 @@ static void forget(void *context, struct merged *m)
     evicted = m;
 }
 
-/* With somebody to tell, entries in use make room too, and the bound of the option holds. */
+/* With somebody to tell, entries in use make room too, and there are no more than the room that was given. */
 static void test_eviction_by_last_use(void **unused)
 {
     struct merged *m[3];
     (void)unused;
-    cache.bound = 3;
+    start_cache(3);
     cache.evict = forget;
     for (unsigned i = 0; i < 3; i++) {
         m[i] = get(PAGE_A + i * PAGE_SIZE);
-        merged_refresh(m[i], l0);
+        refresh(m[i], l0);
     }
     merged_cache_touch(&cache, m[0]);
     evicted = NULL;
@@ -96,9 +96,9 @@ static void test_eviction_by_last_use(void **unused)
     assert_false(writable(PAGE_A));
     assert_int_equal(counted(COUNT_BITMAP_EVICTED), 1);
     assert_int_equal(watch.pages, 2);
-    merged_cache_put(&cache, m[0], &user_a);
-    merged_cache_put(&cache, m[2], &user_a);
-    merged_cache_put(&cache, next, &user_a);
+    put(m[0]);
+    put(m[2]);
+    put(next);
 }
 
 /* L1 rewrites the page before each entry: tracing stops after a few rounds, is tried again, and rests longer then. */
@@ -107,16 +107,16 @@ static void test_rewritten_page_rests(void **unused)
     enum { ROUNDS = 1000 };
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     for (unsigned i = 0; i < ROUNDS; i++) {
         l1_store(PAGE_A + i % PAGE_SIZE, (uint8_t)i);
-        merged_refresh(m, l0);
+        refresh(m, l0);
         assert_true(is_merge(m, l0_page));
     }
     assert_int_equal(counted(COUNT_BITMAP_MERGES), ROUNDS + 1);
     assert_between(counted(COUNT_BITMAP_UNTRACED), 3, 6);
     assert_between(counted(COUNT_WATCH_ARMED), 3, ROUNDS / 50);
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* Once L1 leaves it alone it is traced again, and soon rests no longer than at first. */
@@ -124,23 +124,29 @@ static void test_quiet_page_is_traced_again(void **unused)
 {
     (void)unused;
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     for (unsigned i = 0; i < 10; i++) {
         l1_store(PAGE_A, (uint8_t)i);
-        merged_refresh(m, l0);
+        refresh(m, l0);
     }
     assert_int_equal(m->state, MERGED_UNTRACED);
     for (unsigned i = 0; i < 100; i++)
-        merged_refresh(m, l0);
+        refresh(m, l0);
     assert_true(merged_is_fresh(m, 1));
     assert_int_equal(counted(COUNT_BITMAP_UNTRACED), 1);
     for (unsigned i = 0; i < 50; i++) { /* a store for every fourth entry: tracing pays */
         l1_store(PAGE_A, (uint8_t)i);
         for (unsigned k = 0; k < 4; k++)
-            merged_refresh(m, l0);
+            refresh(m, l0);
     }
     assert_int_equal(counted(COUNT_BITMAP_UNTRACED), 1);
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
+}
+
+static bool waits(struct merged *m)
+{
+    assert_true(merged_cache_keep(&cache, m, &processor_a));
+    return merged_waits(m);
 }
 
 /* The first merges are done at once. Then each waits, until an access shows that it was wanted, for a while. */
@@ -152,31 +158,31 @@ static void test_merge_waits(void **unused)
     for (unsigned round = 0; round < ARRAY_SIZE(merges); round++) {
         for (unsigned i = 0; i < merges[round]; i++) {
             l1_store(PAGE_A, (uint8_t)(i + 1));
-            assert_false(merged_waits(m, l0));
-            merged_refresh(m, l0);
+            assert_false(waits(m));
+            refresh(m, l0);
             assert_true(is_merge(m, l0_page));
         }
         if (merged_is_fresh(m, 1))
-            assert_false(merged_waits(m, l0)); /* there is nothing to wait with */
+            assert_false(waits(m)); /* there is nothing to wait with */
         l1_store(PAGE_A, 0);
         uint64_t faults = counted(COUNT_WATCH_ARMED);
         for (unsigned i = 0; i < 100; i++) {
             l1_store(PAGE_A, (uint8_t)i);
-            assert_true(merged_waits(m, l0));
+            assert_true(waits(m));
         }
         assert_int_equal(counted(COUNT_WATCH_ARMED), faults);
         merged_wanted(m);
     }
     m->pays.keep_traced = true;
     for (unsigned i = 0; i < 100; i++)
-        assert_false(merged_waits(m, l0));
+        assert_false(waits(m));
     m->pays.keep_traced = false;
     m->pays.eager = 0;
     options.bitmap = BITMAP_MERGE;
-    assert_false(merged_waits(m, l0));
+    assert_false(waits(m));
     options.bitmap = BITMAP_TRACE;
-    assert_true(merged_waits(m, l0));
-    merged_cache_put(&cache, m, &user_a);
+    assert_true(waits(m));
+    put(m);
 }
 
 /* L2 wrote to it while it ran: only a trace shows that. */
@@ -185,13 +191,13 @@ static void test_page_of_l2_stays_traced(void **unused)
     (void)unused;
     struct merged *m = get(PAGE_A);
     m->pays.keep_traced = true;
-    merged_refresh(m, l0);
+    refresh(m, l0);
     for (unsigned i = 0; i < 20; i++) {
         l1_store(PAGE_A, (uint8_t)i);
-        merged_refresh(m, l0);
+        refresh(m, l0);
         assert_true(merged_is_fresh(m, 1));
     }
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* The short list: what is not on it exits, what is follows L1's page and L0's. */
@@ -203,21 +209,21 @@ static void test_policy_allow(void **unused)
     cache.merge = merged_wrong_choose();
     memset(memory + PAGE_A, 0, PAGE_SIZE);
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_false(msr_bitmap_test(m->result, GS, MSR_READ));
     assert_true(msr_bitmap_test(m->result, STAR, MSR_READ));
     assert_ptr_equal(merged_l1_page(m), memory + PAGE_A);
     msr_bitmap_set(memory + PAGE_A, GS, MSR_READ);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_true(msr_bitmap_test(m->result, GS, MSR_READ));
     assert_false(msr_bitmap_test(m->result, GS, MSR_WRITE));
     msr_bitmap_clear(memory + PAGE_A, GS, MSR_READ);
     msr_bitmap_set(other_l0_page, GS, MSR_WRITE);
-    merged_refresh(m, next_l0);
+    refresh(m, next_l0);
     assert_false(msr_bitmap_test(m->result, GS, MSR_READ));
     assert_true(msr_bitmap_test(m->result, GS, MSR_WRITE));
     assert_true(writable(PAGE_A));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* The deliberate faults exist to be noticed: the invariant does not hold under them. */
@@ -229,14 +235,14 @@ static void test_fault_drop_l0_bits(void **unused)
     options.fault = 1;
     cache.merge = merged_wrong_choose();
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_false(is_merge(m, l0_page));
     assert_int_equal(m->result[3] & l0_page[3], 0);
     options.fault = 0;
     cache.merge = merged_wrong_choose();
-    merged_refresh(m, next_l0);
+    refresh(m, next_l0);
     assert_true(is_merge(m, other_l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 static void test_fault_skip_remerge(void **unused)
@@ -247,19 +253,19 @@ static void test_fault_skip_remerge(void **unused)
     options.fault = 2;
     cache.merge = merged_wrong_choose();
     struct merged *m = get(PAGE_A);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_true(is_merge(m, l0_page)); /* the first merge is whole */
     l1_store(PAGE_A + 9, 0x80);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_true(merged_is_fresh(m, 1));
     assert_false(is_merge(m, l0_page));
     assert_int_equal(m->result[9] & 0x80, 0);
     options.fault = 0;
     cache.merge = merged_wrong_choose();
     l1_store(PAGE_A + 9, 0x81);
-    merged_refresh(m, l0);
+    refresh(m, l0);
     assert_true(is_merge(m, l0_page));
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
 }
 
 /* The option's words are the numbers that the code and these tests use. */
@@ -296,11 +302,11 @@ static void test_random_rounds(void **unused)
         switch (host_random() % 6) {
         case 0:
             if (!slot[i])
-                slot[i] = merged_cache_get(&cache, (enum merged_kind)(host_random() % 2), page);
+                slot[i] = merged_cache_get(&cache, (enum merged_kind)(host_random() % 2), page, &processor_a);
             break;
         case 1:
             if (slot[i])
-                merged_cache_put(&cache, slot[i], &user_a);
+                put(slot[i]);
             slot[i] = NULL;
             break;
         case 2:
@@ -310,12 +316,12 @@ static void test_random_rounds(void **unused)
             if (host_random() % 16 == 0)
                 policy = policy.generation == 1 ? next_l0 : l0;
             if (host_random() % 16 == 0)
-                merged_cache_release_user(&cache, &user_a);
+                merged_cache_release(&cache, &processor_a);
             break;
         default:
             if (!slot[i])
                 break;
-            merged_refresh(slot[i], policy);
+            refresh(slot[i], policy);
             assert_true(is_merge(slot[i], policy.page));
             assert_true(merged_is_fresh(slot[i], policy.generation) || slot[i]->pays.untraced);
             assert_true(!writable(slot[i]->page) || slot[i]->pays.untraced);
@@ -325,7 +331,7 @@ static void test_random_rounds(void **unused)
     }
     for (unsigned i = 0; i < SLOTS; i++)
         if (slot[i])
-            merged_cache_put(&cache, slot[i], &user_a);
+            put(slot[i]);
     assert_true(counted(COUNT_BITMAP_MERGES) > 100 && counted(COUNT_BITMAP_MERGES_SAVED) > 100);
 }
 

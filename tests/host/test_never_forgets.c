@@ -288,7 +288,7 @@ static void test_events_are_not_quiet(void **state)
     (void)state;
     vcpu->nested->current = slot;
     vmcs_load(slot->vmcs02);
-    slot_bitmaps_refresh(&slot->bitmaps, &vcpu->nested->bitmaps, slot->v);
+    slot_bitmaps_refresh(&slot->bitmaps, vcpu->nested->bitmaps, slot->v);
     prepare_vmcs02(vcpu->nested, slot, &(struct l1_registers){0});
     slot->scope = 0;
     slot->plan.made = slot->plan.valid = true;

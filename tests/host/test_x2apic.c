@@ -61,7 +61,7 @@ static unsigned check_entry(struct merged *m, unsigned combination)
     unsigned holes = 0;
     struct merged_controls c = merge_with(controls_of(combination));
     assert_int_equal(c.proc2 & X2APIC_CONTROLS, controls_of(combination));
-    merged_refresh(m, (struct merged_policy){l0_page, generation});
+    refresh(m, (struct merged_policy){l0_page, generation});
     for (uint32_t msr = X2APIC_MSR_FIRST; msr <= X2APIC_MSR_LAST; msr++)
         for (enum msr_access access = MSR_READ; access <= MSR_WRITE; access++) {
             bool kept = msr_bitmap_test(l0_page, msr, access), wanted = msr_bitmap_test(memory + PAGE_A, msr, access);
@@ -108,7 +108,7 @@ static unsigned check_all_pairs(void)
                     store_l1_bits(pattern);
                 holes += check_entry(m, to);
             }
-    merged_cache_put(&cache, m, &user_a);
+    put(m);
     return holes;
 }
 
@@ -117,7 +117,7 @@ static void test_no_kept_register_is_reached(void **unused)
     (void)unused;
     for (unsigned startup_trapped = 0; startup_trapped < 2; startup_trapped++) {
         build_policy(startup_trapped);
-        merged_cache_release_user(&cache, &user_a);
+        merged_cache_release(&cache, &processor_a);
         assert_int_equal(check_all_pairs(), 0);
     }
 }

@@ -57,6 +57,7 @@ static const uint32_t msr_number[MSRS] = {0x110, 0x151, 0x1a2, 0x1f3};
 static uint8_t *memory;
 static struct vm vm;
 static struct ept02_shared shared;
+static struct merged_cache merged_cache;
 static uint64_t table_menu[TABLES][MENU], pte_menu[MENU];
 static int vmcs12_owner[VMCS12S]; /* the processor where it is active, or -1 */
 static bool vmcs12_launched[VMCS12S];
@@ -345,6 +346,8 @@ QUIET static void make_vm(void)
     if (options.fault == FAULT_SKIP_EPT02) /* as start/ has it */
         vm.watch.protect_ept02 = NULL;
     shared.trace = options.ept12_tracing;
+    memset(&merged_cache, 0, sizeof merged_cache);
+    assert_int_equal(nested_init_shared(&merged_cache, &vm), 0);
 }
 
 QUIET static void make_processor(unsigned number)
@@ -368,7 +371,7 @@ QUIET static void make_processor(unsigned number)
     vmcs_write(PROC2_CONTROLS, PROC2_EPT | PROC2_VPID);
     vmcs_write(GUEST_CS_AR_BYTES, AR_L);
     vmcs_write(GUEST_EFER, EFER_LMA);
-    assert_int_equal(nested_init(&p->vcpu, &shared), 0);
+    assert_int_equal(nested_init(&p->vcpu, &shared, &merged_cache), 0);
     p->vcpu.nested->ept02s.page_limit = EPT02_PAGES;
     p->vcpu.nested->vmxon = true;
     p->vcpu.nested->vmxon_pointer = VMCS12_BASE + VMCS12S * PAGE_SIZE;

@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 
 MODEL = os.path.join(ROOT, "tests", "model", "bitmap.pml")
-LOST_STORE, LOST_BIT = "snapshot", "l0"
+LOST_STORE, LOST_BIT, WRITTEN = "snapshot", "l0", "named"
 # What is left out or done in the wrong order, and which property must break then.
 FAULTS = {"EARLY_GENERATION": (LOST_STORE, "the generation moves before EPT02 has lost W"),
           "READ_FIRST": (LOST_STORE, "the page is read before it is protected"),
@@ -25,11 +25,13 @@ FAULTS = {"EARLY_GENERATION": (LOST_STORE, "the generation moves before EPT02 ha
           "ARM_FIRST": (LOST_STORE, "the entry becomes FRESH after it was armed"),
           "NO_MERGE_AT_ACCESS": (LOST_STORE, "an access to an MSR does not end the wait of a merge"),
           "DEAF": (LOST_STORE, "a processor whose entries look at nothing is not told of a store"),
-          "LOOK_FIRST": (LOST_STORE, "what says that nothing need be looked at is set after the look")}
+          "LOOK_FIRST": (LOST_STORE, "what says that nothing need be looked at is set after the look"),
+          "WRITE_SHARED": (WRITTEN, "a page that the other processor names, too, is merged in place"),
+          "NO_CLAIM": (WRITTEN, "a page that is being merged can be taken for merged")}
 # L0's policy changes only while the second processor does little, lest there be too many states.
 POLICY = ["POLICY", "OTHER_STEPS=1"]
 LIMIT_S, LIMIT_MIB = 300, 2500
-VIOLATED = re.compile(r"assertion violated \(+entry\[i\]\.(\w+)")
+VIOLATED = re.compile(r"assertion violated [ (!]+entry\[name\[i\]\]\.(\w+)")
 STATES = re.compile(r"^ *([\d.e+]+) states, stored", re.M)
 
 

@@ -23,7 +23,7 @@ KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
 STORES = re.compile(r"^# (\d+) rounds of L2's stores, twice: (\d+) and (\d+) lost", re.M)
 BARE = re.compile(r"^# (\d+) entries without L0's bits", re.M)
 STARTUP_TESTS = ["start", "restart", "init_in_l2", "init_in_root", "init_before_l2", "wait_for_sipi", "wait_drops_init"]
-TESTS = STARTUP_TESTS + ["race", "race_of_l2", "restart_again", "migration", "shared_vmcs"]
+TESTS = STARTUP_TESTS + ["race", "race_of_l2", "restart_again", "migration", "travel", "shared_vmcs"]
 FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
