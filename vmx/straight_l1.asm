@@ -37,6 +37,16 @@ global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_
         add     rcx, rdx
 %endmacro
 
+; The last look, and back to L1, whose registers are in place: a pair of straight_ends. Of another processor's changes
+; none concerns L1 here, so S_QUIET does not matter; an NMI must be looked at.
+%macro END_L1 1
+%1:     cmp     byte [CPU(S_STOP)], 0
+        jne     vmx_straight_again
+%1_last:
+        vmresume
+        jmp     vmx_straight_failed
+%endmacro
+
 section .text
 
 ; From straight_exit_l1. EAX: the reason; L1's RAX is in S_RAX.
@@ -80,12 +90,7 @@ l1_cpuid:
         mov     rcx, [CPU(S_RCX)]
         mov     rax, [CPU(S_RAX)]
         cpuid
-end_cpuid:
-        cmp     byte [CPU(S_STOP)], 0
-        jne     vmx_straight_again
-end_cpuid_last:
-        vmresume
-        jmp     vmx_straight_failed
+        END_L1  end_cpuid
 
 ; The encoding that operand 2 holds, in RAX at the places of %1; EDX: the instruction information. Goes the long way
 ; if L1 is no 64-bit kernel, or operand 1 is memory. S_FIELDS is NULL unless the current vmcs12 has a plan.
@@ -200,12 +205,7 @@ vmread_done:
         mov     rcx, [CPU(S_RCX)]
         mov     rdx, [CPU(S_RDX)]
         mov     rax, [CPU(S_RAX)]
-end_vmread:
-        cmp     byte [CPU(S_STOP)], 0
-        jne     vmx_straight_again
-end_vmread_last:
-        vmresume
-        jmp     vmx_straight_failed
+        END_L1  end_vmread
 
 ; As VMREAD, but that the next entry must look at the row: it is made dirty, what checks it makes due is noted, and
 ; nothing is quiet any longer.
@@ -274,12 +274,7 @@ vmwrite_done:
         mov     rcx, [CPU(S_RCX)]
         mov     rdx, [CPU(S_RDX)]
         mov     rax, [CPU(S_RAX)]
-end_vmwrite:
-        cmp     byte [CPU(S_STOP)], 0
-        jne     vmx_straight_again
-end_vmwrite_last:
-        vmresume
-        jmp     vmx_straight_failed
+        END_L1  end_vmwrite
 
 section .rodata
 align 8

@@ -163,7 +163,7 @@ static void violation_write(void)
     EXPECT_EXIT(&vm, EXIT_EPT_VIOLATION);
     check_violation(&vm, WINDOW + 8, EPT_QUAL_WRITE, EPT_QUAL_ALLOWED_READ | EPT_QUAL_ALLOWED_EXEC);
     CHECK_EQ(page[1], 0);
-    /* More rights need no INVEPT. SDM 3C 29.4.3.3 "Guidelines for Use of the INVEPT Instruction" */
+    /* More rights need no INVEPT. SDM 3C 29.4.3.4 "Guidelines for Use of the INVEPT Instruction" */
     *entry |= EPT_W;
     EXPECT_DONE(&vm);
     CHECK_EQ(page[1], 0x2222);

@@ -206,6 +206,24 @@ def check_map(tap, pages):
     tap.none("docs/README.md leads to every page", faults)
 
 
+
+NUMBERS = dict(zip(("four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), range(4, 13)))
+
+
+def check_numbers(tap):
+    """The pages that say how many parts they have, against their headings."""
+    flows, concepts = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("FLOWS.md", "CONCEPTS.md"))
+    said = re.findall(r"(\w+) (?:sequences of events|stories, a page each)", flows + concepts)
+    parts = [len(re.findall(r"^## \d+\. ", text, re.M)) for text in (flows, concepts)]
+    faults = [f"{word} are {part}" for word, part in zip(said, parts) if NUMBERS.get(word.lower()) != part]
+    for text in concepts.split("## Ten questions")[1].split("<summary>Answers"):
+        if (found := len(re.findall(r"^\d+\. ", text, re.M))) != 10:
+            faults.append(f"ten questions, or answers, are {found}")
+    if len(said) != 2:
+        faults.append("a page says no longer how many parts it has")
+    tap.none("FLOWS and CONCEPTS have as many parts as they say", faults)
+
+
 def check_folders(tap):
     """The list at README's end has each folder of the tree."""
     listed = set(re.findall(r"^    (\w+)/ ", read(ROOT / "README.md"), re.M))
@@ -388,6 +406,7 @@ def main():
     check_comments(tap)
     check_links(tap, pages)
     check_folders(tap)
+    check_numbers(tap)
     check_map(tap, pages)
     check_options(tap, pages)
     check_tool_options(tap, pages)
