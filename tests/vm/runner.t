@@ -210,6 +210,10 @@ def check_ends(tap, work):
     tap.equal(run.status, 125, "a panic under Nestor", run.err)
     tap.ok("processor 0 was in L1 at rip=" in run.err and "Nestor's summary" in run.err and not NOISE.search(run.err),
            "it says where, and the summary, without the emulator's words", run.err)
+    run = Run("--l1", os.path.join(work, "probe"), "--l1-args", "t", "--timeout", "60").wait()
+    tap.equal(run.status, 125, "a triple fault under Nestor", run.err)
+    tap.ok("L1 shut down by a triple fault" in run.err and not NOISE.search(run.err),
+           "Nestor tells of it, and the emulator nothing", run.err)
     for version in ("2.7", "3.1"):
         run = Run("--l1", os.path.join(ROOT, "build", "guests", "mini.elf"), "--l1-args", "endless-guest",
                   "--emulator", version, "--memory", "256", "--timeout", "20").wait()

@@ -314,7 +314,9 @@ class Session:
         return result
 
     def last_lines(self, status, reason):
-        """The emulator's own words only where it died; what they say of a signal is the runner's doing."""
+        """The emulator's own words only where it died: of a signal, and of Nestor's last port, they only frighten."""
+        if self.nestor_ended:
+            return [f"nestor| {line}" for line in self.l0_lines] if self.opts.l0_log else []
         lines = []
         if status == STATUS_DIED and not reason.startswith(L1_PANICKED):
             lines += self.machine.last_lines(list(self.log), list(self.output))
