@@ -14,7 +14,7 @@ def parts(results):
     """Name of a place in the page -> its lines."""
     of = results["of"]
     return {
-        "of": [f"On {of['cpu']}, Nestor built by {of['compiler']}, KVM of Debian's package {of['kvm']}."],
+        "of": [f"On {of['cpu']}, Nestor built by {of['compiler']}, KVM of Debian's package\n{of['kvm']}."],
         "ticks": report.lines(report.ticks(results), True),
         "counts": report.lines(report.counts(results), True),
         "latencies": report.lines(report.latencies(), True, (0, 2)),
