@@ -43,15 +43,21 @@ static bool loses_registers(const struct vmcs12 *v)
            ((save & EXITC_SAVE_EFER) && !(load & ENTRY_LOAD_EFER));
 }
 
+/* L2 starts with L1's EFER, made to fit its mode, and can change that by itself. Linux KVM asks for this, unless L2's
+ * NXE differs. */
+static bool follows_mode(const struct vmcs12 *v)
+{
+    return (vmcs12_proc2(v) & PROC2_UNRESTRICTED) && !(v->ENTRY_CONTROLS & ENTRY_LOAD_EFER);
+}
+
 /* True if the straight way can do what this vmcs12 asks for. Nothing of it changes but by a VMWRITE that exits. */
 static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
-    bool unrestricted = (vmcs12_proc2(v) & PROC2_UNRESTRICTED) != 0;
     return nested->vmread_bitmap && !options.trace && slot->host.host64 && v->launched && !has_lists(v) &&
            v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) && !slot->nmi_unvirtual &&
            v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
-           (!unrestricted || (v->ENTRY_CONTROLS & ENTRY_LOAD_EFER)) && !slot->at_entry && !(slot->kept & KEPT_PERF);
+           (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry && !(slot->kept & KEPT_PERF);
 }
 
 static uint64_t shape_of(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
@@ -80,6 +86,8 @@ static uint64_t shape_of(const struct vcpu *vcpu, const struct vmcs12_slot *slot
         shape |= SHAPE_KEEP_EFER;
     if (!(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS))
         shape |= SHAPE_NMI;
+    if (follows_mode(v))
+        shape |= SHAPE_MODE;
     return shape;
 }
 
@@ -95,6 +103,7 @@ static NOINLINE void make_plan(const struct vcpu *vcpu, struct vmcs12_slot *slot
     plan->shape = shape_of(vcpu, slot) | (plan->shape & SHAPE_PROC);
     plan->cr0_mask = CR0_KEPT;
     plan->efer_kept = EFER_LMA | EFER_LME;
+    plan->mode = v->ENTRY_CONTROLS & ENTRY_GUEST_64;
     plan->dr7 = v->GUEST_DR7;
     plan->debugctl = v->GUEST_DEBUGCTL;
     plan->pat = v->GUEST_PAT;
@@ -107,7 +116,7 @@ static NOINLINE void make_plan(const struct vcpu *vcpu, struct vmcs12_slot *slot
 void straight_make_plan(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_cr0)
 {
     struct straight_plan *plan = &slot->plan;
-    if (__builtin_expect(!plan->made, 0))
+    if (__builtin_expect(!plan->made || plan->mode != (slot->v->ENTRY_CONTROLS & ENTRY_GUEST_64), 0))
         make_plan(vcpu, slot);
     plan->cr0_kept = l2_cr0 & CR0_KEPT;
     if (plan->shape & SHAPE_READ_EFER) {
@@ -233,6 +242,7 @@ static void add_counts(struct vcpu *vcpu, struct straight *straight, struct vmcs
     count_add(COUNT_NESTED_ENTRIES, straight->entries);
     count_add(COUNT_EXITS_L2, straight->exits);
     count_add(COUNT_EXITS_REFLECTED, straight->exits);
+    count_add(COUNT_EXITS_STRAIGHT, straight->exits);
     uint64_t msr = straight->by_reason[EXIT_RDMSR] + straight->by_reason[EXIT_WRMSR];
     count_add(COUNT_L2_MSR_EXITS_L1, msr - straight->msr_counted);
     straight->msr_counted = msr;

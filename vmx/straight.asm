@@ -101,9 +101,14 @@ msr_exit:
         READ    EXIT_REASON
         jmp     l1_wants
 
-; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first may still turn back.
+; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first two may still turn back.
 shape_exit:
-        IF_SHAPE SHAPE_NMI, .nmi        ; L2 has blocked NMIs for the processor: L1 goes on with that
+        IF_SHAPE SHAPE_MODE, .mode      ; L2 has left 64-bit mode: EFER will be another, SDM 3C 27.3.2.1
+        COUNTED VMREADS, 1
+        READ    ENTRY_CONTROLS
+        test    eax, ENTRY_GUEST_64
+        jz      uncount
+.mode:  IF_SHAPE SHAPE_NMI, .nmi        ; L2 has blocked NMIs for the processor: L1 goes on with that
         COUNTED VMREADS, 1
         READ    GUEST_INTERRUPTIBILITY
         test    al, BLOCKING_BY_NMI

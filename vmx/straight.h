@@ -31,6 +31,7 @@ enum {
     SHAPE_KEEP_EFER = 1 << 9, /* ... IA32_EFER, except for LME and LMA */
     SHAPE_NMI = 1 << 10,      /* blocking by NMI is no virtual one of L2's: it stays for L1, and events are looked at */
     SHAPE_PROC = 1 << 11,     /* L1 asked for the interrupt window, or no longer: `proc` is written at the next entry */
+    SHAPE_MODE = 1 << 12,     /* the plan is for an L2 in 64-bit mode, which it may have left */
 };
 
 /* All that entries and exits of one vmcs12 need. straight.asm addresses the members by number. */
@@ -49,6 +50,7 @@ struct straight_plan {
     const uint8_t
         *msr_page; /* L1's MSR bitmap as it was merged, while all is quiet; NULL: decisions are not made by it */
     uint64_t image[STRAIGHT_ROWS];
+    uint64_t mode;    /* ENTRY_GUEST_64 or 0, of L2 when the plan was made */
     bool made, valid; /* nothing that it was made of has changed; the straight way can do it */
 };
 

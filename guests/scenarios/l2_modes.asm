@@ -64,6 +64,40 @@ long_entry:
         mov eax, DONE
         vmcall
 
+; For ever: four CPUIDs in 64-bit mode, with EFER in ESI at them, and four without paging, with EFER in EBP.
+global long_and_back
+%macro FOUR_EXITS 0
+        mov edi, 4
+%%next: xor eax, eax
+        xor ecx, ecx
+        cpuid
+        dec edi
+        jnz %%next
+%endmacro
+long_and_back:
+        mov ecx, MSR_EFER
+        rdmsr
+        mov esi, eax
+        FOUR_EXITS
+        push SEL_CODE32
+        lea rax, [rel .compatibility]
+        push rax
+        o64 retf
+bits 32
+.compatibility:
+        mov eax, cr0
+        btr eax, 31                     ; PG, and so EFER.LMA
+        mov cr0, eax
+        FOUR_EXITS
+        mov ecx, MSR_EFER
+        rdmsr
+        mov ebp, eax
+        mov eax, cr0
+        bts eax, 31
+        mov cr0, eax
+        jmp dword SEL_CODE64:long_and_back
+bits 64
+
 global protected_code, protected_task_switch, protected_load_cr3
 bits 32
 ; EBX is where to read, ECX what to write there.

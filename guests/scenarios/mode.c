@@ -16,6 +16,7 @@
 #define PTE_ALL (PTE_P | PTE_W | PTE_U)
 
 extern uint8_t real_start[], real_end[], real_to_long[], real_interrupt[], real_bitmap[];
+void long_and_back(void);
 void protected_code(void);
 void protected_task_switch(void);
 void protected_load_cr3(void);
@@ -273,7 +274,37 @@ static void task_switch(void)
     CHECK_EQ(vmx_get(GUEST_TR_SELECTOR), SEL_TSS);
 }
 
+static void four_exits(struct vm *vm)
+{
+    for (unsigned i = 0; i < 4; i++)
+        EXPECT_EXIT_SKIP(vm, EXIT_CPUID);
+}
+
+/* Without a control that loads EFER L2 has L1's, made to fit its mode; which it changes while its exits are all alike.
+ * LME stays L1's where paging is off. SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug Registers, and MSRs" */
+static void left_and_back(void)
+{
+    uint64_t efer = cpu_rdmsr(IA32_EFER);
+    struct vm vm;
+
+    vm_start(&vm, long_and_back, VM_EPT);
+    vm_secondary_set((uint32_t)PROC2_UNRESTRICTED);
+    vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_LOAD_EFER);
+    vmx_set(HOST_EFER, efer);
+    for (unsigned round = 0; round < 4; round++) {
+        four_exits(&vm);
+        CHECK_EQ(vm.regs[RSI], (uint32_t)efer);
+        CHECK_EQ(vmx_get(ENTRY_CONTROLS) & ENTRY_GUEST_64, ENTRY_GUEST_64);
+        if (round)
+            CHECK_EQ(vm.regs[RBP], (uint32_t)(efer & ~EFER_LMA));
+        four_exits(&vm);
+        CHECK_EQ(vmx_get(ENTRY_CONTROLS) & ENTRY_GUEST_64, 0);
+        CHECK_EQ(vmx_get(GUEST_CR0) & CR0_PG, 0);
+    }
+}
+
 const struct scenario mode_scenarios[] = {
+    {"mode-left-and-back", left_and_back, without_unrestricted},
     {"mode-real", real_mode, without_unrestricted},
     {"bitmap-stored-from-real-mode", bitmap_in_real_mode, without_unrestricted},
     {"mode-real-to-long", real_to_long_mode, without_unrestricted},

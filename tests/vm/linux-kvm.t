@@ -21,6 +21,8 @@ ONLINE = {"1": "0", "2": "0-1"}
 REPLUGGED = {"1": (), "2": (
     ("L1", "^L1: processor 1 went: 0$", "L1 takes its second processor away"),
     ("L1", "^L1: processor 1 is back: 0-1$", "and it comes back"))}
+# Of the exits that L1 gets, at least this share goes by the straight way (docs/adr/0017): KVM's VMCSs must fit it.
+STRAIGHT = {"ept": 0.8, "smp": 0.8}
 LINE = re.compile(r"^ *[\d.]+ (L[012]|--) \| (.*)$")
 
 
@@ -53,6 +55,14 @@ def check_order(tap, kind, parameters, cpus, output):
             tap.ok(False, f"{kind}: {title}", f"not found behind line {place}, where {layer} said:", *said[-40:])
 
 
+def check_straight(tap, kind, output):
+    counts = [re.search(rf"{name} +(\d+) \|", output)
+              for name in ("exits of L2 reflected to L1", "exits of L2 that went to L1 by the straight way")]
+    reflected, straight = (int(found.group(1)) if found else 0 for found in counts)
+    tap.ok(straight >= STRAIGHT[kind] * reflected > 0,
+           f"{kind}: {straight} of {reflected} exits of L2 go to L1 by the straight way")
+
+
 def start(kind):
     ept, cpus, _ = KINDS[kind]
     return Run("--ept", ept, "--cpus", cpus, "--timeout", str(TIMEOUT_S), "--verbose", program=STACK)
@@ -65,6 +75,8 @@ def main():
     for kind in kinds:
         run = (runs.get(kind) or start(kind)).wait()
         check_order(tap, kind, KINDS[kind][2], KINDS[kind][1], run.out)
+        if kind in STRAIGHT:
+            check_straight(tap, kind, run.out)
         last = "\n".join(run.out.splitlines()[-30:])
         tap.equal(run.status, 0, f"{kind}: the run ends with status 0", run.err, last)
         tap.comment(run.out.splitlines()[-1] if run.out else run.err)
