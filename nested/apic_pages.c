@@ -14,14 +14,12 @@ static hpa_t l1_page_or_scratch(const struct nested *nested, gpa_t page)
     return va_to_hpa(nested->scratch_page);
 }
 
-/* The CPU writes L1's page by its address in vmcs02: a bitmap or table of EPT12 that is the same page cannot be
- * traced. */
-static void follow_virtual_apic(struct nested *nested, struct vmcs12_slot *slot)
+/* The CPU writes L1's page by its address in vmcs02, if `used`: a bitmap or table of EPT12 that is the same page cannot
+ * be traced. */
+static void follow_bypass(const struct nested *nested, struct ept_bypass *bypass, bool used, gpa_t page)
 {
     struct vm *vm = nested->vcpu->vm;
-    gpa_t page = slot->v->VIRTUAL_APIC_ADDR;
-    struct ept_bypass *bypass = &nested->virtual_apic[slot - nested->slot];
-    bool used = (slot->v->PROC_CONTROLS & PROC_TPR_SHADOW) && gmem_is_ram(&vm->gmem, page);
+    used = used && gmem_is_ram(&vm->gmem, page);
     if (bypass->listed && (!used || bypass->page != page))
         ept_watch_bypass_remove(vm->gmem.watch, bypass);
     if (used && !bypass->listed)
@@ -67,9 +65,14 @@ static NOINLINE void refuse_entry(struct vmcs12_slot *slot)
 void apic_pages_write(struct nested *nested, struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
-    follow_virtual_apic(nested, slot);
-    if (v->PROC_CONTROLS & PROC_TPR_SHADOW)
+    bool shadows = v->PROC_CONTROLS & PROC_TPR_SHADOW, posts = v->PIN_CONTROLS & PIN_POSTED_INTERRUPTS;
+    gpa_t descriptor = ALIGN_DOWN(v->POSTED_DESC_ADDR, PAGE_SIZE);
+    follow_bypass(nested, &nested->virtual_apic[slot - nested->slot], shadows, v->VIRTUAL_APIC_ADDR);
+    if (shadows)
         vmcs_write(VIRTUAL_APIC_ADDR, l1_page_or_scratch(nested, v->VIRTUAL_APIC_ADDR));
+    follow_bypass(nested, &nested->posted[slot - nested->slot], posts, descriptor);
+    if (posts)
+        vmcs_write(POSTED_DESC_ADDR, l1_page_or_scratch(nested, descriptor) | (v->POSTED_DESC_ADDR & PAGE_MASK));
     if (!follow_apic_access(nested, slot)) {
         refuse_entry(slot);
     } else if (vmcs12_proc2(v) & PROC2_APIC_ACCESS) {

@@ -132,6 +132,7 @@ struct nested {
     struct vmcs12_slot slot[NESTED_SLOTS];
     uint64_t clock;                               /* of last_used */
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
+    struct ept_bypass posted[NESTED_SLOTS];       /* the same, with its posted-interrupt descriptor */
     struct watcher region[NESTED_SLOTS];          /* the slot's VMCS region, with the option lint=1 */
     gpa_t lint_from;                              /* where nested/lint goes on to compare EPT02, */
     unsigned lint_spent;                          /* and what it has done of that too lately */

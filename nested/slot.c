@@ -74,6 +74,7 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     count(COUNT_VMCS12_STORES);
     slot_bitmaps_put(&slot->bitmaps, nested->bitmaps);
     ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
+    ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->posted[slot - nested->slot]);
     ept_unpin(&nested->vcpu->vm->ept01, &nested->apic_access[slot - nested->slot]);
     ASSERT(insn_vmclear(slot->vmcs02));
     page_free(hpa_to_va(slot->vmcs02));

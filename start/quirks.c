@@ -12,6 +12,10 @@ void quirks_find(void)
     bool trap_broken = (l1_vm.caps.proc.may & PROC_MONITOR_TRAP) && !probe_monitor_trap(&l1_vm.caps);
     l1_vm.apic_stays_on = l1_vm.apic_is_final = !options.apic_disable;
     l1_vm.cpuid.x2apic_broken = !options.x2apic;
+    if (!options.posted_interrupts) {
+        l1_vm.caps.pin.may &= ~(uint32_t)PIN_POSTED_INTERRUPTS;
+        l1_vm.caps.old_pin.may &= ~(uint32_t)PIN_POSTED_INTERRUPTS;
+    }
     if (trap_broken) {
         log_info("quirks", "the monitor trap flag does nothing here: it is not used, and not offered to L1");
         l1_vm.caps.proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
@@ -22,7 +26,8 @@ void quirks_find(void)
         log_info("quirks", "5-level paging is hidden from L1: bases are not judged by the CPU's width here");
         l1_vm.caps.linear_bits = CAPS_LINEAR_BITS_4_LEVEL;
     }
-    inspect_say("quirks", "%s%s%s%s%s", l1_vm.apic_is_final ? "L1's APIC stays on; " : "",
-                options.x2apic ? "" : "L1 sees no x2APIC; ", trap_broken ? "no monitor trap flag; " : "",
-                l1_vm.cpuid.la57_broken ? "no 5-level paging; " : "", "see also the log");
+    inspect_say("quirks", "%s%s%s%s%s%s", l1_vm.apic_is_final ? "L1's APIC stays on; " : "",
+                options.x2apic ? "" : "L1 sees no x2APIC; ", options.posted_interrupts ? "" : "no posted interrupts; ",
+                trap_broken ? "no monitor trap flag; " : "", l1_vm.cpuid.la57_broken ? "no 5-level paging; " : "",
+                "see also the log");
 }

@@ -8,6 +8,7 @@
 #include "guests/lib/desc.h"
 #include "guests/lib/page.h"
 
+#define POSTED_VECTOR_UNUSED 0xf2
 #define AR_CODE64 0xa09b
 #define AR_CODE32 0xc09b
 #define AR_CODE16 0x009b
@@ -202,6 +203,8 @@ static void build_controls(struct image *v, const struct l2_config *config)
     v->f[F_IO_BITMAP_A] = (uint64_t)l1_pages.io_bitmap_a;
     v->f[F_IO_BITMAP_B] = (uint64_t)l1_pages.io_bitmap_b;
     v->f[F_VIRTUAL_APIC_ADDR] = (uint64_t)l1_pages.virtual_apic;
+    v->f[F_POSTED_DESC_ADDR] = (uint64_t)l1_pages.virtual_apic; /* no notification ever comes */
+    v->f[F_POSTED_VECTOR] = POSTED_VECTOR_UNUSED;
     v->f[F_APIC_ACCESS_ADDR] = (uint64_t)arena_at(AT(PAGE_APIC));
     v->f[F_ENTRY_MSR_LOAD_ADDR] = (uint64_t)l1_pages.entry_load;
     v->f[F_EXIT_MSR_STORE_ADDR] = (uint64_t)l1_pages.exit_store;

@@ -98,8 +98,8 @@ static void mutate_controls(struct mutation *m, struct image *v)
 
 static void mutate_addresses(struct mutation *m, struct image *v)
 {
-    static const uint16_t pages[] = {F_IO_BITMAP_A,      F_IO_BITMAP_B,         F_MSR_BITMAP, F_VIRTUAL_APIC_ADDR,
-                                     F_APIC_ACCESS_ADDR, F_ENTRY_MSR_LOAD_ADDR, F_EPT_POINTER};
+    static const uint16_t pages[] = {F_IO_BITMAP_A,      F_IO_BITMAP_B,         F_MSR_BITMAP,  F_VIRTUAL_APIC_ADDR,
+                                     F_APIC_ACCESS_ADDR, F_ENTRY_MSR_LOAD_ADDR, F_EPT_POINTER, F_POSTED_DESC_ADDR};
     unsigned index = RAND_PICK(pages);
     uint64_t address = near_page(v->f[index]);
 
@@ -380,6 +380,8 @@ static void make_consistent(struct image *v)
         {F_PROC2_CONTROLS, F_PROC2_CONTROLS,
          PROC2_UNRESTRICTED | PROC2_PML | PROC2_VMFUNC | PROC2_EPT_VE | PROC2_MODE_BASED_EXECUTE, PROC2_EPT},
         {F_EXIT_CONTROLS, F_PIN_CONTROLS, EXITC_SAVE_TIMER, PIN_PREEMPTION_TIMER},
+        {F_PIN_CONTROLS, F_PROC2_CONTROLS, PIN_POSTED_INTERRUPTS, PROC2_VIRTUAL_INTERRUPTS},
+        {F_PIN_CONTROLS, F_EXIT_CONTROLS, PIN_POSTED_INTERRUPTS, EXITC_ACK_INTERRUPT},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(rules); i++)

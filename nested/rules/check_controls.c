@@ -91,6 +91,28 @@ static bool needs_interrupt_exiting(const struct check *c)
     return c->word[CHECK_PIN] & PIN_EXTERNAL_INTERRUPT;
 }
 
+static bool needs_virtual_interrupts(const struct check *c)
+{
+    return c->word[CHECK_PROC2] & PROC2_VIRTUAL_INTERRUPTS;
+}
+
+static bool needs_acknowledge(const struct check *c)
+{
+    return c->v->EXIT_CONTROLS & EXITC_ACK_INTERRUPT;
+}
+
+static bool is_vector(const struct check *c)
+{
+    return (c->value & BITS(15, 8)) == 0;
+}
+
+#define POSTED_DESC_SIZE 64
+
+static bool posted_descriptor(const struct check *c)
+{
+    return IS_ALIGNED(c->value, POSTED_DESC_SIZE) && check_within_width(c, c->value);
+}
+
 /* VPID 0000H is the tag of root operation. */
 static bool not_zero(const struct check *c)
 {
@@ -215,6 +237,14 @@ static const struct check_row execution_rows[] = {
               .holds = no_apic_access),
     CHECK_ROW("virtual-interrupt delivery without external-interrupt exiting", PROC2_CONTROLS,
               IF_PROC2(PROC2_VIRTUAL_INTERRUPTS), .holds = needs_interrupt_exiting),
+    CHECK_ROW("posted interrupts without virtual-interrupt delivery", PIN_CONTROLS, IF_PIN(PIN_POSTED_INTERRUPTS),
+              .holds = needs_virtual_interrupts),
+    CHECK_ROW("posted interrupts without acknowledge interrupt on exit", PIN_CONTROLS, IF_PIN(PIN_POSTED_INTERRUPTS),
+              .holds = needs_acknowledge),
+    CHECK_ROW("posted-interrupt notification vector: bits 15:8", POSTED_VECTOR, IF_PIN(PIN_POSTED_INTERRUPTS),
+              .holds = is_vector),
+    CHECK_ROW("posted-interrupt descriptor address", POSTED_DESC_ADDR, IF_PIN(PIN_POSTED_INTERRUPTS),
+              .holds = posted_descriptor),
     CHECK_ROW("VPID zero", VPID, IF_PROC2(PROC2_VPID), .holds = not_zero),
     CHECK_ROW("EPTP: memory type", EPT_POINTER, IF_PROC2(PROC2_EPT), .holds = eptp_memory_type),
     CHECK_ROW("EPTP: page-walk length", EPT_POINTER, IF_PROC2(PROC2_EPT), .holds = eptp_walk_length),

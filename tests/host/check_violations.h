@@ -71,12 +71,14 @@ struct violation {
 #define BYTES_ABOVE_1M(member) OFF(member, AR_G)
 
 /* Controls that skylake_x lacks, offered and on. */
+#define WITH_POSTED ON(caps.pin, PIN_POSTED_INTERRUPTS << 32), ON(v.PIN_CONTROLS, PIN_POSTED_INTERRUPTS)
+#define WITH_DELIVERY ON(v.PROC2_CONTROLS, PROC2_VIRTUAL_INTERRUPTS), ON(v.EXIT_CONTROLS, EXITC_ACK_INTERRUPT)
 #define WITH_ENTRY(bits) ON(caps.entry, (bits) << 32), ON(v.ENTRY_CONTROLS, bits)
 #define WITH_EXIT(bits) ON(caps.exit, (bits) << 32), ON(v.EXIT_CONTROLS, bits)
 
 static const struct violation violations[] = {
     /* VM-execution controls */
-    CONTROL("pin-based controls: reserved bits", GOOD_64, ON(v.PIN_CONTROLS, PIN_POSTED_INTERRUPTS)),
+    CONTROL("pin-based controls: reserved bits", GOOD_64, ON(v.PIN_CONTROLS, BIT(8))),
     CONTROL("pin-based controls: reserved bits", GOOD_64, OFF(v.PIN_CONTROLS, BIT(2))),
     CONTROL("primary controls: reserved bits", GOOD_64, ON(v.PROC_CONTROLS, PROC_TERTIARY)),
     CONTROL("primary controls: reserved bits", GOOD_64, OFF(v.PROC_CONTROLS, BIT(8))),
@@ -107,6 +109,16 @@ static const struct violation violations[] = {
     CONTROL("virtualize x2APIC mode with virtualize APIC accesses", GOOD_64, ON(v.PROC2_CONTROLS, PROC2_X2APIC)),
     CONTROL("virtual-interrupt delivery without external-interrupt exiting", GOOD_64,
             ON(v.PROC2_CONTROLS, PROC2_VIRTUAL_INTERRUPTS), OFF(v.PIN_CONTROLS, PIN_EXTERNAL_INTERRUPT)),
+    CONTROL("posted interrupts without virtual-interrupt delivery", GOOD_64, WITH_POSTED,
+            ON(v.EXIT_CONTROLS, EXITC_ACK_INTERRUPT), OFF(v.PROC2_CONTROLS, PROC2_VIRTUAL_INTERRUPTS)),
+    CONTROL("posted interrupts without acknowledge interrupt on exit", GOOD_64, WITH_POSTED, WITH_DELIVERY,
+            OFF(v.EXIT_CONTROLS, EXITC_ACK_INTERRUPT)),
+    CONTROL("posted-interrupt notification vector: bits 15:8", GOOD_64, WITH_POSTED, WITH_DELIVERY,
+            SET(v.POSTED_VECTOR, 0x100)),
+    CONTROL("posted-interrupt descriptor address", GOOD_64, WITH_POSTED, WITH_DELIVERY,
+            SET(v.POSTED_DESC_ADDR, 0x2020)),
+    CONTROL("posted-interrupt descriptor address", GOOD_64, WITH_POSTED, WITH_DELIVERY,
+            SET(v.POSTED_DESC_ADDR, TOO_WIDE)),
     CONTROL("VPID zero", GOOD_64, SET(v.VPID, 0)),
     CONTROL("EPTP: memory type", GOOD_64, ON(v.EPT_POINTER, 1)),
     CONTROL("EPTP: memory type", GOOD_64, OFF(v.EPT_POINTER, 7), OFF(caps.ept_vpid, EPT_CAP_UC)),

@@ -103,7 +103,6 @@ static void test_not_virtualised_is_not_offered(void **state)
         all.ept_vpid = all.misc = all.vmfunc = UINT64_MAX;
         all.proc3 = 0;
         offered = offered_on(&all);
-        assert_lacks(offered.pin.may, PIN_POSTED_INTERRUPTS);
         assert_lacks(offered.proc.may, PROC_TERTIARY); /* though the CPU has it: none of them is virtualised */
         assert_lacks(offered.proc2.may, PROC2_ENCLS | PROC2_SPP);
         assert_lacks(offered.exit.may, BIT(23) | BIT(31));

@@ -60,7 +60,7 @@ static void check_fate(const struct fate *fate, uint64_t *word, struct ctl_caps 
 static void test_pin(void **unused)
 {
     const struct fate fate = {
-        .passed = PIN_EXTERNAL_INTERRUPT | PIN_PREEMPTION_TIMER,
+        .passed = PIN_EXTERNAL_INTERRUPT | PIN_PREEMPTION_TIMER | PIN_POSTED_INTERRUPTS,
         .on = PIN_NMI | BIT(1) | BIT(2) | BIT(4),
         .own = PIN_VIRTUAL_NMIS,
     };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What CPUs have that came after Bochs 2.7's newest: CET, PKRS and UINV at entries and exits, user wait, the mask of
-IA32_SPEC_CTRL, tertiary controls, more about EPT violations, mode-based execute control. On a CPU model of Bochs 3.1,
-bare and on Nestor.
+IA32_SPEC_CTRL, tertiary controls, more about EPT violations, mode-based execute control, posted interrupts. On a CPU
+model of Bochs 3.1, bare and on Nestor.
 
 Skipped where that Bochs was not fetched (tools/fetch-emulators 3.1). Takes 10 s on an idle machine.
 """
@@ -17,7 +17,8 @@ SCENARIOS = ("switched-all-settings", "switched-shadow-stack-pointer", "switched
              "switched-checks", "switched-steady-after-failed-entry", "exit-user-wait", "spec-ctrl-virtual",
              "entry-tertiary-reserved", "shadow-operand-key", "ve-handled-by-l2", "execute-by-mode",
              "execute-by-tables", "execute-alone", "execute-control-off-and-on", "execute-misconfigured",
-             "execute-in-a-bitmap", "execute-control-check")
+             "execute-in-a-bitmap", "execute-control-check", "posted-delivered", "posted-kept-pending",
+             "posted-other-interrupts", "posted-in-a-bitmap", "posted-checks")
 # Bochs 3.1 lets L2 through to a page that IA32_PKRS, as an entry loaded it, closes.
 FAULTS_OF_BOCHS = {"shadow-operand-key"}
 
