@@ -32,9 +32,11 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $1	$(or $2,$@)")
 
 LAYERS := boot kernel mm l1 vmx nested/rules nested/ept02 nested/bitmap nested debug start
-C_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.c)))
+VALUES := $(sort $(wildcard $(LAYERS:%=%/*_values.c)))
+C_SOURCES := $(filter-out $(VALUES),$(sort $(wildcard $(LAYERS:%=%/*.c))))
 ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))
-OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
+ASM_OBJECTS := $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o)
+OBJECTS := $(C_SOURCES:%.c=$(OUT)/%.o) $(ASM_OBJECTS)
 
 .DELETE_ON_ERROR:
 .PHONY: bitmap-report test-cpus bench bench-bitmap bench-quick bench-record all help nestor setup run demo mini check \
@@ -58,19 +60,15 @@ $(OUT)/%.o: %.c Makefile
 # The compiler must not make a call of strlen() out of the loop that is strlen().
 $(OUT)/kernel/string.o: CFLAGS += -fno-builtin -fno-lto
 
-# For assembly: the encoding of each VMCS field by name, and what writes the rows of vmx/straight_rows.def from a plan's
-# image.
-$(OUT)/fields.inc: vmx/vmcs_fields.def vmx/straight_rows.def Makefile
+# What assembly needs of C, as an include file: kernel/asm_value.h.
+$(OUT)/%_values.inc: %_values.c Makefile
 	@mkdir -p $(@D)
-	@{ sed -n 's/^FIELD(\([A-Z0-9_]*\), *\(0x[0-9a-f]*\),.*/%define \1 \2/p' vmx/vmcs_fields.def; \
-	sed -n 's/^ROW(\([A-Z0-9_]*\),.*/\1/p' vmx/straight_rows.def | \
-		awk '{ row[NR - 1] = $$1; print "%define STRAIGHT_" $$1, NR - 1 } \
-		END { print "%define STRAIGHT_ROW_COUNT", NR; \
-		print "%macro STRAIGHT_WRITE_ROWS 0"; \
-		for (i = 0; i < NR; i++) print "        WRITE_FROM " row[i] ", P_IMAGE + " 8 * i; \
-		print "%endmacro" }'; } > $@
+	$(call say,VALUES,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out $(LTO),$(CFLAGS)) -MMD -MP -MT $@ -MF $(@:.inc=.d) -S $< -o $(@:.inc=.s)
+	$(Q)sed -n '/.*\.ascii[^"]*"@\(.*\)".*/ { s//\1/; s/\$$//; p }' $(@:.inc=.s) > $@
 
-$(OUT)/vmx/straight.asm.o $(OUT)/vmx/straight_l1.asm.o: $(OUT)/fields.inc
+$(filter $(OUT)/vmx/%,$(ASM_OBJECTS)): $(OUT)/vmx/vmx_values.inc
+$(filter $(OUT)/boot/%,$(ASM_OBJECTS)): $(OUT)/boot/boot_values.inc
 
 $(OUT)/%.asm.o: %.asm Makefile
 	@mkdir -p $(@D)
@@ -152,4 +150,4 @@ clean: ## remove what was built, and what was fetched
 	rm -rf build compile_commands.json
 
 -include mk/checks.mk mk/host.mk mk/guests.mk mk/efi.mk mk/nestorctl.mk mk/install.mk mk/linux.mk mk/full.mk
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(VALUES:%.c=$(OUT)/%.d)

@@ -1,13 +1,8 @@
 ; From the start-up IPI (real mode, at a page below 1 MiB) to C code under Nestor's final tables.
 ; kernel/smp.c copies [ap_trampoline, ap_trampoline_end) to that page and fills the block at ap_trampoline_data
 ; (struct ap_start there). The tables of boot/entry.asm serve on the way: they have the page at its own address.
+%include "boot/boot_values.inc"
 
-MSR_EFER equ 0xc0000080
-EFER_BITS equ 1 << 8 | 1 << 11          ; LME, NXE
-CR0_BITS equ 0x80010033                 ; PG, WP, NE, ET, MP, PE
-CR4_BITS equ 1 << 5                     ; PAE
-CODE64 equ 0x08                         ; as in kernel/desc.h
-DATA64 equ 0x10
 CODE32 equ 0x18
 
 %define AT(label) (label - ap_trampoline)
@@ -44,7 +39,7 @@ protected_mode:
         mov cr4, eax
         mov eax, [ebx + AT(boot_cr3)]
         mov cr3, eax
-        mov ecx, MSR_EFER
+        mov ecx, IA32_EFER
         rdmsr
         or eax, EFER_BITS
         wrmsr

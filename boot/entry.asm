@@ -4,18 +4,9 @@
 %include "boot/multiboot2.inc"
 bits 32
 
-MSR_EFER equ 0xc0000080
-EFER_BITS equ 1 << 8 | 1 << 11          ; LME, NXE
-CR0_BITS equ 0x80010033                 ; PG, WP, NE, ET, MP, PE
-CR4_BITS equ 1 << 5                     ; PAE
 PTE_TABLE equ 3                         ; present, writable
 PTE_LARGE equ 0x83
 LARGE_PAGE equ 2 << 20
-DIRECT_MAP_SLOT equ 256                 ; of DIRECT_MAP_BASE 0xffff800000000000 in the PML4
-IMAGE_PML4_SLOT equ 511                 ; of IMAGE_LINK_BASE 0xffffffff80000000
-IMAGE_PDPT_SLOT equ 510
-CODE64 equ 0x08                         ; as in kernel/desc.h
-DATA64 equ 0x10
 
 section .multiboot2 progbits alloc noexec nowrite align=8
 header:
@@ -80,7 +71,7 @@ entry32:
         mov cr4, eax
         lea eax, [AT(boot_pml4)]
         mov cr3, eax
-        mov ecx, MSR_EFER
+        mov ecx, IA32_EFER
         rdmsr
         or eax, EFER_BITS
         wrmsr

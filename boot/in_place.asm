@@ -5,44 +5,10 @@
 bits 64
 default rel
 
-MSR_EFER equ 0xc0000080
-MSR_FS_BASE equ 0xc0000100
-MSR_GS_BASE equ 0xc0000101
-EFER_NXE equ 1 << 11
-CR0_BITS equ 0x80010033                 ; PG, WP, NE, ET, MP, PE
-CR4_BITS equ 1 << 5                     ; PAE
 PTE_TABLE equ 3
 PTE_LARGE equ 0x83
 LARGE_PAGE equ 2 << 20
 TSS_BUSY equ 1 << 1                     ; of the second-lowest type bit, in byte 5 of the descriptor
-CODE64 equ 0x08                         ; as in kernel/desc.h
-DATA64 equ 0x10
-REFUSED equ 1                           ; enum in_place_result
-
-; struct in_place_state
-S_RSP equ 0
-S_RIP equ 8
-S_CR0 equ 16
-S_CR3 equ 24
-S_CR4 equ 32
-S_EFER equ 40
-S_GDTR equ 48
-S_IDTR equ 64
-S_FS_BASE equ 80
-S_GS_BASE equ 88
-S_CS equ 96
-S_SS equ 98
-S_DS equ 100
-S_ES equ 102
-S_FS equ 104
-S_GS equ 106
-S_LDTR equ 108
-S_TR equ 110
-; struct in_place_processor
-P_TABLES equ 112 + 8 * 24
-P_STACK equ P_TABLES + 8
-P_CPU equ P_TABLES + 16
-P_MAIN equ P_TABLES + 24
 
 global in_place_enter, in_place_join, in_place_leave
 extern kernel_main_in_place, percpu_boot_stack_top
@@ -78,7 +44,7 @@ enter:  push    rbx
         jz      .tables
         call    build_tables
 .tables:
-        mov     ecx, MSR_EFER
+        mov     ecx, IA32_EFER
         rdmsr
         or      eax, EFER_NXE
         wrmsr
@@ -153,7 +119,7 @@ build_tables:
 leave_low:
         mov     rax, [rdi + S_CR0]
         mov     cr0, rax
-        mov     ecx, MSR_EFER
+        mov     ecx, IA32_EFER
         mov     eax, [rdi + S_EFER]
         mov     edx, [rdi + S_EFER + 4]
         wrmsr
@@ -183,11 +149,11 @@ leave_low:
         and     byte [rax + rbx + 5], ~TSS_BUSY & 0xff
         ltr     bx
 .no_task:
-        mov     ecx, MSR_FS_BASE
+        mov     ecx, IA32_FS_BASE
         mov     eax, [rdi + S_FS_BASE]
         mov     edx, [rdi + S_FS_BASE + 4]
         wrmsr
-        mov     ecx, MSR_GS_BASE
+        mov     ecx, IA32_GS_BASE
         mov     eax, [rdi + S_GS_BASE]
         mov     edx, [rdi + S_GS_BASE + 4]
         wrmsr

@@ -1,6 +1,6 @@
 /* The interface of efi/ (nestor.efi) and Nestor's image when Nestor takes over a machine that runs already: the
  * firmware's own state of each processor, which L1 goes on with.
- * Constants and structs; boot/in_place.asm addresses the members of struct in_place_processor by number.
+ * Constants and structs; boot/in_place.asm knows the members by boot/boot_values.c.
  * efi/ fills it, start/main_in_place reads it. */
 #ifndef BOOT_IN_PLACE_H
 #define BOOT_IN_PLACE_H

@@ -19,6 +19,7 @@
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"
 
+_Static_assert(STRAIGHT_ENCODINGS == VMCS12_ENCODINGS, "straight_l1.asm looks into vmcs12_rows[]");
 uint64_t straight_readable[DIRTY_WORDS], straight_writable[DIRTY_WORDS];
 uint8_t straight_words[FIELD_COUNT];
 

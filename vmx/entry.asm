@@ -8,6 +8,8 @@
 bits 64
 default rel
 
+%include "vmx/vmx_values.inc"
+
 extern vcpu_handle_exit         ; void vcpu_handle_exit(struct vcpu *)
 extern vcpu_entry_failed        ; void vcpu_entry_failed(struct vcpu *)
 extern vcpu_enter_again         ; void vcpu_enter_again(struct vcpu *)
@@ -19,11 +21,7 @@ global vmx_exit, vmx_exit_timed
 global vmx_straight_again, vmx_straight_failed, vmx_straight_checked, straight_dead
 global vmx_unblock_nmi
 
-%define REG(n) (8 * n)          ; enum gpr order, vcpu.h
-%define VCPU_LAUNCHED 128       ; asserted in run.c
-%define VCPU_ATTENTION 129
-%define CPU_STACK_WORD 8
-%define CPU_EXIT_TSC 792
+%define REG(n) (VCPU_REGS + 8 * n)      ; by the order of enum gpr, vmx/vmexit.h
 
 section .text
 

@@ -8,7 +8,7 @@ global probe_enter, probe_exit
 global probe_guest_call, probe_guest_spin
 global probe_guest_runs
 
-HOST_RSP equ 0x6c14
+%include "vmx/vmx_values.inc"
 
 section .text
 

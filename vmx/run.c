@@ -18,27 +18,6 @@
 #include "vmx/straight.h"
 #include "vmx/vpid.h"
 
-/* entry.asm addresses these by number. */
-_Static_assert(offsetof(struct vcpu, regs) == 0, "entry.asm: REG(n)");
-_Static_assert(offsetof(struct vcpu, launched) == 128, "entry.asm: VCPU_LAUNCHED");
-_Static_assert(offsetof(struct vcpu, attention) == 129, "entry.asm: VCPU_ATTENTION");
-_Static_assert(offsetof(struct cpu, stack_word) == 8, "entry.asm: CPU_STACK_WORD");
-_Static_assert(offsetof(struct cpu, timed.exit_tsc) == 792, "entry.asm: CPU_EXIT_TSC");
-/* The same of straight.asm. */
-_Static_assert(offsetof(struct cpu, straight) == 16, "CPU()");
-_Static_assert(offsetof(struct straight, plan) == 24 && offsetof(struct straight, quiet) == 32 &&
-                   offsetof(struct straight, stop) == 33 && offsetof(struct straight, went) == 34 &&
-                   offsetof(struct straight, vmcs01) == 40 && offsetof(struct straight, entries) == 48 &&
-                   offsetof(struct straight, exits) == 56 && offsetof(struct straight, vmx) == 64 &&
-                   offsetof(struct straight, by_reason) == 112 && offsetof(struct straight, l1_exits) == 624 &&
-                   offsetof(struct straight, fields) == 656 && offsetof(struct straight, word) == 696 &&
-                   offsetof(struct straight, flags) == 712,
-               "S_");
-_Static_assert(offsetof(struct straight_plan, cr0_mask) == 32 && offsetof(struct straight_plan, dr7) == 56 &&
-                   offsetof(struct straight_plan, l1_efer) == 88 && offsetof(struct straight_plan, timer) == 96 &&
-                   offsetof(struct straight_plan, invvpid_l1) == 112 && offsetof(struct straight_plan, proc) == 144 &&
-                   offsetof(struct straight_plan, image) == 160,
-               "P_");
 _Static_assert(STRAIGHT_GUEST_RSP == 0, "READ_TO HOST_RSP, P_IMAGE");
 
 /* The column `parts` of each exit reason: bits, of which PLAIN and OPERAND leave out what every other exit has. */

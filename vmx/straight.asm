@@ -54,14 +54,14 @@ exit_shaped:
         vmclear [rdx + P_VMCS02]
         jbe     straight_dead
         mov     rax, [rdx + P_REVISION]
-        or      dword [rax], TYPE_SHADOW
+        or      dword [rax], VMCS_SHADOW_INDICATOR
         vmptrld [CPU(S_VMCS01)]
         jbe     straight_dead
         COUNTED VMCLEARS, 1
         COUNTED VMPTRLDS, 1
-        COUNTED VMWRITES, STRAIGHT_ROW_COUNT
+        COUNTED VMWRITES, STRAIGHT_ROWS
         STRAIGHT_WRITE_ROWS             ; SDM 3C 28.5 "Loading Host State", from the image
-        mov     byte [CPU(S_WENT)], 2
+        mov     byte [CPU(S_WENT)], WENT_TO_L1
         inc     qword [CPU(S_EXITS)]
         END     end_l1, S_STOP, jne, vmresume
 
@@ -69,28 +69,22 @@ exit_shaped:
 ; of the MSR. The page has four parts of 1024 bytes, a bit for each MSR: reads of 0H to 1FFFH, reads of C0000000H to
 ; C0001FFFH, and writes of both; any other number always exits, and is left to the long way. SDM 3C 25.6.9 "MSR-Bitmap
 ; Address"
-%define REASON_RDMSR 31
-%define REASON_WRMSR 32
-%define MSR_RANGE 0xffffe000    ; bits of the number that are 0 in the lower range, and MSR_UPPER in the upper one
-%define MSR_UPPER 0xc0000000
-%define BITS_UPPER 0x2000       ; of the page: where each part begins
-%define BITS_WRITE 0x4000
 msr_exit:
         cmp     qword [rdx + P_MSR_PAGE], 0
         je      long_way
         mov     edx, BITS_WRITE
-        cmp     eax, REASON_WRMSR
+        cmp     eax, EXIT_WRMSR
         je      .range
         xor     edx, edx
-        cmp     eax, REASON_RDMSR
+        cmp     eax, EXIT_RDMSR
         jne     long_way
 .range: mov     eax, ecx
-        test    eax, MSR_RANGE
+        test    eax, MSR_OUTSIDE
         jz      .bit
-        xor     eax, MSR_UPPER
-        test    eax, MSR_RANGE
+        xor     eax, MSR_BITMAP_HIGH_BASE
+        test    eax, MSR_OUTSIDE
         jnz     long_way
-        add     eax, BITS_UPPER
+        add     eax, BITS_HIGH
 .bit:   add     eax, edx
         mov     rdx, [CPU(S_PLAN)]
         mov     rdx, [rdx + P_MSR_PAGE]
@@ -152,7 +146,7 @@ straight_exit_l1:
         mov     [CPU(S_RAX)], rax
         COUNTED VMREADS, 1
         READ    EXIT_REASON
-        cmp     eax, REASON_VMRESUME
+        cmp     eax, EXIT_VMRESUME
         jne     straight_l1_alone
         cmp     byte [CPU(S_QUIET)], 0
         je      long_way_rax
@@ -174,7 +168,7 @@ straight_exit_l1:
 entry_shaped:
         COUNTED VMCLEARS, 1
         COUNTED VMPTRLDS, 1
-        mov     byte [CPU(S_WENT)], 1
+        mov     byte [CPU(S_WENT)], WENT_TO_L2
         inc     qword [CPU(S_ENTRIES)]
         END     end_l2, S_QUIET, je, vmlaunch
 
@@ -229,7 +223,7 @@ shape_entry:
 
 ; L1 injects, and blocking by NMI is not its own: Nestor takes the event over (event_recall) and enters L2.
 event:
-        mov     byte [CPU(S_WENT)], 1
+        mov     byte [CPU(S_WENT)], WENT_TO_L2
         inc     qword [CPU(S_ENTRIES)]
         mov     rdx, [CPU(S_RDX)]
         mov     rax, [CPU(S_RAX)]

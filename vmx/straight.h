@@ -17,7 +17,7 @@ enum straight_row {
     STRAIGHT_ROWS
 };
 
-/* Work of straight.asm beside the image: nothing for a vmcs12 of Linux KVM's. It knows the bits by number. */
+/* Work of straight.asm beside the image: nothing for a vmcs12 of Linux KVM's. */
 enum {
     SHAPE_READ_DEBUG = 1 << 0, /* L2 starts with L1's DR7 and IA32_DEBUGCTL */
     SHAPE_READ_PAT = 1 << 1,   /* ... IA32_PAT */
@@ -32,9 +32,16 @@ enum {
     SHAPE_NMI = 1 << 10,      /* blocking by NMI is no virtual one of L2's: it stays for L1, and events are looked at */
     SHAPE_PROC = 1 << 11,     /* L1 asked for the interrupt window, or no longer: `proc` is written at the next entry */
     SHAPE_MODE = 1 << 12,     /* the plan is for an L2 in 64-bit mode, which it may have left */
+    /* Those for which an entry or an exit has something to do, so that one test finds that there is nothing. */
+    SHAPE_ENTRY = SHAPE_READ_DEBUG | SHAPE_READ_PAT | SHAPE_READ_EFER | SHAPE_DEBUG | SHAPE_PAT | SHAPE_EFER |
+                  SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_NMI | SHAPE_PROC,
+    SHAPE_EXIT = SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_KEEP_PAT | SHAPE_KEEP_EFER | SHAPE_NMI | SHAPE_MODE,
 };
 
-/* All that entries and exits of one vmcs12 need. straight.asm addresses the members by number. */
+/* Encodings that the straight VMREAD and VMWRITE of L1 look up: nested/rules/vmcs12.h has a row for each. */
+#define STRAIGHT_ENCODINGS 0x8000u
+
+/* All that entries and exits of one vmcs12 need. */
 struct straight_plan {
     hpa_t vmcs02;
     uint32_t *revision; /* of vmcs02's region, whose highest bit is its type */

@@ -12,15 +12,10 @@ extern long_way, long_way_rax, long_way_rcx
 global straight_l1_alone
 global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
 
-%define REASON_CPUID 10
-%define REASON_VMREAD 23
-%define REASON_VMWRITE 25
-%define BLOCKING 3              ; by STI or MOV SS
-%define TF 0x10100              ; and RF: see vmx/skip.h
-%define ARITHMETIC 0x8d5        ; CF, PF, AF, ZF, SF, OF: all 0 is VMsucceed (SDM 3C 31.2 "Conventions")
-%define INFO_REGISTER 0x400     ; of the instruction information: operand 1 is a register, not memory. Its number is in
-                                ; bits 6:3, that of operand 2 in bits 31:28: SDM 3C 28.2.5
-%define FIELD_LIMIT 0x7fff      ; encodings that vmcs12_rows has
+; Of the instruction information: with INSN_INFO_IS_REGISTER operand 1 is a register, not memory. Its number is in bits
+; 6:3, that of operand 2 in bits 31:28: SDM 3C 28.2.5. VMsucceed is RFLAGS_ARITHMETIC all 0: SDM 3C 31.2 "Conventions".
+; Why RF is asked for with TF: vmx/skip.h.
+%define TRAPS (RFLAGS_TF | RFLAGS_RF)
 
 %macro WRITE_FLAGS 0
         COUNTED VMWRITES, 1
@@ -53,11 +48,11 @@ section .text
 straight_l1_alone:
         cmp     byte [CPU(S_STOP)], 0
         jne     long_way_rax
-        cmp     eax, REASON_VMREAD
+        cmp     eax, EXIT_VMREAD
         je      l1_vmread
-        cmp     eax, REASON_VMWRITE
+        cmp     eax, EXIT_VMWRITE
         je      l1_vmwrite
-        cmp     eax, REASON_CPUID
+        cmp     eax, EXIT_CPUID
         je      l1_cpuid
         jmp     long_way_rax
 
@@ -70,7 +65,7 @@ l1_cpuid:
         test    al, BLOCKING
         jnz     long_way_rax
         READ    GUEST_RFLAGS
-        test    eax, TF
+        test    eax, TRAPS
         jnz     long_way_rax
         mov     [CPU(S_RDX)], rdx
         mov     [CPU(S_RCX)], rcx
@@ -108,14 +103,14 @@ l1_cpuid:
         mov     [CPU(S_RDX)], rdx
         mov     [CPU(S_RCX)], rcx
         READ    GUEST_RFLAGS
-        test    eax, TF
+        test    eax, TRAPS
         jnz     long_way_rcx
         mov     ecx, eax
-        and     ecx, ~ARITHMETIC & 0xffffffff
+        and     ecx, ~RFLAGS_ARITHMETIC & 0xffffffff
         mov     [CPU(S_FLAGS)], rcx     ; VMsucceed
         mov     eax, EXIT_INSTRUCTION_INFO
         vmread  rdx, rax
-        test    edx, INFO_REGISTER
+        test    edx, INSN_INFO_IS_REGISTER
         jz      long_way_rcx
         mov     eax, edx
         shr     eax, 28
@@ -169,8 +164,8 @@ l1_cpuid:
 %endmacro
 ; RAX, an encoding: the row of vmx/vmcs_fields.def. To the long way, which knows the error number, when there is none.
 %macro ROW_OF_ENCODING 0
-        cmp     rax, FIELD_LIMIT
-        ja      long_way_rcx
+        cmp     rax, STRAIGHT_ENCODINGS
+        jae     long_way_rcx
         movzx   eax, byte [vmcs12_rows + rax]
         sub     eax, 1
         js      long_way_rcx

@@ -186,6 +186,7 @@
 
 /* Segment access rights. SDM 3C table "Format of Access Rights" */
 #define AR_TYPE BITS(3, 0)
+#define AR_TYPE_CONFORMING BIT(2) /* of a code segment */
 #define AR_S BIT(4)
 #define AR_DPL BITS(6, 5)
 #define AR_P BIT(7)

@@ -37,6 +37,7 @@ NOT_LINKED = {
     "vmx/refusal.c": "it only prints; tests/vm/refusals.t reads each kind of line",
     "vmx/shutdown.c": "it only prints; tests/vm/mistakes.t has a shutdown of each level",
     "vmx/trace_words.c": "it only prints; tests/vm/log.t reads it",
+    "vmx/vmx_values.c": "constants for assembly, which the build reads from it; it is linked nowhere",
 }
 
 

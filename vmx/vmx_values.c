@@ -1,0 +1,160 @@
+/* The values that the assembly of vmx/ knows by name: encodings of VMCS fields, offsets in the structs that it shares
+ * with C, and bits. Not linked: see kernel/asm_value.h. */
+#include "kernel/asm_value.h"
+#include "kernel/msr.h"
+#include "kernel/percpu.h"
+#include "kernel/x86_bits.h"
+#include "vmx/msr_bitmap.h"
+#include "vmx/straight.h"
+#include "vmx/vcpu.h"
+#include "vmx/vmx_bits.h"
+
+/* The order of struct straight's `vmx`. */
+enum vmx_count {
+#define COUNTER(name, text) NUMBER_##name,
+#include "kernel/counters_vmx.def"
+#undef COUNTER
+    VMX_COUNTS
+};
+_Static_assert(ARRAY_SIZE(((struct straight *)0)->vmx) == VMX_COUNTS, "a word for each of counters_vmx.def");
+
+static void fields(void)
+{
+#define FIELD(name, enc, ...) VALUE(name, enc);
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+#define REASON(name, number, ...) VALUE(EXIT_##name, number);
+#include "vmx/exit_reasons.def"
+#undef REASON
+}
+
+/* STRAIGHT_WRITE_ROWS writes each row of vmx/straight_rows.def from a plan's image. */
+static void straight_rows(void)
+{
+#define ROW(field, value) SAME(STRAIGHT_##field);
+#include "vmx/straight_rows.def"
+#undef ROW
+    SAME(STRAIGHT_ROWS);
+    LINE("%%macro STRAIGHT_WRITE_ROWS 0");
+#define ROW(field, value) LINE_WITH("WRITE_FROM " #field ", P_IMAGE + %0", 8 * STRAIGHT_##field);
+#include "vmx/straight_rows.def"
+#undef ROW
+    LINE("%%endmacro");
+}
+
+static void members(void)
+{
+    MEMBER(VCPU_REGS, struct vcpu, regs);
+    MEMBER(VCPU_LAUNCHED, struct vcpu, launched);
+    MEMBER(VCPU_ATTENTION, struct vcpu, attention);
+    MEMBER(CPU_STACK_WORD, struct cpu, stack_word);
+    MEMBER(CPU_EXIT_TSC, struct cpu, timed.exit_tsc);
+    MEMBER(CPU_STRAIGHT, struct cpu, straight);
+}
+
+static void straight_members(void)
+{
+    MEMBER(S_RAX, struct straight, rax);
+    MEMBER(S_RDX, struct straight, rdx);
+    MEMBER(S_RCX, struct straight, rcx);
+    MEMBER(S_PLAN, struct straight, plan);
+    MEMBER(S_QUIET, struct straight, quiet);
+    MEMBER(S_STOP, struct straight, stop);
+    MEMBER(S_WENT, struct straight, went);
+    MEMBER(S_VMCS01, struct straight, vmcs01);
+    MEMBER(S_ENTRIES, struct straight, entries);
+    MEMBER(S_EXITS, struct straight, exits);
+    MEMBER(S_VMX, struct straight, vmx);
+    MEMBER(S_BY_REASON, struct straight, by_reason);
+    MEMBER(S_L1_EXITS, struct straight, l1_exits);
+    MEMBER(S_CPUIDS, struct straight, cpuids);
+    MEMBER(S_VMREADS, struct straight, vmreads);
+    MEMBER(S_PLAIN_LEAVES, struct straight, plain_leaves);
+    MEMBER(S_FIELDS, struct straight, fields);
+    MEMBER(S_DIRTY, struct straight, dirty);
+    MEMBER(S_SCOPE, struct straight, scope);
+    MEMBER(S_ROW, struct straight, row);
+    MEMBER(S_REGISTER, struct straight, reg);
+    MEMBER(S_WORD, struct straight, word);
+    MEMBER(S_FLAGS, struct straight, flags);
+    VALUE(REASON_MAX, ARRAY_SIZE(((struct straight *)0)->by_reason) - 1);
+    SAME(WENT_TO_L2);
+    SAME(WENT_TO_L1);
+#define COUNTER(name, text) VALUE(name, NUMBER_##name);
+#include "kernel/counters_vmx.def"
+#undef COUNTER
+}
+
+static void plan_members(void)
+{
+    MEMBER(P_VMCS02, struct straight_plan, vmcs02);
+    MEMBER(P_REVISION, struct straight_plan, revision);
+    MEMBER(P_REASONS, struct straight_plan, reasons);
+    MEMBER(P_SHAPE, struct straight_plan, shape);
+    MEMBER(P_CR0_MASK, struct straight_plan, cr0_mask);
+    MEMBER(P_CR0_KEPT, struct straight_plan, cr0_kept);
+    MEMBER(P_EFER_KEPT, struct straight_plan, efer_kept);
+    MEMBER(P_DR7, struct straight_plan, dr7);
+    MEMBER(P_DEBUGCTL, struct straight_plan, debugctl);
+    MEMBER(P_PAT, struct straight_plan, pat);
+    MEMBER(P_EFER, struct straight_plan, efer);
+    MEMBER(P_L1_EFER, struct straight_plan, l1_efer);
+    MEMBER(P_TIMER, struct straight_plan, timer);
+    MEMBER(P_INVVPID_TYPE, struct straight_plan, invvpid_type);
+    MEMBER(P_INVVPID_L1, struct straight_plan, invvpid_l1);
+    MEMBER(P_INVVPID_L2, struct straight_plan, invvpid_l2);
+    MEMBER(P_PROC, struct straight_plan, proc);
+    MEMBER(P_MSR_PAGE, struct straight_plan, msr_page);
+    MEMBER(P_IMAGE, struct straight_plan, image);
+}
+
+static void shapes(void)
+{
+    SAME(SHAPE_READ_DEBUG);
+    SAME(SHAPE_READ_PAT);
+    SAME(SHAPE_READ_EFER);
+    SAME(SHAPE_DEBUG);
+    SAME(SHAPE_PAT);
+    SAME(SHAPE_EFER);
+    SAME(SHAPE_TIMER);
+    SAME(SHAPE_NO_VPID);
+    SAME(SHAPE_KEEP_PAT);
+    SAME(SHAPE_KEEP_EFER);
+    SAME(SHAPE_NMI);
+    SAME(SHAPE_PROC);
+    SAME(SHAPE_MODE);
+    SAME(SHAPE_ENTRY);
+    SAME(SHAPE_EXIT);
+}
+
+static void bits(void)
+{
+    VALUE(AR_MODE, AR_L | AR_DPL | AR_TYPE_CONFORMING);
+    VALUE(AR_KERNEL64, AR_L);
+    SAME(ENTRY_GUEST_64);
+    VALUE(BLOCKING, BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+    SAME(BLOCKING_BY_MOV_SS);
+    SAME(BLOCKING_BY_NMI);
+    VALUE(EFER_LME_LMA, EFER_LME | EFER_LMA);
+    SAME(VMCS_SHADOW_INDICATOR);
+    SAME(RFLAGS_TF);
+    SAME(RFLAGS_RF);
+    SAME(RFLAGS_ARITHMETIC);
+    SAME(INSN_INFO_IS_REGISTER);
+    SAME(STRAIGHT_ENCODINGS);
+    VALUE(MSR_OUTSIDE, ~(MSR_BITMAP_RANGE - 1));
+    SAME(MSR_BITMAP_HIGH_BASE);
+    VALUE(BITS_HIGH, 8 * MSR_BITMAP_READ_HIGH);
+    VALUE(BITS_WRITE, 8 * MSR_BITMAP_WRITE_LOW);
+}
+
+__attribute__((used)) static void values(void)
+{
+    fields();
+    straight_rows();
+    members();
+    straight_members();
+    plan_members();
+    shapes();
+    bits();
+}
