@@ -161,6 +161,22 @@ def check_emulators(tap, work):
                   f"{version}: with two processors a fault of a handler's first instruction has its address", twice.err)
 
 
+def check_spaces(tap, work):
+    """The tree lies where a path has spaces, and so do the emulator's own files."""
+    fetched = os.path.join(ROOT, "build", "emulators")
+    versions = [name for name in sorted(os.listdir(fetched)) if os.path.exists(os.path.join(fetched, name, "bochs"))]
+    if not versions:
+        tap.ok(True, "the runner in a path with spaces # SKIP no emulator was fetched into this tree")
+        return
+    tree = os.path.join(work, "a tree of mine")
+    for part in ("tools", "kernel", os.path.join("build", "emulators", versions[-1])):
+        shutil.copytree(os.path.join(ROOT, part), os.path.join(tree, part))
+    run = Run("--bare", "--l1", shutil.copy(os.path.join(work, "probe"), tree), "--l1-args", "7", "--memory", "32",
+              "--timeout", "60", "--keep", os.path.join(tree, "kept files"), "--emulator", versions[-1],
+              program=os.path.join(tree, "tools", "nestor-run")).wait()
+    tap.equal(run.status, 7, "the runner in a path with spaces", run.err)
+
+
 def check_lost_port(tap, work):
     """Bochs listens for a viewer. Of two that start at the same moment one may find no port, and is started again."""
     library, once = (os.path.join(work, name) for name in ("listen.so", "once"))
@@ -235,7 +251,7 @@ def main():
         source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib_probe.asm")
         subprocess.run(["nasm", "-f", "bin", "-o", os.path.join(work, "probe"), source], check=True)
         for check in (check_wrong_input, check_statuses, check_strings, check_files, check_parallel, check_emulators,
-                      check_lost_port, check_signals, check_nestor, check_ends):
+                      check_spaces, check_lost_port, check_signals, check_nestor, check_ends):
             check(tap, work)
         check_where(tap)
     finally:

@@ -27,13 +27,13 @@ POWER_OFF = "ACPI control: soft power off"
 FIRMWARE = {
     "bios": """\
 display_library: rfb, options="timeout=0"
-romimage: file={share}/BIOS-bochs-latest, options=fastboot
+romimage: file="{share}/BIOS-bochs-latest", options=fastboot
 """,
     # Without the last line a processor that halts for good opens a dialogue that nobody answers.
     # A picture that is new twenty times in an emulated second, on a card that OVMF knows.
     "uefi": """\
 display_library: x, options="hideIPS"
-romimage: file={ovmf}, address={ovmf_at:#x}
+romimage: file="{ovmf}", address={ovmf_at:#x}
 fw_cfg: enabled=1
 pci: enabled=1, chipset=i440fx, slot1=pcivga
 vga: extension=vbe, update_freq=20, realtime=0
@@ -46,7 +46,7 @@ CONFIG = """\
 config_interface: textconfig
 cpu: model={cpu}{features}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={memory}, host={host}
-vgaromimage: file={share}/VGABIOS-lgpl-latest
+vgaromimage: file="{share}/VGABIOS-lgpl-latest"
 {disks}
 com1: enabled=1, mode={com1_mode}, dev="{com1}"
 com2: enabled=1, mode=file, dev="{com2}"

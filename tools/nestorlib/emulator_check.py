@@ -26,8 +26,8 @@ config_interface: textconfig
 display_library: rfb, options="timeout=0"
 cpu: ips=20000000, reset_on_triple_fault=0
 memory: guest=32, host=32
-romimage: file={share}/BIOS-bochs-latest, options=fastboot
-vgaromimage: file={share}/VGABIOS-lgpl-latest
+romimage: file="{share}/BIOS-bochs-latest", options=fastboot
+vgaromimage: file="{share}/VGABIOS-lgpl-latest"
 floppya: 1_44={floppy}, status=inserted
 boot: floppy
 port_e9_hack: enabled=1
