@@ -143,7 +143,7 @@ diff-models: setup ## the same on the CPU models with other features, 20,000 ope
 		tools/nestor-diff --seed $(or $(SEED),1) --ops $(or $(OPS),20000) --cpu $$cpu || exit 1; \
 	done
 
-check: check-headers check-layers check-text check-commits check-format
+check: check-headers check-layers check-text check-docs check-commits check-format
 check: host-tests ## unit tests and checks that need no emulator
 
 clean: ## remove what was built, and what was fetched

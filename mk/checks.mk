@@ -3,7 +3,8 @@ CHECK_DIRS := $(LAYERS) efi guests tests/host tests/fuzz tools/nestorctl
 CLANG_FORMAT_VERSION := 14
 CHECKED_SOURCES = $(sort $(shell find $(CHECK_DIRS) -name '*.[ch]'))
 
-.PHONY: model tidy check-headers check-layers check-text check-commits check-format format compile_commands.json
+.PHONY: model tidy check-headers check-layers check-text check-docs check-commits check-format format
+.PHONY: compile_commands.json
 
 check-headers: ## each header compiles alone, and so does each fuzz target
 	@for header in $(sort $(wildcard $(LAYERS:%=%/*.h))); do \
@@ -19,6 +20,9 @@ model: ## check the model of write tracing with spin (tests/model/)
 
 check-text: ## no line over 120 columns, no source over 500 lines (tools/check-text)
 	@tools/check-text
+
+check-docs: ## what docs and comments say of the tree, and that the exercises have their answers
+	@prove $(PROVE_FLAGS) tests/host/docs.t tests/host/exercises.t
 
 check-commits: ## subjects of commits, and which files no host test links
 	@prove $(PROVE_FLAGS) tests/host/commits.t tests/host/linked.t
