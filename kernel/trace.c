@@ -67,13 +67,25 @@ void trace_copy(struct cpu *cpu)
     }
 }
 
+static void count_ticks(struct timed_ring *ring, bool l2, uint64_t now)
+{
+    if (ring->entered_tsc) {
+        count_add(ring->entered_l2 ? COUNT_TICKS_L2 : COUNT_TICKS_L1, ring->exit_tsc - ring->entered_tsc);
+        count_add(COUNT_TICKS_L0, now - ring->exit_tsc);
+    }
+    ring->entered_tsc = now;
+    ring->entered_l2 = l2;
+}
+
 void trace_entry(bool l2)
 {
     struct cpu *cpu = this_cpu();
 
     trace_copy(cpu);
+    uint64_t now = rdtsc();
     struct trace_record entry = {(uint64_t)(l2 ? TRACE_ENTER_L2 : TRACE_ENTER_L1) << 32, 0};
-    write_timed(&cpu->timed, rdtsc(), entry);
+    write_timed(&cpu->timed, now, entry);
+    count_ticks(&cpu->timed, l2, now);
     if (options.log == LOG_DBG)
         print_record(&entry, true);
 }

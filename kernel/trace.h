@@ -47,10 +47,12 @@ struct timed_record {
 };
 
 struct timed_ring {
-    uint64_t exit_tsc; /* at the last exit */
-    uint64_t copied;   /* records of the other ring that are in this one */
-    uint64_t written;  /* records ever; the next one goes to written % records */
-    uint64_t records;  /* a power of two; 0: the option is off, and record is NULL */
+    uint64_t exit_tsc;    /* at the last exit */
+    uint64_t entered_tsc; /* at the last entry; 0: there was none */
+    bool entered_l2;
+    uint64_t copied;  /* records of the other ring that are in this one */
+    uint64_t written; /* records ever; the next one goes to written % records */
+    uint64_t records; /* a power of two; 0: the option is off, and record is NULL */
     struct timed_record *record;
 };
 
@@ -63,7 +65,7 @@ struct cpu;
  * time of its last exit. */
 void trace_copy(struct cpu *cpu);
 /* The same on this processor before an entry, and then the record that the guest is entered, L2 or L1, with the time
- * now. */
+ * now; the ticks since the entry before are counted for the levels that had them. */
 void trace_entry(bool l2);
 /* Prints the last `count` records of this processor, oldest first. */
 void trace_dump(unsigned count);

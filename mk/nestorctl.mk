@@ -21,7 +21,9 @@ build/nestorctl/msr_names.inc: kernel/msr.h
 	@mkdir -p $(@D)
 	$(Q)sed -n 's/^#define \(IA32_[A-Z0-9_]*\) \(0x[0-9a-f]*\).*/{\2, "\1"},/p' $< > $@
 
-build/tools/nestorctl/bitmap.o: build/nestorctl/msr_names.inc tools/bitmap-report.html
+build/tools/nestorctl/bitmap.o: build/nestorctl/msr_names.inc
+
+build/tools/nestorctl/page.o: tools/bitmap-report.html tools/timeline.html
 
 build/tools/nestorctl/%.o: tools/nestorctl/%.c mk/nestorctl.mk
 	@mkdir -p $(@D)

@@ -8,20 +8,12 @@
 
 #include "kernel/version.h"
 #include "tools/nestorctl/commands.h"
+#include "tools/nestorctl/page.h"
 #include "tools/nestorctl/window.h"
 
 #define PAGE 4096u
 #define BITS (8 * PAGE)
 #define PART (BITS / 4)
-#define DATA "/*DATA*/null"
-
-/* The page, and where its data goes. */
-extern const char bitmap_page[], bitmap_page_end[];
-__asm__(".pushsection .rodata\n"
-        ".globl bitmap_page, bitmap_page_end\n"
-        "bitmap_page: .incbin \"tools/bitmap-report.html\"\n"
-        "bitmap_page_end: .byte 0\n"
-        ".popsection\n");
 
 struct bitmap {
     struct inspect_bitmap head;
@@ -100,8 +92,9 @@ static void print_runs(FILE *out, const char *key, const uint8_t *page)
 }
 
 /* The data that tools/bitmap-report describes. */
-static void print_data(FILE *out, const struct bitmap *bitmap)
+static void print_data(FILE *out, const void *data)
 {
+    const struct bitmap *bitmap = data;
     time_t now = time(NULL);
     char date[32];
 
@@ -120,17 +113,13 @@ static void print_data(FILE *out, const struct bitmap *bitmap)
 
 static int write_page(const char *path, const struct bitmap *bitmap)
 {
-    const char *place = strstr(bitmap_page, DATA);
     FILE *out = fopen(path, "we");
 
-    if (!out || !place) {
+    if (!out) {
         fprintf(stderr, "nestorctl: %s cannot be written\n", path);
         return STATUS_FAILED;
     }
-    fwrite(bitmap_page, 1, (size_t)(place - bitmap_page), out);
-    print_data(out, bitmap);
-    fputs(place + strlen(DATA), out);
-    if (ferror(out) | fclose(out)) {
+    if (page_write(out, page_bitmap, print_data, bitmap) | fclose(out)) {
         fprintf(stderr, "nestorctl: %s could not be written whole\n", path);
         return STATUS_FAILED;
     }

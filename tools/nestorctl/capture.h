@@ -37,8 +37,9 @@ const char *capture_type_name(uint32_t type);
 /* Writers; 0, or -1 when the file could not be written. */
 int perfetto_write(const struct capture *capture, FILE *file);
 int chrome_write(const struct capture *capture, FILE *file);
+int timeline_write(const struct capture *capture, FILE *file); /* an HTML page */
 
-/* What both write, in order of time for each processor: a level's slice begins or ends, or something happened. */
+/* What all write, in order of time for each processor: a level's slice begins or ends, or something happened. */
 enum story_kind { STORY_BEGIN, STORY_END, STORY_INSTANT };
 struct story_event {
     enum story_kind kind;

@@ -1,8 +1,9 @@
-/* The JSON of Chrome's trace viewer: processors are its processes, levels its threads. */
+/* The JSON of Chrome's trace viewer: processors are its processes, levels its threads. And the page that draws it. */
 #include <inttypes.h>
 #include <stdbool.h>
 
 #include "tools/nestorctl/capture.h"
+#include "tools/nestorctl/page.h"
 
 struct writer {
     FILE *file;
@@ -56,4 +57,14 @@ int chrome_write(const struct capture *capture, FILE *file)
     story_tell(capture, hear, &writer);
     fputs("\n]}\n", file);
     return ferror(file) ? -1 : 0;
+}
+
+static void print_data(FILE *file, const void *capture)
+{
+    chrome_write(capture, file);
+}
+
+int timeline_write(const struct capture *capture, FILE *file)
+{
+    return page_write(file, page_timeline, print_data, capture);
 }

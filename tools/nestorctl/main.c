@@ -17,9 +17,11 @@ static const struct {
      "print Nestor's log; -f: and go on printing what comes; --previous: of the run before a reset"},
     {"stat", command_stat, "[-i SECONDS] [-n TIMES] [-c CPU]",
      "print exits by reason and level, and what Nestor counts"},
-    {"top", command_top, "[-i SECONDS] [-n TIMES]", "the same live, on the whole terminal, busiest first"},
+    {"top", command_top, "[-i SECONDS] [-n TIMES] [-c CPU]",
+     "the same live, on the whole terminal, busiest first, and each level's share of the time"},
     {"trace", command_trace, "-o FILE [-j] [-f RAW -k KHZ]",
-     "write Nestor's last records as a Perfetto trace (-j: Chrome's JSON); -f: of a finished run's raw records"},
+     "write Nestor's last records as a Perfetto trace; FILE.html: as a page, FILE.json or -j: Chrome's JSON; "
+     "-f: of a finished run's raw records"},
     {"vmcs12", command_vmcs12, "[-i SECONDS] [-n TIMES] [-c CPU]",
      "print L1's current VMCS of this processor, or of CPU, by names and groups; then what changes"},
     {"bitmap", command_bitmap, "[-c CPU] [-o FILE]",

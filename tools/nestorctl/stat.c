@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "kernel/counters.h"
 #include "tools/nestorctl/commands.h"
 #include "tools/nestorctl/window.h"
 
@@ -82,32 +83,32 @@ static unsigned counter_rows(const struct inspect_header *header, const struct s
 }
 
 /* At most `lines` lines, the counters in the last third of them. */
-static void print_table(const struct inspect_header *header, const struct sample *old, const struct sample *new,
-                        bool rates, int lines)
+static void print_table(FILE *out, const struct inspect_header *header, const struct sample *old,
+                        const struct sample *new, bool rates, int lines)
 {
     struct row *rows = calloc(header->reasons + header->counters, sizeof *rows);
     if (!rows)
         exit(STATUS_FAILED);
     unsigned exits = exit_rows(header, old, new, rows), counters;
     int room = lines - 3;
-    printf("%-34s %10s %10s", "exits by reason", "L1", "L2");
-    printf(rates ? " %10s %10s\n" : "\n", "L1/s", "L2/s");
+    fprintf(out, "%-35s %10s %10s", "exits by reason", "L1", "L2");
+    fprintf(out, rates ? " %10s %10s\n" : "\n", "L1/s", "L2/s");
     for (unsigned i = 0; i < exits && room > lines / 3; i++, room--) {
-        printf("%-34.34s %10lu %10lu", rows[i].name, rows[i].total[0], rows[i].total[1]);
+        fprintf(out, "%-35.34s %10lu %10lu", rows[i].name, rows[i].total[0], rows[i].total[1]);
         if (rates)
-            printf(" %10.0f %10.0f", rows[i].rate[0], rows[i].rate[1]);
-        putchar('\n');
+            fprintf(out, " %10.0f %10.0f", rows[i].rate[0], rows[i].rate[1]);
+        fputc('\n', out);
     }
     counters = counter_rows(header, old, new, rows);
-    printf("\n%-56.56s %10s%s\n", "counters", "total", rates ? "   a second" : "");
+    fprintf(out, "\n%-57.57s %10s%s\n", "counters", "total", rates ? "   a second" : "");
     for (unsigned i = 0; i < counters && room > 0; i++, room--) {
-        printf("%-56.56s %10lu", rows[i].name, rows[i].total[0]);
+        fprintf(out, "%-57.57s %10lu", rows[i].name, rows[i].total[0]);
         if (rates)
-            printf(" %10.0f", rows[i].rate[0]);
-        putchar('\n');
+            fprintf(out, " %10.0f", rows[i].rate[0]);
+        fputc('\n', out);
     }
     free(rows);
-    fflush(stdout);
+    fflush(out);
 }
 
 #define ALL_LINES 10000
@@ -144,15 +145,62 @@ int command_stat(int argc, char **argv)
         return status;
     struct sample old = sample_new(&header), new = sample_new(&header);
     sample_take(&header, arguments.cpu, &new);
-    print_table(&header, &new, &new, false, ALL_LINES);
+    print_table(stdout, &header, &new, &new, false, ALL_LINES);
     for (long i = 1; i < arguments.times; i++) {
         exchange(&old, &new);
         usleep((useconds_t)(arguments.interval * 1e6));
         sample_take(&header, arguments.cpu, &new);
         putchar('\n');
-        print_table(&header, &old, &new, true, ALL_LINES);
+        print_table(stdout, &header, &old, &new, true, ALL_LINES);
     }
     return STATUS_OK;
+}
+
+/* Where each level had its time since `old`; only records with the time tell. */
+static void print_shares(FILE *out, const struct inspect_header *header, const struct sample *old,
+                         const struct sample *new)
+{
+    double ticks[3], all = 0;
+
+    for (unsigned level = 0; level < 3 && COUNT_TICKS_L2 < header->counters; level++)
+        all += ticks[level] = (double)(new->counter[COUNT_TICKS_L0 + level] - old->counter[COUNT_TICKS_L0 + level]);
+    if (all > 0)
+        fprintf(out, "time: L0 %.1f %%, L1 %.1f %%, L2 %.1f %%\n", 100 * ticks[0] / all, 100 * ticks[1] / all,
+                100 * ticks[2] / all);
+    else
+        fprintf(out, "time: Nestor's option trace= tells the shares of the levels\n");
+}
+
+/* Over what the screen has, line by line: it is never empty. The last line has no end, which would scroll. */
+static void show_screen(char *text, const struct winsize *size)
+{
+    printf("\033[H");
+    for (int row = 0; *text && row < size->ws_row; row++) {
+        const char *line = strsep(&text, "\n");
+        printf("%s%.*s\033[K", row ? "\r\n" : "", size->ws_col, line);
+    }
+    printf("\033[J");
+    fflush(stdout);
+}
+
+static void draw(const struct inspect_header *header, const struct sample *old, const struct sample *new)
+{
+    struct winsize size = {0};
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (!out)
+        exit(STATUS_FAILED);
+    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size); /* a serial line has no size */
+    if (!size.ws_row || !size.ws_col)
+        size = (struct winsize){.ws_row = 24, .ws_col = 80};
+    print_shares(out, header, old, new);
+    print_table(out, header, old, new, true, size.ws_row - 1);
+    if (fclose(out))
+        exit(STATUS_FAILED);
+    show_screen(text, &size);
+    free(text);
 }
 
 int command_top(int argc, char **argv)
@@ -165,14 +213,13 @@ int command_top(int argc, char **argv)
         return status;
     struct sample old = sample_new(&header), new = sample_new(&header);
     sample_take(&header, arguments.cpu, &new);
+    printf("\033[2J");
     for (long i = 0; !arguments.times || i < arguments.times; i++) {
-        struct winsize size = {.ws_row = 24};
-        ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
         exchange(&old, &new);
         usleep((useconds_t)(arguments.interval * 1e6));
         sample_take(&header, arguments.cpu, &new);
-        printf("\033[H\033[2J");
-        print_table(&header, &old, &new, true, size.ws_row ? size.ws_row : 24);
+        draw(&header, &old, &new);
     }
+    putchar('\n');
     return STATUS_OK;
 }

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,12 +53,27 @@ static int take(const struct arguments *arguments, struct capture *capture)
     return status;
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+    size_t length = strlen(text), wanted = strlen(end);
+    return length >= wanted && !strcmp(text + length - wanted, end);
+}
+
+static int write_as(const struct arguments *arguments, const struct capture *capture, FILE *file)
+{
+    if (arguments->json || ends_in(arguments->output, ".json"))
+        return chrome_write(capture, file);
+    if (ends_in(arguments->output, ".html"))
+        return timeline_write(capture, file);
+    return perfetto_write(capture, file);
+}
+
 static void say_what_there_is(const struct capture *capture, const char *output)
 {
     for (uint32_t cpu = 0; cpu < capture->cpus; cpu++)
         printf("processor %u: %lu records, %lu older ones are lost%s\n", cpu, capture->cpu[cpu].count,
                capture->cpu[cpu].lost, capture->cpu[cpu].lost ? " (a larger trace= keeps more)" : "");
-    printf("%s: open it at ui.perfetto.dev\n", output);
+    printf("%s: open it %s\n", output, ends_in(output, ".html") ? "in a browser" : "at ui.perfetto.dev");
 }
 
 int command_trace(int argc, char **argv)
@@ -72,7 +88,7 @@ int command_trace(int argc, char **argv)
     if (take(&arguments, &capture))
         return STATUS_FAILED;
     FILE *file = fopen(arguments.output, "wb");
-    int failed = !file || (arguments.json ? chrome_write : perfetto_write)(&capture, file);
+    int failed = !file || write_as(&arguments, &capture, file);
     if (file && fclose(file))
         failed = 1;
     if (failed) {

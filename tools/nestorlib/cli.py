@@ -98,7 +98,8 @@ def parse_args(argv):
     add("--gdb", type=int, default=0, metavar="PORT",
         help="Bochs: wait for gdb on this TCP port of this machine (docs/DEBUG.md)")
     add("--trace", metavar="FILE",
-        help="write what each processor did when as a Perfetto trace there (ui.perfetto.dev opens it)")
+        help="write what each processor did when as a Perfetto trace there (ui.perfetto.dev opens it); "
+             "FILE.html: as a page, FILE.json: as Chrome's JSON")
     add("--resets", type=int, default=0, metavar="N",
         help="so many times L1 may reset the machine, and the run goes on")
     add("--stats", metavar="FILE", help="write 'ticks=N seconds=S status=N' there")
