@@ -1,7 +1,7 @@
 /* Two processors: the second one is taken away and brought back, races the first one for its L2's bitmap, and shares
  * VMCSs with it. Words of the command line: rounds=N of the race (1000), stores=N of that with L2 (500); soak, with
  * seed=N (1) and ticks=N; startup=1 for the tests of INIT and start-up IPIs alone, migration=1 for that one; flushes=N
- * turns for those of flushes.c, with no-bitmap=1 without MSR bitmaps. */
+ * turns for those of flushes.c, with no-bitmap=1 without MSR bitmaps; posts=N rounds of posts.c alone. */
 #include "guests/lib/check.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/start.h"
@@ -10,7 +10,7 @@
 
 #define RESTARTS 10
 
-uint64_t smp_rounds = 1000, smp_l2_rounds = 500, smp_seed = 1, smp_ticks, smp_flushes, smp_no_bitmap;
+uint64_t smp_rounds = 1000, smp_l2_rounds = 500, smp_seed = 1, smp_ticks, smp_flushes, smp_no_bitmap, smp_posts;
 
 /* INIT takes the running processor away; the start-up IPI brings it back from the beginning. */
 static void test_restart(void)
@@ -44,6 +44,7 @@ static const struct test tests[] = {
 static const struct test migration[] = {{"start", second_start}, {"migration", test_migration}};
 static const struct test flushes[] = {
     {"start", second_start}, {"l2s_tables", test_l2s_tables}, {"moved", test_moved}, {"vpids", test_vpids}};
+static const struct test posts[] = {{"start", second_start}, {"posts", test_posts}};
 static const struct test soak[] = {{"start", second_start}, {"soak", test_soak}};
 
 static bool take_number(const char *args, const char *name, size_t length, uint64_t *value)
@@ -81,12 +82,15 @@ uint8_t guest_main(const char *args)
         (void)take_number(args, "migration=", 10, &alone);
         (void)take_number(args, "flushes=", 8, &smp_flushes);
         (void)take_number(args, "no-bitmap=", 10, &smp_no_bitmap);
+        (void)take_number(args, "posts=", 6, &smp_posts);
     }
     second_prepare();
     if (smp_ticks)
         return run(soak, ARRAY_SIZE(soak)) != 0;
     if (smp_flushes)
         return run(flushes, ARRAY_SIZE(flushes)) != 0;
+    if (smp_posts)
+        return run(posts, ARRAY_SIZE(posts)) != 0;
     if (alone)
         return run(migration, ARRAY_SIZE(migration)) != 0;
     return run(tests, startup ? STARTUP_TESTS : ARRAY_SIZE(tests)) != 0;

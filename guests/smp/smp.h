@@ -6,7 +6,7 @@
 #include "kernel/base.h"
 
 /* Words of the command line. */
-extern uint64_t smp_rounds, smp_l2_rounds, smp_seed, smp_ticks, smp_flushes, smp_no_bitmap;
+extern uint64_t smp_rounds, smp_l2_rounds, smp_seed, smp_ticks, smp_flushes, smp_no_bitmap, smp_posts;
 
 void test_race(void);       /* race.c */
 void test_race_of_l2(void); /* race_of_l2.c */
@@ -21,6 +21,7 @@ void test_init_in_root(void);
 void test_init_before_l2(void);
 void test_wait_for_sipi(void); /* wait.c */
 void test_wait_drops_init(void);
-void test_soak(void); /* soak.c */
+void test_soak(void);  /* soak.c */
+void test_posts(void); /* posts.c */
 
 #endif

@@ -1,4 +1,5 @@
-"""Puts a right long_idiv() (tools/emulators/idiv.asm) into a copy of a build of Bochs whose own is wrong."""
+"""Mends a copy of a build of Bochs that is wrong: it gets a right long_idiv() (tools/emulators/idiv.asm), and a
+posted-interrupt notification that finds no request makes up none."""
 import hashlib
 import os
 import struct
@@ -10,6 +11,16 @@ from nestorlib.paths import TOOLS
 
 SOURCE = os.path.join(TOOLS, "emulators", "idiv.asm")
 SYMBOL = b"_Z9long_idivP7Bit128sPlPKS_l"
+
+# highest_priority_int() returns -1 where no bit of the virtual IRR is set, and its caller takes that for vector FFH. A
+# test for it goes to the place of the comparison with RVI, and that to the padding before a loop.
+POSTED = b"_ZN8BX_CPU_C31VMX_Posted_Interrupt_ProcessingEh"
+POSTED_PATCHES = (      # offset, what is there, what shall be
+    (0x171, "0f 1f 40 00 66 66 2e 0f 1f 84 00 00 00 00 00",
+     "eb 0d  3a 83 01 90 00 00  72 62  eb 58  90 90 90"),   # jmp loop; cmp al, RVI; jb end; jmp store
+    (0x1cf, "3a 83 01 90 00 00  72 06  88 83 01 90 00 00",
+     "85 c0  78 0a  eb 9e  88 83 01 90 00 00  90 90"),      # test eax, eax; js end; jmp cmp; store: mov RVI, al
+)
 
 # Builds that are known to be wrong, and in no other way: SHA-256 -> what it is.
 BROKEN = {"18a8d445498ac03bc54b28a2d3890e3e3d4f113617e7e03408a69f5e58a91e05": "Debian's 3.1+dfsg-1, amd64"}
@@ -51,6 +62,39 @@ def machine_code():
             return file.read()
 
 
+def mend_division(data):
+    code = machine_code()
+    offset, size = find_function(data, SYMBOL)
+    if len(code) > size:
+        raise RunnerError(f"the new function has {len(code)} bytes, and there is room for {size}")
+    data[offset:offset + len(code)] = code
+
+
+def patch(data, offset, old, new):
+    """Of the same length."""
+    old, new = bytes.fromhex(old), bytes.fromhex(new)
+    if data[offset:offset + len(old)] != old or len(old) != len(new):
+        raise RunnerError(f"at {offset:x} of the program is not what is to be replaced")
+    data[offset:offset + len(new)] = new
+
+
+def mend_posted(data):
+    start, _ = find_function(data, POSTED)
+    for offset, old, new in POSTED_PATCHES:
+        patch(data, start + offset, old, new)
+
+
+def posted_mended(path):
+    """Whether that program is one that mend_posted() mended."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        start, _ = find_function(data, POSTED)
+    except (RunnerError, struct.error):
+        return False
+    return all(data.startswith(bytes.fromhex(new), start + offset) for offset, _, new in POSTED_PATCHES)
+
+
 def mend(path):
     """Replaces the file by its mended copy. A build that is not in BROKEN is refused: nobody has looked at it."""
     with open(path, "rb") as file:
@@ -59,11 +103,8 @@ def mend(path):
     if digest not in BROKEN:
         raise RunnerError(f"{path} (SHA-256 {digest}) divides wrongly and is a build that nobody has looked at: "
                           "it is not mended, and not used")
-    code = machine_code()
-    offset, size = find_function(data, SYMBOL)
-    if len(code) > size:
-        raise RunnerError(f"the new function has {len(code)} bytes, and there is room for {size}")
-    data[offset:offset + len(code)] = code
+    mend_division(data)
+    mend_posted(data)
     with open(path + ".new", "wb") as file:
         file.write(data)
     os.chmod(path + ".new", 0o755)

@@ -5,7 +5,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from nestorlib import emulator_check, process
+from nestorlib import emulator_check, emulator_mend, process
 from nestorlib.errors import RunnerError
 from nestorlib.paths import BUILD
 
@@ -30,7 +30,7 @@ class Known:
     arithmetic: str     # what Debian's build computes
     nestor: str         # options that Nestor needs there, as no trial could tell
     multi: tuple = ()   # arguments for more processors than one
-    nestor_multi: str = ""  # options that Nestor needs then
+    unmended: str = ""  # options that Nestor needs then, where emulator_mend.mend_posted() mended nothing
 
 
 # The debugger's loop is the only one of 2.7. The other of 3.0 and 3.1 keeps, with more processors than one, RIP and RSP
@@ -78,10 +78,13 @@ class Emulator:
         """Names of CPU models: the lines of one word."""
         return [line for line in self.said().splitlines() if re.fullmatch(r"\w+", line)]
 
+    def binary(self):
+        """Debian's /usr/bin/bochs is a script that starts another file."""
+        return next(path for path in (self.program + "-bin", self.program) if os.path.exists(path))
+
     def stamp(self):
-        """Changes when the program does. Debian's /usr/bin/bochs is a script that starts another file."""
-        binary = next(path for path in (self.program + "-bin", self.program) if os.path.exists(path))
-        status = os.stat(binary)
+        """Changes when the program does."""
+        status = os.stat(self.binary())
         return [status.st_mtime_ns, status.st_size]
 
 
@@ -181,7 +184,10 @@ def known(emulator):
 def nestor_options(emulator, cpus=1):
     """What Nestor must be told of it."""
     facts = known(emulator)
-    return f"{facts.nestor} {facts.nestor_multi}" if cpus > 1 and facts.nestor_multi else facts.nestor
+    if cpus == 1 or not facts.unmended:
+        return facts.nestor
+    mended = seen(emulator, "posted", lambda: emulator_mend.posted_mended(emulator.binary()))
+    return facts.nestor if mended else f"{facts.nestor} {facts.unmended}"
 
 
 def list_cpus():
