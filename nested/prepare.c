@@ -129,7 +129,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
         vmcs_write(VM_FUNCTION_CONTROLS, 0); /* each VMFUNC exits: nested/l2_ept does it */
     vmcs_write(EXIT_CONTROLS, controls.exit);
     vmcs_write(ENTRY_CONTROLS, controls.entry);
-    slot_bitmaps_write(&slot->bitmaps, nested->bitmaps, controls.io);
+    slot_bitmaps_write(&slot->bitmaps, nested->bitmaps, v);
     apic_pages_write(nested, slot);
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     bool keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);

@@ -43,12 +43,21 @@ static void set_hw(struct slot_bitmaps *s, const struct merged_cache *cache, enu
     vmcs_write(MSR_BITMAP, msr_page(s, cache));
 }
 
-/* The same for the two of I/O. */
-static void set_io(const struct slot_bitmaps *s, const struct merged_cache *cache)
+/* With both levels' bitmaps the merged page; without L1's, L0's own; if every access exits, a page of ones. */
+static hpa_t io_page(const struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind,
+                     enum io_mode io)
 {
-    bool has_both = slot_bitmaps_has_io(s);
-    vmcs_write(IO_BITMAP_A, va_to_hpa(has_both ? s->merged[MERGED_IO_A]->result : cache->ones));
-    vmcs_write(IO_BITMAP_B, va_to_hpa(has_both ? s->merged[MERGED_IO_B]->result : cache->ones));
+    if (io == IO_MERGED_BITMAPS)
+        return va_to_hpa(s->merged[kind]->result);
+    return va_to_hpa(io == IO_L0_BITMAPS ? cache->l0[kind].page : cache->ones);
+}
+
+/* The same for the two of I/O. Current: vmcs02. */
+static void write_io(const struct slot_bitmaps *s, const struct merged_cache *cache, const struct vmcs12 *v)
+{
+    enum io_mode io = merge_io(v->PROC_CONTROLS, slot_bitmaps_has_io(s));
+    vmcs_write(IO_BITMAP_A, io_page(s, cache, MERGED_IO_A, io));
+    vmcs_write(IO_BITMAP_B, io_page(s, cache, MERGED_IO_B, io));
 }
 
 #ifdef CHECKED
@@ -87,7 +96,7 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     settled &= refresh(s, cache, MERGED_IO_A);
     settled &= refresh(s, cache, MERGED_IO_B);
     if (io_moved)
-        set_io(s, cache);
+        write_io(s, cache, v);
     s->saved++;
     s->saved_by[MERGED_MSR] += waits;
     /* The next entry does all this again only if something has changed in the cache since `now`. */
@@ -110,19 +119,9 @@ void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, co
     slot_bitmaps_count_saved(s, 1);
 }
 
-/* With both levels' bitmaps the merged page; without L1's, L0's own; if every access exits, a page of ones. */
-static hpa_t io_page(const struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind,
-                     enum io_mode io)
+void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache *cache, const struct vmcs12 *v)
 {
-    if (io == IO_MERGED_BITMAPS)
-        return va_to_hpa(s->merged[kind]->result);
-    return va_to_hpa(io == IO_L0_BITMAPS ? cache->l0[kind].page : cache->ones);
-}
-
-void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache *cache, enum io_mode io)
-{
-    vmcs_write(IO_BITMAP_A, io_page(s, cache, MERGED_IO_A, io));
-    vmcs_write(IO_BITMAP_B, io_page(s, cache, MERGED_IO_B, io));
+    write_io(s, cache, v);
     if (s->merged[MERGED_MSR])
         vmcs_write(MSR_BITMAP, msr_page(s, cache));
 }
@@ -166,8 +165,7 @@ void slot_bitmaps_restore(struct slot_bitmaps *s, struct merged_cache *cache, co
         s->seen = 0;
     }
     slot_bitmaps_refresh(s, cache, v);
-    enum io_mode io = v->PROC_CONTROLS & PROC_USE_IO_BITMAPS ? IO_MERGED_BITMAPS : IO_L0_BITMAPS;
-    slot_bitmaps_write(s, cache, io == IO_L0_BITMAPS || slot_bitmaps_has_io(s) ? io : IO_ALL_EXIT);
+    slot_bitmaps_write(s, cache, v);
 }
 
 const uint8_t *slot_bitmaps_l1_page(const struct slot_bitmaps *s, const struct merged_cache *cache,

@@ -53,8 +53,8 @@ static inline void slot_bitmaps_look_again(struct slot_bitmaps *s)
 {
     s->seen = 0;
 }
-/* The addresses go to vmcs02. `io`: what merge_controls() made of I/O. Current: the slot's vmcs02. */
-void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache *cache, enum io_mode io);
+/* The addresses go to vmcs02: as `v` has the controls, by merge_io(). Current: the slot's vmcs02. */
+void slot_bitmaps_write(const struct slot_bitmaps *s, const struct merged_cache *cache, const struct vmcs12 *v);
 /* Before L2 goes on: if it stored to a bitmap page of its own, everything that bitmaps govern exits until the page is
  * merged again, as the processor reads bitmaps at each use. True: vmcs02 has pages of ones now, and the next entry must
  * write it. Current: the slot's vmcs02. */

@@ -20,18 +20,17 @@ static uint32_t merge_pin(const struct vmcs12 *v)
     return (uint32_t)(v->PIN_CONTROLS | PIN_NMI | PIN_VIRTUAL_NMIS);
 }
 
-/* Which I/O bitmaps serve L2. L0's own ports must exit in each case. */
-static enum io_mode merge_io(const struct merge_input *in)
+enum io_mode merge_io(uint64_t proc, bool merged)
 {
-    uint64_t proc = in->v->PROC_CONTROLS;
-    if (proc & PROC_USE_IO_BITMAPS) /* "unconditional I/O exiting" is ignored then */
-        return in->io_bitmaps_merged ? IO_MERGED_BITMAPS : IO_ALL_EXIT;
+    if (proc & PROC_USE_IO_BITMAPS) /* "unconditional I/O exiting" is ignored then: SDM 3C 25.6.2 */
+        return merged ? IO_MERGED_BITMAPS : IO_ALL_EXIT;
     return proc & PROC_UNCOND_IO ? IO_ALL_EXIT : IO_L0_BITMAPS;
 }
 
 /* L1's primary controls, with the three that choose bitmaps decided anew for vmcs02. */
-static uint32_t merge_proc(const struct merge_input *in, enum io_mode io)
+static uint32_t merge_proc(const struct merge_input *in)
 {
+    enum io_mode io = merge_io(in->v->PROC_CONTROLS, in->io_bitmaps_merged);
     uint64_t proc = in->v->PROC_CONTROLS & ~(PROC_USE_MSR_BITMAPS | PROC_USE_IO_BITMAPS | PROC_UNCOND_IO);
     proc |= PROC_SECONDARY;
     proc |= io == IO_ALL_EXIT ? PROC_UNCOND_IO : PROC_USE_IO_BITMAPS;
@@ -71,8 +70,7 @@ struct merged_controls merge_controls(const struct merge_input *in)
     out.pin = merge_pin(v);
     if (out.pin & PIN_PREEMPTION_TIMER)
         exit |= EXITC_SAVE_TIMER; /* so that it goes on where it was after an exit that L0 handled */
-    out.io = merge_io(in);
-    out.proc = merge_proc(in, out.io);
+    out.proc = merge_proc(in);
     out.proc2 = caps_settle(cpu->proc2, (vmcs12_proc2(v) & ~PROC2_IN_SOFTWARE) | PROC2_EPT | PROC2_VPID);
     out.proc3 = cpu->proc3 & v->PROC3_CONTROLS;
     merge_switched(v, &exit, &entry);

@@ -20,10 +20,12 @@ struct merge_input {
 struct merged_controls {
     uint32_t pin, proc, proc2, exit, entry;
     uint64_t proc3; /* counts with PROC_TERTIARY */
-    enum io_mode io;
 };
 
 struct merged_controls merge_controls(const struct merge_input *in);
+/* Which I/O bitmaps serve L2, by vmcs12's PROC_CONTROLS, and if the pages that L1 names are merged. L0's own ports exit
+ * in each case. */
+enum io_mode merge_io(uint64_t proc, bool merged);
 
 /* IA32_EFER that L2 starts with, from vmcs12 and L1's own (SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug
  * Registers, and MSRs"). */
