@@ -1,5 +1,6 @@
 ; VM entry and the exit that follows it. Unlike the library's, HOST_RSP is a field like others: L1's own stack pointer
 ; waits in memory.
+%include "guests/lib/registers.inc"
 bits 64
 default abs
 
@@ -17,21 +18,7 @@ diff_enter:
         mov [saved_regs], rdi
         mov [saved_rsp], rsp
         test sil, sil                   ; decides below: MOV leaves the flags alone
-        mov rax, [rdi]
-        mov rcx, [rdi + 8]
-        mov rdx, [rdi + 16]
-        mov rbx, [rdi + 24]
-        mov rbp, [rdi + 40]
-        mov rsi, [rdi + 48]
-        mov r8, [rdi + 64]
-        mov r9, [rdi + 72]
-        mov r10, [rdi + 80]
-        mov r11, [rdi + 88]
-        mov r12, [rdi + 96]
-        mov r13, [rdi + 104]
-        mov r14, [rdi + 112]
-        mov r15, [rdi + 120]
-        mov rdi, [rdi + 56]
+        LOAD_REGISTERS
         jnz .resume
         vmlaunch
         jmp .failed
@@ -56,21 +43,7 @@ from_exit:
         pop qword [exit_rflags]
         push rdi
         mov rdi, [saved_regs]
-        mov [rdi], rax
-        mov [rdi + 8], rcx
-        mov [rdi + 16], rdx
-        mov [rdi + 24], rbx
-        mov [rdi + 40], rbp
-        mov [rdi + 48], rsi
-        pop qword [rdi + 56]
-        mov [rdi + 64], r8
-        mov [rdi + 72], r9
-        mov [rdi + 80], r10
-        mov [rdi + 88], r11
-        mov [rdi + 96], r12
-        mov [rdi + 104], r13
-        mov [rdi + 112], r14
-        mov [rdi + 120], r15
+        SAVE_REGISTERS
         xor eax, eax
 restore:
         mov rsp, [saved_rsp]

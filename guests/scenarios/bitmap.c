@@ -10,11 +10,6 @@
 
 static volatile uint64_t *l2_place;
 
-static void l2_wrmsr(void)
-{
-    asm volatile("wrmsr" : : : "memory");
-}
-
 /* Toggles one byte of the page: the bit of a read of MSR. */
 static void l2_toggle(void)
 {
@@ -80,7 +75,7 @@ static void accessed_at_last(void)
         }
         if (i % 10)
             continue;
-        bitmap_expect_read(&vm, bitmap_l2_rdmsr, MSR, read, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, l2_rdmsr, MSR, read, __FILE__, __LINE__);
         PASSES(&vm, IA32_STAR);
         vm_set_code(&vm, l2_wrmsr);
         vm.regs[RCX] = MSR;
@@ -128,8 +123,8 @@ static void pointer_change(void)
     }
     for (unsigned i = 0; i < 9; i++) {
         vmx_set(MSR_BITMAP, (uint64_t)pages[i % 3]);
-        bitmap_expect_read(&vm, bitmap_l2_rdmsr, MSR, i % 3 == 1, __FILE__, __LINE__);
-        bitmap_expect_read(&vm, bitmap_l2_rdmsr, IA32_STAR, i % 3 == 2, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, l2_rdmsr, MSR, i % 3 == 1, __FILE__, __LINE__);
+        bitmap_expect_read(&vm, l2_rdmsr, IA32_STAR, i % 3 == 2, __FILE__, __LINE__);
     }
     /* A page that is not pointed to at the moment changes too. */
     msr_bit_set(pages[0], MSR, MSR_READ);
@@ -145,7 +140,7 @@ static void shared_page(void)
     struct vm one, two;
 
     bitmap_start(&one);
-    vm_create(&two, bitmap_l2_rdmsr, 0);
+    vm_create(&two, l2_rdmsr, 0);
     vmx_set(MSR_BITMAP, (uint64_t)one.msr_bitmap);
     PASSES(&one, MSR);
     PASSES(&two, MSR);
@@ -163,7 +158,7 @@ static void different_pages(void)
     struct vm one, two;
 
     bitmap_start(&one);
-    vm_create(&two, bitmap_l2_rdmsr, 0);
+    vm_create(&two, l2_rdmsr, 0);
     msr_bit_set(two.msr_bitmap, MSR, MSR_READ);
     for (unsigned i = 0; i < 4; i++) {
         PASSES(&one, MSR);
@@ -249,7 +244,7 @@ static void stored_by_l2(unsigned options)
 {
     struct vm vm;
 
-    vm_start(&vm, bitmap_l2_rdmsr, options);
+    vm_start(&vm, l2_rdmsr, options);
     PASSES(&vm, MSR);
     for (unsigned i = 0; i < 3; i++) {
         l2_place = (volatile uint64_t *)vm.msr_bitmap;
@@ -277,7 +272,7 @@ static void stored_by_l2_at_alias(void)
 {
     struct vm vm;
 
-    vm_start(&vm, bitmap_l2_rdmsr, VM_EPT);
+    vm_start(&vm, l2_rdmsr, VM_EPT);
     *paging_entry(vm.ept, WINDOW, PAGE_SIZE) = (uint64_t)vm.msr_bitmap | EPT_RWX | EPT_WB;
     l2_place = (volatile uint64_t *)WINDOW;
     vm_set_code(&vm, l2_toggle);
@@ -296,7 +291,7 @@ static void read_only_for_l2(void)
     uint64_t *entry;
     struct vm vm;
 
-    vm_start(&vm, bitmap_l2_rdmsr, VM_EPT);
+    vm_start(&vm, l2_rdmsr, VM_EPT);
     entry = paging_entry(vm.ept, (uint64_t)vm.msr_bitmap, PAGE_SIZE);
     *entry &= ~EPT_W;
     PASSES(&vm, MSR);
@@ -349,7 +344,7 @@ static void ends_of_quarters(void)
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         CHECK_EQ(msr_byte(rows[i].msr, rows[i].access), rows[i].offset);
         vm.msr_bitmap[rows[i].offset] = (uint8_t)(1 << rows[i].msr % 8);
-        vm_set_code(&vm, rows[i].access == MSR_READ ? bitmap_l2_rdmsr : l2_wrmsr);
+        vm_set_code(&vm, rows[i].access == MSR_READ ? l2_rdmsr : l2_wrmsr);
         vm.regs[RCX] = rows[i].msr;
         EXPECT_EXIT_SKIP(&vm, rows[i].access == MSR_READ ? EXIT_RDMSR : EXIT_WRMSR);
         EXPECT_DONE(&vm);

@@ -4,11 +4,6 @@
 
 static uint32_t l2_msr;
 
-void bitmap_l2_rdmsr(void)
-{
-    asm volatile("rdmsr" : : : "rax", "rdx", "memory");
-}
-
 void bitmap_l2_rdmsr_caught(void)
 {
     (void)FAULT_OF((void)cpu_rdmsr(l2_msr));
@@ -16,7 +11,7 @@ void bitmap_l2_rdmsr_caught(void)
 
 void bitmap_start(struct vm *vm)
 {
-    vm_start(vm, bitmap_l2_rdmsr, 0);
+    vm_start(vm, l2_rdmsr, 0);
 }
 
 void bitmap_expect_read(struct vm *vm, void (*code)(void), uint32_t msr, bool exits, const char *file, int line)

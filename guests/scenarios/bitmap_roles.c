@@ -37,7 +37,7 @@ static void page_reused(void)
         vm.msr_bitmap[i] = (uint8_t)i;
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         CHECK_EQ(vm.msr_bitmap[i], (uint8_t)i);
-    bitmap_expect_read(&vm, bitmap_l2_rdmsr, IA32_PAT, (uint8_t)msr_byte(IA32_PAT, MSR_READ) >> IA32_PAT % 8 & 1,
+    bitmap_expect_read(&vm, l2_rdmsr, IA32_PAT, (uint8_t)msr_byte(IA32_PAT, MSR_READ) >> IA32_PAT % 8 & 1,
                        __FILE__, __LINE__);
     vm_clear(&vm);
     vmx_stop();
@@ -102,7 +102,7 @@ static void stored_by_vmx_instructions(void)
     EXITS(&vm, MSR);
     CHECK_EQ(vmx_vmptrst(word), 0);
     CHECK_EQ(*word, vm.vmcs);
-    bitmap_expect_read(&vm, bitmap_l2_rdmsr, MSR, vm.vmcs >> MSR % 64 & 1, __FILE__, __LINE__);
+    bitmap_expect_read(&vm, l2_rdmsr, MSR, vm.vmcs >> MSR % 64 & 1, __FILE__, __LINE__);
 }
 
 /* The page is one of L1's page tables, whose accessed bits the CPU sets by itself: bit 5 of entry i is MSR 64 i + 5. */
@@ -135,7 +135,7 @@ static void also_l2_stack(void)
 
     bitmap_start(&vm);
     PASSES(&vm, MSR);
-    vm_set_code(&vm, bitmap_l2_rdmsr);
+    vm_set_code(&vm, l2_rdmsr);
     top = (uint64_t *)vmx_get(GUEST_RSP);
     *(uint64_t *)(vm.msr_bitmap + PAGE_SIZE - 8) = *top;
     vmx_set(GUEST_RSP, (uint64_t)vm.msr_bitmap + PAGE_SIZE - 8);

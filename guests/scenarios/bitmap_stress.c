@@ -3,6 +3,7 @@
  * all that L2 and L1 saw is printed: the bare CPU's transcript, and Nestor's must be the same. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
+#include "guests/lib/l2_msr.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
@@ -35,7 +36,6 @@ static uint64_t seed, digest, accesses, exits;
 static bool has_policy;
 static volatile uint8_t *l2_byte;
 static uint8_t l2_bit;
-static volatile uint64_t l2_value;
 
 static unsigned random_below(unsigned limit)
 {
@@ -46,19 +46,6 @@ static unsigned random_below(unsigned limit)
 static void record(uint64_t value)
 {
     digest = (digest ^ value) * 0x100000001b3ull;
-}
-
-static void l2_rdmsr(void)
-{
-    uint32_t low, high;
-
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : : "memory");
-    l2_value = low | (uint64_t)high << 32;
-}
-
-static void l2_wrmsr(void)
-{
-    asm volatile("wrmsr" : : : "memory");
 }
 
 static void l2_in(void)
@@ -157,7 +144,7 @@ static void read_msr(struct vm *vm, const uint8_t *page, uint32_t msr)
     vm->regs[RCX] = msr;
     vm->regs[RAX] = vm->regs[RDX] = 0;
     (void)run_access(vm, page, msr_byte(msr, MSR_READ), (uint8_t)(1 << msr % 8), EXIT_RDMSR);
-    record(msr == IA32_TIME_STAMP_COUNTER ? 0 : l2_value);
+    record(msr == IA32_TIME_STAMP_COUNTER ? 0 : l2_msr_value);
 }
 
 /* Not more than 31 bits: IA32_FMASK and SYSENTER_CS have 32. */

@@ -1,6 +1,7 @@
 /* RDMSR and WRMSR of L2: with the bitmap, without it, and outside its two ranges. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
+#include "guests/lib/l2_msr.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
@@ -9,21 +10,7 @@
 #define MSR_HIGH IA32_LSTAR
 #define MSR_OUTSIDE 0x40000000
 
-static volatile uint64_t l2_value;
-
-/* L1 puts the MSR's number into RCX and the value into RDX:RAX. */
-static void l2_rdmsr(void)
-{
-    uint32_t low, high;
-
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : : "memory");
-    l2_value = low | (uint64_t)high << 32;
-}
-
-static void l2_wrmsr(void)
-{
-    asm volatile("wrmsr" : : : "memory");
-}
+static volatile uint64_t l2_fault;
 
 static void start_read(struct vm *vm, uint32_t msr)
 {
@@ -48,7 +35,7 @@ static void expect_read_exit(struct vm *vm, uint32_t msr)
     vm->regs[RAX] = 0xcafe;
     vm->regs[RDX] = msr;
     EXPECT_DONE(vm);
-    CHECK_EQ(l2_value, 0xcafe | (uint64_t)msr << 32);
+    CHECK_EQ(l2_msr_value, 0xcafe | (uint64_t)msr << 32);
 }
 
 static void expect_write_exit(struct vm *vm, uint32_t msr)
@@ -96,7 +83,7 @@ static void pass_through(struct vm *vm, uint32_t msr)
 
     start_read(vm, msr);
     EXPECT_DONE(vm);
-    CHECK_EQ(l2_value, value);
+    CHECK_EQ(l2_msr_value, value);
     start_write(vm, msr, value);
     EXPECT_DONE(vm);
 }
@@ -117,7 +104,7 @@ static void with_bitmap(void)
     expect_write_exit(&vm, IA32_PAT);
     start_read(&vm, IA32_PAT);
     EXPECT_DONE(&vm);
-    CHECK_EQ(l2_value, cpu_rdmsr(IA32_PAT));
+    CHECK_EQ(l2_msr_value, cpu_rdmsr(IA32_PAT));
 }
 
 /* Each bit is looked up at its own place: a neighbour's bit does nothing. */
@@ -159,7 +146,7 @@ static void upper_half_of_rcx(void)
     start_read(&vm, IA32_PAT);
     vm.regs[RCX] |= 1ull << 40;
     EXPECT_DONE(&vm);
-    CHECK_EQ(l2_value, cpu_rdmsr(IA32_PAT));
+    CHECK_EQ(l2_msr_value, cpu_rdmsr(IA32_PAT));
     msr_bit_set(vm.msr_bitmap, IA32_PAT, MSR_READ);
     start_read(&vm, IA32_PAT);
     vm.regs[RCX] |= 1ull << 40;
@@ -190,19 +177,19 @@ static void switched_msrs(void)
         vmx_set(rows[i].field, rows[i].value + 4);
         start_read(&vm, rows[i].msr);
         EXPECT_DONE(&vm);
-        CHECK_EQ(l2_value, rows[i].value + 4);
+        CHECK_EQ(l2_msr_value, rows[i].value + 4);
     }
 }
 
 /* A value that the MSR does not take is #GP in L2, also when nobody intercepts the access. */
 static void l2_wrmsr_caught(void)
 {
-    l2_value = FAULT_OF(cpu_wrmsr(IA32_FS_BASE, NONCANONICAL_ADDRESS));
+    l2_fault = FAULT_OF(cpu_wrmsr(IA32_FS_BASE, NONCANONICAL_ADDRESS));
 }
 
 static void l2_write_capability_caught(void)
 {
-    l2_value = FAULT_OF(cpu_wrmsr(IA32_VMX_BASIC, 0));
+    l2_fault = FAULT_OF(cpu_wrmsr(IA32_VMX_BASIC, 0));
 }
 
 static void faults_of_passed_msrs(void)
@@ -210,15 +197,15 @@ static void faults_of_passed_msrs(void)
     struct vm vm;
 
     vm_start(&vm, l2_wrmsr_caught, 0);
-    l2_value = 0;
+    l2_fault = 0;
     EXPECT_DONE(&vm);
-    CHECK_EQ(l2_value, VECTOR_GP);
+    CHECK_EQ(l2_fault, VECTOR_GP);
     if (!counters_present()) /* bare: Bochs 3.1 ends when a read-only MSR is written */
         return;
     vm_set_code(&vm, l2_write_capability_caught);
-    l2_value = 0;
+    l2_fault = 0;
     EXPECT_DONE(&vm);
-    CHECK_EQ(l2_value, VECTOR_GP);
+    CHECK_EQ(l2_fault, VECTOR_GP);
 }
 
 /* What L1 lets through reads the same in L2 as in L1, the MSRs of VMX included. */
@@ -230,14 +217,14 @@ static void passed_capability_msrs(void)
     for (uint32_t msr = IA32_VMX_BASIC; msr <= IA32_VMX_TRUE_ENTRY_CTLS; msr++) {
         start_read(&vm, msr);
         EXPECT_DONE(&vm);
-        CHECK_EQ(l2_value, cpu_rdmsr(msr));
+        CHECK_EQ(l2_msr_value, cpu_rdmsr(msr));
     }
     start_read(&vm, IA32_FEATURE_CONTROL);
     EXPECT_DONE(&vm);
-    CHECK_EQ(l2_value, cpu_rdmsr(IA32_FEATURE_CONTROL));
+    CHECK_EQ(l2_msr_value, cpu_rdmsr(IA32_FEATURE_CONTROL));
     start_read(&vm, IA32_APIC_BASE);
     EXPECT_DONE(&vm);
-    CHECK_EQ(l2_value, cpu_rdmsr(IA32_APIC_BASE));
+    CHECK_EQ(l2_msr_value, cpu_rdmsr(IA32_APIC_BASE));
 }
 
 const struct scenario exit_msr_scenarios[] = {
