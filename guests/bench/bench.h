@@ -77,7 +77,7 @@ void prepare_vmcall(const struct bench_row *row);
         [gpa] "i"(GUEST_PHYSICAL_ADDRESS), [event] "i"(ENTRY_INTERRUPTION_INFO), [host_fs] "i"(HOST_FS_BASE),          \
         [timer] "i"(PREEMPTION_TIMER), [threshold] "i"(TPR_THRESHOLD), [proc] "i"(PROC_CONTROLS)
 
-/* What a hypervisor does at the least at an exit for an instruction: reads why, how long and where it is, and skips
+/* The least that a hypervisor does at an exit for an instruction: it reads why, how long and where it is, and skips
  * it. */
 #define BENCH_HANDLE                                                                                                   \
     "mov %[reason], %%eax\nvmread %%rax, %%rdx\n"                                                                      \

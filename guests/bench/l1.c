@@ -1,4 +1,4 @@
-/* What L1 does by itself: VMX instructions, and other instructions that exit to L0. */
+/* Work of L1's own: VMX instructions, and other instructions that exit to L0. */
 #include "guests/bench/bench.h"
 
 BENCH_LOOP(loop_vmread, "vmread %[argument], %%rax\n")

@@ -1,4 +1,4 @@
-/* What nested VMX costs L1, in TSC ticks: a line `bench: KEY TICKS` for each row, TICKS per turn with two decimals.
+/* The cost of nested VMX to L1, in TSC ticks: a line `bench: KEY TICKS` for each row, TICKS per turn with two decimals.
  * tools/nestor-bench runs this and makes the table. The argument rows=KEY runs only rows whose
  * keys begin so. With count=vmx the lines are `count: KEY N...` instead: what count.c counts. */
 #include "guests/bench/bench.h"
@@ -78,7 +78,7 @@ static void measure(void)
     vmx_stop();
 }
 
-/* What follows the name in the arguments, or NULL. */
+/* The text behind the name in the arguments, or NULL. */
 static const char *find_argument(const char *args, const char *name, size_t length)
 {
     for (; *args; args++)
@@ -87,7 +87,7 @@ static const char *find_argument(const char *args, const char *name, size_t leng
     return NULL;
 }
 
-/* Whether the key begins with what the argument rows= says. */
+/* True if the key begins with what the argument rows= says. */
 static bool wanted(const char *args, const char *key)
 {
     const char *start = find_argument(args, "rows=", 5);

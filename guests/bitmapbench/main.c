@@ -1,4 +1,4 @@
-/* What L2's MSR bitmap costs, in ticks and by Nestor's counters, for one policy (the option bitmap=) or bare. One line
+/* The cost of L2's MSR bitmap, in ticks and by Nestor's counters, for one policy (the option bitmap=) or bare. One line
  * for each row of the table in docs/BITMAP.md; tools/bench-bitmap runs this under each policy and prints the table. */
 #include "guests/lib/check.h"
 #include "guests/lib/counters.h"

@@ -15,7 +15,7 @@
 #define ENTRIES 100
 #define BURST 16
 
-/* What is measured from one row to the next. */
+/* The figures measured from one row to the next. */
 struct measure {
     uint64_t reads;
     uint64_t exits;
@@ -54,7 +54,7 @@ static struct measure read_counters(void)
     };
 }
 
-/* What the counters grew by; exits and ticks are the caller's. */
+/* The growth of the counters; exits and ticks are the caller's. */
 static void measure_end(struct measure *m)
 {
     struct measure now = read_counters();

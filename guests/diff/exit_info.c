@@ -96,7 +96,7 @@ static bool register_form(const struct exit_info *e, uint32_t info)
     }
 }
 
-/* What the qualification tells of L2's own paging is left out: CPUs have it that L1 is not offered it of.
+/* The part about L2's own paging is left out: CPUs have it, and Nestor does not offer it to L1.
  * BOCHS 20: with mode-based execute control, bit 6 is left out where the access was no fetch, and bit 13 stands for it.
  * BOCHS: with A/D flags of EPT on, reads of L2's page tables count as writes, and Bochs forgets that they are reads
  * too. SDM 3C table "Exit Qualification for EPT Violations", the note on bit 0 */

@@ -37,7 +37,7 @@ struct l2 {
 void image_init(void);
 enum field_area field_area(unsigned index);
 enum field_width field_width(unsigned index);
-/* Whether both runs agree on whether the encoding exists. */
+/* True if both runs agree that the encoding exists, or that it does not. */
 bool field_encoding_shared(uint64_t encoding);
 
 void l2_init(struct l2 *);

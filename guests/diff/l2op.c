@@ -62,7 +62,7 @@ static void invalidate_for(const struct image *v)
         invalidate_ept();
 }
 
-/* What operations write to must not reach the next block. */
+/* Pages that operations write to must not reach the next block. */
 static void clear_pages(void)
 {
     memset(l1_pages.virtual_apic, 0, PAGE_SIZE);

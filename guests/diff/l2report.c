@@ -112,7 +112,7 @@ void l2report_state(const struct operation *op)
     }
 }
 
-/* What PML logged. BOCHS 15: the addresses have junk in their lower 12 bits. */
+/* The addresses that PML logged. BOCHS 15: the addresses have junk in their lower 12 bits. */
 static void report_pml(const struct operation *op)
 {
     uint16_t index;

@@ -1,4 +1,4 @@
-/* What L2 left behind, for the transcript: an exit's registers, the state that was saved, the memory that was written.
+/* The traces of L2, for the transcript: an exit's registers, the state that was saved, the memory that was written.
  * The operation's VMCS is current. Accepted differences are left out here (docs/DIFF.md). Used by l2op.c. */
 #ifndef GUESTS_DIFF_L2REPORT_H
 #define GUESTS_DIFF_L2REPORT_H
@@ -27,7 +27,7 @@ struct operation {
 void l2report_registers(const struct operation *);
 /* After the last one: what changes often, what was mutated, what the code may have changed, and a sample. */
 void l2report_state(const struct operation *);
-/* What L2 and the CPU wrote to memory; puts back what is written most. */
+/* The stores of L2 and of the CPU to memory; puts back what is written most. */
 void l2report_memory(const struct operation *);
 /* Hashes of all of L2's pages, which take their time. */
 void l2report_pages(void);

@@ -8,7 +8,7 @@
 unsigned lists_fill_entry_load(void);
 unsigned lists_fill_exit_store(void);
 unsigned lists_fill_exit_load(void);
-/* What the exit stored. */
+/* The values that the exit stored. */
 void lists_report(unsigned stored);
 /* The list of VM entry, as a remark. */
 void lists_note(void);

@@ -105,7 +105,7 @@ static void mutate_addresses(struct mutation *m, struct image *v)
 
     if (index == F_EPT_POINTER)
         address = (address & ~EPTP_AD) | (v->f[index] & EPTP_AD);
-    /* Whether the CPU's own look at a bitmap exits when that lies in the APIC-access page, the CPU may choose.
+    /* When a bitmap lies in the APIC-access page, a CPU may or may not exit for its own look at it.
      * SDM 3C 30.4.6 "APIC Accesses Not Directly Resulting From Linear Addresses" */
     if (index == F_APIC_ACCESS_ADDR && address == (uint64_t)l1_pages.msr_bitmap)
         address |= BIT(3);
@@ -304,7 +304,7 @@ static void mutate_host(struct mutation *m, struct image *v)
     }
 }
 
-/* What entries load and exits change when controls say so; mostly values that pass. */
+/* Registers that entries load and exits change when controls say so; mostly values that pass. */
 static void mutate_switched(struct mutation *m, struct image *v)
 {
     uint64_t canonical = (uint64_t)((int64_t)rand_value() >> 17);
@@ -365,7 +365,7 @@ static void mix(struct image *v, unsigned index, enum vmcs_field field, uint64_t
     v->f[index] |= bits;
 }
 
-/* What a control needs: where the others do not have it, the control goes. SDM 3C 27.2.1 */
+/* A control that needs another which is off is switched off. SDM 3C 27.2.1 */
 static void make_consistent(struct image *v)
 {
     static const struct {

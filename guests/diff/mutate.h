@@ -7,7 +7,7 @@
 
 /* A random, consistent mix of what is allowed: once per block. */
 void mutate_mix_controls(struct image *);
-/* What an operation changed, for those who look afterwards. */
+/* The changes of an operation, for those who look afterwards. */
 struct mutation {
     unsigned count;
     uint16_t index[8];

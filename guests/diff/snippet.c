@@ -83,7 +83,7 @@ static void atom_unpredictable(struct snippet *s)
     s->touches |= TOUCH_TIME;
 }
 
-/* What L1 changed in its bitmaps last: worth a second look. */
+/* The bits that L1 changed in its bitmaps last: worth a second look. */
 static uint32_t focus_msr;
 static uint16_t focus_port;
 

@@ -7,7 +7,7 @@
 
 #define SNIPPET_MAX 256
 
-/* What guest state beyond the general registers, RIP, RSP and RFLAGS the code may change. */
+/* The guest state beyond the general registers, RIP, RSP and RFLAGS the code may change. */
 #define TOUCH_SEGMENTS BIT(0)
 #define TOUCH_TABLES BIT(1)
 #define TOUCH_MSRS BIT(2)

@@ -11,7 +11,7 @@ void tr_line(const char *what);
 void tr(const char *name, uint64_t value);
 /* Values in a row of the same kind: they get numbered names. */
 void tr_list(const char *name, const uint64_t *values, unsigned count);
-/* What led to the line, for the reader: not compared. */
+/* The reason for the line, for the reader: not compared. */
 void tr_note(const char *name, uint64_t value);
 /* Bytes, as a remark too. */
 void tr_note_bytes(const uint8_t *bytes, unsigned count);

@@ -1,4 +1,4 @@
-/* What a scenario asserts. CHECK reports and goes on; REQUIRE reports and gives the scenario up.
+/* The assertions of a scenario. CHECK reports and goes on; REQUIRE reports and gives the scenario up.
  * check_run() sets the place to which giving up returns. Anyone may assert. */
 #ifndef GUESTS_LIB_CHECK_H
 #define GUESTS_LIB_CHECK_H

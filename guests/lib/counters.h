@@ -28,7 +28,7 @@ bool counters_vmx_present(void);
 uint32_t counter_read(enum counter index);
 const char *counter_description(enum counter index);
 
-/* Whether Nestor lets this guest change its MSR policy (option msr-policy=0xea0). */
+/* True if Nestor lets this guest change its MSR policy (option msr-policy=0xea0). */
 bool policy_present(void);
 /* Nestor keeps the accesses of the MSR that are true, and no longer others that it was told to keep. */
 void policy_keep(uint32_t msr, bool read, bool write);

@@ -5,7 +5,7 @@
 
 #include "kernel/x86_bits.h"
 
-/* What only guests know; the rest of these bits is in kernel/x86_bits.h. */
+/* Bits that only guests know; the rest of these bits is in kernel/x86_bits.h. */
 #define CR4_TSD BIT(2)
 #define CR4_PCE BIT(8)
 

@@ -1,4 +1,4 @@
-/* What the multiboot1 loader handed over: memory map, command line, modules.
+/* The block of the multiboot1 loader: memory map, command line, modules.
  * multiboot_init() first, before any page is allocated: it copies everything out of the loader's memory. */
 #ifndef GUESTS_LIB_MULTIBOOT_H
 #define GUESTS_LIB_MULTIBOOT_H

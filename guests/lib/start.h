@@ -1,4 +1,4 @@
-/* What every L1 image defines.
+/* The functions that every L1 image defines.
  * Called once, in long mode, with the library initialised. */
 #ifndef GUESTS_LIB_START_H
 #define GUESTS_LIB_START_H

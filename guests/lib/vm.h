@@ -29,7 +29,7 @@ struct vm {
 /* Options of vm_create(). */
 #define VM_EPT BIT(0)
 #define VM_NO_EPT BIT(1)
-/* Whether a VM made with neither of them gets EPT. */
+/* True if a VM made with neither of them gets EPT. */
 extern bool vm_default_ept;
 
 void vm_create(struct vm *, void (*code)(void), unsigned options);
@@ -61,7 +61,7 @@ void vm_control_clear(enum vmcs_field controls, uint32_t bits);
 bool vm_control_offered(enum vmcs_field controls, uint32_t bits);
 /* Turns on secondary controls of the current VMCS. */
 void vm_secondary_set(uint32_t bits);
-/* Whether code runs as L2 at the moment: for the trap handler. */
+/* True if code runs as L2 at the moment: for the trap handler. */
 bool vm_in_l2(void);
 /* From L2's trap handler: tells L1 that L2 took a fault that nobody expected. */
 void vm_report_l2_fault(const struct trap_frame *) NORETURN;

@@ -142,8 +142,8 @@ void vmx_prepare_control_registers(void)
     cpu_write_cr4((cr4 & cpu_rdmsr(IA32_VMX_CR4_FIXED1)) | CR4_VMXE);
 }
 
-/* What a former use of VMX operation left in the TLBs. SDM 3C 29.4.3.4 "Guidelines for Use of the INVEPT
- * Instruction" */
+/* Drops the translations that a former use of VMX operation left in the TLBs. SDM 3C 29.4.3.4 "Guidelines for Use of
+ * the INVEPT Instruction" */
 static void flush_tlbs(void)
 {
     const struct inv_descriptor any = {0};

@@ -62,7 +62,7 @@ struct vmx_control_caps {
 struct vmx_control_caps vmx_control_caps(enum vmcs_field controls);
 uint32_t vmx_revision(void);
 uint64_t vmx_ept_vpid_cap(void);
-/* What the qualification of an EPT violation has besides, where the CPU tells of L2's own paging: of a page that is
+/* More bits of an EPT violation's qualification, where the CPU tells of L2's own paging: of a page that is
  * writable and the user's. SDM 3C table "Exit Qualification for EPT Violations", bits 11:9 */
 uint64_t vmx_ept_advanced(void);
 

@@ -7,7 +7,7 @@
 
 /* Runs the guest from VMXON to its last exit, with the mistake that wrong() tells of; prints what it cost. */
 void mini_run(void);
-/* Whether the mistake of this name is to be made now. */
+/* True if the mistake of this name is to be made now. */
 bool wrong(const char *name);
 
 #endif

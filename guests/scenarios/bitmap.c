@@ -306,7 +306,7 @@ static void read_only_for_l2(void)
     EXITS(&vm, MSR);
 }
 
-/* What L1 writes while the control is off counts once it is on again. */
+/* A store of L1's while the control is off counts once it is on again. */
 static void control_off_and_on(void)
 {
     uint64_t page;

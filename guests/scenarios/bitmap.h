@@ -1,4 +1,4 @@
-/* What the scenarios of the MSR bitmap share: an L2 that reads one MSR, and what must come of it.
+/* The common part of the scenarios of the MSR bitmap: an L2 that reads one MSR, and what must come of it.
  * bitmap_start() or vm_create() first; the VM's VMCS is current.
  * For guests/scenarios/bitmap*.c. */
 #ifndef GUESTS_SCENARIOS_BITMAP_H

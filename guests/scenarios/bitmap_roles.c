@@ -37,8 +37,8 @@ static void page_reused(void)
         vm.msr_bitmap[i] = (uint8_t)i;
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         CHECK_EQ(vm.msr_bitmap[i], (uint8_t)i);
-    bitmap_expect_read(&vm, l2_rdmsr, IA32_PAT, (uint8_t)msr_byte(IA32_PAT, MSR_READ) >> IA32_PAT % 8 & 1,
-                       __FILE__, __LINE__);
+    bitmap_expect_read(&vm, l2_rdmsr, IA32_PAT, (uint8_t)msr_byte(IA32_PAT, MSR_READ) >> IA32_PAT % 8 & 1, __FILE__,
+                       __LINE__);
     vm_clear(&vm);
     vmx_stop();
     vm.msr_bitmap[0] = 0x5a;
@@ -160,8 +160,8 @@ static void check_basic(struct vm *vm)
     CHECK_EQ(l2_basic, cpu_rdmsr(IA32_VMX_BASIC));
 }
 
-/* What a hypervisor below L1 keeps for itself stays kept, however L1 changes its page or its pointer: L2 reads an MSR
- * of VMX as L1 does. */
+/* An MSR that a hypervisor below L1 keeps for itself stays kept, however L1 changes its page or its pointer: L2 reads
+ * an MSR of VMX as L1 does. */
 static void keeps_lower_bits(void)
 {
     struct vm vm;

@@ -14,7 +14,7 @@
 #define VALUE_BITS 31 /* of what L2 writes: canonical, and good for each of these MSRs */
 #define FILL_MAX 600u
 
-/* What L2 writes there: nothing, as it would meddle with L1; the value it has; or any. */
+/* The values that L2 writes there: none, as it would meddle with L1; the value it has; or any. */
 enum written { NEVER, SAME, ANY };
 static const struct {
     uint32_t msr;

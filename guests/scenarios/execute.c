@@ -176,7 +176,7 @@ static void misconfigured(void)
     EXPECT_DONE(&e.vm);
 }
 
-/* What L2 runs lies in L1's MSR bitmap: bits of SYSENTER_EIP's byte are the code of RET. */
+/* The code of L2 lies in L1's MSR bitmap: bits of SYSENTER_EIP's byte are the code of RET. */
 static void l2_store_and_run(void)
 {
     volatile uint8_t *code = (volatile uint8_t *)WINDOW + IA32_SYSENTER_EIP / 8;

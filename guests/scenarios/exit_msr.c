@@ -208,7 +208,7 @@ static void faults_of_passed_msrs(void)
     CHECK_EQ(l2_fault, VECTOR_GP);
 }
 
-/* What L1 lets through reads the same in L2 as in L1, the MSRs of VMX included. */
+/* An MSR that L1 lets through reads the same in L2 as in L1, also those of VMX. */
 static void passed_capability_msrs(void)
 {
     struct vm vm;

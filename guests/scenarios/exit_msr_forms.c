@@ -457,7 +457,7 @@ static void of_l1(void)
     restore_msrs();
 }
 
-/* What is not in CPUID is #UD, and ends nothing. SEAMCALL and TDCALL exit on a CPU that knows them. */
+/* An instruction that is not in CPUID is #UD, and ends nothing. SEAMCALL and TDCALL exit on a CPU that knows them. */
 static void unknown_to_l1(void)
 {
     if (without_wrmsrns())

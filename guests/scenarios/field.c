@@ -23,7 +23,7 @@ static bool is_access_rights(uint16_t field)
     return field >= GUEST_ES_AR_BYTES && field <= GUEST_TR_AR_BYTES;
 }
 
-/* What a field keeps of a value. Reserved bits of access rights may or may not be kept: they are left out. */
+/* The bits that a field keeps of a value. Reserved bits of access rights may or may not be kept: they are left out. */
 static uint64_t kept(uint16_t field, uint64_t value)
 {
     if (is_access_rights(field))

@@ -1,4 +1,4 @@
-/* What the comparison of random operations with the bare CPU (docs/DIFF.md) found wrong in Nestor, one scenario
+/* Faults of Nestor that the comparison of random operations with the bare CPU (docs/DIFF.md) found, one scenario
  * each. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
@@ -42,7 +42,7 @@ static void nmi_blocking_outlives_exit(void)
     end_nmi_blocking();
 }
 
-/* What a list loaded before the entry that failed is not L2's afterwards. */
+/* An MSR that a list loaded before the entry failed is not L2's afterwards. */
 static void failed_list_leaves_nothing(void)
 {
     uint64_t *list;

@@ -271,7 +271,7 @@ static void invvpid_executed(void)
     }
 }
 
-/* What follows is the ledger's as well, in a build that does not count. */
+/* The ledger sees the rest as well, in a build that does not count. */
 static bool counted(bool as_it_must_be)
 {
     return !counters_vmx_present() || as_it_must_be;

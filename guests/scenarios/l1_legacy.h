@@ -53,7 +53,7 @@ struct legacy_control {
 };
 extern struct legacy_control legacy_control;
 
-/* What a trap of the environment left behind. */
+/* The record that a trap of the environment left behind. */
 struct legacy_trap {
     uint32_t vector, error, eip, cs, eflags, esp, ss, tr, cr2, dr6;
 };

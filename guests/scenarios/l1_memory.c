@@ -1,4 +1,4 @@
-/* What L1 finds at physical addresses that are no RAM: devices, ROM, holes, and the space above everything. */
+/* Physical addresses that are no RAM, as L1 finds them: devices, ROM, holes, and the space above everything. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/multiboot.h"

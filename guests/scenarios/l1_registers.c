@@ -251,7 +251,7 @@ static const char *without_avx(void)
     return cpu_cpuid(1, 0).ecx & BIT(28) ? NULL : "no AVX";
 }
 
-/* What an access to an MSR that may not exist gives: the same on the bare CPU and on Nestor, whatever that is. */
+/* The outcome of an access to an MSR that may not exist: the same on the bare CPU and on Nestor, whatever that is. */
 static void registers_unknown_msrs(void)
 {
     static const uint32_t msrs[] = {0x40000000, 0xc0002000, 0xffffffff, 0x2000, 0xbfffffff, 0x1fff, 0xc0001fff, 0x4b0};

@@ -143,7 +143,7 @@ static void task_bad_tss(void)
     }
 }
 
-/* What is wrong with the new task's segments is a fault of the new task. */
+/* A bad segment of the new task is a fault in the new task. */
 static void expect_new_task_fault(unsigned vector, unsigned error)
 {
     legacy_run(main_jmp);

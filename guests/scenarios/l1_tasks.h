@@ -7,7 +7,7 @@
 #include "guests/scenarios/l1_legacy.h"
 #include "guests/scenarios/scenario.h"
 
-/* What a task does once it has recorded what it found; numbered as in l1_tasks.asm. */
+/* The act of a task once it has recorded what it found; numbered as in l1_tasks.asm. */
 enum { ACTION_END, ACTION_IRET, ACTION_JMP, ACTION_NMI_IRET };
 
 #define GATE_TASK 0x85
@@ -31,7 +31,7 @@ struct far_pointer {
     uint16_t selector;
 } PACKED;
 
-/* What a task found, and what the main task found when it went on. */
+/* The findings of a task, and those of the main task when it went on. */
 extern struct task_registers task_seen, task_after;
 extern uint32_t task_action;
 extern uint32_t task_skip;                     /* added to the EIP in the main TSS: steps over what faulted */

@@ -1,5 +1,5 @@
-/* What an access that nobody intercepts costs L2 in each form: the ticks of a loop, which tests/vm/msr-forms.t compares
- * with those of the bare CPU. */
+/* The cost to L2 of an access that nobody intercepts, in each form: the ticks of a loop, which tests/vm/msr-forms.t
+ * compares with those of the bare CPU. */
 #include "guests/lib/cpu.h"
 #include "guests/scenarios/scenario.h"
 

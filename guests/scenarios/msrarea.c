@@ -147,7 +147,7 @@ static void bad_entries(void)
     EXPECT_DONE(&vm);
 }
 
-/* What a list loaded before the entry failed stays L1's where no control loads L1's own. */
+/* An MSR that a list loaded before the entry failed stays L1's where no control loads L1's own. */
 static void failed_entry_keeps_what_was_loaded(void)
 {
     struct vm vm;

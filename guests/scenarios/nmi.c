@@ -196,7 +196,7 @@ static void l2_spin(void)
         cpu_pause();
 }
 
-/* What the rounds have in turn. */
+/* The cases that the rounds have in turn. */
 static const struct round {
     uint32_t pin, proc, blocking;
     bool event;

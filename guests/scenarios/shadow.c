@@ -195,7 +195,7 @@ static void bitmaps(void)
     s.read_bitmap[GUEST_RIP / 8] = 0;
     shadow_done(&s, l2_vmread, GUEST_RIP, 0);
     CHECK_EQ(l2_value, 0x78);
-    /* What has no bit exits, whatever it is. */
+    /* An encoding that has no bit exits, whatever it is. */
     shadow_run(&s, l2_vmread, BEYOND_BITMAPS, 0);
     EXPECT_EXIT_SKIP(&s.vm, EXIT_VMREAD);
     EXPECT_DONE(&s.vm);

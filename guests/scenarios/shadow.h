@@ -1,4 +1,4 @@
-/* What the scenarios of VMCS shadowing share: L1 with a shadow VMCS for its L2, and L2's two instructions.
+/* The common part of the scenarios of VMCS shadowing: L1 with a shadow VMCS for its L2, and L2's two instructions.
  * shadow_start() first; then one of the two runs.
  * For shadow.c and shadow_operands.c. */
 #ifndef GUESTS_SCENARIOS_SHADOW_H

@@ -284,7 +284,7 @@ static void l2_change_segments(void)
     asm volatile("lgdt %0; mov %w1, %%es; mov %w2, %%fs" : : "m"(gdtr), "r"(0), "r"(SEL_USER_DATA));
 }
 
-/* What L2 does to its segments and tables is in the VMCS after the exit. */
+/* L2's changes of its segments and tables are in the VMCS after the exit. */
 static void guest_segments_saved(void)
 {
     struct vm vm;

@@ -67,7 +67,7 @@ static void check_state(const uint64_t *values)
             check_report("field %x is 0x%lx, was 0x%lx", (unsigned)guest_state[i], vmx_get(guest_state[i]), values[i]);
 }
 
-/* What L1 has written to inject an event stays but for the valid bit, also when L0 injects in between: here what the
+/* L1's fields for an injection keep all except the valid bit, also when L0 injects in between: here what the
  * first access to a page interrupted. */
 static void event_stays(void)
 {

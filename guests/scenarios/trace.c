@@ -1,4 +1,4 @@
-/* What Nestor's tracing of bitmap pages costs, by its own counters: merges only after a write, one fault per write
+/* The cost of Nestor's tracing of bitmap pages, by its own counters: merges only after a write, one fault per write
  * burst. */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"

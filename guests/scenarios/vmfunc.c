@@ -126,7 +126,7 @@ static void switches(void)
     CHECK_EQ(vmx_get(EPT_POINTER), s.list[2]);
 }
 
-/* What is stored under one EPTP is seen under that one only; within one stay in L2. */
+/* A store under one EPTP is seen under that one only; within one stay in L2. */
 static void tour(struct switching *s)
 {
     run(s, l2_tour, 0, 0);

@@ -1,4 +1,4 @@
-/* What L2 sees when L1 changed L2's own page tables and executed INVEPT, with VPID in use: on one processor, and with
+/* L2's view when L1 changed L2's own page tables and executed INVEPT, with VPID in use: on one processor, and with
  * the vmcs12 on another one each time, as a hypervisor moves a virtual processor. The emulator forgets everything at
  * each entry; the ledger of the CHECKED build does not, nor does a CPU with tags. */
 #include "guests/lib/check.h"

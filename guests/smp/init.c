@@ -61,7 +61,7 @@ static void prepare(void (*job)(void))
     second_do(job);
 }
 
-/* Whether it does turns, on and on. */
+/* True if it does turns, on and on. */
 static bool runs(void)
 {
     uint64_t before = turns;

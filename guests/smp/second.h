@@ -18,11 +18,11 @@ void second_send_nmi(void);
 /* NMIs that second_send_nmi() sent, and those that came, by interrupt or as an exit of L2. */
 extern unsigned second_nmis_sent;
 extern volatile unsigned second_nmis;
-/* Whether all that were sent came, within a while. */
+/* True if all that were sent came within a while. */
 bool second_took_nmis(void);
 /* Gives it a job; it has none. */
 void second_do(void (*job)(void));
-/* Whether it has done its job, at once, or within a while. */
+/* True if it has done its job, at once or within a while. */
 bool second_is_idle(void);
 bool second_finishes(void);
 /* How often it came up. */

@@ -1,4 +1,4 @@
-/* What each file of this image tests, with two processors. check_run() runs them, after second_prepare().
+/* The tests of this image, a file each, with two processors. check_run() runs them, after second_prepare().
  * main.c calls them. */
 #ifndef GUESTS_SMP_SMP_H
 #define GUESTS_SMP_SMP_H

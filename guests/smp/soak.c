@@ -30,7 +30,7 @@ struct guest {
     uint64_t turns;
 };
 
-/* What belongs to one processor. */
+/* The things of one processor. */
 struct actor {
     uint64_t random;
     uint32_t msr;    /* only this processor changes its bits */
@@ -270,7 +270,7 @@ static void act_on_second(void)
     }
 }
 
-/* What Nestor holds when no L2 is there and the second processor waits for its start-up IPI: pages, and traced ones. An
+/* Nestor's holdings when no L2 is there and the second processor waits for its start-up IPI: pages, and traced ones. An
  * entry moves EPT01's generation, so that what waits for that is free; VMXOFF empties the trees of EPT02. */
 struct held {
     uint32_t pages, traced;

@@ -46,7 +46,7 @@ def l2_initrd(work):
 
 
 def set_up(disk, work):
-    """What a person who installed it would have chosen, and what it is to do."""
+    """The choices of a person who installed it, and what it is to do."""
     disk.append("etc/fstab", "/dev/sda2 / ext4 defaults 0 1\n/dev/sda1 /boot/efi vfat defaults 0 1\n")
     disk.append("etc/initramfs-tools/conf.d/modules", "MODULES=list\n")
     disk.append("etc/initramfs-tools/modules", DRIVERS)

@@ -17,7 +17,7 @@ PACKAGES = "grub-common,grub2-common"
 VERSION = "6.1.0-99-test"
 IPS = 50000000
 DISK_SIZE = "900M"
-# What the runner would say on Nestor's command line.
+# The words of the runner for Nestor's command line.
 NESTOR_OPTIONS = "inspect=0xea4 console=com2 on-exit=bochs debug-exit=0xf4 apic-disable=0 virtual-vectoring=svi"
 CHANGING = re.compile(r"^(var/(lib/dpkg|log|cache)|boot/grub|proc|sys|dev|tmp|lost\+found)(/|$)")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What README says to do on a new machine, on Debian 13 and testing: in a folder made by debootstrap, a fresh clone of
+"""The steps of README for a new machine, on Debian 13 and testing: in a folder made by debootstrap, a fresh clone of
 this repository goes through `make check` and `make run`, each in a bounded time.
 
 Usage: tests/full/debian-releases.t [SUITE]... [--step STEP]... [--keep FOLDER]     as root, for debootstrap and chroot

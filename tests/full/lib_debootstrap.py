@@ -17,7 +17,7 @@ def run(*command, **more):
 
 
 def missing(*programs):
-    """What this machine lacks, or ""."""
+    """The thing that this machine lacks, or ""."""
     if os.geteuid():
         return "it needs root"
     for program in ("debootstrap", *programs):
@@ -27,7 +27,7 @@ def missing(*programs):
 
 
 def make_base(name, packages):
-    """What debootstrap gives with those packages, once. Returns the archive's path."""
+    """Runs debootstrap with those packages, once. Returns the archive's path."""
     archive = os.path.join(FULL, name)
     if os.path.exists(archive):
         return archive

@@ -1,4 +1,4 @@
-"""What the tests of real L1s share: one run of nestor-run, and lines that must appear one after the other."""
+"""The common part of the tests of real L1s: one run of nestor-run, and lines that must appear one after the other."""
 import os
 import re
 import sys

@@ -1,4 +1,4 @@
-/* What the fuzz targets share: values taken from the fuzzer's bytes, and what Nestor's sources need to link.
+/* The common part of the fuzz targets: values taken from the fuzzer's bytes, and what Nestor's sources need to link.
  * Nothing must hold before.
  * tests/fuzz/ only. */
 #ifndef TESTS_FUZZ_FUZZ_H

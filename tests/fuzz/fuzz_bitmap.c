@@ -142,7 +142,7 @@ static void check_exact(const struct merged *m)
     }
 }
 
-/* What an L2 runs on that enters, or accesses an MSR, now: nothing, so that all exits, or what is exact (true). */
+/* The bitmap of an L2 that enters, or accesses an MSR, now: ones, so that all exits, or exact (true). */
 static bool use(struct merged *m, bool access)
 {
     if (access)

@@ -28,7 +28,7 @@ static struct edit edit_take(struct fuzz_input *in)
     };
 }
 
-/* What Nestor's own safety rests on, whatever the rows say. */
+/* Nestor's own safety rests on these, whatever the rows say. */
 static void accepted_check(const struct vmcs12 *v, const struct vmx_caps *caps)
 {
     FUZZ_CHECK(caps_accepts(caps->pin, v->PIN_CONTROLS));

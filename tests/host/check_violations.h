@@ -410,7 +410,7 @@ static const struct violation violations[] = {
     GUEST("pending debug exceptions: RTM", GOOD_64,
           SET(v.GUEST_PENDING_DEBUG, PENDING_DEBUG_RTM | PENDING_DEBUG_ENABLED_BP),
           SET(v.GUEST_INTERRUPTIBILITY, BLOCKING_BY_MOV_SS)),
-    /* What a bad address leads to has no right header either. */
+    /* The bytes at a bad address are no right header either. */
     GUEST_QUALIFIED("VMCS link pointer: address", GOOD_64, 4, 2, SET(v.VMCS_LINK_POINTER, WORLD_LINK + 8)),
     GUEST_QUALIFIED("VMCS link pointer: address", GOOD_64, 4, 2, SET(v.VMCS_LINK_POINTER, WORLD_LINK | TOO_WIDE)),
     GUEST_QUALIFIED("VMCS link pointer: revision identifier", GOOD_64, 4, 0, SET(v.VMCS_LINK_POINTER, WORLD_LINK),

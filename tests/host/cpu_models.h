@@ -6,7 +6,7 @@
 
 #include "vmx/caps.h"
 
-/* What differs between the models; the rest is the same on all. */
+/* The differences between the models; the rest is the same on all. */
 #define MODEL(basic_, proc_, proc2_, exit_, entry_, ept_vpid_, misc_, vmfunc_, cr4_)                                   \
     MODEL3(0x34, 0x7f, 0, basic_, proc_, proc2_, exit_, entry_, ept_vpid_, misc_, vmfunc_, cr4_)
 /* Of Bochs 3.1. */

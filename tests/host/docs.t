@@ -68,7 +68,7 @@ def documents():
 
 
 def code_lines(text):
-    """What is set as code: between backticks, fenced, or indented by four."""
+    """The text that is set as code: between backticks, fenced, or indented by four."""
     fenced = False
     for line in text.splitlines():
         if line.startswith("```"):
@@ -80,7 +80,7 @@ def code_lines(text):
 
 
 def defines(path, name):
-    """Whether the file defines the name: a function, table, struct, macro or label."""
+    """True if the file defines the name: a function, table, struct, macro or label."""
     text = read(path)
     word = re.escape(name)
     if path.suffix == ".asm":

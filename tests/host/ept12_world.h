@@ -77,7 +77,7 @@ static inline int setup(void **state)
     ept01.mtrr.variable[0].base = 0xc0000000 | MEMTYPE_UC;
     ept01.mtrr.variable[0].mask = BITS(39, 30) | MTRR_PHYSMASK_VALID;
     assert_int_equal(ept_build(&ept01), 0);
-    /* What EPT01 maps on demand from here on needs no more pages. */
+    /* EPT01 needs no more pages for what it maps on demand from here on. */
     assert_true(ept_map_on_demand(&ept01, 600 * GIB));
     watch = (struct ept_watch){.ept01 = &ept01};
     watcher = (struct watcher){.stale = became_stale};
@@ -146,7 +146,7 @@ static inline uint64_t eptp02_of(uint64_t eptp)
     return ept02_eptp(ept02_root(&e, eptp));
 }
 
-/* What comes before an entry with the EPT02 of eptp: whether an INVEPT is executed. */
+/* Prepares an entry with the EPT02 of eptp. True if an INVEPT is executed. */
 static inline bool settle_of(uint64_t eptp)
 {
     return ept02_settle(&e, ept02_root(&e, eptp));
@@ -164,7 +164,7 @@ static inline void invept_and_entry(void)
     assert_true(settle());
 }
 
-/* What a walk must give, told once more in other words; and trees at random. */
+/* The result that a walk must give, told once more in other words; and trees at random. */
 struct expectation {
     enum ept12_walk_kind kind;
     unsigned level;

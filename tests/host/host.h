@@ -1,4 +1,4 @@
-/* What every host test includes first: cmocka with the headers it wants, and the harness of stubs.c.
+/* The header that every host test includes first: cmocka with the headers it wants, and the harness of stubs.c.
  * Nothing must hold before.
  * tests/host/ only. */
 #ifndef TESTS_HOST_HOST_H
@@ -25,7 +25,7 @@ void host_memory_free(void);
 /* ASSERT and panic() end the running test as failed. expect_assert_failure(call) of cmocka turns that into a pass:
  * the call must reach an ASSERT or panic(). */
 
-/* What cmocka 1 has for this cmocka 2 deprecates, and the other way round there is none. */
+/* cmocka 2 deprecates the form of cmocka 1, which has not the newer one. */
 #define assert_between(value, low, high) assert_true((value) >= (low) && (value) <= (high))
 
 #endif

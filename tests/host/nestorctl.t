@@ -159,7 +159,7 @@ def check_rest(tap):
 
 
 def check_report(tap):
-    """What a report has recorded can be checked again."""
+    """The files that a report has recorded can be checked again."""
     with tempfile.TemporaryDirectory(prefix="nestorctl.") as folder:
         Machine().write(os.path.join(folder, "root"))
         path = os.path.join(folder, "report.tar")

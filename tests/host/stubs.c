@@ -1,4 +1,4 @@
-/* What project sources need from the rest of Nestor when they run as a host program. All of it is weak: a test that
+/* The rest of Nestor, as far as sources need it that run as a host program. All of it is weak: a test that
  * lists the real source in its first line gets the real thing. */
 #include "tests/host/host.h"
 
@@ -100,7 +100,7 @@ WEAK void trace_copy(struct cpu *cpu)
     (void)cpu;
 }
 
-/* What the log says: a test looks at outcomes. Without the headers, which a test's own VMCS may contradict. */
+/* The log says nothing: a test looks at outcomes. Without the headers, which a test's own VMCS may contradict. */
 struct vcpu;
 struct vmcs12;
 #define SAYS_NOTHING(name, ...)                                                                                        \

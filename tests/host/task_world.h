@@ -182,7 +182,7 @@ static inline int setup(void **unused)
     return 0;
 }
 
-/* What VM entry demands of the segments of a guest outside IA-32e mode. SDM 3C 27.3.1.2 "Checks on Guest Segment
+/* The demands of a VM entry on the segments of a guest outside IA-32e mode. SDM 3C 27.3.1.2 "Checks on Guest Segment
  * Registers" (unrestricted guest) */
 static inline void assert_enterable(void)
 {

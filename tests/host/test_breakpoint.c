@@ -81,7 +81,7 @@ static void test_completion(void **state)
     }
 }
 
-/* What was pending goes when the instruction did not complete, unless MOV SS holds it back. */
+/* A pending trap goes when the instruction did not complete, unless MOV SS holds it back. */
 static void test_not_completed(void **state)
 {
     (void)state;

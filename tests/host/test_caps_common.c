@@ -1,5 +1,5 @@
 /* sources: vmx/caps_common.c vmx/caps_missing.c */
-/* What processors that differ have in common, and what no common ground is found for. */
+/* The common part of processors that differ, and the differences for which there is none. */
 #include "tests/host/host.h"
 
 #include "kernel/msr.h"

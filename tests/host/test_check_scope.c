@@ -50,7 +50,7 @@ static void test_memory_is_judged_again(void **state)
     assert_int_not_equal(check_scope_of_memory(&world.v), 0);
 }
 
-/* What L1s write at nearly every entry must stay cheap. */
+/* Fields that L1s write at nearly every entry must stay cheap. */
 static void test_hot_fields_are_narrow(void **state)
 {
     (void)state;

@@ -1,7 +1,7 @@
 /* sources: nested/ept02/ept02.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept02_tree.c
    nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c nested/ept02/ept02_stale.c
    mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
-/* What the lint of a missing INVEPT finds: each change after which the SDM wants one, and no other. */
+/* The findings of the lint of a missing INVEPT: each change after which the SDM wants one, and no other. */
 #include "tests/host/ept12_world.h"
 
 #include "nested/ept02/ept02_stale.h"
@@ -10,7 +10,7 @@
 
 static struct ept02_stale found;
 
-/* What a look at the whole tree finds; "" for nothing. */
+/* The finding of a look at the whole tree; "" for none. */
 static const char *look(void)
 {
     gpa_t from = 0;

@@ -146,7 +146,7 @@ static void test_a_busy_table_rests(void **state)
     assert_int_equal(leaf02(0x1000).level, 1);
 }
 
-/* What is below it would go at each INVEPT: a table above the last level is traced again at once. */
+/* Its subtree would go at each INVEPT: a table above the last level is traced again at once. */
 static void test_a_table_above_never_rests(void **state)
 {
     gpa_t other = new_table();

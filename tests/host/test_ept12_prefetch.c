@@ -94,7 +94,7 @@ static void test_flags_stay_l1s(void **state)
     assert_int_equal(*unused & (EPT_A | EPT_D), 0);
 }
 
-/* What the tables above do not allow, and what is mapped already. */
+/* Rights that the tables above do not give, and pages that are mapped already. */
 static void test_rights_and_neighbours(void **state)
 {
     (void)state;

@@ -118,7 +118,7 @@ static void check_all_trees(void)
             check_tables(e.root[i].table, 4);
 }
 
-/* What L2 sees: the CPU walks EPT02, Nestor fills. The result is EPT02_FILLED when the access went through. */
+/* L2's view: the CPU walks EPT02, Nestor fills. The result is EPT02_FILLED when the access went through. */
 static enum ept02_result access_l2(gpa_t gpa2, unsigned access)
 {
     for (unsigned tries = 0; tries < 4; tries++) {

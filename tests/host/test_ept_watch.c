@@ -161,7 +161,7 @@ static void test_what_is_no_ram_is_refused(void **state)
     assert_false(ept_watch_is_watched(&watch, GIB));
 }
 
-/* What the CPU writes past EPT drops its watchers and takes none, until the last that names it so is gone. */
+/* A page that the CPU writes past EPT loses its watchers and takes none, until the last that names it so is gone. */
 static void test_bypassed_page_is_refused(void **state)
 {
     const gpa_t page = 0x8000, other = 0x9000;

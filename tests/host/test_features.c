@@ -248,7 +248,7 @@ static void test_no_other_rows(void **state)
     assert_int_equal(rows, ARRAY_SIZE(features));
 }
 
-/* What a model has, or what Nestor would offer on a CPU that has everything, is in the list. */
+/* Each feature of a model, or that Nestor would offer on a CPU with everything, is in the list. */
 static void test_no_bit_is_missing(void **state)
 {
     /* Numbers, not features: sizes, revisions, rates. */
@@ -293,8 +293,8 @@ static bool kvm_offers(const struct feature *feature)
     return cell[2] == 'y';
 }
 
-/* What a CPU has and L1 does not see is named a second time, in the section that gives the reasons: among what KVM
- * offers, or behind it. */
+/* A feature that a CPU has and L1 does not see is named a second time, in the section that gives the reasons: among
+ * what KVM offers, or behind it. */
 static void test_reasons_are_given(void **state)
 {
     const char *reasons = strstr(page, "\n## What the CPU has and L1 does not see\n");

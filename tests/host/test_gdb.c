@@ -186,7 +186,7 @@ static int setup(void **state)
     return 0;
 }
 
-/* What the command is answered, while the guest stays. */
+/* The answer to the command, while the guest stays. */
 static const char *ask(const char *command)
 {
     assert_int_equal(debug_command(&session, command, &text), DEBUG_STAY);
@@ -352,7 +352,7 @@ static void test_way(void **state)
     assert_int_equal(debug_way(&one, &start), WAY_TRAP);
     start = plain, start.accesses_registers = true;
     assert_int_equal(debug_way(&one, &start), WAY_TRAP);
-    /* What the guest uses itself. */
+    /* Addresses that the guest uses itself. */
     start = plain, start.dr7 |= BIT(1);
     assert_int_equal(debug_way(&one, &start), WAY_TRAP);
     start = plain, start.dr7 |= DR7_GD;

@@ -1,5 +1,5 @@
 /* sources: vmx/inspect.c vmx/hooks.c vmx/cpuid_policy.c kernel/cmdline.c kernel/format.c */
-/* What a program in L1 reads through the port of the option inspect=. */
+/* The bytes that a program in L1 reads through the port of the option inspect=. */
 #include "tests/host/host.h"
 
 #include <stdlib.h>

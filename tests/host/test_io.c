@@ -66,7 +66,7 @@ void machine_end(int status, const char *format, ...)
     longjmp(ended, 1);
 }
 
-/* Whether the write ends the run; else it has reached the port. */
+/* True if the write ends the run; else it has reached the port. */
 static bool ends(uint16_t port, unsigned size, uint32_t value)
 {
     const struct io_port *row = io_port_find(port);

@@ -28,7 +28,7 @@ static int setup(void **unused)
     return 0;
 }
 
-/* What becomes of the bits of one control word; what no mask names must not be on. */
+/* The fate of the bits of one control word; a bit in no mask must not be on. */
 struct fate {
     uint64_t passed; /* on if L1 has it on */
     uint64_t on;     /* always */
@@ -114,7 +114,7 @@ static void test_exit(void **unused)
     check_fate(&fate, &v.EXIT_CONTROLS, caps12.exit, offsetof(struct merged_controls, exit));
 }
 
-/* What an exit changes for L1 is L2's again after an exit that L0 handled. */
+/* A register that an exit changes for L1 is L2's again after an exit that L0 handled. */
 static void test_switched_is_loaded_again(void **unused)
 {
     static const struct {
@@ -213,7 +213,7 @@ static uint64_t random_settled(struct ctl_caps caps)
     return caps_settle(caps, host_random());
 }
 
-/* What L1 may ask for gives controls that the CPU takes, on every model. SDM 3C 27.2.1 "Checks on VMX Controls" */
+/* Whatever L1 may ask for gives controls that the CPU takes, on every model. SDM 3C 27.2.1 "Checks on VMX Controls" */
 static void test_cpu_accepts(void **unused)
 {
     (void)unused;

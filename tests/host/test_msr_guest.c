@@ -1,6 +1,6 @@
 /* sources: vmx/msr_guest.c vmx/msr_policy.c vmx/msr_bitmap.c mm/mtrr.c */
 /* cflags: -include tests/host/fake_vmcs.h */
-/* What of L1's values reaches the CPU's own MSRs while Nestor runs: everything that root operation depends on must
+/* L1's values in the CPU's own MSRs while Nestor runs: everything that root operation depends on must
  * not. */
 #include "tests/host/host.h"
 

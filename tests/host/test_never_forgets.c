@@ -236,7 +236,7 @@ static void test_faults_are_found(void **state)
     }
 }
 
-/* What nested/quiet.def has of this processor's events. */
+/* The events of this processor that nested/quiet.def has. */
 enum { EVENT_WRITTEN, EVENT_QUEUED, NMI_WINDOW, NMI_SEEN, ATTENTION, REQUESTED, WAITING };
 
 static void set_event_row(struct vcpu *vcpu, unsigned row, bool holds)

@@ -49,7 +49,8 @@ static void test_msr_bitmap_and_rows_agree(void **state)
     assert_null(msr_policy_find(0xc0002000, MSR_WRITE));
 }
 
-/* What acts in root operation, by the SDM's descriptions, volume 4: each such MSR must have said what it does there. */
+/* MSRs that act in root operation, by the SDM's descriptions, volume 4: each such MSR must have said what it does
+ * there. */
 static const struct {
     uint32_t first, last;
 } acts_in_root[] = {
@@ -104,7 +105,7 @@ static const struct {
 static const uint32_t harms_root[] = {0x79,  0x1a0, 0x200, 0x213, 0x250, 0x259, 0x26f, 0x2ff, 0x3f1,
                                       0x3f4, 0x560, 0x570, 0x580, 0x600, 0x982, 0xda0, 0x17d0};
 
-/* What the row for the MSR says of root operation; of one that is kept for writing, or passed. */
+/* The words of the MSR's row on root operation; of one that is kept for writing, or passed. */
 static enum msr_root root_of(uint32_t msr)
 {
     const struct msr_policy_row *kept = msr_policy_find(msr, MSR_WRITE);
@@ -168,7 +169,7 @@ static void test_msr_list_is_short(void **state)
     assert_true(kept * 100 < 2 * MSR_BITMAP_RANGE); /* less than 1 % */
 }
 
-/* What L1 and L2 use all the time must cost nothing. */
+/* MSRs that L1 and L2 use all the time must cost nothing. */
 static void test_msr_hot_ones_are_free(void **state)
 {
     static const uint32_t free_msrs[] = {

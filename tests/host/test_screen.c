@@ -31,7 +31,7 @@ static bool is_lit(uint32_t x, uint32_t y)
     return lit;
 }
 
-/* Whether the cell shows that character. */
+/* True if the cell shows that character. */
 static bool shows(unsigned row, unsigned column, char c, unsigned scale)
 {
     for (unsigned y = 0; y < FONT_HEIGHT * scale; y++)
@@ -105,7 +105,7 @@ static void test_long_lines_wrap(void **state)
     assert_true(shows(0, 19, 'x', 1) && shows(1, 0, 'y', 1) && shows(2, 0, '!', 1));
 }
 
-/* What L1 drew goes, and what was there before does not count as drawn. */
+/* L1's drawing goes, and what was there before does not count as drawn. */
 static void test_clear_takes_it_back(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
 /* sources: vmx/task_switch.c vmx/segment.c */
-/* What a task switch checks: the TSSs in the old task, segments and LDT in the new one. */
+/* The checks of a task switch: the TSSs in the old task, segments and LDT in the new one. */
 #include "tests/host/task_world.h"
 
 static void make_scratch(uint32_t access)

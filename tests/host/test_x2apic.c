@@ -26,7 +26,7 @@ static uint64_t controls_of(unsigned combination)
            (combination & 4 ? PROC2_VIRTUAL_INTERRUPTS : 0);
 }
 
-/* What the CPU serves from the virtual-APIC page. SDM 3C 30.5 "Virtualizing MSR-Based APIC Accesses" */
+/* Registers that the CPU serves from the virtual-APIC page. SDM 3C 30.5 "Virtualizing MSR-Based APIC Accesses" */
 static bool is_virtual(uint32_t proc2, uint32_t msr, enum msr_access access)
 {
     if (!(proc2 & PROC2_X2APIC))
@@ -36,7 +36,7 @@ static bool is_virtual(uint32_t proc2, uint32_t msr, enum msr_access access)
     return msr == X2APIC_TPR || ((proc2 & PROC2_VIRTUAL_INTERRUPTS) && (msr == X2APIC_EOI || msr == X2APIC_SELF_IPI));
 }
 
-/* Whether L2's access gets at the machine's APIC: it does not exit, and is not virtual. */
+/* True if L2's access gets at the machine's APIC: it does not exit, and is not virtual. */
 static bool reaches_apic(const struct merged_controls *c, const uint8_t *bitmap, uint32_t msr, enum msr_access access)
 {
     if (!(c->proc & PROC_USE_MSR_BITMAPS) || msr_bitmap_test(bitmap, msr, access))
@@ -66,7 +66,7 @@ static unsigned check_entry(struct merged *m, unsigned combination)
         for (enum msr_access access = MSR_READ; access <= MSR_WRITE; access++) {
             bool kept = msr_bitmap_test(l0_page, msr, access), wanted = msr_bitmap_test(memory + PAGE_A, msr, access);
             holes += (kept || wanted) && reaches_apic(&c, m->result, msr, access);
-            /* What L0 keeps is the machine's: never what L1 has the CPU virtualise for L2. */
+            /* An MSR that L0 keeps is the machine's: never one that L1 has the CPU virtualise for L2. */
             assert_false(kept && is_virtual((uint32_t)controls_of(combination), msr, access));
         }
     return holes;

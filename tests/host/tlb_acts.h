@@ -1,5 +1,5 @@
-/* What L2 does on the processors that never forget, each as a step of one processor, and what must come of it; and what
- * L1 and L2 do to memory. tests/host/ only; before tlb_l1.h. */
+/* The acts of L2 on the processors that never forget, each as a step of one processor, and what must come of it; and
+ * what L1 and L2 do to memory. tests/host/ only; before tlb_l1.h. */
 #ifndef TESTS_HOST_TLB_ACTS_H
 #define TESTS_HOST_TLB_ACTS_H
 
@@ -252,7 +252,7 @@ QUIET static void l2_touches_linear(struct processor *p)
         l2_did(p, &found, access);
 }
 
-/* Whether the CPU exits for L2's RDMSR. */
+/* True if the CPU exits for L2's RDMSR. */
 QUIET static bool rdmsr_exits(unsigned msr)
 {
     return !(vmcs_read(PROC_CONTROLS) & PROC_USE_MSR_BITMAPS) ||

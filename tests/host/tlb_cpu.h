@@ -82,7 +82,7 @@ QUIET static const struct tlb_entry *tlb_find(const struct tlb *tlb, const struc
     return chosen;
 }
 
-/* What an operation invalidates. */
+/* The entries that an operation invalidates. */
 struct tlb_reach {
     bool guest_physical, combined;
     bool every_ep4ta, every_vpid, every_pcid, every_address;

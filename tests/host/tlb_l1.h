@@ -1,4 +1,4 @@
-/* What L1 does on the processors that never forget, each as a step of one processor. tests/host/ only; one file of a
+/* The acts of L1 on the processors that never forget, each as a step of one processor. tests/host/ only; one file of a
  * program includes it. */
 #ifndef TESTS_HOST_TLB_L1_H
 #define TESTS_HOST_TLB_L1_H

@@ -375,7 +375,7 @@ QUIET static void exit_violation(struct processor *p, gpa_t gpa, uint64_t qualif
     exit_for(p, EXIT_EPT_VIOLATION);
 }
 
-/* What comes to a guest before its next instruction: NMIs. True when something did. */
+/* The events that come to a guest before its next instruction: NMIs. True when something did. */
 QUIET static bool hw_pending(struct processor *p)
 {
     if (!p->nmi || host_random() % 2)

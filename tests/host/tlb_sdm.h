@@ -1,7 +1,7 @@
-/* What the SDM allows L2 to see: for each processor the values of each paging entry that it may have cached, as sets.
- * While a processor runs L2 it may cache, at any time, by the current EP4TA, VPID and PCID, what the entries hold; in
- * L1, which is root operation to it, nothing; and INVEPT, INVVPID, and what else invalidates, take away (SDM 3C
- * 29.4.3.1). An access may use any mixture of those values. Shares no code with Nestor. tests/host/ only; after
+/* The values that the SDM allows L2 to see: for each processor the values of each paging entry that it may have cached,
+ * as sets. While a processor runs L2 it may cache, at any time, by the current EP4TA, VPID and PCID, what the entries
+ * hold; in L1, which is root operation to it, nothing; and INVEPT, INVVPID, and what else invalidates, take away (SDM
+ * 3C 29.4.3.1). An access may use any mixture of those values. Shares no code with Nestor. tests/host/ only; after
  * tlb_world.h. */
 #ifndef TESTS_HOST_TLB_SDM_H
 #define TESTS_HOST_TLB_SDM_H
@@ -11,7 +11,7 @@
 #define ROOTS 2u
 #define NO_EPT ROOTS /* as the EP4TA of an L2 that has no EPT */
 
-/* What a processor runs as L2. */
+/* The L2 that a processor runs. */
 struct l2_tags {
     bool resident;
     unsigned root; /* table of EPT12, or NO_EPT */
@@ -191,7 +191,7 @@ QUIET static bool is_misconfigured(uint64_t entry)
     return (entry & EPT_W) && !(entry & EPT_R);
 }
 
-/* Whether a leaf with these rights gives the result; for stores with A/D flags on, D must have been set. */
+/* True if a leaf with these rights gives the result; for stores with A/D flags on, D must have been set. */
 QUIET static bool leaf_gives(unsigned number, unsigned table, unsigned slot, unsigned value, uint64_t rights,
                              gpa_t page, const struct result *r)
 {

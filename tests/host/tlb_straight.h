@@ -28,7 +28,7 @@ QUIET static bool runs_l2(const struct processor *p)
     return p->vmcs != p->vcpu.vmcs01;
 }
 
-/* What L1 reads of its current VMCS: where VMCS shadowing shows it vmcs02, that. */
+/* The value that L1 reads of its current VMCS: where VMCS shadowing shows it vmcs02, of that. */
 QUIET static uint64_t l1_vmread(struct processor *p, unsigned row)
 {
     const struct nested *nested = p->vcpu.nested;
@@ -50,7 +50,7 @@ QUIET static void vmwrite12(struct processor *p, unsigned row, uint64_t value)
     straight_disturb(&p->cpu); /* as vmx/straight_l1.asm does */
 }
 
-/* What no plan is made without. */
+/* Conditions without which no plan is made. */
 QUIET static void configure_modes(struct processor *p)
 {
     vmwrite12(p, FIELD_INDEX_ENTRY_CONTROLS, ENTRY_GUEST_64);
@@ -107,7 +107,7 @@ QUIET static bool end_straight(struct processor *p)
     return good;
 }
 
-/* Whether the guest runs then. False: what is done before any entry is to be done; in half of the cases as in a checked
+/* True if the guest runs then. False: what is done before any entry is to be done; in half of the cases as in a checked
  * build. */
 QUIET static bool is_in(struct processor *p)
 {

@@ -17,7 +17,7 @@ PAGE = 4096
 
 
 class Answers:
-    """What one run of the image printed."""
+    """The output of one run of the image."""
 
     def __init__(self, run):
         lines = [line.split() for line in run.out.splitlines() if line and not line.startswith("nestor")]
@@ -30,7 +30,7 @@ class Answers:
         return max((start + size - base for start, size, kind in self.bios if kind == RAM and start <= base), default=0)
 
     def expected_sizes(self):
-        """What the older functions say for that map."""
+        """The answers of the older functions for that map."""
         first, second = self.ram_from(MIB) // 1024, self.ram_from(16 * MIB) // 65536
         below = min(first, 15 * 1024)
         return (below, second, below, second, min(first, 0xFFFF), self.bios[0][1] // 1024)

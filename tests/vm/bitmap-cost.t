@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the merged MSR bitmap costs: an access that nobody intercepts costs what it costs bare, an entry with an
+"""The cost of the merged MSR bitmap: an access that nobody intercepts costs what it costs bare, an entry with an
 unchanged bitmap a dozen instructions and no merge, a page that is rewritten each time hardly more than merging each
 time.
 

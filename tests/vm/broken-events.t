@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What Nestor does about events, broken on purpose, is noticed: with each fault the scenario that is named fails."""
+"""Nestor's handling of events, broken on purpose, is noticed: with each fault the scenario that is named fails."""
 import os
 import re
 import sys

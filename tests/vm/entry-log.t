@@ -14,7 +14,7 @@ IMAGE = os.path.join(ROOT, "build", "guests", "scenarios.elf")
 REFUSED = re.compile(r"nested: entry of vmcs12 at gpa1=[0-9a-f]+ refused: (.*?): rule \"([^\"]+)\", (.*)$", re.M)
 CITED = re.compile(r'; SDM 3C 27\.[23][\d.]* "[^"]+"$')
 
-# What the scenarios do wrong, and what the log must say: outcome, rule, value.
+# The mistakes of the scenarios, and the words of the log: outcome, rule, value.
 FAILURES = [
     ("VMfail 7 (controls)", "CR3-target count", "CR3_TARGET_COUNT = 5"),
     ("VMfail 7 (controls)", "MSR-bitmap address", "MSR_BITMAP = 800"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What CPUs have that came after Bochs 2.7's newest: CET, PKRS and UINV at entries and exits, user wait, the mask of
+"""Features of CPUs that came after Bochs 2.7's newest: CET, PKRS and UINV at entries and exits, user wait, the mask of
 IA32_SPEC_CTRL, tertiary controls, more about EPT violations, mode-based execute control, posted interrupts. On a CPU
 model of Bochs 3.1, bare and on Nestor.
 

@@ -22,7 +22,7 @@ from nestorlib import linux  # noqa: E402
 VERSION = "6.1.0-99-test"
 OLDER = "6.1.0-9-test"
 MANUALS = ["usr/share/man/man1/nestorctl.1.gz", "usr/share/man/man8/nestor-boot-once.8.gz"]
-# What the runner would say on Nestor's command line, and what ends L1 early.
+# The words of the runner for Nestor's command line, and what ends L1 early.
 NESTOR_OPTIONS = "inspect=0xea4 console=com2 on-exit=bochs debug-exit=0xf4 apic-disable=0 x2apic=0"
 
 
@@ -46,7 +46,7 @@ def install(folder):
 
 
 def entries(folder, options):
-    """What the script says when update-grub runs it."""
+    """The output of the script when update-grub runs it."""
     with open(os.path.join(folder, "etc/default/nestor"), "a", encoding="utf-8") as file:
         file.write(f'NESTOR_OPTIONS="{options}"\n')
     environment = {"PATH": os.environ["PATH"], "NESTOR_BOOT": os.path.join(folder, "boot"),

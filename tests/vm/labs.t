@@ -24,7 +24,7 @@ APART = 3
 
 
 def copy_tree(root):
-    """What is built already comes along, so that little is built again."""
+    """Copies what is built already, too, so that little is built again."""
     sources = [name for name in os.listdir(ROOT) if name != "build" and name[0] != "."]
     for name in (*sources, *(os.path.join("build", name) for name in sources)):
         source, target = os.path.join(ROOT, name), os.path.join(root, name)

@@ -11,7 +11,7 @@ from lib_tap import heed_sigint
 
 
 class Console:
-    """What is typed and what is seen, on a pseudo-terminal as a person has it."""
+    """Types and sees, on a pseudo-terminal as a person has it."""
 
     def __init__(self, command, timeout):
         self.master, slave = pty.openpty()

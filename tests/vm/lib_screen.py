@@ -70,7 +70,7 @@ def decode(bits, known, left, top):
 
 
 def read_text(path):
-    """What Nestor wrote on the screen of that picture; [] when it wrote nothing."""
+    """The lines of Nestor's on the screen of that picture; [] for none."""
     known = glyphs()
     bits = [bits_of(line) for line in read_png(path)[1]]
     needle = next(rows for rows, character in known.items() if character == "n")

@@ -9,7 +9,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 RUNNER = os.path.join(ROOT, "tools", "nestor-run")
 STACK = os.path.join(ROOT, "tools", "run-stack")
 
-# What the tests expect is this version's where they differ; tests/vm/cpus.t has the others.
+# The tests expect this version where versions differ; tests/vm/cpus.t has the others.
 os.environ.setdefault("NESTOR_EMULATOR", "2.7")
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What Nestor costs a Linux that boots to init and does no virtualization: ticks under Nestor over ticks bare."""
+"""The cost of Nestor to a Linux that boots to init and does no virtualization: ticks under Nestor over ticks bare."""
 import os
 import re
 import sys

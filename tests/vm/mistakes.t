@@ -23,7 +23,7 @@ NEAR = 6
 
 
 def run(image, words, *options):
-    """What Nestor said, by what ran then. Both consoles are one stream here, as they are written."""
+    """Nestor's words, by what ran then. Both consoles are one stream here, as they are written."""
     command = [RUNNER, "--memory", "256", "--timeout", "300", *options, "--l1",
                os.path.join(ROOT, "build", "guests", image), "--l1-args", " ".join(words)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -40,7 +40,7 @@ def run(image, words, *options):
 
 
 def near(said, word):
-    """What came while the word ran, or its neighbours: under load the consoles drift apart by some lines."""
+    """The lines that came while the word ran, or its neighbours: under load the consoles drift apart by some lines."""
     order = list(said)
     at = order.index(word) if word in order else None
     return [] if at is None else [line for name in order[max(0, at - NEAR):at + NEAR + 1] for line in said[name]]

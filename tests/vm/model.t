@@ -16,7 +16,7 @@ from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 
 MODEL = os.path.join(ROOT, "tests", "model", "bitmap.pml")
 LOST_STORE, LOST_BIT, WRITTEN = "snapshot", "l0", "named"
-# What is left out or done in the wrong order, and which property must break then.
+# Steps that are left out or done in the wrong order, and the property that must break then.
 FAULTS = {"EARLY_GENERATION": (LOST_STORE, "the generation moves before EPT02 has lost W"),
           "READ_FIRST": (LOST_STORE, "the page is read before it is protected"),
           "NO_KICK": (LOST_STORE, "other processors are not made to pass their INVEPT"),

@@ -31,7 +31,7 @@ def main():
 
 
 def check_ticks(tap, ticks):
-    """What nobody intercepts costs L2 what it costs bare, to the tick; with the policies allow and exit it exits."""
+    """An access that nobody intercepts costs L2 the same as bare, to the tick; under allow and exit it exits."""
     tap.equal(len(ticks["bare"]), 7, "seven forms were timed", ticks["bare"])
     for kind in ("trace", "merge"):
         tap.equal(ticks[kind], ticks["bare"], f"{kind}: each form costs L2 what it costs bare")

@@ -26,7 +26,7 @@ BY_PORT = ("straight-event-after-window", ("--nestor", "stats=0xf8 inspect=0xea4
 
 
 def failed(row, name, more):
-    """What the run says of a failure; empty: none."""
+    """The run's words on a failure; empty: none."""
     run = Run("--timeout", "240", "--memory", "256", "--nestor-elf", CHECKED, "--nestor",
               f"stats=0xf8 quiet-fault={row}", *more, "--l1", L1, "--l1-args", name).wait()
     if run.status not in (0, 1, 125) or "SKIP" in run.out:

@@ -20,7 +20,7 @@ LINE = re.compile(r"nested: ([\w' /-]+) at rip=[0-9a-f]+(?: <[^>]+>)? refused: (
 
 OF_MSR = re.compile(r"#GP\(0\): MSR [0-9a-f]+ = [0-9a-f]+: .+; SDM 3C 26\.1\.3$")     # vmx/msr_policy.def says why
 
-# What no scenario of these themes can do, and why.
+# Refusals that no scenario of these themes can cause, and why.
 UNSEEN = {
     "VMPTRLD_NO_PAGES": "Nestor's pool is not exhausted",
     "READ_ONLY_FIELD": "this CPU lets VMWRITE write all fields",
@@ -32,7 +32,7 @@ UNSEEN = {
     "CR4_CET": "this CPU has no CET",
     "VMXON_FEATURE_CONTROL": "IA32_FEATURE_CONTROL is locked with VMX on",
 }
-# What must be in a line beyond its words: (row, instruction, values).
+# Parts that a line must have beyond its words: (row, instruction, values).
 VALUES = [
     ("VMXON_REVISION", "VMXON", "revision identifier 4e737432, this CPU's is 4e737431"),
     ("NOT_CPL0", "VMREAD", "the CPL is 3"),

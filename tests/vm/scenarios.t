@@ -24,13 +24,13 @@ STARTED = re.compile(r"^# run (\S+)$")
 DIGEST = "# transcript "    # of a scenario that leaves open what it sees, but not that both see the same
 PLAN = re.compile(r"^1\.\.(\d+)$")
 ONLY_NESTOR = "on bare"     # why the image skips what needs Nestor
-# What this CPU has and Nestor does not offer to L1: the image skips what needs it, and says so in these words.
+# Features that this CPU has and Nestor does not offer to L1: the image skips what needs it, and says so in these words.
 NOT_OFFERED = {"skip: no x2APIC", "skip: no x2APIC virtualisation",
                "skip: no APIC-register virtualisation", "skip: no virtual-interrupt delivery"}
 
 
 class Transcript:
-    """What one run said: results by name, the lines that go with each, and how it ended."""
+    """The output of one run: results by name, the lines that go with each, and how it ended."""
 
     def __init__(self, run):
         self.run = run
@@ -72,7 +72,7 @@ class Transcript:
 
 
 def check_same(tap, bare, nestor):
-    """What Nestor has more than the CPU, or offers less, may be skipped on one side; all else must be equal."""
+    """A feature that only Nestor or only the CPU has may be skipped on one side; all else must be equal."""
     same, more, less = [], [], []
     for name, result in nestor.results.items():
         wanted = bare.results.get(name)

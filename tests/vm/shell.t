@@ -100,7 +100,7 @@ STILL = ("exits of L2", "exits of L2 reflected to L1", "nested entries (VMLAUNCH
 
 
 def check_summary(tap, path):
-    """What no longer counts once L2 is gone is the same in Nestor's summary as in the last stat."""
+    """A counter that stands still once L2 is gone is the same in Nestor's summary as in the last stat."""
     with open(path, encoding="utf-8", errors="replace") as file:
         log = file.read().replace("\r", "")
     told = {name.strip(): int(total) for name, total in re.findall(r"^\| ([^|]+?) +(\d+) \|$", log, re.M)}

@@ -98,7 +98,7 @@ def main():
         check_order(tap, tracks, events)
         for level in ("L1", "L2"):
             exits = sum(kind == BEGIN and f"rip of {level}" in names for _, _, kind, _, names in events)
-            # What the summary counts after the last record: nothing; the exit that ends the run is in both.
+            # The summary counts nothing after the last record; the exit that ends the run is in both.
             tap.equal(exits, total(run.err, f"exits of {level}"),
                       f"each exit of {level} in the summary is a slice of L0's")
         runs = sum(kind == BEGIN and name == "L2" for _, _, kind, name, _ in events)

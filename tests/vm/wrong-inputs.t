@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is wrong with the machine, the options or L1's image is said in one line, and the run ends with a status."""
+"""A fault of the machine, the options or L1's image is said in one line, and the run ends with a status."""
 import os
 import sys
 import tempfile

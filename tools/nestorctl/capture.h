@@ -39,7 +39,7 @@ int perfetto_write(const struct capture *capture, FILE *file);
 int chrome_write(const struct capture *capture, FILE *file);
 int timeline_write(const struct capture *capture, FILE *file); /* an HTML page */
 
-/* What all write, in order of time for each processor: a level's slice begins or ends, or something happened. */
+/* The output of all, in order of time for each processor: a level's slice begins or ends, or something happened. */
 enum story_kind { STORY_BEGIN, STORY_END, STORY_INSTANT };
 struct story_event {
     enum story_kind kind;

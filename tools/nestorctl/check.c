@@ -55,7 +55,7 @@ static void check_hypervisor(void)
     free(flags);
 }
 
-/* Whether the MSRs can be read at all. */
+/* True if the MSRs can be read at all. */
 static bool check_msr_driver(void)
 {
     uint64_t value;

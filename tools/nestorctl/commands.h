@@ -18,7 +18,7 @@ int command_top(int argc, char **argv);
 int command_trace(int argc, char **argv);
 int command_vmcs12(int argc, char **argv);
 
-/* What those that look again and again are told: -i SECONDS, -n TIMES, -c CPU. */
+/* Options of the commands that look again and again: -i SECONDS, -n TIMES, -c CPU. */
 struct loop {
     double interval;
     long times; /* 0: for ever */

@@ -8,7 +8,7 @@
 
 #define POLL_US 200000
 
-/* What is in the ring now. Text that Nestor overwrote while it was read is cut off at the front. */
+/* The text that is in the ring now. Text that Nestor overwrote while it was read is cut off at the front. */
 static uint64_t read_ring(const struct inspect_header *header, enum inspect_area area, char *ring, uint64_t *first)
 {
     uint32_t size = header->log_bytes;

@@ -1,4 +1,4 @@
-/* What Linux tells of the machine, for check and report: files below a root folder, which the tests replace by recorded
+/* Linux's view of the machine, for check and report: files below a root folder, which the tests replace by recorded
  * ones (the environment variable NESTORCTL_ROOT).
  * Nothing is written. */
 #ifndef NESTORCTL_MACHINE_H
@@ -23,7 +23,7 @@ unsigned machine_processors(unsigned *number, unsigned room);
 bool machine_msr(unsigned processor, uint32_t msr, uint64_t *value);
 /* The text behind "KEY : " of that processor in /proc/cpuinfo, allocated; NULL when there is none. */
 char *machine_cpuinfo(unsigned processor, const char *key);
-/* Whether the word is in the text, set apart by spaces. */
+/* True if the word is in the text, set apart by spaces. */
 bool machine_has_word(const char *text, const char *word);
 
 #endif

@@ -55,7 +55,7 @@ static void add_file(const char *name, const char *path)
     free(data);
 }
 
-/* What the command says, errors included. A process of its own: some end it. */
+/* The output of the command, errors included. A process of its own: some end it. */
 static void add_command(const char *name, int (*command)(int argc, char **argv))
 {
     char *argv[] = {strdup(name), NULL}, *text = NULL;

@@ -36,7 +36,7 @@ static void take(struct image *image)
     }
 }
 
-/* What is not 0; of the VMCS that was printed last what has changed. */
+/* Fields that are not 0; of the VMCS that was printed last those that have changed. */
 static void print(const struct image *now, const struct image *before)
 {
     bool again = before->head.vmptr == now->head.vmptr;

@@ -9,7 +9,7 @@
 
 #include "kernel/inspect_abi.h"
 
-/* Whether this machine is Nestor's, by CPUID: true fills *port, *version and *processors. Needs no root. */
+/* True if this machine is Nestor's, by CPUID: true fills *port, *version and *processors. Needs no root. */
 bool window_find(uint16_t *port, uint32_t *version, uint32_t *processors);
 /* Opens the window and reads its header. On failure prints one line that says why and what to do, and returns -1. Keeps
  * this process on one processor and other nestorctls out, as the port's offset is the processor's. */

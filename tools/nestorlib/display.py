@@ -73,7 +73,7 @@ class Display:
         return text.strip()
 
     def picture(self, path):
-        """What is to be seen now, as a PNG file."""
+        """The picture of now, as a PNG file."""
         with open(os.path.join(self.folder, "Xvfb_screen0"), "rb") as dump:
             write_png(path, *xwd_rows(dump.read()))
 

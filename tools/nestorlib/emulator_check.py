@@ -1,4 +1,4 @@
-"""Whether an emulator multiplies and divides rightly: a boot sector with cases does it, and reports.
+"""Checks that an emulator multiplies and divides rightly: a boot sector with cases does it, and reports.
 
 Debian's build of Bochs 3.1 gets a 64-bit IDIV wrong, which ends Linux early. A version does not tell; a run does."""
 import os
@@ -111,7 +111,7 @@ def describe(number):
 
 
 def run(emulator):
-    """What is wrong with the emulator, or ""."""
+    """The fault of the emulator in words, or ""."""
     with tempfile.TemporaryDirectory(prefix="emulator-check.") as rundir:
         floppy = make_floppy(rundir)
         config, script = os.path.join(rundir, "bochsrc"), os.path.join(rundir, "debugger.rc")

@@ -20,7 +20,7 @@ BANNER = re.compile(r"Bochs x86 Emulator (\d+\.\d+)")
 
 @dataclass(frozen=True)
 class Known:
-    """What a version can do. docs/TESTING.md has the same table, and tests/host/docs.t compares."""
+    """The abilities of a version. docs/TESTING.md has the same table, and tests/host/docs.t compares."""
     suite: str          # the Debian release that has it
     models: str         # CPU models that no earlier version has
     x2apic: str         # x2APIC mode can be left, and L1 has it
@@ -67,7 +67,7 @@ class Emulator:
     share: str
 
     def said(self):
-        """What it says of itself: its version and its CPU models."""
+        """Its own words about itself: its version and its CPU models."""
         return process.run_quietly([self.program, "--help", "cpu"])
 
     def version(self):
@@ -104,7 +104,7 @@ def read_seen():
 
 
 def seen(emulator, key, look):
-    """What look() found of the emulator, remembered under the key until the program changes."""
+    """The finding of look() for the emulator, remembered under the key until the program changes."""
     stamp = emulator.stamp()
     entry = read_seen().get(emulator.program, {})
     if entry.get("stamp") == stamp and key in entry:
@@ -126,7 +126,7 @@ def version_of(emulator):
 
 
 def fault_of(emulator):
-    """What it computes wrongly, in words, or ""."""
+    """The instruction that it computes wrongly, in words, or ""."""
     return seen(emulator, "fault", lambda: emulator_check.run(emulator))
 
 
@@ -182,7 +182,7 @@ def known(emulator):
 
 
 def nestor_options(emulator, cpus=1):
-    """What Nestor must be told of it."""
+    """The options that tell Nestor of it."""
     facts = known(emulator)
     if cpus == 1 or not facts.unmended:
         return facts.nestor

@@ -1,4 +1,4 @@
-"""What Nestor's ticks may be in cycles of a real CPU: an ESTIMATE, from what others published and what is assumed.
+"""Nestor's ticks in cycles of a real CPU: an ESTIMATE, from what others published and what is assumed.
 
 A tick of Bochs is an instruction, a VM exit with its entry too. A real CPU takes long for these:"""
 

@@ -17,7 +17,7 @@ PERCENT_OTHER = 25      # the same where another compiler built Nestor than the 
 
 
 def compiler():
-    """What built Nestor, as it wrote it into an object file."""
+    """The compiler that built Nestor, as it wrote it into an object file."""
     listing = subprocess.run(["readelf", "-p", ".comment", os.path.join(BUILD, "vmx", "run.o")], stdout=subprocess.PIPE,
                              text=True, check=True).stdout
     found = re.search(r"\] +(\S.*)$", listing, re.M)

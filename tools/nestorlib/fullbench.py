@@ -1,4 +1,4 @@
-"""What `make bench` measures: the jobs, run two at a time, and the file that keeps the results."""
+"""The measurements of `make bench`: the jobs, run two at a time, and the file that keeps the results."""
 import concurrent.futures
 import json
 import os
@@ -21,7 +21,7 @@ COUNTS = "Nestor's VMX instructions"
 
 
 def describe():
-    """What the figures are of."""
+    """The CPU model, compiler and KVM that the figures are of."""
     with open(os.path.join(os.path.dirname(linux.KERNEL), "package"), encoding="ascii") as package:
         return {"cpu": bench.CPU, "compiler": figures.compiler(), "kvm": package.read().strip()}
 

@@ -1,4 +1,4 @@
-"""What to boot: L1's image kind, the GRUB configuration, and the ISO made of both."""
+"""The image to boot: L1's kind, the GRUB configuration, and the ISO made of both."""
 import os
 import shutil
 import struct

@@ -1,4 +1,4 @@
-"""What an initramfs of ours is made of: the archive, and the programs, libraries and modules in it.
+"""The parts of an initramfs of ours: the archive, and the programs, libraries and modules in it.
 
 The archive is written here and not by cpio(1), so that it needs no root, has no
 time stamps, and comes out the same from the same inputs.

@@ -50,7 +50,7 @@ def run_quietly(command, tmpdir=None):
 
 
 def output_of(command, timeout):
-    """What it said within that many seconds, whatever its status; then it is ended."""
+    """The output of the program within that many seconds, whatever its status; then it is ended."""
     child = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         output, _ = child.communicate(timeout=timeout)

@@ -9,7 +9,7 @@ from nestorlib.paths import TOOLS
 
 QEMU_PACKAGES = ("qemu-system-x86", "qemu-system-data")
 QEMU = "usr/bin/qemu-system-x86_64-microvm"
-# What QEMU asks of programs and services is no use in an initramfs.
+# Programs and services that QEMU's package asks for are of no use in an initramfs.
 WANTED = ("lib", "zlib", "qemu-system")
 
 

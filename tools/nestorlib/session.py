@@ -244,7 +244,7 @@ class Session:
                 selector.unregister(key.fd)     # nothing more is typed; the machine goes on
 
     def pump_or_interrupted(self):
-        """The same; Ctrl-C is an end that tells where the machine was, once it is stopped."""
+        """As pump_until_end(); Ctrl-C is an end that tells where the machine was, once it is stopped."""
         try:
             return self.pump_until_end()
         except KeyboardInterrupt:

@@ -45,7 +45,7 @@ class Symbols:
         return self.addresses.get(name)
 
     def bytes_at(self, address, size):
-        """What a 64-bit ELF file has to be loaded there; None if nothing."""
+        """The bytes that a 64-bit ELF file has for that address; None if it has none."""
         with open(self.path, "rb") as file:
             head = file.read(64)
             if head[:5] != b"\x7fELF\x02":

@@ -27,7 +27,7 @@ class Terminal:
             tty.setraw(self.stdin)
 
     def pump_machine(self):
-        """What the machine says. It may hang up and come back."""
+        """The bytes that the machine says. It may hang up and come back."""
         try:
             data = os.read(self.master, 65536)
         except (BlockingIOError, OSError):
@@ -36,7 +36,7 @@ class Terminal:
         return True
 
     def pump_person(self):
-        """What is typed. False at the end of the input."""
+        """Sends what is typed. False at the end of the input."""
         data = os.read(self.stdin, 4096)
         if not data:
             return False

@@ -1,4 +1,4 @@
-"""What Nestor would have said at the end of a run that it did not end: read from its memory."""
+"""Nestor's last words of a run that it did not end itself, read from its memory."""
 import collections
 import os
 import re
@@ -83,7 +83,7 @@ class Processor:
         self._settle()
 
     def _settle(self):
-        """What the straight way has not handed over yet, as nested/quiet.c:add_counts() and vmx/run.c:count_l1() do."""
+        """Adds what the straight way has not handed over yet: nested/quiet.c:add_counts() and vmx/run.c:count_l1()."""
         at = {name: index + 1 for index, (name, _) in enumerate(COUNTERS)}
         numbers = {name: number for number, name in REASONS.items()}
         for row, value in (("EXITS_L1", self.entries + self.l1_exits), ("NESTED_ENTRIES", self.entries),
