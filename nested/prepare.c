@@ -13,6 +13,7 @@
 #include "nested/vpid12.h"
 #include "vmx/cr.h"
 #include "vmx/event.h"
+#include "vmx/vmcs_exists.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"

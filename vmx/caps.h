@@ -37,9 +37,6 @@ unsigned caps_usable_bits(unsigned address_bits, uint64_t tme_activate);
 /* Makes *common what it and another processor's have in common. The name of what Nestor needs and they do not share, or
  * NULL. Pure. */
 MUST_CHECK const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other);
-/* True if a CPU, or what L1 is offered of one, has the field of a row of vmx/vmcs_fields.def: fields that belong to a
- * feature exist only with it (SDM 3D B, the notes to its tables). Pure. */
-bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row);
 /* `want` with the bits that must be 1 added; those that may not be 1 dropped. */
 static inline uint32_t caps_settle(struct ctl_caps caps, uint64_t want)
 {

@@ -81,7 +81,7 @@ static bool entry_address(struct vcpu *vcpu, enum gpr list, bool write, gva_t *g
     uint64_t cr4 = vmcs_read(GUEST_CR4);
     unsigned bits = cr4 & CR4_LA57 ? 57 : 48;
     struct fault fault;
-    offset = operand_untag(offset, vmcs_read(GUEST_CR3), cr4);
+    offset = segment_untag(offset, vmcs_read(GUEST_CR3), cr4);
     if (segment_linear(&flat, SEGMENT_DS, offset, LIST_STEP, write, bits, gva, &fault))
         return true;
     event_inject(vcpu, &fault);

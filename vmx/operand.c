@@ -53,7 +53,7 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
         segment.base = vmcs_read_encoding(GUEST_ES_BASE.encoding + 2 * place.segment_number);
     if (bits)
         place.offset =
-            operand_untag(segment.base + place.offset, vmcs_read(GUEST_CR3), vmcs_read(GUEST_CR4)) - segment.base;
+            segment_untag(segment.base + place.offset, vmcs_read(GUEST_CR3), vmcs_read(GUEST_CR4)) - segment.base;
     return segment_linear(&segment, place.segment_number, place.offset, len, write, bits, gva, fault);
 }
 

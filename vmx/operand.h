@@ -1,31 +1,12 @@
 /* Operands of VMX instructions that L1 executed, from the VM-exit instruction-information field.
  * Current: vmcs01.
- * nested/insn uses it; the segment and address arithmetic is pure and tested on the host. */
+ * nested/insn uses it; the arithmetic is pure and tested on the host. */
 #ifndef VMX_OPERAND_H
 #define VMX_OPERAND_H
 
 #include "kernel/msr.h"
-#include "vmx/gva.h"
+#include "vmx/segment.h"
 #include "vmx/vmcs.h"
-
-/* One segment, as far as address arithmetic needs it. */
-struct segment {
-    uint16_t selector;
-    uint32_t limit, access_rights;
-    uint64_t base;
-};
-
-/* The linear address of `len` bytes at `offset` in the segment, checked as SDM 3A 5.3 "Limit Checking", 5.4 "Type
- * Checking" and SDM 1 3.3.7.1 "Canonical Addressing" demand. linear_bits: 48 or 57 in 64-bit mode (CR4.LA57), 0
- * elsewhere. False: *fault (#GP(0), #SS(0)). `segment_number` as in the information field: 0 ES, 1 CS, 2 SS .. 5 GS.
- * Pure. */
-bool segment_linear(const struct segment *segment, unsigned segment_number, uint64_t offset, unsigned len, bool write,
-                    unsigned linear_bits, gva_t *gva, struct fault *fault);
-
-/* The linear address that a data access in 64-bit mode is made to: with linear-address masking (LAM), for which CR3 has
- * a flag for addresses of user space and CR4 one for those of supervisors, the bits between bit 63 and the highest of
- * the address are ignored. A canonical check comes after it. Pure. */
-gva_t operand_untag(gva_t linear, uint64_t cr3, uint64_t cr4);
 
 /* Where the memory operand lies that the instruction information describes: segment number, and the offset cut to the
  * address size. `displacement`: the exit qualification; `regs`: general registers by number, RSP's among them. Pure. */
@@ -56,8 +37,7 @@ static inline bool operand_long_mode(void)
 /* True if it is, at CPL 0: of a code segment that is not conforming the DPL is the CPL. SDM 3C 27.3.1.2 */
 static inline bool operand_is_kernels(void) /* if it is in IA-32e mode at all */
 {
-    const uint64_t conforming = BIT(2);
-    return (vmcs_read(GUEST_CS_AR_BYTES) & (AR_L | AR_DPL | conforming)) == AR_L;
+    return (vmcs_read(GUEST_CS_AR_BYTES) & (AR_L | AR_DPL | AR_TYPE_CONFORMING)) == AR_L;
 }
 static inline bool operand_in_64_bit_kernel(void)
 {

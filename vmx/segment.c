@@ -2,8 +2,10 @@
  * bits; in 64-bit mode there is neither, only FS and GS have a base, and the address must be canonical. Which fault
  * it is depends on the segment register (#SS for the stack) and on what is wrong: a type that forbids the access is
  * #GP(0) always. */
+#include "vmx/segment.h"
+
+#include "kernel/msr.h"
 #include "kernel/x86.h"
-#include "vmx/operand.h"
 #include "vmx/vmx_bits.h"
 
 #define SEGMENT_SS 2u
@@ -65,7 +67,7 @@ bool segment_linear(const struct segment *segment, unsigned segment_number, uint
 
 /* Bit 63 stays and chooses the flag; the bits from the address width up to bit 62 become copies of what they must
  * be. */
-gva_t operand_untag(gva_t linear, uint64_t cr3, uint64_t cr4)
+gva_t segment_untag(gva_t linear, uint64_t cr3, uint64_t cr4)
 {
     bool supervisor = linear >> 63;
     unsigned width = 0;

@@ -3,7 +3,8 @@
  * this file turns the column into a question about capabilities. Asked with the CPU's own, it says which fields
  * Nestor may touch; asked with those that L1 is offered, which fields L1's VMREAD and VMWRITE find. SDM 3D B "Field
  * Encoding in VMCS" */
-#include "vmx/caps.h"
+#include "vmx/vmcs_exists.h"
+
 #include "vmx/vmcs_table.h"
 
 enum control_word { WORD_NONE, WORD_PIN, WORD_PROC, WORD_PROC2, WORD_PROC3, WORD_EXITC, WORD_ENTRY };

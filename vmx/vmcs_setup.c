@@ -15,6 +15,7 @@
 #include "vmx/cr.h"
 #include "vmx/run.h"
 #include "vmx/straight.h"
+#include "vmx/vmcs_exists.h"
 #include "vmx/vmcs_present.h"
 #include "vmx/vmx_insn.h"
 #include "vmx/vpid.h"

@@ -7,6 +7,7 @@
 #include "kernel/msr.h"
 #include "kernel/x86_bits.h"
 #include "nested/rules/vmcs12.h"
+#include "vmx/vmcs_exists.h"
 #include "vmx/vmx_bits.h"
 
 /* The features that Nestor virtualises: THE list. A feature joins by a line here once nested/ does it; what the CPU

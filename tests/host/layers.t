@@ -36,11 +36,13 @@ BREACHES = [
     ("two files call each other", "vmx/event.c", "void circle(struct vcpu *vcpu) { vcpu_run(vcpu); }",
      "a circle of files: "),
     ("a file without a header of its name is declared in two", "vmx/event.h", "void exit_io(struct vcpu *vcpu);",
-     "vmx/exit_io.c: it has no header of its name"),
+     "vmx/exit_io.c: vmx/event.h, vmx/exit_handlers.h declare what is in it"),
+    ("a new file without a header of its name", "vmx/novel.c", "", "vmx/novel.c: it has no header of its name"),
+    ("a part that has a header by now", "vmx/exit_io.h", "", "vmx/exit_io.c: it has a header of its name"),
     ("two files have one name", "vmx/page.c", "", "mm/page.c has the same name"),
 ]
 
-# (line of nested/x.c, whether it is a fault)
+# (line of nested/x.c and guests/x.h, whether it is a fault)
 OPENERS = [
     ("/* What is left to do. */", True),
     ("    int x; /* Whether it is so. */", True),
@@ -53,6 +55,16 @@ OPENERS = [
 ]
 
 
+OPENERS_PYTHON = [
+    ('    """' 'What is left to do."""', True),
+    ("#" " Whether it is so.", True),
+    ("    x = 1     #" " What it is.", True),
+    ("    # All but for the last.", True),
+    ('    """Tells what is left to do."""', False),
+    ('    tap.ok(x, "Of what a title says")', False),
+]
+
+
 def text_faults(name, line):
     loader = importlib.machinery.SourceFileLoader("check_text", str(ROOT / "tools" / "check-text"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("check_text", loader))
@@ -62,6 +74,8 @@ def text_faults(name, line):
 
 def check_openers(number):
     wrong = [line for line, fault in OPENERS if bool(text_faults("nested/x.c", line)) != fault]
+    wrong += [line for line, fault in OPENERS if bool(text_faults("guests/lib/x.h", line)) != fault]
+    wrong += [line for line, fault in OPENERS_PYTHON if bool(text_faults("tests/vm/x.t", line)) != fault]
     wrong += [line for line, _ in OPENERS if text_faults("docs/x.md", line)]
     print(f"{'not ok' if wrong else 'ok'} {number} - openers of comments are told apart")
     print("".join(f"# {line}\n" for line in wrong), end="")
@@ -74,7 +88,7 @@ def check(root):
 
 
 def breach(file, line):
-    """What the check says of a copy with the line at the file's end."""
+    """The words of the check on a copy with the line at the file's end."""
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
         for folder in FOLDERS:

@@ -7,6 +7,7 @@
 #include "nested/rules/caps12.h"
 #include "nested/rules/vmcs12.h"
 #include "tests/host/cpu_models.h"
+#include "vmx/vmcs_exists.h"
 #include "vmx/vmx_bits.h"
 
 static struct vmx_caps offered_on(const struct vmx_caps *cpu)
@@ -27,7 +28,7 @@ static void assert_lacks(uint64_t word, uint64_t bits)
     assert_int_equal(word & bits, 0);
 }
 
-/* What KVM cannot load without. */
+/* The controls without which KVM does not load. */
 static void test_kvm_required(void **state)
 {
     struct vmx_caps offered = offered_on(&model_skylake_x);
@@ -63,7 +64,7 @@ static void test_all_that_is_virtualised(void **state)
     assert_int_equal(offered.proc.may | PROC_MONITOR_TRAP, model_skylake_x.proc.may | PROC_MONITOR_TRAP);
 }
 
-/* What it uses for EPT, VPID, unrestricted guest and APIC virtualisation when there. */
+/* The controls that it uses for EPT, VPID, unrestricted guest and APIC virtualisation when there. */
 static void test_kvm_wanted(void **state)
 {
     struct vmx_caps offered = offered_on(&model_skylake_x);
@@ -113,7 +114,7 @@ static void test_not_virtualised_is_not_offered(void **state)
     }
 }
 
-/* What is loaded by entries and changed by exits comes with both controls or not at all. */
+/* A register that entries load and exits change comes with both controls or not at all. */
 static void test_switched_in_pairs(void **state)
 {
     static const struct {

@@ -184,16 +184,16 @@ static void test_untag(void **state)
     const gva_t user = 0x00007f1234567890, tagged = 0x7a55ff1234567890 & ~BIT(47), kernel = 0xffff8f1234567890;
 
     (void)state;
-    assert_int_equal(operand_untag(user | 0x7a00000000000000, 0, ~0ull), user | 0x7a00000000000000);
-    assert_int_equal(operand_untag(user | 0x7e00000000000000, CR3_LAM_U57, 0), user);
-    assert_int_equal(operand_untag(user | 0x0100000000000000, CR3_LAM_U57, 0), user | 0x0100000000000000);
-    assert_int_equal(operand_untag(user | 0x7fff000000000000, CR3_LAM_U48, 0), user);
-    assert_int_equal(operand_untag(tagged, CR3_LAM_U48, 0), tagged & BITS(47, 0));
-    assert_int_equal(operand_untag(user | 0x0100000000000000, CR3_LAM_U48 | CR3_LAM_U57, 0), user | 0x0100000000000000);
-    assert_int_equal(operand_untag(kernel & ~BITS(62, 48), 0, CR4_LAM_SUP), kernel);
-    assert_int_equal(operand_untag(kernel & ~BITS(62, 48), ~0ull, 0), kernel & ~BITS(62, 48));
-    assert_int_equal(operand_untag(kernel & ~BITS(62, 57), 0, CR4_LAM_SUP | CR4_LA57), kernel);
-    assert_int_equal(operand_untag(kernel & ~BITS(62, 48), 0, CR4_LAM_SUP | CR4_LA57), (kernel & ~BITS(56, 48)));
+    assert_int_equal(segment_untag(user | 0x7a00000000000000, 0, ~0ull), user | 0x7a00000000000000);
+    assert_int_equal(segment_untag(user | 0x7e00000000000000, CR3_LAM_U57, 0), user);
+    assert_int_equal(segment_untag(user | 0x0100000000000000, CR3_LAM_U57, 0), user | 0x0100000000000000);
+    assert_int_equal(segment_untag(user | 0x7fff000000000000, CR3_LAM_U48, 0), user);
+    assert_int_equal(segment_untag(tagged, CR3_LAM_U48, 0), tagged & BITS(47, 0));
+    assert_int_equal(segment_untag(user | 0x0100000000000000, CR3_LAM_U48 | CR3_LAM_U57, 0), user | 0x0100000000000000);
+    assert_int_equal(segment_untag(kernel & ~BITS(62, 48), 0, CR4_LAM_SUP), kernel);
+    assert_int_equal(segment_untag(kernel & ~BITS(62, 48), ~0ull, 0), kernel & ~BITS(62, 48));
+    assert_int_equal(segment_untag(kernel & ~BITS(62, 57), 0, CR4_LAM_SUP | CR4_LA57), kernel);
+    assert_int_equal(segment_untag(kernel & ~BITS(62, 48), 0, CR4_LAM_SUP | CR4_LA57), (kernel & ~BITS(56, 48)));
 }
 
 static void test_operand_protected_mode(void **state)
@@ -279,7 +279,7 @@ static void test_operand_read_only_page(void **state)
     assert_int_equal(fault.error_code, PF_PRESENT | PF_USER);
 }
 
-/* What is no RAM is a device's: one access of the operand's width, and only that. */
+/* An address that is no RAM is a device's: one access of the operand's width, and only that. */
 static void test_operand_outside_ram(void **state)
 {
     uint64_t value = 0x1122334455667788;

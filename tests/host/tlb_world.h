@@ -24,6 +24,7 @@
 #include "vmx/kick.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/operand.h"
+#include "vmx/vmcs_exists.h"
 #include "vmx/vmcs_setup.h"
 
 #define L1_RAM (8 * MIB)
