@@ -1,3 +1,8 @@
+/* Pages of L1's that the CPU itself reads or writes while L2 runs: the virtual-APIC page, the posted-interrupt
+ * descriptor and the APIC-access page. vmcs02 has their addresses in L1's memory, which are the machine's (EPT01 maps
+ * each page to itself), so nothing is copied. Two things follow. The CPU's accesses do not go through EPT: the address
+ * must be RAM that is L1's, and if the page is also a merged bitmap or a table of EPT12, no protection sees the stores.
+ * And the APIC-access page works by its place in EPT, so its leaf must be one of 4 KBytes. SDM 3C 30.4.5 */
 #include "nested/apic_pages.h"
 
 #include "kernel/layout.h"

@@ -44,6 +44,8 @@ static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v,
 #undef ROW
 }
 
+/* With `switched_due` vmcs01 must load registers at its next entry, once: such an image serves that entry alone, and
+ * the next exit computes it again. */
 static NOINLINE void refresh_image(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     make_image(vcpu, slot->v, &slot->host, slot->plan.image);

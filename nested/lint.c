@@ -8,7 +8,15 @@
 #include "nested/ept02/ept02_stale.h"
 #include "vmx/vmcs.h"
 
-enum finding { NOT_CLEARED, ACTIVE_ELSEWHERE, REGION_TOUCHED, READ_ONLY_WRITTEN, JUNK_POINTER, NO_INVVPID, NO_INVEPT };
+enum finding {
+    NOT_CLEARED,       /* VMPTRLD of a region that no VMCLEAR has initialised */
+    ACTIVE_ELSEWHERE,  /* VMPTRLD of a VMCS that is active on another processor, too */
+    REGION_TOUCHED,    /* a plain store to the region of an active VMCS */
+    READ_ONLY_WRITTEN, /* VMWRITE of a read-only field, which not every CPU takes */
+    JUNK_POINTER,      /* a page's address with bits that are ignored only while its control is off */
+    NO_INVVPID,        /* a second VMCS runs under a VPID of another, with no INVVPID in between */
+    NO_INVEPT,         /* EPT12 changed under an EPTP that stayed */
+};
 
 /* Leaves of EPT02 that are compared: so many at first, then so many before each entry, as L1's timers run on. */
 #define LEAVES_AT_FIRST 4096u

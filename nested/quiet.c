@@ -1,3 +1,8 @@
+/* Plans for the straight way: all that vmx/straight.asm needs of one vmcs12, computed when L1 has changed something and
+ * only read from then on. A plan is right as long as it depends on nothing that can change without an exit that takes
+ * the long way, or without straight_disturb() by whoever changes it. Such a dependency is a row of nested/quiet.def. A
+ * checked build does not believe it: before each straight entry or exit it asks the rows anew and compares vmcs02, or
+ * vmcs01, with what the long way would have put there. docs/adr/0017-the-straight-way.md */
 #include "nested/quiet.h"
 
 #include "kernel/cmdline.h"
@@ -23,6 +28,7 @@ _Static_assert(STRAIGHT_ENCODINGS == VMCS12_ENCODINGS, "straight_l1.asm looks in
 uint64_t straight_readable[DIRTY_WORDS], straight_writable[DIRTY_WORDS];
 uint8_t straight_words[FIELD_COUNT];
 
+/* Each entry of an MSR list may fail the entry of L2, or be a VMX abort of L1: the long way goes through them. */
 static bool has_lists(const struct vmcs12 *v)
 {
     return v->ENTRY_MSR_LOAD_COUNT || v->EXIT_MSR_STORE_COUNT || v->EXIT_MSR_LOAD_COUNT;
@@ -61,6 +67,10 @@ static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slo
            (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry && !(slot->kept & KEPT_PERF);
 }
 
+/* Work beside the image, for registers that vmcs12's controls do not switch. An entry that loads none gives L2 the
+ * register as L1 has it, so it is read each time. An exit that saves none leaves vmcs12's field as it was, but the CPU
+ * saves into vmcs02 always (merge_controls()), so the field's value is put back at the next entry. An exit that loads
+ * none lets L1 go on with L2's. SDM 3C 27.3.2.1, 28.3.1, 28.5.1 */
 static uint64_t shape_of(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
@@ -92,6 +102,7 @@ static uint64_t shape_of(const struct vcpu *vcpu, const struct vmcs12_slot *slot
     return shape;
 }
 
+/* The part of a plan that follows from the controls, and from fields that L1 can write by an exit alone. */
 static NOINLINE void make_plan(const struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     struct straight_plan *plan = &slot->plan;
@@ -145,6 +156,10 @@ static bool host_value_holds(const struct vmx_caps *caps, unsigned row, uint64_t
     return (value & sign) == 0 || (value & sign) == sign;
 }
 
+/* Linux KVM writes these at many of its exits: the interrupt window, when an interrupt for L2 waits, and CR3 and the
+ * bases of FS and GS, when another of its threads runs the virtual processor. A new plan each time would cost more than
+ * the straight way saves; so the bit is turned in vmcs12, in vmcs02's controls (at the next entry) and in the exits
+ * that are L1's, and an address goes to vmcs12 and to the image. */
 bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned row, uint64_t value)
 {
     struct straight_plan *plan = &slot->plan;
@@ -172,6 +187,9 @@ bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned 
     return false;
 }
 
+/* A row's value is in vmcs12, and may be read there without an exit's whole work, unless L1 reads it from its shadow
+ * VMCS anyhow, or the newest value may wait in vmcs02 (prepare_may_leave()). A VMWRITE needs no more than that the row
+ * is marked, unless it is read-only, or straight_write() has something better. */
 void straight_init(const struct nested *nested)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
@@ -212,6 +230,10 @@ static NOINLINE void take_slot(const struct vcpu *vcpu, struct straight *straigh
     straight->vmcs01 = vcpu->vmcs01;
 }
 
+/* Another processor changes a condition first and clears `quiet` then; here `quiet` is set first, and the conditions
+ * that others change are looked at then. So whichever comes later sees what the other did: in no order is `quiet` left
+ * set with a condition that does not hold. That takes sequentially consistent accesses on both sides: x86 alone would
+ * let the load of a condition pass the store of `quiet`. */
 void straight_ready(struct vcpu *vcpu)
 {
     const struct nested *nested = vcpu->nested;
@@ -236,6 +258,8 @@ void straight_ready(struct vcpu *vcpu)
     slot->plan.msr_page = slot_bitmaps_merged_copy(&slot->bitmaps);
 }
 
+/* The straight way adds to a few words; here they become what the long way counts one by one, so that counters and
+ * summary do not tell the two ways apart, except in the one that says how often the straight one was taken. */
 static void add_counts(struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
 {
     vcpu->exits[0][EXIT_VMRESUME] += straight->entries;
@@ -258,6 +282,8 @@ static void add_counts(struct vcpu *vcpu, struct straight *straight, struct vmcs
 #endif
 }
 
+/* Nestor's own state as the long way would have left it: whose VMCS is current, what vmcs02 is, what vmcs12 has. Called
+ * before anything else of a long exit looks at that state. */
 void straight_settle(struct vcpu *vcpu)
 {
     struct straight *straight = straight_of(vcpu->cpu);

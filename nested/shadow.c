@@ -1,3 +1,12 @@
+/* VMCS shadowing by vmcs02 itself. While L1 runs, vmcs01's link pointer names the current slot's vmcs02 as a shadow
+ * VMCS, so L1's VMREADs and VMWRITEs of the rows opened here reach the very fields that L2 runs on: no exit, and
+ * nothing is copied after an exit of L2 or before an entry. Before L2 runs, the region becomes an ordinary VMCS again.
+ *
+ * A row is opened for reading if what the CPU saved there at the exit is what L1 must see: L2's state, and the exit's
+ * description. It is opened for writing if vmcs02 may take L1's value unlooked at, because the CPU checks it there as
+ * it would in vmcs12, or because shadow_fetch() looks at it before the entry. Fields whose values differ between vmcs12
+ * and vmcs02 (controls, addresses) stay closed. A CPU without the feature, or that cannot VMWRITE read-only fields,
+ * exits for all. SDM 3C 25.10 "VMCS Types: Ordinary and Shadow" */
 #include "nested/shadow.h"
 
 #include "kernel/cmdline.h"
@@ -175,12 +184,14 @@ void shadow_write_event(const struct vmcs12_slot *slot)
         vmcs_write_encoding(vmcs_fields[event_rows[i]].encoding, slot->v->field[event_rows[i]]);
 }
 
+/* An exit that Nestor makes by hand, or has changed: the CPU did not describe it in vmcs02, and L1 reads it there. */
 void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)
 {
     for (unsigned i = 0; nested->vmread_bitmap && i < ARRAY_SIZE(exit_rows); i++)
         vmcs_write_encoding(vmcs_fields[exit_rows[i]].encoding, slot->v->field[exit_rows[i]]);
 }
 
+/* Vmcs12 has a new value for a row that L1 is shown: the VMWRITE exited, as the row is closed for writing. */
 void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
 {
     if (!slot->mirrored || !bits_test(nested->rows_shown, row))

@@ -5,6 +5,7 @@
 #include "kernel/string.h"
 #include "nested/prepare.h"
 
+/* The word at byte `at` of a block; ones beyond its end, so that a reader of another version sees no junk. */
 static uint32_t word_of(const void *block, size_t size, size_t at)
 {
     uint32_t word = ~0u;
@@ -13,6 +14,8 @@ static uint32_t word_of(const void *block, size_t size, size_t at)
     return word;
 }
 
+/* The vmcs12 that is current on the processor that reads: its head, then a 64-bit word for each row. Rows that L2
+ * changed may wait in vmcs02; byte 0 fetches them, so a reader begins there. */
 static uint32_t vmcs_word(struct vcpu *vcpu, size_t byte)
 {
     struct vmcs12_slot *slot = vcpu->nested->vmxon ? vcpu->nested->current : NULL;

@@ -78,6 +78,8 @@ static size_t add_bits(char *text, size_t size, unsigned field, uint64_t bits, c
     return used;
 }
 
+/* `must` comes first in the text: an author whose control word lacks bits that must be 1 has as a rule forgotten the
+ * capability MSR, and then the rest of the line does not matter yet. */
 void wrong_bits(char *text, size_t size, unsigned field, uint64_t value, const struct vmx_caps *caps)
 {
     struct allowed allowed = allowed_of(field, caps);

@@ -1,3 +1,6 @@
+/* The refusal of a CPU that is too old, by name: with a row missing Nestor does not start, and says which. Each row is
+ * one that no software can stand in for; whatever Nestor merely likes to have (VPID, VMCS shadowing, posted interrupts)
+ * is asked where it is used. */
 #include "vmx/caps.h"
 #include "vmx/vmx_bits.h"
 

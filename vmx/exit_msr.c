@@ -37,6 +37,7 @@ void exit_rdmsr(struct vcpu *vcpu)
     vcpu_skip_instruction(vcpu);
 }
 
+/* EDX:EAX: the upper halves of both registers do not count, in 64-bit mode either. */
 void exit_wrmsr(struct vcpu *vcpu)
 {
     uint64_t value = vcpu->regs[RDX] << 32 | (uint32_t)vcpu->regs[RAX];
@@ -47,6 +48,7 @@ void exit_wrmsr(struct vcpu *vcpu)
     vcpu_skip_instruction(vcpu);
 }
 
+/* The immediate forms name one 64-bit register in the place of EDX:EAX. They are instructions of 64-bit mode alone. */
 static unsigned immediate_register(const struct vcpu *vcpu)
 {
     return (unsigned)GET(vcpu->exit.instruction_info, IMMEDIATE_REGISTER);
@@ -205,6 +207,7 @@ static void settle_immediate(struct vcpu *vcpu)
     }
 }
 
+/* Before anybody decides about the exit, so that L0, L1's bitmap and L1 itself go by one description of it. */
 void exit_settle_msr(struct vcpu *vcpu)
 {
     vcpu->exit.list_known = false;

@@ -1,3 +1,10 @@
+/* Exits, in C. vmx/entry.asm has put the guest's registers into its vcpu and calls vcpu_handle_exit(); on return it
+ * enters the guest whose VMCS is current then. So a handler that loads another VMCS has changed the guest, and nobody
+ * else must be told.
+ *
+ * There are several ways through, from short to long, and an exit takes the shortest that is exact for it. They differ
+ * in how much of the exit they read: a VMREAD is the dearest instruction here, so the frequent exits read two or three
+ * fields, and only handle_any() takes the whole snapshot and asks everybody who might have a part in the exit. */
 #include "vmx/run.h"
 
 #include "kernel/cmdline.h"
@@ -236,6 +243,7 @@ static inline void expect_root_state(void)
 #endif
 }
 
+/* L1's CPUID, VMREAD and VMWRITE that vmx/straight_l1.asm did, into the counters that the other ways use. */
 static NOINLINE void count_l1(struct vcpu *vcpu, struct straight *straight)
 {
     vcpu->exits[0][EXIT_CPUID] += straight->cpuids;

@@ -61,6 +61,7 @@ int vmx_enable(const struct vmx_caps *caps)
     return -1;
 }
 
+/* CR4.VMXE may be cleared only outside VMX operation: SDM 3C 24.8 "Restrictions on VMX Operation". */
 void vmx_disable(void)
 {
     ASSERT(insn_vmxoff());
@@ -80,6 +81,8 @@ void vmx_give_up(void)
     vmx_disable();
 }
 
+/* A fresh region must be cleared before it is first made current: VMCLEAR writes whatever the CPU keeps there. SDM 3C
+ * 25.11.3 "Initializing a VMCS" */
 hpa_t vmcs_alloc(const struct vmx_caps *caps)
 {
     void *region = region_alloc(caps);
@@ -89,6 +92,7 @@ hpa_t vmcs_alloc(const struct vmx_caps *caps)
     return va_to_hpa(region);
 }
 
+/* Cleared first, or the CPU may write what it still has of the VMCS over what the page holds next. */
 void vmcs_free(hpa_t vmcs)
 {
     ASSERT(insn_vmclear(vmcs));

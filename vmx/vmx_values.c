@@ -42,6 +42,7 @@ static void straight_rows(void)
     LINE("%%endmacro");
 }
 
+/* A vcpu, and the words of struct cpu to which GS leads, for vmx/entry.asm. */
 static void members(void)
 {
     MEMBER(VCPU_REGS, struct vcpu, regs);
@@ -52,6 +53,7 @@ static void members(void)
     MEMBER(CPU_STRAIGHT, struct cpu, straight);
 }
 
+/* struct straight, by S_ and the member's name. It lies in struct cpu: CPU_STRAIGHT above. */
 static void straight_members(void)
 {
     MEMBER(S_RAX, struct straight, rax);
@@ -85,6 +87,7 @@ static void straight_members(void)
 #undef COUNTER
 }
 
+/* struct straight_plan, by P_ and the member's name: RDX points to it nearly always. */
 static void plan_members(void)
 {
     MEMBER(P_VMCS02, struct straight_plan, vmcs02);
@@ -127,6 +130,8 @@ static void shapes(void)
     SAME(SHAPE_EXIT);
 }
 
+/* Bits of registers and of fields. AR_MODE masks the access rights of CS so that AR_KERNEL64 remains for 64-bit code at
+ * CPL 0: a code segment that is not conforming has the CPL for its DPL. SDM 3C 27.3.1.2 */
 static void bits(void)
 {
     VALUE(AR_MODE, AR_L | AR_DPL | AR_TYPE_CONFORMING);
@@ -142,6 +147,7 @@ static void bits(void)
     SAME(RFLAGS_ARITHMETIC);
     SAME(INSN_INFO_IS_REGISTER);
     SAME(STRAIGHT_ENCODINGS);
+    /* The MSR bitmap by bit numbers, as BT counts them in memory: vmx/msr_bitmap.h has bytes. */
     VALUE(MSR_OUTSIDE, ~(MSR_BITMAP_RANGE - 1));
     SAME(MSR_BITMAP_HIGH_BASE);
     VALUE(BITS_HIGH, 8 * MSR_BITMAP_READ_HIGH);

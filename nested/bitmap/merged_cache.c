@@ -17,12 +17,15 @@ void merged_cache_init(struct merged_cache *cache, const struct gmem *gmem, stru
     spinlock_init(&cache->lock, LOCK_MERGED);
 }
 
+/* An entry that is not in a bucket has no pages, and no watch. */
 static void link_unused(struct merged_cache *cache, struct merged *m)
 {
     m->next = cache->unused;
     cache->unused = m;
 }
 
+/* Each processor brings entries when it starts, so the cache grows with the machine; whose they were does not matter.
+ * */
 void merged_cache_add(struct merged_cache *cache, struct merged *entries, unsigned count)
 {
     spinlock_lock(&cache->lock);
@@ -91,6 +94,8 @@ static bool is_older(const struct merged_cache *cache, const struct merged *m, c
 static void evict(struct merged_cache *cache, const struct merged_owner *owner)
 {
     struct merged **oldest = NULL;
+    /* All of them are looked at: this happens only when more bitmaps are in use than there are entries, and an order by
+     * use would have to be kept at each VMPTRLD instead. */
     for (unsigned i = 0; i < MERGED_BUCKETS; i++)
         for (struct merged **link = &cache->bucket[i]; *link; link = &(*link)->next)
             if (is_older(cache, *link, oldest ? *oldest : NULL, owner))
@@ -180,6 +185,10 @@ void merged_cache_touch(struct merged_cache *cache, struct merged *m)
     __atomic_store_n(&m->last_used, now, __ATOMIC_RELAXED);
 }
 
+/* The entry stays where it is, watched, with no user: whoever names the page next, on any processor, finds it fresh if
+ * nobody stored meanwhile. That is why VMCLEAR of a vmcs12 costs no merge later
+ * (docs/adr/0018-merged-bitmaps-are-shared.md). `saved`: the entries without a merge since it was named, by which
+ * merged_pays judges whether tracing pays. */
 void merged_cache_put(struct merged_cache *cache, struct merged *m, struct merged_owner *owner, uint64_t saved)
 {
     spinlock_lock(&cache->lock);
@@ -192,6 +201,7 @@ void merged_cache_put(struct merged_cache *cache, struct merged *m, struct merge
     spinlock_unlock(&cache->lock);
 }
 
+/* L1 has left VMX operation on the owner's processor: the entries that it named last, and nobody names now. */
 void merged_cache_release(struct merged_cache *cache, const struct merged_owner *owner)
 {
     spinlock_lock(&cache->lock);

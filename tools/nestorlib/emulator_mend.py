@@ -85,7 +85,7 @@ def mend_posted(data):
 
 
 def posted_mended(path):
-    """Whether that program is one that mend_posted() mended."""
+    """True if that program is one that mend_posted() mended."""
     with open(path, "rb") as file:
         data = file.read()
     try:
