@@ -30,7 +30,7 @@ class Known:
     arithmetic: str     # what Debian's build computes
     nestor: str         # options that Nestor needs there, as no trial could tell
     multi: tuple = ()   # arguments for more processors than one
-    unmended: str = ""  # options that Nestor needs then, where emulator_mend.mend_posted() mended nothing
+    nestor_multi: str = ""  # options that Nestor needs then
 
 
 # The debugger's loop is the only one of 2.7. The other of 3.0 and 3.1 keeps, with more processors than one, RIP and RSP
@@ -184,10 +184,12 @@ def known(emulator):
 def nestor_options(emulator, cpus=1):
     """The options that tell Nestor of it."""
     facts = known(emulator)
-    if cpus == 1 or not facts.unmended:
-        return facts.nestor
-    mended = seen(emulator, "posted", lambda: emulator_mend.posted_mended(emulator.binary()))
-    return facts.nestor if mended else f"{facts.nestor} {facts.unmended}"
+    return f"{facts.nestor} {facts.nestor_multi}" if cpus > 1 and facts.nestor_multi else facts.nestor
+
+
+def posts_rightly(emulator):
+    """True if a posted-interrupt notification that finds no request makes up none there."""
+    return seen(emulator, "posted", lambda: emulator_mend.posted_mended(emulator.binary()))
 
 
 def list_cpus():
