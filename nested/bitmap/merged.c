@@ -51,12 +51,15 @@ static bool is_watched(struct merged *m)
         return false;
     if (m->watcher.armed) /* L0's page changed, not L1's */
         return true;
-    /* FRESH before the watch is armed: a store that comes at once must have the last word. */
+    /* FRESH before the watch is armed: a store that comes at once must have the last word, and says STALE. That nothing
+     * is merged yet does no harm: the entry is claimed (l0_generation is 0), so nobody takes it for fresh. */
     merged_set_state(m, MERGED_FRESH);
     return ept_watch_add(m->cache->watch, m->page, &m->watcher) == 0;
 }
 
-/* Step 3. A page that is no RAM cannot change. */
+/* Step 3. On return no processor can store to the page unseen: ept_watch_add() took the permission from all tables, and
+ * waited until all processors had forgotten it. A page that is no RAM cannot be watched, nor can it change: it stays
+ * FRESH. */
 void merged_protect(struct merged *m)
 {
     if (!is_watched(m) && gmem_is_ram(m->cache->gmem, m->page))
