@@ -36,7 +36,7 @@
     V(FAULT_EARLY_GENERATION, "early-generation") V(FAULT_SKIP_INVEPT, "skip-invept") \
     V(FAULT_INVEPT_AT_ONCE, "invept-at-once") V(FAULT_KEEP_VPID, "keep-vpid") \
     V(FAULT_SKIP_INVVPID, "skip-invvpid") V(FAULT_KEEP_MISCONFIGURED, "keep-misconfigured") \
-    V(FAULT_REFUSE_PROCESSOR, "refuse-processor") V(FAULT_PANIC, "panic")
+    V(FAULT_REFUSE_PROCESSOR, "refuse-processor") V(FAULT_VMX_LOCKED, "vmx-locked") V(FAULT_PANIC, "panic")
 /* The rows of nested/quiet.def, and last: what others change is not heard of. */
 #define QUIET_CHOICES(V) \
     V(QUIET_FAULT_NONE, "none") V(QUIET_FAULT_PLAN, "plan") V(QUIET_FAULT_REVISIT, "revisit") \

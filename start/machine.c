@@ -117,10 +117,8 @@ void machine_check_cpu(void)
 {
     if (!(cpuid(1, 0).ecx & BIT(5)))
         machine_end(STATUS_ENVIRONMENT, "this CPU lacks VMX (or the firmware hides it)");
-    uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
-    if (!(control & FEATURE_CONTROL_LOCK))
-        wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
-    else if (!(control & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
+    uint64_t control = options.fault == FAULT_VMX_LOCKED ? FEATURE_CONTROL_LOCK : rdmsr(IA32_FEATURE_CONTROL);
+    if ((control & FEATURE_CONTROL_LOCK) && !(control & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
         machine_end(STATUS_ENVIRONMENT, "the firmware locked VMX off: enable virtualization in its set-up");
     caps_read(&l1_vm.caps);
     const char *missing = caps_missing(&l1_vm.caps);

@@ -105,20 +105,12 @@ static void arrive(void)
     }
 }
 
-static void lock_vmx_on(void)
-{
-    uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
-    if (!(control & FEATURE_CONTROL_LOCK))
-        wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
-}
-
 /* A further processor: waits for its turn, as one after the other makes its virtual processor, then for L1. */
 static NORETURN void run_processor(struct cpu *cpu)
 {
     desc_load(cpu);
     arrive();
     __atomic_store_n(&cpu->started, true, __ATOMIC_RELEASE);
-    lock_vmx_on();
     while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != cpu->id) {
         probe_serve(&l1_vm.caps);
         cpu_pause();
@@ -202,7 +194,6 @@ void processors_meet_in_place(struct cpu *cpu)
     cpu->started = true;
     arrive();
     meet_processor(cpu->apic_id);
-    lock_vmx_on();
 }
 
 static bool has_failed(const bool *failed)

@@ -40,7 +40,15 @@ static void *region_alloc(const struct vmx_caps *caps)
     return region;
 }
 
-/* CR4.VMXE, the fixed bits, VMXON: in this order, as each needs the one before it. */
+/* VMXON is #GP unless the MSR is locked with VMX on. SDM 3C 24.7 "Enabling and Entering VMX Operation" */
+static void lock_vmx_on(void)
+{
+    uint64_t control = rdmsr(IA32_FEATURE_CONTROL);
+    if (!(control & FEATURE_CONTROL_LOCK))
+        wrmsr(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+}
+
+/* The lock, CR4.VMXE, the fixed bits, VMXON: in this order, as each needs the one before it. */
 int vmx_enable(const struct vmx_caps *caps)
 {
     struct cpu *cpu = this_cpu();
@@ -48,6 +56,7 @@ int vmx_enable(const struct vmx_caps *caps)
         cpu->vmxon_region = region_alloc(caps);
     if (!cpu->vmxon_region)
         return -1;
+    lock_vmx_on();
     uint64_t cr4 = read_cr4() | CR4_VMXE;
     if (cpuid(1, 0).ecx & BIT(26)) /* XSAVE: XSETBV is executed for L1 */
         cr4 |= CR4_OSXSAVE;
