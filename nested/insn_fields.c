@@ -122,6 +122,17 @@ static struct outcome write_field(struct vcpu *vcpu, struct vmcs12_slot *slot)
     return out;
 }
 
+/* Says in the log what was refused, once for each kind. */
+static void log_failure(struct vcpu *vcpu, const struct outcome *out)
+{
+    uint64_t encoding = field_operand(vcpu, operand_long_mode());
+    if (out->kind == FAILED_INVALID)
+        refusal_log(vcpu, vcpu->in_l2 ? REFUSAL_SHADOW_LINK : REFUSAL_NO_CURRENT, 0, 0);
+    else if (out->kind == FAILED)
+        refusal_log(vcpu, out->error == VMXERR_READ_ONLY_FIELD ? REFUSAL_READ_ONLY_FIELD : REFUSAL_ABSENT_FIELD,
+                    encoding, 0);
+}
+
 /* Flags, error number or fault as the outcome says; the number goes to L1's current VMCS, which for L2 is the one that
  * controls it. Current: the VMCS of the level that executed the instruction. */
 static void conclude(struct vcpu *vcpu, const struct outcome *out)
@@ -169,17 +180,6 @@ static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uin
     return true;
 }
 
-/* Says in the log what was refused, once for each kind. */
-static void log_failure(struct vcpu *vcpu, const struct outcome *out)
-{
-    uint64_t encoding = field_operand(vcpu, operand_long_mode());
-    if (out->kind == FAILED_INVALID)
-        refusal_log(vcpu, REFUSAL_NO_CURRENT, 0, 0);
-    else if (out->kind == FAILED)
-        refusal_log(vcpu, out->error == VMXERR_READ_ONLY_FIELD ? REFUSAL_READ_ONLY_FIELD : REFUSAL_ABSENT_FIELD,
-                    encoding, 0);
-}
-
 /* Accesses that access_plain() leaves: each form, with all its checks. */
 static NOINLINE void access_any(struct vcpu *vcpu, uint32_t reason, uint64_t rip)
 {
@@ -218,6 +218,7 @@ bool l2_shadow_access(struct vcpu *vcpu)
     struct nested *nested = vcpu->nested;
     gpa_t link = nested->current->v->VMCS_LINK_POINTER;
     if (operand_cpl() > 0) {
+        refusal_log(vcpu, REFUSAL_NOT_CPL0, operand_cpl(), 0);
         event_inject_gp(vcpu, 0);
         return true;
     }
@@ -229,6 +230,7 @@ bool l2_shadow_access(struct vcpu *vcpu)
         vcpu->l2_unmapped = false;
         return l2_unmapped_exit(vcpu);
     }
+    log_failure(vcpu, &out);
     conclude(vcpu, &out);
     return true;
 }

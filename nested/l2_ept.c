@@ -15,6 +15,7 @@
 #include "nested/resume.h"
 #include "nested/rules/check.h"
 #include "vmx/event.h"
+#include "vmx/refusal.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
 #include "vmx/startup.h"
@@ -223,10 +224,15 @@ static bool requested_eptp(const struct vcpu *vcpu, const struct vmcs12 *v, uint
 {
     uint32_t function = (uint32_t)vcpu->regs[RAX], index = (uint32_t)vcpu->regs[RCX];
     if (function != VMFUNC_EPTP_SWITCHING || !(v->VM_FUNCTION_CONTROLS & BIT(VMFUNC_EPTP_SWITCHING)) ||
-        index >= EPTP_LIST_ENTRIES)
+        index >= EPTP_LIST_ENTRIES) {
+        refusal_log(vcpu, REFUSAL_VMFUNC_FUNCTION, function, index);
         return false;
+    }
     gmem_read(&vcpu->vm->gmem, v->EPTP_LIST_ADDRESS + 8 * index, eptp, sizeof(*eptp));
-    return check_eptp(&vcpu->vm->caps12, *eptp);
+    if (check_eptp(&vcpu->vm->caps12, *eptp))
+        return true;
+    refusal_log(vcpu, REFUSAL_VMFUNC_EPTP, index, *eptp);
+    return false;
 }
 
 bool l2_vmfunc(struct vcpu *vcpu)

@@ -53,6 +53,8 @@ void event_inject(struct vcpu *vcpu, const struct fault *fault)
     vcpu->inject_address = fault->address;
     if (fault->vector == VECTOR_GP || fault->vector == VECTOR_SS)
         refusal_log(vcpu, REFUSAL_OPERAND, fault->error_code, 0);
+    if (fault->vector == VECTOR_TS || fault->vector == VECTOR_NP)
+        refusal_log(vcpu, REFUSAL_TASK, fault->error_code, 0);
     event_inject_fault(vcpu, fault->vector, fault->error_code);
 }
 

@@ -116,6 +116,7 @@ bool exit_list_find(struct vcpu *vcpu)
         return false;
     /* An MSR has a number of 32 bits: a greater one is #GP. */
     if (msr >> 32) {
+        refusal_log(vcpu, REFUSAL_MSR_LIST_NUMBER, msr, 0);
         event_inject_gp(vcpu, 0);
         return false;
     }

@@ -20,7 +20,7 @@ static const struct row {
 #undef REFUSAL
 };
 
-static uint64_t said[REFUSAL_COUNT][(EXIT_REASON_COUNT + 63) / 64]; /* by any processor */
+static uint64_t said[2][REFUSAL_COUNT][(EXIT_REASON_COUNT + 63) / 64]; /* of L1 and L2, by any processor */
 
 /* The fetch-and-or asks and answers at once: of processors that meet the same refusal together, one finds the bit
  * clear. */
@@ -31,7 +31,8 @@ void refusal_log(const struct vcpu *vcpu, enum refusal refusal, uint64_t a, uint
     uint32_t reason = vcpu->exit.reason % EXIT_REASON_COUNT;
     char why[256];
 
-    if (__atomic_fetch_or(&said[refusal][reason / 64], BIT(reason % 64), __ATOMIC_RELAXED) & BIT(reason % 64))
+    if (__atomic_fetch_or(&said[vcpu->in_l2][refusal][reason / 64], BIT(reason % 64), __ATOMIC_RELAXED) &
+        BIT(reason % 64))
         return;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral" /* rows of refusals.def, which a test reads */
@@ -41,23 +42,25 @@ void refusal_log(const struct vcpu *vcpu, enum refusal refusal, uint64_t a, uint
              vcpu->exit.rip, row->outcome, why, row->citation);
 }
 
-/* The row's number, and one more for MSRs of no row. */
-static unsigned number_of(const struct msr_policy_row *row)
+/* The row's number; behind all rows one of 64 for an MSR of no row, by a hash of its number: a kernel tries some that
+ * are not there, and a later mistake with another one must not be silent for that. */
+static unsigned number_of(const struct msr_policy_row *row, uint32_t msr)
 {
     unsigned count;
     const struct msr_policy_row *rows_of_policy = msr_policy_rows(&count);
-    return row ? (unsigned)(row - rows_of_policy) % 63 : 63;
+    return row ? (unsigned)(row - rows_of_policy) % 64 : 64 + (msr * 2654435761u >> 26);
 }
 
 /* Rows of the MSR policy take the place of the reasons here: each has the text that says why L0 keeps the MSR. */
 void refusal_log_msr(const struct vcpu *vcpu, uint32_t msr, enum msr_access access, uint64_t value)
 {
     EXPECT_GUEST(vcpu);
-    static uint64_t said_msr[2]; /* by access: a bit for each row */
+    static uint64_t said_msr[2][2]; /* by access: a bit for each number_of() */
     const struct msr_policy_row *row = msr_policy_find(msr, access);
-    uint64_t bit = BIT(number_of(row));
+    unsigned number = number_of(row, msr);
+    uint64_t bit = BIT(number % 64);
 
-    if (__atomic_fetch_or(&said_msr[access], bit, __ATOMIC_RELAXED) & bit)
+    if (__atomic_fetch_or(&said_msr[access][number / 64], bit, __ATOMIC_RELAXED) & bit)
         return;
     log_info("nested", "%s%s at rip=%lx refused: #GP(0): MSR %x = %lx: %s; SDM 3C 26.1.3", vcpu->in_l2 ? "L2's " : "",
              exit_reason_name(vcpu->exit.reason), vcpu->exit.rip, msr, value,

@@ -9,6 +9,7 @@
 #include "kernel/string.h"
 #include "kernel/x86.h"
 #include "vmx/hooks.h"
+#include "vmx/refusal.h"
 #include "vmx/vmcs_setup.h"
 
 /* Units that the guest gets. One may pass before the first instruction completes, which costs only another
@@ -122,10 +123,12 @@ void step_begin(struct vcpu *vcpu, uint64_t *entry)
     EXPECT_GUEST(vcpu);
     if (vcpu->step.open == STEP_MAX)
         close_pages(vcpu);
-    if (claim_ept01(vcpu))
-        open_page(vcpu, entry, (struct step_page){.entry = entry});
-    else
+    if (!claim_ept01(vcpu)) {
         cpu_pause(); /* and the guest tries again */
+        return;
+    }
+    refusal_log(vcpu, REFUSAL_NESTOR_MEMORY, vcpu->exit.guest_physical_address, 0);
+    open_page(vcpu, entry, (struct step_page){.entry = entry});
 }
 
 void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2)
@@ -133,6 +136,7 @@ void step_begin_in_l2(struct vcpu *vcpu, uint64_t *entry, gpa_t gpa2)
     EXPECT_GUEST(vcpu);
     if (vcpu->step.open == STEP_MAX)
         close_pages(vcpu);
+    refusal_log(vcpu, REFUSAL_NESTOR_MEMORY, gpa2, 0);
     open_page(vcpu, entry, (struct step_page){.gpa2 = gpa2});
 }
 
