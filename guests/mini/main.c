@@ -2,8 +2,10 @@
  * of them in turn. With a mistake, success is that it does not come to its end. */
 #include "guests/lib/check.h"
 #include "guests/lib/cpu.h"
+#include "guests/lib/desc.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/lib/start.h"
 #include "guests/lib/vmx.h"
 #include "guests/mini/mini.h"
@@ -25,6 +27,30 @@ static const char *mistake = "";
 bool wrong(const char *name)
 {
     return string_equal(mistake, name);
+}
+
+void spoil_vmcs(uint64_t *ept, uint64_t guest_code)
+{
+    if (wrong("absent-field"))
+        vmx_set(0x2ffe, 0);
+    if (wrong("host-selector"))
+        vmx_set(HOST_CS_SELECTOR, SEL_CODE64 | 3);
+    if (wrong("link-pointer"))
+        vmx_set(VMCS_LINK_POINTER, 0x1008);
+    if (wrong("ept-write-only"))
+        *paging_entry(ept, ALIGN_DOWN(guest_code, LARGE_2M), LARGE_2M) &= ~EPT_R;
+    if (wrong("read-only-field"))
+        vmx_set(EXIT_QUALIFICATION, 0);
+    if (wrong("store-to-region"))
+        *(volatile uint32_t *)vmx_current() = vmx_revision();
+    if (wrong("junk-pointer"))
+        vmx_set(IO_BITMAP_A, 0x1234);
+    if (wrong("guest-without-idt"))
+        vmx_set(GUEST_IDTR_LIMIT, 0);
+    if (wrong("no-invvpid")) {
+        vmx_set(PROC2_CONTROLS, PROC2_VPID);
+        vmx_set(VPID, 1);
+    }
 }
 
 /* True when the guest came to its end as it should. */

@@ -1,6 +1,6 @@
 /* A hypervisor for one guest, to copy: VMXON, a VMCS, EPT, an MSR bitmap and the loop of exits. `make mini` runs it,
- * and docs/LABS.md is made of it. Where wrong() is asked a mistake is made on purpose, if main.c was told so; Nestor's
- * log then says what it was. */
+ * and docs/LABS.md is made of it. Where wrong() is asked, and in spoil_vmcs(), a mistake is made on purpose, if main.c
+ * was told so; Nestor's log then says what it was. */
 #include "guests/mini/mini.h"
 
 #include "guests/lib/check.h"
@@ -69,23 +69,11 @@ static void write_all_controls(void)
     bitmap = page_alloc(); /* all zeros: no RDMSR and no WRMSR exits */
     write_controls(PIN_CONTROLS, 0);
     write_controls(PROC_CONTROLS, PROC_USE_MSR_BITMAPS | PROC_SECONDARY);
-    write_controls(PROC2_CONTROLS, wrong("no-invvpid") ? PROC2_VPID : PROC2_EPT);
+    write_controls(PROC2_CONTROLS, PROC2_EPT);
     write_controls(EXIT_CONTROLS, EXITC_HOST_64);
     write_controls(ENTRY_CONTROLS, ENTRY_GUEST_64);
     vmx_set(MSR_BITMAP, (uint64_t)bitmap);
     vmx_set(EPT_POINTER, ept_pointer(ept, false));
-    if (wrong("no-invvpid"))
-        vmx_set(VPID, 1);
-    if (wrong("junk-pointer"))
-        vmx_set(IO_BITMAP_A, 0x1234);
-    if (wrong("read-only-field"))
-        vmx_set(EXIT_QUALIFICATION, 0);
-    if (wrong("store-to-region"))
-        *(volatile uint32_t *)vmx_current() = vmx_revision();
-    if (wrong("absent-field"))
-        vmx_set(0x2ffe, 0);
-    if (wrong("ept-write-only"))
-        *paging_entry(ept, ALIGN_DOWN((uint64_t)guest, LARGE_2M), LARGE_2M) &= ~EPT_R;
 }
 
 /* Where an exit leads to: here. What is not written is 0, as all fields are in a new VMCS here. The SDM does not
@@ -94,7 +82,7 @@ static void write_host_state(void)
 {
     for (uint64_t field = HOST_ES_SELECTOR; field <= HOST_GS_SELECTOR; field += 2)
         vmx_set(field, SEL_DATA);
-    vmx_set(HOST_CS_SELECTOR, wrong("host-selector") ? SEL_CODE64 | 3 : SEL_CODE64);
+    vmx_set(HOST_CS_SELECTOR, SEL_CODE64);
     vmx_set(HOST_TR_SELECTOR, SEL_TSS);
     vmx_set(HOST_TR_BASE, desc_tss_base());
     vmx_set(HOST_GDTR_BASE, desc_gdt_base());
@@ -120,7 +108,7 @@ static void write_guest_state(void)
     vmx_set(GUEST_GDTR_BASE, desc_gdt_base());
     vmx_set(GUEST_GDTR_LIMIT, UINT16_MAX);
     vmx_set(GUEST_IDTR_BASE, desc_idt_base());
-    vmx_set(GUEST_IDTR_LIMIT, wrong("guest-without-idt") ? 0 : UINT16_MAX);
+    vmx_set(GUEST_IDTR_LIMIT, UINT16_MAX);
     vmx_set(GUEST_CR0, cpu_read_cr0());
     vmx_set(GUEST_CR3, cpu_read_cr3());
     vmx_set(GUEST_CR4, cpu_read_cr4());
@@ -128,7 +116,7 @@ static void write_guest_state(void)
     vmx_set(GUEST_RIP, (uint64_t)guest);
     vmx_set(GUEST_RSP, (uint64_t)page_alloc() + PAGE_SIZE - 8);
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1);
-    vmx_set(VMCS_LINK_POINTER, wrong("link-pointer") ? 0x1008 : UINT64_MAX);
+    vmx_set(VMCS_LINK_POINTER, UINT64_MAX);
 }
 
 /* One exit, answered. False: the guest is done. */
@@ -179,6 +167,7 @@ static void run_new_guest(void)
     write_all_controls();
     write_host_state();
     write_guest_state();
+    spoil_vmcs(ept, (uint64_t)guest);
     run_guest();
 }
 

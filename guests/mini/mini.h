@@ -9,5 +9,7 @@
 void mini_run(void);
 /* True if the mistake of this name is to be made now. */
 bool wrong(const char *name);
+/* Those that are a wrong value in the finished VMCS, or in the EPT tables that map the guest's code. */
+void spoil_vmcs(uint64_t *ept, uint64_t guest_code);
 
 #endif
