@@ -169,12 +169,11 @@ static void answer_monitor(const struct debug_session *session, const char *at, 
 
     if (length < sizeof command && packet_bytes(&at, command, length)) {
         command[length] = 0;
-        if (session->target->monitor(command)) {
-            OK(answer);
-            return;
-        }
+        session->target->monitor(command);
+        OK(answer);
+    } else {
+        FAILED(answer);
     }
-    FAILED(answer);
 }
 
 static void answer_query(struct debug_session *session, const char *at, struct packet_text *answer)

@@ -24,8 +24,8 @@ struct debug_target {
     /* False: there is no room for it, or the CPU cannot. `hard`: gdb called it a hardware breakpoint. */
     bool (*set_breakpoint)(uint64_t address, bool hard);
     bool (*clear_breakpoint)(uint64_t address);
-    /* The words behind gdb's `monitor`; says what it has to say on its own. False: unknown. */
-    bool (*monitor)(const char *command);
+    /* The words behind gdb's `monitor`; says what it has to say on its own. */
+    void (*monitor)(const char *command);
 };
 
 enum debug_wish { DEBUG_STAY, DEBUG_CONTINUE, DEBUG_STEP, DEBUG_DETACH, DEBUG_KILL };

@@ -110,7 +110,7 @@ static const struct {
     {"translate", "ADDRESS: where L1's and L2's linear address leads", translate},
 };
 
-bool monitor_run(struct vcpu *vcpu, const char *command)
+void monitor_run(struct vcpu *vcpu, const char *command)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
         const char *rest = command;
@@ -119,9 +119,10 @@ bool monitor_run(struct vcpu *vcpu, const char *command)
         while (*rest == ' ')
             rest++;
         commands[i].run(vcpu, rest);
-        return true;
+        return;
     }
+    if (strcmp(command, "help"))
+        log_raw("there is no monitor command \"%s\"; there are:", command);
     for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
         log_raw("monitor %s: %s", commands[i].name, commands[i].text);
-    return !strcmp(command, "help");
 }

@@ -6,7 +6,7 @@
 
 #include "vmx/vcpu.h"
 
-/* False: there is no such command; the known ones were listed. */
-bool monitor_run(struct vcpu *vcpu, const char *command);
+/* Where there is no such command the known ones are listed. */
+void monitor_run(struct vcpu *vcpu, const char *command);
 
 #endif

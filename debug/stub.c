@@ -86,12 +86,11 @@ static void to_gdb(const char *line, size_t length)
     send(&line_text);
 }
 
-static bool monitor(const char *command)
+static void monitor(const char *command)
 {
     log_redirect(to_gdb);
-    bool known = monitor_run(self, command);
+    monitor_run(self, command);
     log_redirect(NULL);
-    return known;
 }
 
 static const struct debug_target target = {

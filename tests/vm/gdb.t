@@ -107,7 +107,8 @@ def see_all(tap):
             (r"\| exits by reason .* L1 +L2 \|\n", "monitor counters"),
             (r"breakpoints stop in: l1\nbreakpoints stop in: any", "monitor level"),
             (r"vmcs12 at gpa1=[0-9a-f]+, launch state launched:\n  controls\n", "monitor vmcs12"),
-            (r"monitor translate: ADDRESS: ", "an unknown one lists what there is"),
+            (r'no monitor command "nonsense"; there are:\n(?:monitor .*\n)*monitor translate: ADDRESS: .*\n(?!Prot)',
+             "an unknown one lists what there is"),
             (r"Thread 2 hit (?:Temporary )?[Bb]reakpoint 3, .*vmx_stop", "a hardware breakpoint stops L1"),
             (r"\$\d+ = 2\n(?:.*\n)*?#0 .*vmx_stop", "and steps"),
             (r"exited with code 01", "gdb learns the end")):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from nestorlib import emulators
 from nestorlib.errors import RunnerError
+from nestorlib.paths import BUILD
 from nestorlib.process import run_quietly
 
 GRUB_DIRS = {"bios": "/usr/lib/grub/i386-pc", "uefi": "/usr/lib/grub/x86_64-efi"}
@@ -96,7 +97,8 @@ def split_module(text):
 
 def require_file(path):
     if not os.path.isfile(path):
-        raise RunnerError(f"no such file: {path}")
+        ours = os.path.abspath(path).startswith(os.path.join(BUILD, ""))
+        raise RunnerError(f"no such file: {path}" + (": run make, which builds it" if ours else ""))
     return path
 
 
