@@ -20,14 +20,19 @@ static const struct {
 static gpa_t last_vmptr = VMPTR_NONE;
 static uint64_t last[FIELD_COUNT];
 
-/* Fields of one area. Of a repeated dump only the rows whose value differs from the last one. */
+/* Fields of one area, below its name if there are any. Of a repeated dump only the rows whose value differs from the
+ * last one. */
 static void dump_group(const struct vmcs12 *v, unsigned group, bool again)
 {
-    log_raw("  %s%s", groups[group].name, again ? ", changed since the last dump" : "");
+    bool named = false;
+
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         uint64_t value = v->field[row];
         if (vmcs_fields[row].area != groups[group].area || (again ? value == last[row] : !value))
             continue;
+        if (!named)
+            log_raw("  %s%s", groups[group].name, again ? ", changed since the last dump" : "");
+        named = true;
         if (again)
             log_raw("    %s = %lx, was %lx", vmcs_fields[row].name, value, last[row]);
         else

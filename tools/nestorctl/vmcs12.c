@@ -47,11 +47,14 @@ static void print(const struct image *now, const struct image *before)
     }
     printf("vmcs12 at gpa1=%lx, launch state %s\n", now->head.vmptr, now->head.launched ? "launched" : "clear");
     for (enum area area = CTRL; area <= INFO; area++) {
-        printf("  %s%s\n", groups[area], again ? ", changed since the last one" : "");
+        bool named = false;
         for (size_t i = 0; i < FIELDS; i++) {
             uint64_t value = now->value[i], was = before->value[i];
             if (fields[i].area != area || (again ? value == was : !value))
                 continue;
+            if (!named)
+                printf("  %s%s\n", groups[area], again ? ", changed since the last one" : "");
+            named = true;
             printf("    %-36s %lx", fields[i].name, value);
             printf(again ? ", was %lx\n" : "\n", was);
         }
