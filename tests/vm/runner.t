@@ -18,6 +18,7 @@ from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 from nestorlib.bochs import Bochs  # noqa: E402
 from nestorlib.symbols import Symbols  # noqa: E402
+from nestorlib.where import NOT_READ, Where  # noqa: E402
 
 NESTOR = os.path.join(ROOT, "build", "nestor.elf")
 
@@ -115,6 +116,11 @@ def check_where(tap):
               "00171922832i[CPU0  ] 0x0000000000401000>> jmp .-2  (0x00401000) : EBFE"]
     tap.equal(Bochs.where([], dumped, sinks, []), ["processor 0 was at rip=401000: jmp .-2 (0x00401000)"],
               "so does an emulator without debugger")
+    other = subprocess.Popen(["sleep", "60"])
+    found = Where(other.pid, "Nestor's carve-out at 3d600000", sinks.nestor)
+    other.kill()
+    other.wait()
+    tap.equal((found.levels, found.lines), ([], [NOT_READ]), "a process without Nestor's image is said to be that")
 
 
 def check_strings(tap, work):

@@ -18,6 +18,8 @@ EVENT_TYPES = ("external interrupt", "type 1", "NMI", "exception", "software int
                "privileged software exception", "software exception", "other event")
 LINE = "+" + " Nestor's summary ".center(78, "-") + "+"
 RULE = "+" + 78 * "-" + "+"
+NOT_READ = ("no last events and no summary: they are read from Bochs's memory alone, and while the image that runs is "
+            "still in build/")
 
 
 def rows_of(path, pattern):
@@ -99,8 +101,8 @@ class Processor:
 
 
 class Where:
-    """levels: of each processor, "L1" or "L2". lines: the last events and the summary. Both empty when nothing could be
-    read."""
+    """levels: of each processor, "L1" or "L2". lines: the last events and the summary. When nothing could be read there
+    are no levels, and one line that says so; nothing at all before Nestor has told where it is."""
 
     def __init__(self, pid, l0_text, symbols):
         self.levels, self.lines = [], []
@@ -111,8 +113,10 @@ class Where:
             with Stopped(pid):
                 processors = self._read(pid, int(found.group(1), 16), symbols)
         except (OSError, struct.error):     # it is gone, or may not be looked at
-            return
-        if processors:
+            processors = []
+        if not processors:
+            self.lines = [NOT_READ]
+        else:
             self.levels = [processor.level for processor in processors]
             self.lines = self._events(processors) + self._summary(processors)
 
