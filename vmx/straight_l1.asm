@@ -17,12 +17,6 @@ global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_
 ; Why RF is asked for with TF: vmx/skip.h.
 %define TRAPS (RFLAGS_TF | RFLAGS_RF)
 
-%macro WRITE_FLAGS 0
-        COUNTED VMWRITES, 1
-        mov     edx, GUEST_RFLAGS
-        vmwrite rdx, [CPU(S_FLAGS)]
-%endmacro
-
 ; The instruction pointer behind the instruction, in RCX; RDX: that of the instruction, RAX: GUEST_RIP.
 %macro NEXT_RIP 0
         mov     ecx, EXIT_INSTRUCTION_LENGTH
@@ -30,6 +24,22 @@ global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_
         mov     eax, GUEST_RIP
         vmread  rdx, rax
         add     rcx, rdx
+%endmacro
+
+; VMsucceed: L1 goes on behind its instruction, with the flags of S_FLAGS, and the exit is counted.
+%macro SUCCEED 0
+        NEXT_RIP
+        COUNTED VMWRITES, 2
+        vmwrite rax, rcx
+        mov     edx, GUEST_RFLAGS
+        vmwrite rdx, [CPU(S_FLAGS)]
+        inc     qword [CPU(S_L1_EXITS)]
+%endmacro
+; L1's registers that were put aside.
+%macro RESTORE 0
+        mov     rcx, [CPU(S_RCX)]
+        mov     rdx, [CPU(S_RDX)]
+        mov     rax, [CPU(S_RAX)]
 %endmacro
 
 ; The last look, and back to L1, whose registers are in place: a pair of straight_ends. Of another processor's changes
@@ -184,11 +194,7 @@ vmread_named:
         shr     edx, 3
         and     edx, 15
         mov     [CPU(S_REGISTER)], rdx
-        NEXT_RIP
-        COUNTED VMWRITES, 1
-        vmwrite rax, rcx
-        WRITE_FLAGS
-        inc     qword [CPU(S_L1_EXITS)]
+        SUCCEED
         inc     qword [CPU(S_VMREADS)]
         mov     rcx, [CPU(S_FIELDS)]
         mov     rax, [CPU(S_ROW)]
@@ -197,9 +203,7 @@ vmread_named:
         jmp     [vmread_to + rdx * 8]
         PLACES  vmread_put, PUT, vmread_done
 vmread_done:
-        mov     rcx, [CPU(S_RCX)]
-        mov     rdx, [CPU(S_RDX)]
-        mov     rax, [CPU(S_RAX)]
+        RESTORE
         END_L1  end_vmread
 
 ; As VMREAD, but that the next entry must look at the row: it is made dirty, what checks it makes due is noted, and
@@ -232,11 +236,7 @@ vmwrite_host_value:
         add     rax, 1
         cmp     rax, 1
         ja      long_way_rcx
-        NEXT_RIP
-        COUNTED VMWRITES, 1
-        vmwrite rax, rcx
-        WRITE_FLAGS
-        inc     qword [CPU(S_L1_EXITS)]
+        SUCCEED
         mov     rdx, [CPU(S_REGISTER)]
         mov     rax, [CPU(S_ROW)]
         mov     rcx, [CPU(S_FIELDS)]
@@ -244,9 +244,7 @@ vmwrite_host_value:
         mov     rax, [CPU(S_WORD)]
         mov     rcx, [CPU(S_PLAN)]
         mov     [rcx + rax * 8 + P_IMAGE - 8], rdx
-        mov     rcx, [CPU(S_RCX)]
-        mov     rdx, [CPU(S_RDX)]
-        mov     rax, [CPU(S_RAX)]
+        RESTORE
         jmp     end_vmwrite
 
         PLACES  vmwrite_value, GET, vmwrite_done
@@ -261,14 +259,8 @@ vmwrite_done:
         mov     rdx, [CPU(S_SCOPE)]
         or      [rdx], eax
         mov     byte [CPU(S_QUIET)], 0
-        NEXT_RIP
-        COUNTED VMWRITES, 1
-        vmwrite rax, rcx
-        WRITE_FLAGS
-        inc     qword [CPU(S_L1_EXITS)]
-        mov     rcx, [CPU(S_RCX)]
-        mov     rdx, [CPU(S_RDX)]
-        mov     rax, [CPU(S_RAX)]
+        SUCCEED
+        RESTORE
         END_L1  end_vmwrite
 
 section .rodata
