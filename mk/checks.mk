@@ -18,7 +18,7 @@ check-layers: ## the folders' walls: who includes whom, what is pure, who calls 
 model: ## check the model of write tracing with spin (tests/model/)
 	@prove --verbose $(PROVE_FLAGS) tests/vm/model.t
 
-check-text: ## no line over 120 columns, no source over 500 lines (tools/check-text)
+check-text: ## no line over 120 columns, source over 500 lines or function over 40 (tools/check-text)
 	@tools/check-text
 
 check-docs: ## what docs and comments say of the tree, and that the exercises have their answers

@@ -185,6 +185,13 @@ static NOINLINE void correct_vectoring(struct vcpu *vcpu, struct vmcs12_slot *sl
     vcpu->exit.changed = true;
 }
 
+/* VMREAD or VMWRITE of L2 that Nestor does on its shadow VMCS; a fault of it may be an exit to L1. */
+static inline void field_access_of_l2(struct vcpu *vcpu)
+{
+    if (!l2_shadow_access(vcpu) || fault_is_l1s(vcpu))
+        nested_reflect(vcpu);
+}
+
 /* True: dealt with, by L2 or L1 going on. False: the exit is L0's, and the handler of its reason shall act. */
 bool nested_exit_from_l2(struct vcpu *vcpu)
 {
@@ -221,8 +228,7 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
     enum decision decision = decide(vcpu);
     count_msr_exit(vcpu, decision);
     if (decision == TO_L0 && (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)) {
-        if (!l2_shadow_access(vcpu) || fault_is_l1s(vcpu))
-            nested_reflect(vcpu);
+        field_access_of_l2(vcpu);
         return true;
     }
     if (decision == TO_L0)

@@ -137,6 +137,22 @@ static bool exit_of_l1(struct vcpu *vcpu, uint32_t reason, uint64_t qualificatio
     return false;
 }
 
+/* A store to a page of L1 that somebody watches. True: it is done, in L2's place (an APIC's page); false: it may be
+ * repeated, as the watch is gone. */
+static inline bool watched_store(struct vcpu *vcpu, gpa_t gpa1)
+{
+    if (startup_is_trapped(vcpu->vm, gpa1)) {
+        startup_store(vcpu, gpa1);
+        prepare_sync_ept02(vcpu->nested, vcpu->nested->current);
+        return true;
+    }
+    if (ept_watch_hit(&vcpu->vm->watch, gpa1)) {
+        count(COUNT_WATCH_FAULTS);
+        trace(TRACE_WATCH, 1, gpa1);
+    }
+    return false;
+}
+
 bool l2_ept_exit(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
@@ -159,15 +175,8 @@ bool l2_ept_exit(struct vcpu *vcpu)
         case EPT02_FILLED:
             return nested_resume_l2(vcpu);
         case EPT02_WATCH:
-            if (startup_is_trapped(vcpu->vm, out.gpa1)) {
-                startup_store(vcpu, out.gpa1);
-                prepare_sync_ept02(nested, nested->current);
+            if (watched_store(vcpu, out.gpa1))
                 return true;
-            }
-            if (ept_watch_hit(&vcpu->vm->watch, out.gpa1)) {
-                count(COUNT_WATCH_FAULTS);
-                trace(TRACE_WATCH, 1, out.gpa1);
-            }
             break;
         /* A store to Nestor's own memory: W for one step, on the page of ones there (ADR 8). */
         case EPT02_CARVEOUT:

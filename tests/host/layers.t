@@ -72,6 +72,17 @@ def text_faults(name, line):
     return list(module.faults_of(name, line + "\n"))
 
 
+def check_function_length(number):
+    """40 lines pass, 41 do not; of a test any number does."""
+    texts = ["static int f(int x,\n             int y)\n{\n" + "    x++;\n" * lines + "}" for lines in (40, 41)]
+    found = [len(text_faults("nested/x.c", text)) for text in texts] + [len(text_faults("tests/host/x.c", texts[1]))]
+    good = found == [0, 1, 0]
+    print(f"{'ok' if good else 'not ok'} {number} - a function that is too long is seen")
+    if not good:
+        print(f"# {found}")
+    return not good
+
+
 def check_openers(number):
     wrong = [line for line, fault in OPENERS if bool(text_faults("nested/x.c", line)) != fault]
     wrong += [line for line, fault in OPENERS if bool(text_faults("guests/lib/x.h", line)) != fault]
@@ -99,7 +110,7 @@ def breach(file, line):
 
 
 def main():
-    print(f"1..{len(BREACHES) + 2}")
+    print(f"1..{len(BREACHES) + 3}")
     status, output = check(ROOT)
     failed = status != 0
     print(f"{'not ok' if failed else 'ok'} 1 - the walls hold")
@@ -112,7 +123,8 @@ def main():
         if not good:
             print("".join(f"# {text}\n" for text in (f"status {status}, wanted: {words}", *output.splitlines())),
                   end="")
-    return check_openers(len(BREACHES) + 2) or failed
+    failed |= check_openers(len(BREACHES) + 2)
+    return check_function_length(len(BREACHES) + 3) or failed
 
 
 sys.exit(main())
