@@ -36,7 +36,7 @@ SCENARIOS = ["tools/nestor-run", "--memory", "256", "--timeout", "600", "--l1", 
              "--l1-args", "all"]
 SMP = ["tools/nestor-run", "--cpus", "2", "--ips", "4000000", "--memory", "256", "--timeout", "600",
        "--l1", os.path.join(GUESTS, "smp.elf"), "--l1-args", "rounds=400"]
-NESTOR = ["--nestor-elf", CHECKED, "--nestor", "stats=0xf8 msr-policy=0xea0"]
+NESTOR = ["--nestor-elf", CHECKED, "--nestor", "stats=0xf8 msr-policy=0xea0 posted-interrupts=1"]
 # name -> (command, in the slice too)
 SUITES = {
     "scenarios bare": (SCENARIOS + ["--bare"], True),

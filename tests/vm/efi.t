@@ -33,7 +33,7 @@ IS_L1 = "nestor: this system goes on as L1 of Nestor"
 
 
 def options(cpus):
-    known = emulators.nestor_options(emulators.choose("3.1"), cpus)
+    known = emulators.nestor_options(emulators.choose("3.1"))
     return f"console=com2 on-exit=bochs debug-exit=0xf4 inspect=0xea4 {known}" + (" startup=trap" if cpus > 1 else "")
 
 

@@ -30,7 +30,6 @@ class Known:
     arithmetic: str     # what Debian's build computes
     nestor: str         # options that Nestor needs there, as no trial could tell
     multi: tuple = ()   # arguments for more processors than one
-    nestor_multi: str = ""  # options that Nestor needs then
 
 
 # The debugger's loop is the only one of 2.7. The other of 3.0 and 3.1 keeps, with more processors than one, RIP and RSP
@@ -47,7 +46,7 @@ KNOWN = {
     "3.0": Known("trixie", "up to tigerlake", "yes", "no", "yes", "no", "right",
                  "apic-disable=0 virtual-vectoring=svi", DEBUGGER_LOOP),
     "3.1": Known("forky", "sapphire_rapids, arrow_lake, wildcat_lake", "yes", "yes", "yes", "yes", "mended",
-                 "apic-disable=0 virtual-vectoring=svi", DEBUGGER_LOOP, "posted-interrupts=0"),
+                 "apic-disable=0 virtual-vectoring=svi posted-interrupts=0", DEBUGGER_LOOP),
 }
 PREFERRED = ("3.1", "2.7", "3.0")
 
@@ -181,10 +180,9 @@ def known(emulator):
     return KNOWN.get(version_of(emulator), KNOWN[max(KNOWN)])
 
 
-def nestor_options(emulator, cpus=1):
+def nestor_options(emulator):
     """The options that tell Nestor of it."""
-    facts = known(emulator)
-    return f"{facts.nestor} {facts.nestor_multi}" if cpus > 1 and facts.nestor_multi else facts.nestor
+    return known(emulator).nestor
 
 
 def posts_rightly(emulator):

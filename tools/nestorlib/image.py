@@ -153,7 +153,7 @@ def plan_nestor(opts, kind, modules):
     plan = BootPlan(com_unit=1)
     protocol = f"console=com2 on-exit={'halt' if opts.resets else opts.machine} debug-exit=0xf4"
     if opts.machine == "bochs":
-        protocol += " " + emulators.nestor_options(emulators.choose(opts.emulator), opts.cpus)
+        protocol += " " + emulators.nestor_options(emulators.choose(opts.emulator))
     plan.load("multiboot2", "nestor.elf", require_file(opts.nestor_elf),
               f"{protocol} {opts.nestor}".rstrip())
     if opts.l1 == "none":
