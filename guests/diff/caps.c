@@ -17,6 +17,8 @@ static void read_cpu(void)
         caps.ept_vpid = vmx_ept_vpid_cap();
     if (caps.proc2.may & PROC2_VMFUNC)
         caps.vmfunc = cpu_rdmsr(IA32_VMX_VMFUNC);
+    if (caps.proc.may & PROC_TERTIARY)
+        caps.proc3 = cpu_rdmsr(IA32_VMX_PROCBASED_CTLS3);
     caps.basic = cpu_rdmsr(IA32_VMX_BASIC);
     caps.misc = cpu_rdmsr(IA32_VMX_MISC);
     caps.cr0_fixed0 = cpu_rdmsr(IA32_VMX_CR0_FIXED0);
@@ -40,6 +42,7 @@ static void to_words(uint64_t words[CAPS_WORDS])
     words[5] = caps.ept_vpid;
     words[6] = caps.misc;
     words[7] = caps.vmfunc;
+    words[8] = caps.proc3;
 }
 
 void caps_print(void)
@@ -99,6 +102,7 @@ bool caps_init(const char *list)
     caps.ept_vpid &= words[5];
     caps.misc &= words[6];
     caps.vmfunc &= words[7];
+    caps.proc3 &= words[8];
     return true;
 }
 
@@ -120,5 +124,7 @@ const struct vmx_control_caps *caps_of(enum vmcs_field controls)
 
 bool caps_have(enum vmcs_field controls, uint64_t bits)
 {
-    return (caps_of(controls)->may & bits) == bits;
+    uint64_t may = controls == PROC3_CONTROLS ? caps.proc3 : caps_of(controls)->may;
+
+    return (may & bits) == bits;
 }

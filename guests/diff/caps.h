@@ -5,11 +5,11 @@
 
 #include "guests/lib/vmx.h"
 
-#define CAPS_WORDS 8
+#define CAPS_WORDS 9
 
 struct caps {
     struct vmx_control_caps pin, proc, proc2, exit, entry;
-    uint64_t basic, ept_vpid, misc, vmfunc;
+    uint64_t basic, ept_vpid, misc, vmfunc, proc3;
     uint64_t cr0_fixed0, cr4_fixed0, cr4_fixed1;
     unsigned physical_bits;
 };
@@ -18,7 +18,7 @@ extern struct caps caps;
 /* From the CPU; then, when there is one, cut down to the list of words that another run printed. */
 MUST_CHECK bool caps_init(const char *list);
 void caps_print(void);
-/* Bits of a control field that may be 1, and must be 1. */
+/* Bits of a control field of 32 bits that may be 1, and must be 1. */
 const struct vmx_control_caps *caps_of(enum vmcs_field controls);
 bool caps_have(enum vmcs_field controls, uint64_t bits);
 
