@@ -4,7 +4,7 @@
 # L1_STOP=init ends right after the first line (to time the boot alone), L1_STOP=kvm
 # when KVM is loaded, L1_STOP=port by a write to the debug-exit port, as long as the screen is L1's;
 # L2_CPUS=N gives L2 so many processors, L2_MEMORY=N so many MiB;
-# L2_ARGS=a,b,c adds words to L2's command line.
+# L2_ARGS=a,b,c adds words to L2's command line; L1_EXITS=1 has KVM count L2's exits by their reason.
 # The last act is a power-off; a failure is told to the debug-exit port before.
 
 LEVEL=L1 # for say()
@@ -61,6 +61,20 @@ check_efi() {
 	say "efivars: $(tr -d '\000\007' <"$variable")"
 }
 
+# tracefs counts them: a line for each reason, by its number in the SDM.
+count_exits() {
+	mount -t tracefs tracefs /sys/kernel/tracing || fail "no tracefs"
+	echo hist:keys=exit_reason >/sys/kernel/tracing/events/kvm/kvm_exit/trigger || fail "exits cannot be counted"
+}
+
+say_exits() {
+	say "exits of L2, enable_apicv=$(cat /sys/module/kvm_intel/parameters/enable_apicv):"
+	sed -n 's/.*exit_reason: *\([0-9]*\) *} hitcount: *\([0-9]*\)/\1 \2/p' \
+		/sys/kernel/tracing/events/kvm/kvm_exit/hist | sort -n | while read -r reason count; do
+		say "exit $reason: $count"
+	done
+}
+
 mount -t proc proc /proc
 read -r uptime _ </proc/uptime
 say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the kernel's start"
@@ -75,9 +89,11 @@ load_kvm
 processors=$(grep -c ^processor /proc/cpuinfo)
 [ "$processors" = 1 ] || replug $((processors - 1))
 [ "$L1_STOP" = kvm ] && finish 0
+[ -z "$L1_EXITS" ] || count_exits
 say "starting L2 under QEMU"
 run_l2 "$(cat /l2.args) $(echo "$L2_ARGS" | tr , ' ')"
 [ -e /l2.hello ] || fail "L2's init did not print its line"
 [ "$(cat /qemu.status)" = 0 ] || fail "QEMU ended with status $(cat /qemu.status)"
 say "L2 is done"
+[ -z "$L1_EXITS" ] || say_exits
 finish 0
