@@ -18,11 +18,13 @@ section .low_text progbits alloc exec nowrite align=16
 
 ; enum in_place_result in_place_join(struct in_place_processor *processor)
 in_place_join:
+        endbr64                         ; the firmware may have CET on: what is reached by a pointer begins with this
         mov     rax, join_high
         xor     esi, esi
         jmp     enter
 ; enum in_place_result in_place_enter(struct in_place *in_place, uint64_t load_base)
 in_place_enter:
+        endbr64
         mov     rax, enter_high
 ; rax: where to go on under Nestor's tables, with rbx: struct in_place_processor
 enter:  push    rbx
@@ -70,7 +72,8 @@ enter:  push    rbx
         lldt    ax
         jmp     r12
 ; L1's first instruction, and where in_place_leave() comes to. RAX: the result.
-.back:  popfq
+.back:  endbr64
+        popfq
         pop     r15
         pop     r14
         pop     r13
@@ -124,6 +127,7 @@ leave_low:
         mov     edx, [rdi + S_EFER + 4]
         wrmsr
         mov     rax, [rdi + S_CR4]
+        and     rax, ~CR4_CET           ; the shadow stack has nothing for the far return below
         mov     cr4, rax
         mov     rax, [rdi + S_CR3]
         mov     cr3, rax
@@ -157,6 +161,8 @@ leave_low:
         mov     eax, [rdi + S_GS_BASE]
         mov     edx, [rdi + S_GS_BASE + 4]
         wrmsr
+        mov     rax, [rdi + S_CR4]
+        mov     cr4, rax
         mov     rax, rsi
         jmp     [rdi + S_RIP]
 

@@ -11,7 +11,6 @@
 #define LARGE_PAGE (2ull << 20)
 #define INFORMATION_PAGES 32 /* the memory map among it */
 #define CR4_LA57 BIT(12)
-#define CR4_CET BIT(23)
 
 /* Multiboot2 specification 3.6 */
 enum { TAG_END = 0, TAG_COMMAND_LINE = 1, TAG_EFI64 = 12, TAG_RSDP_NEW = 15, TAG_EFI_MAP = 17 };
@@ -292,8 +291,6 @@ static const char *obstacle(const struct efi_system_table *system)
     if (!system->boot->locate_protocol(own_guid(), NULL, &interface))
         return "this machine is already under Nestor";
     __asm__("mov %%cr4, %0" : "=r"(cr4));
-    if (cr4 & CR4_CET)
-        return "the firmware has CET on, which is not there yet";
     return cr4 & CR4_LA57 ? "the firmware pages by 5 levels, which is not there yet" : NULL;
 }
 

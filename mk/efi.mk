@@ -2,7 +2,7 @@
 # image's addresses as numbers.
 NESTOR_EFI := $(OUT)/nestor.efi
 EFI_CFLAGS := $(filter-out -mcmodel=kernel -fno-pic -fno-pie $(LTO),$(CFLAGS)) -fpic -fvisibility=hidden \
-	-fno-jump-tables $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
+	-fcf-protection=branch -fno-jump-tables $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
 EFI_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(sort $(wildcard efi/*.c)))
 
 .PHONY: efi

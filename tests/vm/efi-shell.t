@@ -2,7 +2,7 @@
 """nestor.efi from the firmware's shell, under which a program of ours (lib_look.c) tells what each processor and the
 memory map are: each refusal changes nothing, and after the start only the carve-out is new. Bochs 3.1 and OVMF.
 
-Usage: tests/vm/efi-shell.t [start|lacking] ...
+Usage: tests/vm/efi-shell.t [start|lacking|cet] ...
 """
 import os
 import re
@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 from nestorlib import emulators, errors  # noqa: E402
 
 NESTOR = os.path.join(ROOT, "build", "nestor.efi")
-IPS = 50000000
+IPS = 10000000     # few: the shell waits five seconds
 IS_L1 = "nestor: this system goes on as L1 of Nestor"
 REFUSED = "nestor: not started: "
 MIB = 1 << 20
@@ -27,7 +27,8 @@ FREE, RESERVED = 7, 0   # UEFI 2.10 7.2, memory types
 # UEFI 2.10 appendix D, as the shell's variable lasterror has them
 SUCCESS, UNSUPPORTED, OUT_OF_RESOURCES, ALREADY_STARTED = 0, 3, 9, 20
 VARIABLE_NEW, VARIABLE_READ = 1 << 63 | 14, 0
-WITHOUT_VMX = "p4_prescott_celeron_336"
+WITHOUT_VMX, WITH_CET = "p4_prescott_celeron_336", "arrow_lake"
+CR4_CET = 1 << 23
 
 
 def options(cpus):
@@ -150,6 +151,25 @@ def start_lacking(work):
     return start(work, "lacking", ["nestor.efi", said("lacking"), "look.efi"], 1, "--bare", "--cpu", WITHOUT_VMX)
 
 
+def start_cet(work):
+    return start(work, "cet", ["look.efi cet", "nestor.efi fault=vmx-locked", said("refused"), "nestor.efi",
+                               said("cet"), "look.efi"], 1, "--cpu", WITH_CET)
+
+
+def check_cet(tap, run):
+    """A firmware that has set CR4.CET, and uses nothing of it."""
+    found = looks(run.out.replace("\r", ""))
+    if not tap.equal(len(found), 3, "cet: look.efi ran", run.out[-3000:], run.err[-2000:]):
+        return
+    check_status(tap, run, "refused", UNSUPPORTED, REFUSED + "the firmware locked VMX off")
+    check_status(tap, run, "cet", SUCCESS, IS_L1)
+    cr4 = [int(value, 16) for value in re.findall(r"CR4 (\w+)", " ".join(found[1].state))]
+    tap.ok(cr4 and cr4[0] & CR4_CET, "cet: CR4.CET is on", found[1].state)
+    tap.equal(found[2].state, found[1].state, "cet: L1 goes on with it, its state as before")
+    tap.equal(found[2].names, {"00": "NestorNestor"}, "cet: under Nestor")
+    tap.equal(run.status, 0, "cet: to its end", run.err[-2000:])
+
+
 def check_lacking(tap, run):
     found = looks(run.out.replace("\r", ""))
     if not tap.equal(len(found), 2, "lacking: look.efi ran", run.out[-3000:], run.err[-2000:]):
@@ -159,7 +179,8 @@ def check_lacking(tap, run):
     tap.equal(run.status, 0, "lacking: the shell goes on to its end", run.err[-2000:])
 
 
-KINDS = {"start": (start_start, check_start), "lacking": (start_lacking, check_lacking)}
+KINDS = {"start": (start_start, check_start), "lacking": (start_lacking, check_lacking),
+         "cet": (start_cet, check_cet)}
 
 
 def main():

@@ -1,6 +1,7 @@
 /* A UEFI application that tells what nestor.efi must leave alone, in lines for tests/vm/efi-shell.t: each processor's
  * state and which hypervisor CPUID names, by the firmware's multi-processor services; the memory map; a variable,
- * which it also changes. It returns an error, so that a boot manager goes on to its next entry. */
+ * which it also changes. With the word `cet` it first turns CR4.CET on, and leaves it so. It returns an error, so that
+ * a boot manager goes on to its next entry. */
 #include "boot/efi_map.h"
 #include "efi/present.h"
 #include "efi/uefi.h"
@@ -87,9 +88,10 @@ static void EFIAPI look(void *argument)
     struct processor *processor = &seen.processor[number];
     struct cpuid_result vendor;
 
-    (void)argument;
     if (number >= PROCESSORS)
         return;
+    if (argument)
+        write_cr4(read_cr4() | CR4_CET);
     processor->apic_id = cpuid(1, 0).ebx >> 24;
     vendor = cpuid(LEAF_HYPERVISOR, 0);
     processor->name[0] = vendor.ebx;
@@ -203,17 +205,31 @@ static void count_variable(const struct efi_system_table *system)
     end_line(system);
 }
 
+static bool is_told_cet(const struct efi_system_table *system, efi_handle handle)
+{
+    const struct efi_guid guid = {0x5b1b31a1, 0x9562, 0x11d2, {0x8e, 0x3f, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+    const struct efi_loaded_image *image;
+
+    if (system->boot->handle_protocol(handle, &guid, (void **)&image))
+        return false;
+    for (uint32_t i = 0; i + 4 <= image->options_size / sizeof(efi_char); i++)
+        if (image->options[i] == ' ' && image->options[i + 1] == 'c' && image->options[i + 2] == 'e' &&
+            image->options[i + 3] == 't')
+            return true;
+    return false;
+}
+
 efi_status EFIAPI efi_main(efi_handle handle, struct efi_system_table *system)
 {
     const struct efi_guid guid = {0x3fdda605, 0xa76e, 0x4f46, {0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08}};
     struct efi_mp_services *services;
+    void *with_cet = is_told_cet(system, handle) ? system : NULL;
 
-    (void)handle;
     put("look: begin");
     end_line(system);
-    look(NULL);
+    look(with_cet);
     if (!system->boot->locate_protocol(&guid, NULL, (void **)&services))
-        services->start_all(services, look, true, NULL, 0, NULL, NULL);
+        services->start_all(services, look, true, NULL, 0, with_cet, NULL);
     for (uint32_t i = 0; i < seen.processors && i < PROCESSORS; i++) {
         say_name(system, &seen.processor[i]);
         say_state(system, &seen.processor[i]);
