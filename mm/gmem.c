@@ -105,6 +105,15 @@ bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t
     return all_ram;
 }
 
+void gmem_write64(const struct gmem *gmem, gpa_t gpa, uint64_t value)
+{
+    ASSERT(IS_ALIGNED(gpa, sizeof value));
+    if (!gmem_is_ram(gmem, gpa))
+        return;
+    __atomic_store_n((uint64_t *)hpa_to_va(gpa), value, __ATOMIC_RELAXED);
+    tell_watchers(gmem, gpa);
+}
+
 bool gmem_read64_anywhere(const struct gmem *gmem, gpa_t gpa, uint64_t *value)
 {
     bool ram = gmem_is_ram(gmem, gpa);

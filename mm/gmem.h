@@ -34,6 +34,8 @@ static inline uint32_t gmem_read32(const struct gmem *gmem, gpa_t gpa)
 }
 /* Copies len bytes and hits the watches of the pages. False when any part was no RAM: those bytes were dropped. */
 bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len);
+/* The same of one aligned 64-bit word. */
+void gmem_write64(const struct gmem *gmem, gpa_t gpa, uint64_t value);
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
 /* True if the page that holds gpa is RAM of L1. */

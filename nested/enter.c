@@ -130,7 +130,7 @@ static void start_l2(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l
     if (slot->revisit)
         l2_ept_prefill(vcpu);
     if (v->ENTRY_MSR_LOAD_COUNT) /* a list that fails half-way must be undone */
-        prepare_fetch_rows(vcpu->nested, slot);
+        prepare_fetch_listed(slot);
     slot_bitmaps_refresh(&slot->bitmaps, vcpu->nested->bitmaps, slot->v);
     prepare_vmcs02(vcpu->nested, slot, l1);
 
@@ -185,12 +185,11 @@ static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
 
 /* The rows that L1 writes to vmcs02 itself are the CPU's to judge, but not where Nestor does a part of the entry that
  * comes behind these checks: then they are judged before it. */
-static inline check_scope_t scope_of_direct(const struct vmcs12 *v)
+static inline check_scope_t scope_of_direct(const struct vmcs12_slot *slot)
 {
-    if (__builtin_expect(!v->ENTRY_MSR_LOAD_COUNT && v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI, 1))
-        return 0;
-    return check_scope_of(FIELD_INDEX_GUEST_RIP) | check_scope_of(FIELD_INDEX_GUEST_RFLAGS) |
-           check_scope_of(FIELD_INDEX_GUEST_INTERRUPTIBILITY);
+    const struct vmcs12 *v = slot->v;
+    bool has_part = v->ENTRY_MSR_LOAD_COUNT || v->GUEST_ACTIVITY_STATE == ACTIVITY_WAIT_SIPI;
+    return __builtin_expect(has_part, 0) ? slot->direct : 0;
 }
 
 /* Which tables of checks the entry must pass: none when nothing that they look at changed since the last one. */
@@ -198,7 +197,7 @@ static inline check_scope_t scope_to_check(const struct vmcs12_slot *slot, bool 
 {
     if (long_mode != slot->checked_long_mode)
         return CHECK_SCOPE_ALL;
-    return slot->scope | check_scope_of_memory(slot->v) | scope_of_direct(slot->v);
+    return slot->scope | check_scope_of_memory(slot->v) | scope_of_direct(slot);
 }
 
 static struct check_result check_slot(const struct vcpu *vcpu, const struct vmcs12_slot *slot, bool long_mode,
@@ -233,7 +232,7 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
         fail_checks(vcpu, &result);
         return false;
     }
-    slot->scope = 0;
+    slot->scope = slot->direct = 0;
     slot->checked_long_mode = long_mode;
     return true;
 }
@@ -290,11 +289,16 @@ static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
         v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
 }
 
+static inline bool is_nmi(const struct vmexit *exit)
+{
+    return exit->reason == EXIT_EXCEPTION_NMI && GET(exit->interruption_info, INTR_TYPE) == INTR_TYPE_NMI;
+}
+
 /* True if L1 is left with NMIs blocked: an exit due to an NMI blocks them, other exits change nothing about it, and
  * without virtual NMIs it is the processor's own blocking that L2 had. SDM 3C 28.5.5 "Updating Non-Register State" */
 static bool blocks_nmis(const struct vcpu *vcpu, const struct vmcs12 *v)
 {
-    if (vcpu->exit.reason == EXIT_EXCEPTION_NMI && GET(vcpu->exit.interruption_info, INTR_TYPE) == INTR_TYPE_NMI)
+    if (is_nmi(&vcpu->exit))
         return true;
     return !(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) && v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI;
 }
@@ -335,6 +339,17 @@ static bool is_readable_in_vmcs02(const struct vcpu *vcpu)
     return vcpu->nested->vmread_bitmap && !vcpu->exit.changed && !(vcpu->exit.interruption_info & INTR_ERROR_CODE);
 }
 
+/* The rest of the exit is the straight way's. Current: vmcs02. */
+static inline bool goes_straight(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    if (!slot->plan.valid || !straight_may_exit(vcpu, slot))
+        return false;
+    slot->plan.timer = slot->v->PREEMPTION_TIMER;
+    vcpu->next = NEXT_STRAIGHT_TO_L1;
+    count(COUNT_EXITS_REFLECTED);
+    return true;
+}
+
 void nested_reflect(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
@@ -343,6 +358,8 @@ void nested_reflect(struct vcpu *vcpu)
         (void)step_end(vcpu);
     slot->v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
     if (is_readable_in_vmcs02(vcpu)) {
+        if (!is_nmi(&vcpu->exit) && goes_straight(vcpu, slot))
+            return;
         go_to_l1(vcpu, slot, EXIT_IN_VMCS02);
         return;
     }
@@ -358,6 +375,10 @@ void nested_straight_to_l1(struct vcpu *vcpu, uint32_t reason)
     struct vmcs12_slot *slot = vcpu->nested->current;
     vcpu->exit.reason = reason;
     slot->v->ENTRY_INTERRUPTION_INFO &= ~INTR_VALID;
+    if (goes_straight(vcpu, slot)) {
+        vcpu_count_exit(vcpu, reason, vmcs_read(GUEST_RIP), true);
+        return;
+    }
     go_to_l1(vcpu, slot, EXIT_IN_VMCS02);
     vcpu_count_exit(vcpu, reason, slot->v->GUEST_RIP, true);
     vcpu_prepare_entry(vcpu);
@@ -416,11 +437,27 @@ void nested_late_failure(struct vcpu *vcpu, uint32_t error)
     if (fail_by_rule(vcpu, slot))
         return;
     entry_log_cpu_error(error);
+    slot_set_all_dirty(slot); /* the MSR list went to vmcs02 */
     slot_unmirror(slot);
     leave_l2(vcpu);
     shadow_select(vcpu->nested);
     bool host_of_l1 = slot->v->EXIT_CONTROLS & (EXITC_LOAD_CET | EXITC_LOAD_PERF_GLOBAL); /* their reserved bits */
     fail_instruction(vcpu, error == VMXERR_ENTRY_HOST_STATE && !host_of_l1 ? VMXERR_ENTRY_CONTROLS : error);
+}
+
+/* Where L1 wrote nothing, an entry may still have to let EPT02 catch up with EPT12. */
+bool nested_resume_straight(struct vcpu *vcpu)
+{
+    EXPECT_CURRENT(vcpu->vmcs01);
+    struct nested *nested = vcpu->nested;
+    struct vmcs12_slot *slot = nested->current;
+    if (!straight_may_enter(slot))
+        return false;
+    if (slot->revisit)
+        l2_ept_prefill(vcpu);
+    if (slot->root && l2_eptp_stands(slot) && slot->roots_seen == nested->ept02s.roots_changed)
+        prepare_sync_ept02(nested, slot);
+    return straight_is_quiet(vcpu);
 }
 
 void insn_exit_vmlaunch(struct vcpu *vcpu)

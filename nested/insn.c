@@ -7,6 +7,7 @@
 #include "kernel/msr.h"
 #include "kernel/x86.h"
 #include "nested/lint.h"
+#include "nested/quiet.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/cr.h"
@@ -249,6 +250,7 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
     /* The VMCS that was current before stays in its slot, with its vmcs02: coming back to it costs no copy. */
     nested->current = slot;
     shadow_select(nested);
+    straight_follow(vcpu);
     insn_succeed(vcpu);
 }
 

@@ -153,6 +153,16 @@ static inline bool watched_store(struct vcpu *vcpu, gpa_t gpa1)
     return false;
 }
 
+/* True if all of nested/quiet.def is as it was before the exit. No page that was suspended, nor an event that goes on.
+ * */
+static inline bool is_only_filled(const struct vcpu *vcpu, const struct ept02_exit *out)
+{
+    const struct nested *nested = vcpu->nested;
+    const struct vmcs12_slot *slot = nested->current;
+    return !out->dirtied && !slot->revisit && !slot->scope && !vcpu->inject_info && !vcpu->nmi_window &&
+           slot->roots_seen == nested->ept02s.roots_changed;
+}
+
 bool l2_ept_exit(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
@@ -173,7 +183,9 @@ bool l2_ept_exit(struct vcpu *vcpu)
             pml_log(vcpu, v, exit->guest_physical_address);
         switch (result) {
         case EPT02_FILLED:
-            return nested_resume_l2(vcpu);
+            (void)nested_resume_l2(vcpu);
+            vcpu->only_filled = is_only_filled(vcpu, &out);
+            return true;
         case EPT02_WATCH:
             if (watched_store(vcpu, out.gpa1))
                 return true;
@@ -209,7 +221,6 @@ static NOINLINE void forget_cleared(struct ept02s *ept02s, struct vmcs12_slot *s
 
 void l2_ept_prefill(struct vcpu *vcpu)
 {
-    EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct vmcs12_slot *slot = vcpu->nested->current;
     struct vmcs12 *v = slot->v;
     unsigned revisit = slot->revisit;

@@ -11,7 +11,7 @@
 bool l2_ept_exit(struct vcpu *vcpu);
 /* L1 goes on with an L2 (`revisit` of its slot). If it was told of an EPT violation, EPT02 gets what EPT12 allows now,
  * if no flag of EPT12 is to be set, so that L2 does not exit once more. Of pages that were logged, EPT02 loses those
- * whose D flag L1 cleared. Current: the slot's vmcs02. */
+ * whose D flag L1 cleared. Current: any VMCS. */
 void l2_ept_prefill(struct vcpu *vcpu);
 /* VMFUNC of L2: EPTP switching among L1's EPTPs (SDM 3C 26.5.6.3 "EPTP Switching"). True: done; false: L1's exit. */
 bool l2_vmfunc(struct vcpu *vcpu);

@@ -14,6 +14,15 @@ struct msr_entry {
     uint64_t value;
 };
 
+/* Lists are 16-byte aligned, or the entry is refused. Where no RAM is, all is ones. */
+static inline struct msr_entry read_listed(const struct gmem *gmem, gpa_t at)
+{
+    uint64_t words[2];
+    (void)gmem_read64(gmem, at, &words[0]);
+    (void)gmem_read64(gmem, at + sizeof(words[0]), &words[1]);
+    return (struct msr_entry){(uint32_t)words[0], (uint32_t)(words[0] >> 32), words[1]};
+}
+
 /* Most entries that a list may have: more is the L1's mistake with undefined results; here the entry fails.
  * SDM 3D A.6 "Miscellaneous Data" */
 static uint32_t list_limit(const struct vcpu *vcpu)
@@ -21,10 +30,10 @@ static uint32_t list_limit(const struct vcpu *vcpu)
     return 512 * (uint32_t)(GET(vcpu->vm->caps12.misc, VMX_MISC_MSR_LIST_MAX) + 1);
 }
 
-/* The rule that forbids the entry, of loading and of storing alike; MSR_RULES: nothing. SDM 3C 27.4 "Loading MSRs" */
-static enum msr_rule listing_refused(const struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i)
+/* The rule that forbids entry `i`, of loading and of storing alike; MSR_RULES: nothing. SDM 3C 27.4 "Loading MSRs" */
+static inline enum msr_rule listing_refused(const struct msr_entry *entry, uint32_t i, uint32_t limit)
 {
-    if (i >= list_limit(vcpu))
+    if (i >= limit)
         return MSR_TOO_MANY;
     if (entry->reserved)
         return MSR_RESERVED;
@@ -39,9 +48,9 @@ static bool never_loaded(uint32_t index)
 }
 
 /* Loads one MSR as WRMSR at CPL 0 would, with the limits that a list has beside. */
-static enum msr_rule load_entry(struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i)
+static inline enum msr_rule load_entry(struct vcpu *vcpu, const struct msr_entry *entry, uint32_t i, uint32_t limit)
 {
-    enum msr_rule refused = listing_refused(vcpu, entry, i);
+    enum msr_rule refused = listing_refused(entry, i, limit);
     if (refused != MSR_RULES)
         return refused;
     if (never_loaded(entry->index))
@@ -50,9 +59,9 @@ static enum msr_rule load_entry(struct vcpu *vcpu, const struct msr_entry *entry
 }
 
 /* Reads one MSR as RDMSR at CPL 0 would. */
-static enum msr_rule store_entry(struct vcpu *vcpu, struct msr_entry *entry, uint32_t i)
+static inline enum msr_rule store_entry(struct vcpu *vcpu, struct msr_entry *entry, uint32_t i, uint32_t limit)
 {
-    enum msr_rule refused = listing_refused(vcpu, entry, i);
+    enum msr_rule refused = listing_refused(entry, i, limit);
     if (refused != MSR_RULES)
         return refused;
     if (entry->index == IA32_SMBASE)
@@ -72,10 +81,10 @@ static uint32_t refuse(struct vcpu *vcpu, enum msr_rule rule, const struct msr_e
 uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     EXPECT_GUEST(vcpu);
-    struct msr_entry entry;
+    const uint32_t limit = list_limit(vcpu);
     for (uint32_t i = 0; i < count; i++) {
-        gmem_read(&vcpu->vm->gmem, list + i * sizeof(entry), &entry, sizeof(entry));
-        enum msr_rule refused = load_entry(vcpu, &entry, i);
+        struct msr_entry entry = read_listed(&vcpu->vm->gmem, list + i * sizeof(entry));
+        enum msr_rule refused = load_entry(vcpu, &entry, i, limit);
         if (refused != MSR_RULES)
             return refuse(vcpu, refused, &entry, i);
     }
@@ -86,15 +95,15 @@ uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
 {
     EXPECT_GUEST(vcpu);
-    struct msr_entry entry;
+    const uint32_t limit = list_limit(vcpu);
     for (uint32_t i = 0; i < count; i++) {
-        gpa_t at = list + i * sizeof(entry);
-        gmem_read(&vcpu->vm->gmem, at, &entry, sizeof(entry));
-        enum msr_rule refused = store_entry(vcpu, &entry, i);
+        gpa_t at = list + i * sizeof(struct msr_entry);
+        struct msr_entry entry = read_listed(&vcpu->vm->gmem, at);
+        enum msr_rule refused = store_entry(vcpu, &entry, i, limit);
         if (refused != MSR_RULES)
             return refuse(vcpu, refused, &entry, i);
         /* The value alone: index and reserved word stay as L1 wrote them. */
-        gmem_write(&vcpu->vm->gmem, at + offsetof(struct msr_entry, value), &entry.value, sizeof(entry.value));
+        gmem_write64(&vcpu->vm->gmem, at + offsetof(struct msr_entry, value), entry.value);
     }
     return 0;
 }

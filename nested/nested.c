@@ -40,6 +40,7 @@ static void register_handlers(void)
     exit_handlers[EXIT_INVVPID] = insn_exit_invvpid;
     nested_hooks = (struct nested_hooks){
         .straight_to_l1 = nested_straight_to_l1,
+        .straight_resume = nested_resume_straight,
         .straight_settle = straight_settle,
         .straight_ready = straight_ready,
         .straight_checked = straight_checked,

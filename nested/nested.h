@@ -70,6 +70,7 @@ struct vmcs12_slot {
     /* Writes of L1 since the last entry: noted by slot_set_dirty(), and taken away by the entry. */
     uint64_t dirty[DIRTY_WORDS]; /* rows that it wrote; a fresh slot has all set */
     check_scope_t scope;         /* of those rows, until an entry passes the checks */
+    check_scope_t direct;        /* of rows that it wrote to vmcs02 itself, as far as shadow_fetch() saw; the same */
     bool checked_long_mode;      /* L1's mode at that entry */
 
     /* Where L2's state is: nested/prepare, nested/shadow. */
@@ -130,6 +131,7 @@ struct nested {
 
     /* L1's VMCSs: nested/slot. What other processors may write to is inside the two lists, which mm/ guards. */
     struct vmcs12_slot slot[NESTED_SLOTS];
+    unsigned slots_taken;
     uint64_t clock;                               /* of last_used */
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     struct ept_bypass posted[NESTED_SLOTS];       /* the same, with its posted-interrupt descriptor */

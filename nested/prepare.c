@@ -30,6 +30,7 @@ static uint64_t rows_both[DIRTY_WORDS];     /* the same where L1 has them by VMC
 static uint64_t rows_unread[DIRTY_WORDS];
 /* Rows that an exit leaves in vmcs02: both and lazy, and what describes the exit if it was not read. */
 static uint64_t rows_left[2][DIRTY_WORDS];
+static uint64_t rows_listed[DIRTY_WORDS]; /* what a list of MSRs may write to vmcs02 */
 static struct {
     uint16_t row, encoding;
 } rows_saved[FIELD_COUNT]; /* vmcs02 -> vmcs12 at a reflected exit */
@@ -49,6 +50,15 @@ static const uint8_t rows_exit[] = {
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };
+
+static void find_listed(void)
+{
+#define VMCS_MSR(name, kind) bits_set(rows_listed, FIELD_INDEX_GUEST_##name);
+#define LOADED_MSR(msr, field, control, bits) bits_set(rows_listed, FIELD_INDEX_##field);
+#include "vmx/vmcs_msrs.def"
+#undef VMCS_MSR
+#undef LOADED_MSR
+}
 
 void prepare_init(struct nested *nested)
 {
@@ -80,6 +90,7 @@ void prepare_init(struct nested *nested)
                 rows_direct[row / 64] |= bit;
         }
     }
+    find_listed();
     for (unsigned i = 0; i < ARRAY_SIZE(rows_known); i++) {
         rows_both[rows_known[i] / 64] &= ~BIT(rows_known[i] % 64);
         bits_set(rows_unread, rows_known[i]);
@@ -163,12 +174,10 @@ void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
 
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot)
 {
-    EXPECT_CURRENT(slot->vmcs02);
-    struct invalidate_descriptor descriptor = {.context = slot->eptp02};
     /* L1 has used EPT01 without APIC-access page since. */
     if (slot->root ? ept02_settle(&nested->ept02s, slot->root)
                    : slot->apic_access && options.fault != FAULT_SKIP_INVEPT)
-        ASSERT(insn_invept(INVEPT_SINGLE, descriptor));
+        ASSERT(insn_invept(INVEPT_SINGLE, (struct invalidate_descriptor){.context = slot->eptp02}));
 }
 
 /* Registers that are vmcs12's or L1's own by control. Where L1 has them both saved and loaded, vmcs02 holds them
@@ -189,7 +198,7 @@ static void write_optional_registers(const struct vmcs12 *v, const struct l1_reg
 /* Without EPT the processor would read the PDPTEs from memory; under EPT01 it takes the fields. SDM 3C 27.3.2.4 */
 static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
 {
-    if (vmcs12_uses_pae(v) && !(vmcs12_proc2(v) & PROC2_EPT))
+    if (vmcs12_uses_pae(v))
         (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
 }
 
@@ -300,8 +309,9 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     write_optional_registers(v, l1, dirty.optional || dirty.computed);
     if (slot->kept & KEPT_TIMER)
         slot->v->PREEMPTION_TIMER = vmcs_read(PREEMPTION_TIMER);
-    write_pdptes(vcpu, v);
-    if (!(vmcs12_proc2(v) & PROC2_VPID))
+    if (!slot->root)
+        write_pdptes(vcpu, v);
+    if (slot->vpid02 == VPID_L2_NONE)
         vpid_flush_zero(vcpu, VPID_L2_NONE);
     queue_event(vcpu, slot);
     if (slot->nmi_unvirtual)
@@ -318,20 +328,27 @@ static void fetch_mode(struct vmcs12 *v)
         v->ENTRY_CONTROLS = (v->ENTRY_CONTROLS & ~ENTRY_GUEST_64) | (vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64);
 }
 
+/* These rows of the 64 that begin with 64 * word. */
+static inline void fetch_word(struct vmcs12_slot *slot, unsigned word, uint64_t rows)
+{
+    for (; rows; rows &= rows - 1) {
+        unsigned row = 64 * word + (unsigned)__builtin_ctzll(rows);
+        vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
+    }
+}
+
 /* Where an exit of the straight way left them. The rest is fetched as before. */
 void prepare_fetch_unread(struct vmcs12_slot *slot)
 {
     if (!slot->unread)
         return;
     slot->unread = false;
+    slot->direct = CHECK_SCOPE_ALL; /* who wrote the direct rows last is not known */
     if (slot_is_live(slot, FIELD_INDEX_ENTRY_CONTROLS))
         fetch_mode(slot->v);
     bits_clear(slot->live, FIELD_INDEX_ENTRY_CONTROLS);
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
-        for (uint64_t live = slot->live[word] & (rows_unread[word] | rows_optional[word]); live; live &= live - 1) {
-            unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
-            vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
-        }
+        fetch_word(slot, word, slot->live[word] & (rows_unread[word] | rows_optional[word]));
         slot->live[word] &= ~(rows_unread[word] | rows_optional[word]) | rows_direct[word];
     }
 }
@@ -363,11 +380,17 @@ static void fetch_live(struct vmcs12_slot *slot, bool lazy)
 {
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
         uint64_t fetched = slot->live[word] & (lazy ? ~0ull : rows_both[word]);
-        for (uint64_t live = fetched; live; live &= live - 1) {
-            unsigned row = 64 * word + (unsigned)__builtin_ctzll(live);
-            vmcs_read_to(&slot->v->field[row], vmcs_fields[row].encoding);
-        }
+        fetch_word(slot, word, fetched);
         slot->live[word] &= ~fetched | rows_direct[word];
+    }
+}
+
+void prepare_fetch_listed(struct vmcs12_slot *slot)
+{
+    EXPECT_CURRENT(slot->vmcs02);
+    for (unsigned word = 0; word < DIRTY_WORDS; word++) {
+        fetch_word(slot, word, slot->live[word] & rows_listed[word]);
+        slot->live[word] &= ~rows_listed[word];
     }
 }
 

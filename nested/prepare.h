@@ -31,14 +31,17 @@ bool prepare_may_leave(unsigned row);
  * vmcs02 goes.
  * Current: the VMCS of the level that runs, and again on return. */
 void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot);
+/* The same for the rows that a list of MSRs may write to vmcs02, so that vmcs12 keeps what they were. Current: the
+ * slot's vmcs02. */
+void prepare_fetch_listed(struct vmcs12_slot *slot);
 /* The same for the rows that checks of this scope look at. Current: the slot's vmcs02. */
 void prepare_fetch_checked(struct vmcs12_slot *slot, check_scope_t scope);
 /* Fills the lists of rows and the rows offered. Current: any VMCS. */
 void prepare_init(struct nested *nested);
 /* vmcs02's EPTP: EPT02 when L1 uses EPT for this L2, else EPT01 itself. Current: the slot's vmcs02. */
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot);
-/* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1. Current: the
- * slot's vmcs02. */
+/* Before each entry: pays what EPT02 owes, by an INVEPT for what was taken away and for INVEPTs of L1. Current: any
+ * VMCS. */
 void prepare_sync_ept02(struct nested *nested, const struct vmcs12_slot *slot);
 #ifdef CHECKED
 /* True if vmcs02 has the controls and pointers that would be computed now. Current: the slot's vmcs02. */

@@ -130,6 +130,8 @@ void straight_make_plan(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2
     struct straight_plan *plan = &slot->plan;
     if (__builtin_expect(!plan->made || plan->mode != (slot->v->ENTRY_CONTROLS & ENTRY_GUEST_64), 0))
         make_plan(vcpu, slot);
+    if (!plan->valid)
+        return;
     plan->cr0_kept = l2_cr0 & CR0_KEPT;
     if (plan->shape & SHAPE_READ_EFER) {
         plan->l1_efer = plan->image[STRAIGHT_GUEST_EFER];
@@ -206,14 +208,16 @@ void straight_init(const struct nested *nested)
     }
 }
 
-/* True if the rows hold that this processor alone changes, or those that any does. */
+/* True if the rows hold that this processor alone changes, or those that any does; for exits of L2 alone, or also for
+ * entries. */
 enum changer { OWN, ANY };
+enum way { BOTH, ENTRY };
 
-static inline bool rows_hold(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot,
-                             enum changer changer)
+static ALWAYS_INLINE bool rows_hold(const struct vcpu *vcpu, const struct nested *nested,
+                                    const struct vmcs12_slot *slot, enum changer changer, enum way way)
 {
-#define QUIET(name, by, condition, who)                                                                                \
-    if ((by) == changer && !(condition) && options.quiet_fault != QUIET_FAULT_##name)                                  \
+#define QUIET(name, by, for_way, condition, who)                                                                       \
+    if ((by) == changer && (for_way) <= way && !(condition) && options.quiet_fault != QUIET_FAULT_##name)              \
         return false;
 #include "nested/quiet.def"
 #undef QUIET
@@ -230,32 +234,85 @@ static NOINLINE void take_slot(const struct vcpu *vcpu, struct straight *straigh
     straight->vmcs01 = vcpu->vmcs01;
 }
 
+/* NULL if there is no plan for it. */
+static inline struct vmcs12_slot *follow(const struct vcpu *vcpu, struct straight *straight)
+{
+    const struct nested *nested = vcpu->nested;
+    struct vmcs12_slot *slot = nested ? nested->current : NULL;
+    if (!slot || !slot->plan.made) {
+        straight->fields = NULL;
+        return NULL;
+    }
+    if (straight->plan != &slot->plan || straight->fields != slot->v->field)
+        take_slot(vcpu, straight, slot);
+    return slot;
+}
+
+void straight_follow(const struct vcpu *vcpu)
+{
+    (void)follow(vcpu, straight_of(vcpu->cpu));
+}
+
 /* Another processor changes a condition first and clears `quiet` then; here `quiet` is set first, and the conditions
  * that others change are looked at then. So whichever comes later sees what the other did: in no order is `quiet` left
  * set with a condition that does not hold. That takes sequentially consistent accesses on both sides: x86 alone would
  * let the load of a condition pass the store of `quiet`. */
-void straight_ready(struct vcpu *vcpu)
+static NOINLINE void look(const struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
 {
     const struct nested *nested = vcpu->nested;
-    struct vmcs12_slot *slot = nested ? nested->current : NULL;
-    struct straight *straight = straight_of(vcpu->cpu);
-    if (__builtin_expect(step_active(vcpu), 0))
-        straight->stop = 1;
-    if (!slot || !slot->plan.made) {
-        straight->fields = NULL;
-        return;
-    }
-    if (straight->plan != &slot->plan || straight->fields != slot->v->field)
-        take_slot(vcpu, straight, slot);
-    if (!rows_hold(vcpu, nested, slot, OWN))
+    if (!rows_hold(vcpu, nested, slot, OWN, ENTRY))
         return;
     __atomic_store_n(&straight->quiet, 1, __ATOMIC_SEQ_CST); /* before the look: others take it away after a change */
-    if (!rows_hold(vcpu, nested, slot, ANY)) {
+    if (!rows_hold(vcpu, nested, slot, ANY, ENTRY)) {
         straight->quiet = 0;
         return;
     }
     slot->plan.timer = slot->v->PREEMPTION_TIMER;
     slot->plan.msr_page = slot_bitmaps_merged_copy(&slot->bitmaps);
+}
+
+void straight_ready(struct vcpu *vcpu)
+{
+    struct straight *straight = straight_of(vcpu->cpu);
+    struct vmcs12_slot *slot = follow(vcpu, straight);
+    if (__builtin_expect(step_active(vcpu), 0))
+        straight->stop = 1;
+    if (slot && (slot->plan.valid || options.quiet_fault == QUIET_FAULT_PLAN))
+        look(vcpu, straight, slot);
+}
+
+/* L1's state is in the image, except for what vmx/straight.asm reads of L2 for it. */
+bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
+{
+    EXPECT_CURRENT(slot->vmcs02);
+    const struct straight_plan *plan = &slot->plan;
+    if (!slot->host.ready || slot->nmi_blocked || straight_of(vcpu->cpu)->plan != plan ||
+        !rows_hold(vcpu, vcpu->nested, slot, OWN, BOTH) || !rows_hold(vcpu, vcpu->nested, slot, ANY, BOTH) ||
+        !vcpu_is_prepared(vcpu) || (vmcs_read(GUEST_CR0) & plan->cr0_mask) != plan->cr0_kept)
+        return false;
+    if ((plan->shape & SHAPE_MODE) && !(vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64))
+        return false;
+    return !(plan->shape & SHAPE_NMI) || !(vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
+}
+
+bool straight_may_enter(const struct vmcs12_slot *slot)
+{
+    const struct straight_plan *plan = &slot->plan;
+    if ((slot->dirty[0] | slot->dirty[1] | slot->dirty[2] | slot->scope))
+        return false;
+    return (vmcs_read(GUEST_CS_AR_BYTES) & AR_KERNEL_MODE) == AR_L &&
+           !(vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) &&
+           (!(plan->shape & SHAPE_READ_EFER) || vmcs_read(GUEST_EFER) == plan->l1_efer);
+}
+
+bool straight_is_quiet(struct vcpu *vcpu)
+{
+    struct straight *straight = straight_of(vcpu->cpu);
+    straight_ready(vcpu);
+    if (straight->quiet && vcpu_is_prepared(vcpu))
+        return true;
+    straight->quiet = 0;
+    return false;
 }
 
 /* The straight way adds to a few words; here they become what the long way counts one by one, so that counters and
@@ -309,17 +366,18 @@ void straight_settle(struct vcpu *vcpu)
 
 #ifdef CHECKED
 /* Rows that no other processor can have changed in between. */
-static void check_own_rows(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot)
+static void check_own_rows(const struct vcpu *vcpu, const struct nested *nested, const struct vmcs12_slot *slot,
+                           enum way way)
 {
-#define QUIET(name, by, condition, who)                                                                                \
-    if ((by) == OWN && !(condition))                                                                                   \
+#define QUIET(name, by, for_way, condition, who)                                                                       \
+    if ((by) == OWN && (for_way) <= way && !(condition))                                                               \
         panic("straight: " #name " of nested/quiet.def does not hold: " who);
 #include "nested/quiet.def"
 #undef QUIET
 }
 
-/* Of an exit that went straight to L1: the decision, and L1's state. */
-static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot)
+/* Of an exit that went straight to L1: the decision, unless the long way made it, and L1's state. */
+static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot, bool decided)
 {
     struct l1_registers l2;
     uint64_t cr0;
@@ -331,7 +389,9 @@ static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot)
     interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
     ASSERT(slot->plan.image[STRAIGHT_GUEST_RSP] == vmcs_read(HOST_RSP));
     ASSERT(slot->straight == decide_straight(slot->v) && reason < 64);
-    if (reason == EXIT_RDMSR || reason == EXIT_WRMSR)
+    if (decided)
+        ASSERT(reason == vcpu->exit.reason);
+    else if (reason == EXIT_RDMSR || reason == EXIT_WRMSR)
         ASSERT(msr_bitmap_test(slot_bitmaps_merged_copy(&slot->bitmaps), (uint32_t)vcpu->regs[RCX],
                                reason == EXIT_RDMSR ? MSR_READ : MSR_WRITE));
     else
@@ -368,11 +428,13 @@ static void check_entry_of_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 void straight_checked(struct vcpu *vcpu)
 {
     struct vmcs12_slot *slot = vcpu->nested->current;
-    check_own_rows(vcpu, vcpu->nested, slot);
+    bool decided = vcpu->next == NEXT_STRAIGHT_TO_L1;
+    vcpu->next = NEXT_ENTER;
+    check_own_rows(vcpu, vcpu->nested, slot, decided ? BOTH : ENTRY);
     if (vcpu->in_l2)
         check_entry_of_l2(vcpu, slot);
     else
-        check_exit(vcpu, slot);
+        check_exit(vcpu, slot, decided);
 }
 #else
 void straight_checked(struct vcpu *vcpu)

@@ -19,6 +19,17 @@ void straight_make_plan(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2
  * and no check of an entry need look at it. Current: vmcs01. */
 bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned row, uint64_t value);
 
+/* The next straight exit, and L1's own instructions, look at the current vmcs12 from here on, if it has a plan. */
+void straight_follow(const struct vcpu *vcpu);
+
+/* An exit of L2 that the long way found to be L1's, by a valid plan: true if the straight way may do the rest of it,
+ * vcpu->next. Current: the slot's vmcs02. */
+bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot);
+/* L1's VMRESUME that came when not all was quiet, the plan valid: true if nothing but that forbids it the straight way,
+ * and true if all is quiet now. Current: vmcs01. */
+bool straight_may_enter(const struct vmcs12_slot *slot);
+bool straight_is_quiet(struct vcpu *vcpu);
+
 /* nested_hooks.straight_settle, straight_ready, straight_checked */
 void straight_settle(struct vcpu *vcpu);
 void straight_ready(struct vcpu *vcpu);

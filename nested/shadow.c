@@ -160,6 +160,14 @@ void shadow_fetch_event(const struct vmcs12_slot *slot)
     vmcs_read_to(&v->ENTRY_INSTRUCTION_LENGTH, ENTRY_INSTRUCTION_LENGTH.encoding);
 }
 
+/* A value that an exit saved passes the checks, so one that L1 has not written since needs none. */
+static inline void fetch_direct(struct vmcs12_slot *slot, unsigned row, uint64_t value)
+{
+    if (slot->v->field[row] != value)
+        slot->direct |= check_scope_of(row);
+    slot->v->field[row] = value;
+}
+
 void shadow_fetch(struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
@@ -167,10 +175,10 @@ void shadow_fetch(struct vmcs12_slot *slot)
         return;
     struct vmcs12 *v = slot->v;
     /* The CPU checks these four in vmcs02 as in vmcs12, and nested/enter finds the rule when it refuses one. */
-    v->GUEST_RIP = vmcs_read(GUEST_RIP);
-    v->GUEST_RSP = vmcs_read(GUEST_RSP);
-    v->GUEST_RFLAGS = vmcs_read(GUEST_RFLAGS);
-    v->GUEST_INTERRUPTIBILITY = vmcs_read(GUEST_INTERRUPTIBILITY);
+    fetch_direct(slot, FIELD_INDEX_GUEST_RIP, vmcs_read(GUEST_RIP));
+    fetch_direct(slot, FIELD_INDEX_GUEST_RFLAGS, vmcs_read(GUEST_RFLAGS));
+    fetch_direct(slot, FIELD_INDEX_GUEST_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY));
+    v->GUEST_RSP = vmcs_read(GUEST_RSP); /* no rule names it */
     shadow_fetch_event(slot);
     if (v->ENTRY_INTERRUPTION_INFO & INTR_VALID)
         slot->scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
@@ -213,9 +221,12 @@ void shadow_select(struct nested *nested)
     hpa_t shown = slot && slot->mirrored ? slot->vmcs02 : 0;
     if (shown == nested->shown)
         return;
-    /* The control and the link pointer change together: with the control on the pointer must name a shadow VMCS. */
-    uint32_t proc2 = vmcs_read(PROC2_CONTROLS) & ~(uint32_t)PROC2_VMCS_SHADOWING;
-    vmcs_write(PROC2_CONTROLS, (uint32_t)(shown ? proc2 | PROC2_VMCS_SHADOWING : proc2));
+    /* The control and the link pointer change together: with the control on the pointer must name a shadow VMCS. From
+     * one to another the control stays: to write it costs more than all else here. */
+    if (!shown != !nested->shown) {
+        uint32_t proc2 = vmcs_read(PROC2_CONTROLS) & ~(uint32_t)PROC2_VMCS_SHADOWING;
+        vmcs_write(PROC2_CONTROLS, (uint32_t)(shown ? proc2 | PROC2_VMCS_SHADOWING : proc2));
+    }
     vmcs_write(VMCS_LINK_POINTER, shown ? shown : ~0ull);
     nested->shown = shown;
 }

@@ -40,9 +40,12 @@ void slot_set_all_dirty(struct vmcs12_slot *slot)
 /* 64 compares at most; L1 looks VMCSs up by VMPTRLD and VMCLEAR, not at entries. */
 struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr)
 {
-    for (unsigned i = 0; i < NESTED_SLOTS; i++)
-        if (nested->slot[i].vmptr == vmptr)
-            return &nested->slot[i];
+    struct vmcs12_slot *slot = nested->slot;
+    for (unsigned left = nested->slots_taken; left; slot++) {
+        if (slot->vmptr == vmptr)
+            return slot;
+        left -= slot->vmptr != VMPTR_NONE;
+    }
     return NULL;
 }
 
@@ -82,11 +85,12 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     if (nested->current == slot)
         nested->current = NULL;
     *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
+    nested->slots_taken--;
 }
 
 void slot_release_all(struct nested *nested)
 {
-    for (unsigned i = 0; i < NESTED_SLOTS; i++)
+    for (unsigned i = 0; nested->slots_taken; i++)
         if (nested->slot[i].vmptr != VMPTR_NONE)
             slot_release(nested, &nested->slot[i]);
     merged_cache_release(nested->bitmaps, &nested->bitmap_owner);
@@ -127,6 +131,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         /* Nothing in the region is trusted: L1 may have written anything there. Every row is dirty, every check due,
          * and fields are cut to their widths. */
         slot->vmptr = vmptr;
+        nested->slots_taken++;
         slot->life = VMCS02_EMPTY;
         slot->bitmaps.owner = &nested->bitmap_owner;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));

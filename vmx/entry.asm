@@ -10,11 +10,11 @@ default rel
 
 %include "vmx/vmx_values.inc"
 
-extern vcpu_handle_exit         ; void vcpu_handle_exit(struct vcpu *)
+extern vcpu_handle_exit         ; enum vcpu_next vcpu_handle_exit(struct vcpu *)
 extern vcpu_entry_failed        ; void vcpu_entry_failed(struct vcpu *)
 extern vcpu_enter_again         ; void vcpu_enter_again(struct vcpu *)
 extern vcpu_straight_checked    ; void vcpu_straight_checked(struct vcpu *)
-extern straight_exit_l1
+extern straight_to_l1, straight_to_l2
 global vmx_run
 global vmx_enter_first, vmx_enter_launch, vmx_enter_resume, vmx_enter_again
 global vmx_exit, vmx_exit_timed
@@ -47,6 +47,25 @@ section .text
         mov     [rdi + REG(15)], r15
 %endmacro
 
+; And back: RDI is the last. The flags stay as they are.
+%macro LOAD_REGISTERS 0
+        mov     rax, [rdi + REG(0)]
+        mov     rcx, [rdi + REG(1)]
+        mov     rdx, [rdi + REG(2)]
+        mov     rbx, [rdi + REG(3)]
+        mov     rbp, [rdi + REG(5)]
+        mov     rsi, [rdi + REG(6)]
+        mov     r8,  [rdi + REG(8)]
+        mov     r9,  [rdi + REG(9)]
+        mov     r10, [rdi + REG(10)]
+        mov     r11, [rdi + REG(11)]
+        mov     r12, [rdi + REG(12)]
+        mov     r13, [rdi + REG(13)]
+        mov     r14, [rdi + REG(14)]
+        mov     r15, [rdi + REG(15)]
+        mov     rdi, [rdi + REG(7)]
+%endmacro
+
 vmx_exit_timed:                 ; HOST_RIP with the option trace=
         mov     rsp, [gs:abs CPU_STACK_WORD]
         push    rax
@@ -63,26 +82,14 @@ vmx_exit:                       ; where straight.asm leaves what it does not do
         SAVE_REGISTERS
         call    vcpu_handle_exit
         mov     rdi, [rsp]
+        cmp     eax, NEXT_STRAIGHT_TO_L1
+        jae     go_straight
 enter_guest:                    ; rdi = vcpu
 vmx_enter_first:
         cmp     byte [rdi + VCPU_ATTENTION], 0
         jne     vmx_enter_again
         cmp     byte [rdi + VCPU_LAUNCHED], 0
-        mov     rax, [rdi + REG(0)]
-        mov     rcx, [rdi + REG(1)]
-        mov     rdx, [rdi + REG(2)]
-        mov     rbx, [rdi + REG(3)]
-        mov     rbp, [rdi + REG(5)]
-        mov     rsi, [rdi + REG(6)]
-        mov     r8,  [rdi + REG(8)]
-        mov     r9,  [rdi + REG(9)]
-        mov     r10, [rdi + REG(10)]
-        mov     r11, [rdi + REG(11)]
-        mov     r12, [rdi + REG(12)]
-        mov     r13, [rdi + REG(13)]
-        mov     r14, [rdi + REG(14)]
-        mov     r15, [rdi + REG(15)]
-        mov     rdi, [rdi + REG(7)]
+        LOAD_REGISTERS
         je      vmx_enter_launch
 vmx_enter_resume:
         vmresume
@@ -94,6 +101,10 @@ enter_failed:                        ; VMfail: no guest state was loaded
         call    vcpu_entry_failed
         mov     rdi, [rsp]
         jmp     enter_guest
+go_straight:                    ; what the long way found can go on by the straight one, of which this is no end
+        LOAD_REGISTERS
+        je      straight_to_l1
+        jmp     straight_to_l2
 vmx_enter_again:                ; an NMI came after the last look
         mov     rdi, [rsp]
         call    vcpu_enter_again

@@ -15,12 +15,15 @@ enum nmi_fate {
 };
 
 struct nested_hooks {
-    /* An exit of L2 (vmcs02 current): true when it went to L1 or was dealt with, false when the handler of L1's exits
-     * shall act on L2's state. */
+    /* An exit of L2 (vmcs02 current): true when it went to L1, shall go by vcpu->next, or was dealt with, false when
+     * the handler of L1's exits shall act on L2's state. */
     bool (*exit_from_l2)(struct vcpu *vcpu);
     /* An exit of L2 for a reason of vcpu->l2_straight, of which nothing was read: it goes to L1. This and the next are
      * the whole way of an exit, from vcpu_count_exit() to vcpu_prepare_entry(). */
     void (*straight_to_l1)(struct vcpu *vcpu, uint32_t reason);
+    /* L1's VMRESUME, of which nothing was read, and the plan is valid: true when the straight way may do it, after what
+     * this has done for it. Current: vmcs01. */
+    bool (*straight_resume)(struct vcpu *vcpu);
     /* Of vmx/straight.h: Nestor's own state follows where the straight way led; whether the next entry or exit may
      * take it, asked when all else is done; whether the long way would have done the same, in a checked build.
      * Current: the VMCS that is entered next, or exited. */

@@ -17,35 +17,34 @@
 #include "vmx/straight.h"
 #include "vmx/vmcs_setup.h"
 
-/* MSRs whose value for the guest is in the VMCS. */
+/* MSRs whose value for the guest is in the VMCS: vmx/vmcs_msrs.def. */
 enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
+#define LOADED_MSR(msr, field, control, bits)
+enum {
+#define VMCS_MSR(name, kind) IN_VMCS_##name,
+#include "vmx/vmcs_msrs.def"
+#undef VMCS_MSR
+};
 static const struct {
-    uint32_t msr;
     uint32_t encoding;
     enum value_kind kind;
 } vmcs_msrs[] = {
-    {IA32_SYSENTER_CS, GUEST_SYSENTER_CS_ENCODING, VALUE_ANY32},
-    {IA32_SYSENTER_ESP, GUEST_SYSENTER_ESP_ENCODING, VALUE_CANONICAL},
-    {IA32_SYSENTER_EIP, GUEST_SYSENTER_EIP_ENCODING, VALUE_CANONICAL},
-    {IA32_PAT, GUEST_PAT_ENCODING, VALUE_PAT},
-    {IA32_EFER, GUEST_EFER_ENCODING, VALUE_EFER},
-    {IA32_DEBUGCTL, GUEST_DEBUGCTL_ENCODING, VALUE_DEBUGCTL},
-    {IA32_FS_BASE, GUEST_FS_BASE_ENCODING, VALUE_CANONICAL},
-    {IA32_GS_BASE, GUEST_GS_BASE_ENCODING, VALUE_CANONICAL},
+#define VMCS_MSR(name, kind) {GUEST_##name##_ENCODING, VALUE_##kind},
+#include "vmx/vmcs_msrs.def"
+#undef VMCS_MSR
 };
+#undef LOADED_MSR
 
-/* MSRs that the next entry loads from the VMCS when its controls say so. While Nestor acts for L2 the register may be
- * L1's then (nested/switched.h), and what is written to it alone would be lost. */
 static const struct loaded_msr {
     uint32_t msr, encoding;
-    uint32_t control; /* of ENTRY_CONTROLS */
-    uint64_t bits;    /* of the MSR, which the field has from bit 0 on */
+    uint32_t control;
+    uint64_t bits;
 } loaded_msrs[] = {
-    {IA32_S_CET, GUEST_S_CET_ENCODING, ENTRY_LOAD_CET, ~0ull},
-    {IA32_INTERRUPT_SSP_TABLE_ADDR, GUEST_SSP_TABLE_ENCODING, ENTRY_LOAD_CET, ~0ull},
-    {IA32_PKRS, GUEST_PKRS_ENCODING, ENTRY_LOAD_PKRS, ~0ull},
-    {IA32_UINTR_MISC, GUEST_UINV_ENCODING, ENTRY_LOAD_UINV, UINTR_MISC_UINV},
-    {IA32_PERF_GLOBAL_CTRL, GUEST_PERF_GLOBAL_CTRL_ENCODING, ENTRY_LOAD_PERF_GLOBAL, ~0ull},
+#define VMCS_MSR(name, kind)
+#define LOADED_MSR(msr, field, control, bits) {msr, field##_ENCODING, control, bits},
+#include "vmx/vmcs_msrs.def"
+#undef VMCS_MSR
+#undef LOADED_MSR
 };
 #define LOADING_CONTROLS (ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_UINV | ENTRY_LOAD_PERF_GLOBAL)
 
@@ -107,16 +106,23 @@ static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value
     return true;
 }
 
-/* The row of the table above, or -1. */
-static int vmcs_msr_find(uint32_t msr)
+/* The row of vmcs_msrs, or -1. */
+static inline int vmcs_msr_find(uint32_t msr)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(vmcs_msrs); i++)
-        if (vmcs_msrs[i].msr == msr)
-            return (int)i;
-    return -1;
+    switch (msr) {
+#define LOADED_MSR(msr, field, control, bits)
+#define VMCS_MSR(name, kind)                                                                                           \
+    case IA32_##name:                                                                                                  \
+        return IN_VMCS_##name;
+#include "vmx/vmcs_msrs.def"
+#undef VMCS_MSR
+#undef LOADED_MSR
+    default:
+        return -1;
+    }
 }
 
-/* The row of the table above, where the control is on; most CPUs have none of these. */
+/* The row of loaded_msrs, where the control is on; most CPUs have none of these. */
 static const struct loaded_msr *loaded_msr_find(const struct vcpu *vcpu, uint32_t msr)
 {
     if (!(vcpu->vm->caps12.entry.may & LOADING_CONTROLS))

@@ -150,6 +150,8 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
+    if (vcpu->next != NEXT_ENTER)
+        return;
     /* An instruction that the monitor trap flag came behind did complete: its single-step trap stays pending. */
     if (!own_exit || vcpu->exit.reason != EXIT_MONITOR_TRAP)
         end_instruction(vcpu, from_l2);
@@ -190,8 +192,13 @@ static NOINLINE void handle_violation_of_l2(struct vcpu *vcpu)
     read_common(&vcpu->exit, EXIT_EPT_VIOLATION);
     read_whole_exit(&vcpu->exit, PART_ADDRESSES);
     vcpu_count_exit(vcpu, EXIT_EPT_VIOLATION, vcpu->exit.rip, true);
+    vcpu->only_filled = false;
     if (!nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);
+    if (!vcpu->only_filled)
+        straight_of(vcpu->cpu)->quiet = 0;
+    if (vcpu->next != NEXT_ENTER)
+        return;
     end_instruction(vcpu, true);
     vcpu_prepare_entry(vcpu);
 }
@@ -203,19 +210,6 @@ static inline void handle_exit_of_l2(struct vcpu *vcpu, uint32_t reason)
         nested_hooks.straight_to_l1(vcpu, reason);
     else if (reason == EXIT_EPT_VIOLATION)
         handle_violation_of_l2(vcpu);
-    else
-        handle_any(vcpu, reason);
-}
-
-/* The reasons that L1 causes most often have shorter ways. */
-static inline void handle_exit_of_l1(struct vcpu *vcpu, uint32_t reason)
-{
-    if (reason == EXIT_CPUID && cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
-        handle_plain_cpuid(vcpu);
-    else if (reason == EXIT_VMREAD || reason == EXIT_VMWRITE)
-        nested_hooks.field_access(vcpu, reason);
-    else if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PART_PLAIN | PART_OPERAND))
-        handle_instruction(vcpu, reason);
     else
         handle_any(vcpu, reason);
 }
@@ -270,41 +264,88 @@ static inline void leave_straight(struct vcpu *vcpu)
         count_l1(vcpu, straight);
 }
 
-/* The meaning for nested/quiet.def of an exit that took the long way. */
-enum quiet_after { QUIET_ASKED, QUIET_KEPT, QUIET_GONE };
-
-/* Of L1's: some change nothing there (an event for L1 is in vmcs01 when it is entered), some leave what the next entry
- * has to do. */
-static inline enum quiet_after quiet_after(const struct vcpu *vcpu, uint32_t reason)
+static inline void handle_usual(struct vcpu *vcpu, uint32_t reason)
 {
-    if (vcpu->in_l2 || __builtin_expect(step_active(vcpu), 0))
-        return QUIET_ASKED;
-    const uint64_t kept = BIT(EXIT_CPUID) | BIT(EXIT_RDMSR);
-    if (reason < 64 && kept >> reason & 1)
-        return QUIET_KEPT;
-    return reason == EXIT_INVEPT ? QUIET_GONE : QUIET_ASKED;
+    if (reason < EXIT_REASON_COUNT && exit_parts[reason] & (PART_PLAIN | PART_OPERAND))
+        handle_instruction(vcpu, reason);
+    else
+        handle_any(vcpu, reason);
+}
+
+/* The reasons that L1 causes most often have shorter ways. True: whether all is quiet now must be asked. */
+static inline bool handle_exit_of_l1(struct vcpu *vcpu, struct straight *straight, uint32_t reason)
+{
+    switch (reason) {
+    /* Nothing that nested/quiet.def names is changed by these: an event for L1 is in vmcs01 when it is entered. */
+    case EXIT_CPUID:
+        if (cpuid_is_plain((uint32_t)vcpu->regs[RAX], &vcpu->vm->cpuid))
+            handle_plain_cpuid(vcpu);
+        else
+            handle_usual(vcpu, reason);
+        return false;
+    case EXIT_RDMSR:
+        handle_usual(vcpu, reason);
+        return false;
+    /* These leave the next entry something to do, and straight_resume() asks then. */
+    case EXIT_INVEPT:
+    case EXIT_VMPTRLD:
+        straight->quiet = 0;
+        handle_instruction(vcpu, reason);
+        return false;
+    case EXIT_VMRESUME:
+        straight->quiet = 0;
+        if (straight->fields && straight->plan->valid && nested_hooks.straight_resume(vcpu)) {
+            vcpu->next = NEXT_STRAIGHT_TO_L2;
+            return false;
+        }
+        handle_instruction(vcpu, reason);
+        return true;
+    case EXIT_VMREAD:
+    case EXIT_VMWRITE:
+        straight->quiet = 0;
+        nested_hooks.field_access(vcpu, reason);
+        return true;
+    default:
+        straight->quiet = 0;
+        handle_usual(vcpu, reason);
+        return true;
+    }
+}
+
+/* An EPT violation says itself what it has changed. True: as above. */
+static inline bool handle_by_level(struct vcpu *vcpu, struct straight *straight, uint32_t reason)
+{
+    if (!vcpu->in_l2)
+        return handle_exit_of_l1(vcpu, straight, reason);
+    if (reason != EXIT_EPT_VIOLATION)
+        straight->quiet = 0;
+    handle_exit_of_l2(vcpu, reason);
+    return !straight->quiet;
 }
 
 /* Current: the VMCS that exited, vmcs02 when vcpu->in_l2. On return the VMCS to enter is current. */
-void vcpu_handle_exit(struct vcpu *vcpu)
+enum vcpu_next vcpu_handle_exit(struct vcpu *vcpu)
 {
+    struct straight *straight = straight_of(vcpu->cpu);
+    bool ask = true;
     leave_straight(vcpu);
     uint32_t reason = vmcs_read(EXIT_REASON);
-    enum quiet_after after = quiet_after(vcpu, reason);
     vcpu->launched = true;
+    vcpu->next = NEXT_ENTER;
     spinlock_expect_none();
     expect_root_state();
-    if (after != QUIET_KEPT)
-        straight_of(vcpu->cpu)->quiet = 0;
-    if (__builtin_expect(vcpu->step.active, 0))
+    if (__builtin_expect(vcpu->step.active, 0)) {
+        straight->quiet = 0;
         handle_any(vcpu, reason);
-    else if (vcpu->in_l2)
-        handle_exit_of_l2(vcpu, reason);
-    else
-        handle_exit_of_l1(vcpu, reason);
+    } else {
+        ask = handle_by_level(vcpu, straight, reason);
+    }
+    if (vcpu->next != NEXT_ENTER)
+        return vcpu->next;
     expect_paid(vcpu);
-    if (after == QUIET_ASKED)
+    if (ask)
         nested_hooks.straight_ready(vcpu);
+    return NEXT_ENTER;
 }
 
 #ifdef CHECKED

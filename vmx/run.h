@@ -22,11 +22,16 @@ static inline void vcpu_count_exit(struct vcpu *vcpu, uint32_t reason, uint64_t 
 /* Makes true what every entry relies on, whoever runs next; the first where something is to be done. entry.asm looks at
  * vcpu->attention. */
 void vcpu_prepare_entry_anew(struct vcpu *vcpu);
-static inline void vcpu_prepare_entry(struct vcpu *vcpu)
+/* True if nothing is. */
+static inline bool vcpu_is_prepared(const struct vcpu *vcpu)
 {
     uint64_t generation = __atomic_load_n(&vcpu->vm->ept01.generation, __ATOMIC_ACQUIRE);
-    if (__builtin_expect(vcpu->inject_info | vcpu->cpu->nmi_seen, 0) ||
-        __builtin_expect(vcpu->ept01_generation != generation, 0))
+    return __builtin_expect(!(vcpu->inject_info | vcpu->cpu->nmi_seen), 1) &&
+           __builtin_expect(vcpu->ept01_generation == generation, 1);
+}
+static inline void vcpu_prepare_entry(struct vcpu *vcpu)
+{
+    if (!vcpu_is_prepared(vcpu))
         vcpu_prepare_entry_anew(vcpu);
 }
 
@@ -39,7 +44,7 @@ extern const uint8_t vmx_enter_first[], vmx_enter_launch[], vmx_enter_resume[], 
 
 /* Called by entry.asm only. */
 void vcpu_enter_again(struct vcpu *vcpu);
-void vcpu_handle_exit(struct vcpu *vcpu);
+enum vcpu_next vcpu_handle_exit(struct vcpu *vcpu);
 void vcpu_entry_failed(struct vcpu *vcpu);
 void vcpu_straight_checked(struct vcpu *vcpu);
 /* In entry.asm: enters the guest for the first time; where an exit arrives that takes the long way; and what a

@@ -16,6 +16,7 @@ extern straight_l1_alone
 extern end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
 global straight_exit_l1, straight_exit_l2, straight_ends, straight_ends_count
 global long_way, long_way_rax, long_way_rcx
+global straight_to_l1, straight_to_l2
 
 section .text
 
@@ -44,6 +45,7 @@ straight_exit_l2:
 ; The exit is L1's. What it says, and L2's state, stay in vmcs02, where L1 reads them: nothing is copied.
 l1_wants:
         inc     qword [CPU(S_BY_REASON) + rax * 8]
+        inc     qword [CPU(S_EXITS)]
         COUNTED VMREADS, 1
         READ_TO HOST_RSP, P_IMAGE       ; L1's, which it may have written there itself
         test    dword [rdx + P_SHAPE], SHAPE_EXIT
@@ -62,7 +64,6 @@ exit_shaped:
         COUNTED VMWRITES, STRAIGHT_ROWS
         STRAIGHT_WRITE_ROWS             ; SDM 3C 28.5 "Loading Host State", from the image
         mov     byte [CPU(S_WENT)], WENT_TO_L1
-        inc     qword [CPU(S_EXITS)]
         END     end_l1, S_STOP, jne, vmresume
 
 ; RDMSR and WRMSR: L1's when its bitmap says so, of which the plan has the copy that was merged. ECX is L2's: the number
@@ -130,6 +131,7 @@ uncount:                        ; the long way counts the exit itself
         COUNTED VMREADS, 1
         READ    EXIT_REASON
         dec     qword [CPU(S_BY_REASON) + rax * 8]
+        dec     qword [CPU(S_EXITS)]
 long_way:
         mov     rdx, [CPU(S_RDX)]
 long_way_rax:
@@ -138,6 +140,18 @@ long_way_rax:
 long_way_rcx:
         mov     rcx, [CPU(S_RCX)]
         jmp     long_way
+
+; The long way has looked at the exit, counted it, and found it L1's: what is asked above was asked there, of this exit
+; alone (nested/quiet.c:straight_may_exit). All registers are L2's again.
+straight_to_l1:
+        mov     [CPU(S_RAX)], rax
+        mov     [CPU(S_RDX)], rdx
+        mov     rdx, [CPU(S_PLAN)]
+        COUNTED VMREADS, 1
+        READ_TO HOST_RSP, P_IMAGE
+        test    dword [rdx + P_SHAPE], SHAPE_EXIT
+        jz      exit_shaped
+        jmp     shape_exit.nmi
 
 ; --- An exit of L1 ---
 
@@ -158,6 +172,7 @@ straight_exit_l1:
         READ    GUEST_INTERRUPTIBILITY
         test    al, BLOCKING_BY_MOV_SS  ; an entry fails then, with error 26: SDM 3C 27.1 "Basic VM-Entry Checks"
         jnz     long_way_rax
+open_l2:
         mov     [CPU(S_RDX)], rdx
         mov     rdx, [CPU(S_PLAN)]
         test    dword [rdx + P_SHAPE], SHAPE_ENTRY
@@ -171,6 +186,12 @@ entry_shaped:
         mov     byte [CPU(S_WENT)], WENT_TO_L2
         inc     qword [CPU(S_ENTRIES)]
         END     end_l2, S_QUIET, je, vmlaunch
+
+; The long way has done what was due before this entry, and asked what is asked above (nested/quiet.c:
+; straight_may_enter): now all is quiet. All registers are L1's again.
+straight_to_l2:
+        mov     [CPU(S_RAX)], rax
+        jmp     open_l2
 
 ; The rest that some vmcs12s ask for. First what is read of L1's while vmcs01 is current: registers that no control
 ; loads, so that L2 starts with L1's.

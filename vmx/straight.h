@@ -98,6 +98,11 @@ static inline uint64_t straight_exits(const struct vcpu *vcpu, unsigned level, u
     return vcpu->exits[level][reason] + straight;
 }
 
+/* In straight.asm: the rest of an exit of L2, or of L1's VMRESUME, of which the long way has asked what the straight
+ * one would have. Where entry.asm goes for enum vcpu_next, with the guest's registers. */
+void straight_to_l1(void);
+void straight_to_l2(void);
+
 /* A condition of nested/quiet.def may have changed. By any processor, after the change. */
 void straight_disturb(struct cpu *cpu);
 

@@ -68,6 +68,13 @@ struct plain_walk {
 
 #define STEP_MAX 8 /* pages that one instruction may store to: crossing ones count twice */
 
+/* The way on for entry.asm when an exit that took the long way is through. */
+enum vcpu_next {
+    NEXT_ENTER,          /* enters the guest of the current VMCS */
+    NEXT_STRAIGHT_TO_L1, /* vmcs02 is current: the rest of the exit to L1 is done by straight.asm ... */
+    NEXT_STRAIGHT_TO_L2, /* vmcs01 is current: ... or L1's VMRESUME */
+};
+
 struct vcpu {
     uint64_t regs[GPR_COUNT]; /* regs[RSP] is unused: GUEST_RSP holds it. First: entry.asm addresses it. */
     bool launched;            /* of the current VMCS: VMRESUME, else VMLAUNCH. entry.asm reads it. */
@@ -99,6 +106,8 @@ struct vcpu {
 
     /* The exit that is being handled: vmx/run. */
     struct vmexit exit;
+    enum vcpu_next next; /* vcpu_handle_exit()'s answer */
+    bool only_filled;    /* of an EPT violation of L2: EPT02 has a leaf more, and nothing else has changed */
     bool completed;      /* L0 has executed the instruction that exited, or one iteration of it (vmx/skip) */
     uint32_t debug_hits; /* breakpoints that it met so far, as in GUEST_PENDING_DEBUG (vmx/breakpoint) */
     bool l2_unmapped;    /* nested_hooks.l2_translate() found an exit for L1 */

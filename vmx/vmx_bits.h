@@ -187,6 +187,8 @@
 /* Segment access rights. SDM 3C table "Format of Access Rights" */
 #define AR_TYPE BITS(3, 0)
 #define AR_TYPE_CONFORMING BIT(2) /* of a code segment */
+/* Of CS: AR_L alone is 64-bit mode at CPL 0. */
+#define AR_KERNEL_MODE (AR_L | AR_DPL | AR_TYPE_CONFORMING)
 #define AR_S BIT(4)
 #define AR_DPL BITS(6, 5)
 #define AR_P BIT(7)

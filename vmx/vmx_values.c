@@ -48,6 +48,7 @@ static void members(void)
     MEMBER(VCPU_REGS, struct vcpu, regs);
     MEMBER(VCPU_LAUNCHED, struct vcpu, launched);
     MEMBER(VCPU_ATTENTION, struct vcpu, attention);
+    SAME(NEXT_STRAIGHT_TO_L1);
     MEMBER(CPU_STACK_WORD, struct cpu, stack_word);
     MEMBER(CPU_EXIT_TSC, struct cpu, timed.exit_tsc);
     MEMBER(CPU_STRAIGHT, struct cpu, straight);
@@ -134,7 +135,7 @@ static void shapes(void)
  * CPL 0: a code segment that is not conforming has the CPL for its DPL. SDM 3C 27.3.1.2 */
 static void bits(void)
 {
-    VALUE(AR_MODE, AR_L | AR_DPL | AR_TYPE_CONFORMING);
+    VALUE(AR_MODE, AR_KERNEL_MODE);
     VALUE(AR_KERNEL64, AR_L);
     SAME(ENTRY_GUEST_64);
     VALUE(BLOCKING, BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);

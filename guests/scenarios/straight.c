@@ -262,6 +262,45 @@ static void refused_before_list(void)
     become_steady(&vm);
 }
 
+/* The preemption timer's field is L1's where an exit does not save it, by whichever way L2 was entered and has left. */
+static void timer_stays(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_cpuids, VM_NO_EPT);
+    vmx_set(PREEMPTION_TIMER, 0x7000000);
+    vm_control_set(PIN_CONTROLS, PIN_PREEMPTION_TIMER);
+    if (vm_control_offered(PROC2_CONTROLS, PROC2_APIC_ACCESS)) { /* without EPT each entry has something to do */
+        vmx_set(APIC_ACCESS_ADDR, (uint64_t)page_alloc());
+        vm_secondary_set((uint32_t)PROC2_APIC_ACCESS);
+    }
+    become_steady(&vm);
+    vm_skip(&vm);
+    for (uint64_t round = 1; round <= 4; round++) {
+        vmx_set(PREEMPTION_TIMER, 0x7000000 * round);
+        if (round % 2) /* L1 wrote a row of which an entry has to know */
+            vmx_set(EXCEPTION_BITMAP, round);
+        become_steady(&vm);
+        vm_skip(&vm);
+        CHECK_EQ(vmx_get(PREEMPTION_TIMER), 0x7000000 * round);
+    }
+    for (unsigned round = 0; round < 2; round++) {
+        vmx_set(PREEMPTION_TIMER, 0);
+        CHECK_EQ(vm_run(&vm), EXIT_PREEMPTION_TIMER);
+        CHECK_EQ(vm_run(&vm), EXIT_PREEMPTION_TIMER);
+        vmx_set(PREEMPTION_TIMER, 0x7000000);
+        become_steady(&vm);
+        vm_skip(&vm);
+        CHECK_EQ(vmx_get(PREEMPTION_TIMER), 0x7000000);
+    }
+}
+
+static const char *without_timer(void)
+{
+    return vm_control_offered(PIN_CONTROLS, PIN_PREEMPTION_TIMER) ? NULL : "no preemption timer";
+}
+
 static const char *without_window(void)
 {
     return cpu_cpuid(INSPECT_LEAF, 0).ebx == 0x7473654e ? NULL : "no port of the option inspect="; /* "Nest" */
@@ -297,6 +336,7 @@ const struct scenario straight_scenarios[] = {
     {"straight-stepped-resume", stepped_resume, NULL},
     {"straight-resume-after-mov-ss", resume_after_mov_ss, NULL},
     {"straight-two-in-turn", two_in_turn, NULL},
+    {"straight-timer-stays", timer_stays, without_timer},
     {"straight-event-after-window", event_after_window, without_window},
     {"straight-refused-before-list", refused_before_list, NULL},
     {"straight-refused-threshold", refused_threshold, without_tpr_shadow},

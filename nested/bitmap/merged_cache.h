@@ -68,6 +68,11 @@ MUST_CHECK bool merged_cache_keep(struct merged_cache *cache, struct merged *m, 
 void merged_cache_put(struct merged_cache *cache, struct merged *m, struct merged_owner *owner, uint64_t saved);
 /* The entry is about to be used again: the one to evict is chosen by this order. */
 void merged_cache_touch(struct merged_cache *cache, struct merged *m);
+/* True if another page would make one go: the order of use matters only then. A hint, without the lock. */
+static inline bool merged_cache_is_full(const struct merged_cache *cache)
+{
+    return !__atomic_load_n(&cache->unused, __ATOMIC_RELAXED);
+}
 /* `owner` has no slots any more: frees the idle entries that it named last, with their pages and watches. */
 void merged_cache_release(struct merged_cache *cache, const struct merged_owner *owner);
 /* Calls look(m) for each entry. The other processors are stopped, and may hold the lock: it is not taken. */

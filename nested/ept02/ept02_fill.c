@@ -1,16 +1,16 @@
-/* Filling EPT02: what an EPT violation of L2 asks for, and its neighbours. */
+/* Filling EPT02: what an EPT violation of L2 asks for. */
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
 #include "nested/ept02/ept02.h"
+#include "nested/ept02/ept02_around.h"
 #include "nested/ept02/ept02_filter.h"
 #include "nested/ept02/ept02_tree.h"
 #include "nested/ept02/ept12_trace.h"
 #include "vmx/vmx_bits.h"
 
-#define PREFETCHED 16u
-
-/* The entry of gpa2 at `level`, tables made on the way; NULL when pages ran out. A large leaf in the way goes. */
-static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level)
+/* The entry of gpa2 at `level`, and the one above it; tables made on the way; NULL when pages ran out. A large leaf in
+ * the way goes. */
+static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level, uint64_t **above)
 {
     uint64_t *table = root->table;
 
@@ -26,6 +26,7 @@ static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
             root->filled = true;
         }
         table = ept02_table_of(*entry);
+        *above = entry;
     }
     return &table[ept_index(gpa2, level)];
 }
@@ -42,11 +43,12 @@ static bool only_adds(uint64_t old, uint64_t new)
 
 /* Stores the leaf, whatever stood in its place, and owes an INVEPT where the CPU may have cached more than is allowed
  * now. Pages that run out are taken from this tree itself. */
-static uint64_t *install(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level, uint64_t leaf)
+static uint64_t *install(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, unsigned level, uint64_t leaf,
+                         uint64_t **above)
 {
     uint64_t *entry, old;
 
-    while (!(entry = descend(e, root, gpa2, level)))
+    while (!(entry = descend(e, root, gpa2, level, above)))
         ept02_recycle(e, root);
     root->filled = true;
     old = *entry;
@@ -94,40 +96,6 @@ static inline void look_at_ept01(struct ept02s *e, const struct ept12_walk *walk
     *leaf = ept01_leaf(e, walk->gpa1);
 }
 
-/* L2 goes through its memory page by page, as the entry before `entry` shows: maps the next ones too, as far as L1's
- * table has them, EPT01 has one large page behind them, and no flag of EPT12 is to be set. */
-static void prefetch(struct ept02s *e, uint64_t eptp12, uint64_t *entry, const struct ept12_walk *walk,
-                     const struct ept_leaf *ept01)
-{
-    uint64_t *table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE), leaf[PREFETCHED];
-    const struct ept12_rules *rules = ept02_rules(e, eptp12);
-    unsigned index = (unsigned)(entry - table), found = 0;
-
-    if (walk->level != 1 || ept01->level == 1 || index == 0 || !table[index - 1])
-        return;
-    while (found < PREFETCHED && index + 1 + found < EPT_ENTRIES && !table[index + 1 + found]) {
-        struct ept12_walk next = ept12_next(e->shared->gmem, rules, eptp12, walk, index + 1 + found);
-        struct ept_leaf next01 = *ept01;
-        if (next.kind != EPT12_WALK_OK || (next.gpa1 ^ walk->gpa1) & ~(ept_level_size(ept01->level) - 1))
-            break;
-        next01.hpa = next.gpa1; /* EPT01 is an identity map */
-        leaf[found] = ept12_leaf(&next, &next01);
-        if (leaf[found] & EPT_W)
-            ept02_mark_writable(e->shared, next.gpa1, PAGE_SIZE);
-        found++;
-    }
-    if (!found)
-        return;
-    /* EPT01 may have lost W while the leaves were computed, without a mark having been seen: then they are not
-     * stored. */
-    struct ept_leaf again = ept_translate(e->shared->ept01, walk->gpa1);
-    if (again.level != ept01->level || again.permissions != ept01->permissions)
-        return;
-    for (unsigned i = 0; i < found; i++)
-        ept02_set_entry(&table[index + 1 + i], leaf[i]);
-    count_add(COUNT_EPT02_FILLS, found);
-}
-
 /* The walk allowed the access; what EPT01 says is the rest. The lock is held from the look at EPT01 to the store. */
 static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                                       const struct ept12_walk *walk, struct ept02_exit *out)
@@ -136,7 +104,8 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
     look_at_ept01(e, walk, &ept01);
     unsigned level = MIN(walk->level, ept01.level);
     bool carveout = ept_is_carveout(e->shared->ept01, walk->gpa1);
-    uint64_t leaf;
+    struct ept02_root *root;
+    uint64_t leaf, *above;
 
     if (carveout) /* EPT01's leaf has W while some processor makes a step with it */
         ept01.permissions &= ~EPT_W;
@@ -149,9 +118,10 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
     if (refused && !carveout)
         return EPT02_WATCH;
     leaf = ept12_leaf(walk, &ept01);
-    out->entry = install(e, ept02_get_root(e, eptp12), gpa2, level, leaf);
-    if (!carveout && level == 1)
-        prefetch(e, eptp12, out->entry, walk, &ept01);
+    root = ept02_get_root(e, eptp12);
+    out->entry = install(e, root, gpa2, level, leaf, &above);
+    if (!carveout && level == walk->level && level < 3)
+        ept02_fill_around(e, root, above, out->entry, walk);
     return refused ? EPT02_CARVEOUT : EPT02_FILLED;
 }
 
@@ -214,7 +184,7 @@ static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12,
 static NOINLINE void repeat_misconfigured(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
 {
     struct ept02_root *root = ept02_root(e, eptp12);
-    uint64_t entry;
+    uint64_t entry, *above;
 
     if (!ept12_trace_may_repeat(e, root, gpa2, walk)) {
         e->covered.size = 0;
@@ -223,7 +193,7 @@ static NOINLINE void repeat_misconfigured(struct ept02s *e, uint64_t eptp12, gpa
     spinlock_lock(&e->lock);
     (void)gmem_read64(e->shared->gmem, walk->table + 8 * ept_index(gpa2, 1), &entry);
     if (entry == walk->entry && ept12_trace_may_repeat(e, root, gpa2, walk))
-        (void)install(e, root, gpa2, 1, EPT02_MISCONFIGURED);
+        (void)install(e, root, gpa2, 1, EPT02_MISCONFIGURED, &above);
     spinlock_unlock(&e->lock);
 }
 

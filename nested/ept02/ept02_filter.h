@@ -7,6 +7,14 @@
 
 /* Leaves with W may map [hpa, hpa+size) from now on. On return the mark is seen by whoever takes it. */
 void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size);
+/* The same for one page of 4 KiB. */
+static inline void ept02_mark_page(struct ept02_shared *shared, hpa_t page)
+{
+    uint64_t number = page / PAGE_SIZE, bit = BIT(number % 64), *word = &shared->writable[number / 64];
+
+    if (number < shared->page_limit && !(__atomic_load_n(word, __ATOMIC_ACQUIRE) & bit))
+        __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST);
+}
 /* Clears the page's mark; whether it was set. */
 bool ept02_take_mark(struct ept02_shared *shared, gpa_t page);
 

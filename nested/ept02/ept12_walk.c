@@ -139,7 +139,8 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
         bool leaf = is_leaf(rules, entry, level);
         walk->level = level;
         walk->table = table;
-        /* The rights that the tables above leave: ept12_next() combines it with other entries of this table. */
+        /* The rights that the tables above leave: ept02_fill_around() combines them with other entries of this table.
+         * */
         walk->above = walk->permissions;
         walk->permissions &= entry;
         if (!(entry & rules->rights)) {
@@ -201,28 +202,6 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     /* True if EPT02 may have W: not before EPT12's D flag is set. */
     walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
     return walk;
-}
-
-/* A neighbour in the same table, for prefetching: it must need nothing that L1 could see, so a flag to be set, or a
- * wrong entry, is a no. */
-struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
-                             const struct ept12_walk *walk, unsigned index)
-{
-    struct ept12_walk next = {.kind = EPT12_WALK_VIOLATION, .level = 1};
-    bool flags = eptp12 & EPTP_AD;
-    uint64_t entry;
-
-    (void)gmem_read64(gmem, walk->table + 8 * index, &entry);
-    next.permissions = walk->above & entry;
-    /* Anything unusual is left to a walk of its own. */
-    if (!next.permissions || is_misconfigured(rules, entry, 1, true) || (flags && !(entry & EPT_A)))
-        return next;
-    next.kind = EPT12_WALK_OK;
-    next.gpa1 = entry & EPT_ADDRESS;
-    next.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
-    next.ignore_pat = entry & EPT_IGNORE_PAT;
-    next.dirty = !flags || (entry & EPT_D);
-    return next;
 }
 
 /* The memory type of both together: the less cached one, UC where they do not agree. An MTRR's UC (device memory) stays

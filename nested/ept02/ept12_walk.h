@@ -58,7 +58,7 @@ struct ept12_walk {
     bool sets_dirty;  /* this access set the leaf's D flag */
     bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
     gpa_t table;      /* of L1, where the last entry read lies */
-    uint64_t above;   /* what the entries before that one allow together */
+    uint64_t above;   /* what the entries before that one allow together: of others in the same table, too */
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 
@@ -71,10 +71,6 @@ struct ept12_rules ept12_rules_from(const struct vmx_caps *offered, uint64_t ept
  * Dirty Flags for EPT". */
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full);
-/* Entry `index` of the table in which `walk` found its leaf at level 1: OK, with the members that ept12_leaf() looks
- * at, when an access that sets no A or D flag may use it; else EPT12_WALK_VIOLATION. */
-struct ept12_walk ept12_next(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12,
-                             const struct ept12_walk *walk, unsigned index);
 /* EPT02's leaf for a walk that is OK, on EPT01's: the smaller of the two pages, what both allow. Pure. */
 uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01);
 

@@ -45,6 +45,7 @@ static unsigned until_switch, density, waited;
 static unsigned stays; /* operations that the one that runs completes before the other goes on, unless it waits */
 static uint64_t operations;
 static uint64_t straight_ways; /* entries and exits that Nestor did not look at */
+static uint64_t handed_back;   /* those that the long way left to the straight one */
 static void (*machine_step)(struct processor *p);
 
 /* --- What was done last, in words --- */
@@ -340,9 +341,7 @@ QUIET static void exit_and_enter(struct processor *p, uint32_t reason)
 {
     hw_transition(p);
     p->in_nestor = true;
-    bool went = go_straight(p, reason);
-    if (!went)
-        vcpu_handle_exit(&p->vcpu);
+    bool went = go_straight(p, reason) || go_long(p);
     while (!went || !is_in(p)) {
         went = false;
         p->entering = true;

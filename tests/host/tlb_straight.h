@@ -66,6 +66,23 @@ QUIET static bool is_for_l1(const struct processor *p, const struct straight_pla
            msr_bitmap_test(plan->msr_page, (uint32_t)p->vcpu.regs[RCX], MSR_READ);
 }
 
+/* From the one VMCS to the other. */
+QUIET static void turn(struct processor *p)
+{
+    struct straight *straight = straight_of(&p->cpu);
+    const struct straight_plan *plan = straight->plan;
+    bool of_l2 = runs_l2(p);
+
+    between();
+    p->vmcs = of_l2 ? straight->vmcs01 : plan->vmcs02;
+    straight->went = of_l2 ? WENT_TO_L1 : WENT_TO_L2;
+    straight->entries += !of_l2;
+    if (plan->shape & SHAPE_NO_VPID)
+        (void)tlb_invvpid(plan->invvpid_type,
+                          (struct invalidate_descriptor){.context = of_l2 ? plan->invvpid_l1[0] : plan->invvpid_l2[0]});
+    between();
+}
+
 /* Up to the last look. False: the long way. */
 QUIET static bool go_straight(struct processor *p, uint32_t reason)
 {
@@ -78,16 +95,19 @@ QUIET static bool go_straight(struct processor *p, uint32_t reason)
     between();
     if (of_l2 ? !is_for_l1(p, plan, reason) : reason != EXIT_VMRESUME)
         return false;
-    between();
-    p->vmcs = of_l2 ? straight->vmcs01 : plan->vmcs02;
-    straight->went = of_l2 ? WENT_TO_L1 : WENT_TO_L2;
     straight->by_reason[of_l2 ? reason : 0] += of_l2;
     straight->exits += of_l2;
-    straight->entries += !of_l2;
-    if (plan->shape & SHAPE_NO_VPID)
-        (void)tlb_invvpid(plan->invvpid_type,
-                          (struct invalidate_descriptor){.context = of_l2 ? plan->invvpid_l1[0] : plan->invvpid_l2[0]});
-    between();
+    turn(p);
+    return true;
+}
+
+/* The long way. True: what vcpu_handle_exit() leaves to the straight one is done, up to the last look. */
+QUIET static bool go_long(struct processor *p)
+{
+    if (vcpu_handle_exit(&p->vcpu) == NEXT_ENTER)
+        return false;
+    handed_back++;
+    turn(p);
     return true;
 }
 

@@ -1,0 +1,204 @@
+/* sources: nested/ept02/ept02.c nested/ept02/ept02_around.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c
+   nested/ept02/ept02_tree.c nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c
+   mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
+#include "tests/host/ept12_world.h"
+
+/* Pages of L1 that the tests map in a row, of 512. */
+#define RUN 40u
+
+/* EPT12 maps `count` pages from gpa2 0 on to 4 MiB on. */
+static void map_pages(unsigned count, uint64_t flags)
+{
+    for (unsigned i = 0; i < count; i++)
+        map12(i * PAGE_SIZE, 4 * MIB + i * PAGE_SIZE, flags);
+}
+
+static unsigned mapped_from(unsigned first)
+{
+    unsigned count = 0;
+
+    for (unsigned i = first; i < EPT_ENTRIES; i++)
+        count += leaf02(i * PAGE_SIZE).level != 0;
+    return count;
+}
+
+/* From page `first` on, mapped to where L1 says with these rights, and no other. */
+static void expect_mapped(unsigned first, unsigned count, uint64_t rights)
+{
+    for (unsigned i = first; i < first + count; i++) {
+        assert_int_equal(leaf02(i * PAGE_SIZE).hpa, 4 * MIB + i * PAGE_SIZE);
+        assert_int_equal(leaf02(i * PAGE_SIZE).permissions, rights);
+    }
+    assert_int_equal(mapped_from(0), count);
+}
+
+static void touch(unsigned page)
+{
+    assert_int_equal(fill(page * PAGE_SIZE, READ), EPT02_FILLED);
+}
+
+/* The 16 around the first, 32 at the second, and so on until the table is full. */
+static void test_more_each_time(void **state)
+{
+    static const unsigned touched[] = {37, 50, 100, 130, 300}, first[] = {32, 32, 64, 128, 256};
+    static const unsigned sum[] = {16, 32, 96, 224, 480};
+
+    (void)state;
+    map_pages(EPT_ENTRIES, RWX_WB);
+    for (unsigned i = 0; i < ARRAY_SIZE(touched); i++) {
+        touch(touched[i]);
+        assert_int_equal(leaf02(first[i] * PAGE_SIZE).level, 1);
+        assert_int_equal(mapped_from(0), sum[i]);
+    }
+    touch(3);
+    expect_mapped(0, EPT_ENTRIES, EPT_RWX);
+}
+
+/* L1 maps page by page: nothing is there that could be taken, and later, what it mapped behind the touched one. */
+static void test_no_neighbours(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        map12(2 * i * PAGE_SIZE, 4 * MIB, RWX_WB);
+        touch(2 * i);
+    }
+    assert_int_equal(mapped_from(0), 20);
+    map12(101 * PAGE_SIZE, 4 * MIB, RWX_WB);
+    map12(102 * PAGE_SIZE, 4 * MIB, RWX_WB);
+    map12(120 * PAGE_SIZE, 4 * MIB, RWX_WB);
+    touch(101);
+    assert_int_equal(mapped_from(0), 20 + 2);
+}
+
+/* An entry that is not usual is left to an exit of its own; what is, though it leads elsewhere, is not. */
+static void test_what_is_left(void **state)
+{
+    (void)state;
+    map_pages(16, RWX_WB);
+    map12(4 * PAGE_SIZE, 0, 0);
+    map12(5 * PAGE_SIZE, 4 * MIB, EPT_W | PUT(MEMTYPE_WB, EPT_MEMTYPE)); /* a misconfiguration */
+    map12(6 * PAGE_SIZE, 6 * MIB, RWX_WB);                               /* elsewhere */
+    map12(7 * PAGE_SIZE, CARVEOUT, RWX_WB);                              /* Nestor's memory */
+    map12(8 * PAGE_SIZE, FAR, RWX_WB);                                   /* no RAM */
+    map12(9 * PAGE_SIZE, 4 * MIB, EPT_RWX | PUT(MEMTYPE_UC, EPT_MEMTYPE));
+    map12(10 * PAGE_SIZE, BIT(45), RWX_WB); /* beyond the width of addresses */
+    map12(11 * PAGE_SIZE, HOLE, RWX_WB);
+    touch(0);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(leaf02(i * PAGE_SIZE).level, i == 4 || i == 5 || i == 7 || i == 9 || i == 10 ? 0 : 1);
+    assert_int_equal(leaf02(6 * PAGE_SIZE).hpa, 6 * MIB);
+    assert_int_equal(leaf02(8 * PAGE_SIZE).hpa, FAR);
+    assert_int_equal(leaf02(11 * PAGE_SIZE).memtype, MEMTYPE_UC);
+    assert_int_equal(leaf02(12 * PAGE_SIZE).memtype, MEMTYPE_WB);
+}
+
+/* It sets no flag of EPT12: what lacks A is left, and what lacks D gets no W. */
+static void test_flags_stay_l1s(void **state)
+{
+    uint64_t *clean, *unused;
+
+    (void)state;
+    eptp12 |= EPTP_AD;
+    map_pages(RUN, RWX_WB | EPT_A | EPT_D);
+    clean = map12(3 * PAGE_SIZE, 4 * MIB + 3 * PAGE_SIZE, RWX_WB | EPT_A);
+    unused = map12(5 * PAGE_SIZE, 4 * MIB + 5 * PAGE_SIZE, RWX_WB);
+    touch(0);
+    assert_int_equal(mapped_from(0), 15);
+    assert_int_equal(leaf02(2 * PAGE_SIZE).permissions, EPT_RWX);
+    assert_int_equal(leaf02(3 * PAGE_SIZE).permissions, EPT_R | EPT_X);
+    assert_int_equal(leaf02(5 * PAGE_SIZE).level, 0);
+    assert_int_equal(*clean & (EPT_A | EPT_D), EPT_A);
+    assert_int_equal(*unused & (EPT_A | EPT_D), 0);
+}
+
+/* Rights are those of the entry, of the tables above, and of EPT01. */
+static void test_rights(void **state)
+{
+    (void)state;
+    map_pages(16, EPT_R | PUT(MEMTYPE_WB, EPT_MEMTYPE));
+    map12(2 * PAGE_SIZE, 4 * MIB + 2 * PAGE_SIZE, EPT_R | EPT_X | PUT(MEMTYPE_WB, EPT_MEMTYPE));
+    touch(0);
+    assert_int_equal(leaf02(2 * PAGE_SIZE).permissions, EPT_R | EPT_X);
+    assert_int_equal(leaf02(4 * PAGE_SIZE).permissions, EPT_R);
+    assert_int_equal(mapped_from(0), 16);
+}
+
+static void test_rights_above(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 16; i++)
+        map12_at(i * PAGE_SIZE, 1, 4 * MIB + i * PAGE_SIZE + RWX_WB, EPT_R | EPT_X);
+    touch(0);
+    expect_mapped(0, 16, EPT_R | EPT_X);
+}
+
+/* Pages that came by themselves lose W like others when one is traced. */
+static void test_traced_afterwards(void **state)
+{
+    (void)state;
+    map_pages(RUN, RWX_WB);
+    touch(0);
+    assert_int_equal(leaf02(9 * PAGE_SIZE).permissions, EPT_RWX);
+    assert_int_equal(ept_watch_add(&watch, 4 * MIB + 9 * PAGE_SIZE, &watcher), 0);
+    assert_int_equal(leaf02(9 * PAGE_SIZE).permissions, EPT_R | EPT_X);
+    assert_int_equal(leaf02(10 * PAGE_SIZE).permissions, EPT_RWX);
+    ept_watch_remove(&watch, &watcher);
+}
+
+/* A traced page is not to be had with W; its neighbours, whose large page is split, are. */
+static void test_traced_before(void **state)
+{
+    (void)state;
+    map_pages(16, RWX_WB);
+    assert_int_equal(ept_watch_add(&watch, 4 * MIB + 9 * PAGE_SIZE, &watcher), 0);
+    touch(0);
+    assert_int_equal(mapped_from(0), 16);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(leaf02(i * PAGE_SIZE).permissions, i == 9 ? EPT_R | EPT_X : EPT_RWX);
+    ept_watch_remove(&watch, &watcher);
+}
+
+/* Pages of 2 MiB: as large as both sides have them, and traced like small ones. */
+static void test_large_pages(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        map12_at(i * LARGE_2M, 2, (i < 3 ? i * LARGE_2M : 4 * MIB + PAGE_SIZE) | RWX_WB | EPT_LARGE, EPT_RWX);
+    assert_int_equal(ept_watch_add(&watch, LARGE_2M, &watcher), 0); /* of the second, EPT01 has small pages now */
+    assert_int_equal(fill(0, READ), EPT02_FILLED);
+    assert_int_equal(leaf02(0).level, 2);
+    assert_int_equal(leaf02(LARGE_2M).level, 0);
+    assert_int_equal(leaf02(2 * LARGE_2M).level, 2);
+    assert_int_equal(leaf02(2 * LARGE_2M).hpa, 2 * LARGE_2M);
+    assert_int_equal(leaf02(2 * LARGE_2M).permissions, EPT_RWX);
+    assert_int_equal(leaf02(3 * LARGE_2M).level, 0); /* reserved bits */
+    ept_watch_remove(&watch, &watcher);
+    assert_int_equal(ept_watch_add(&watch, 2 * LARGE_2M + PAGE_SIZE, &watcher), 0);
+    assert_int_equal(leaf02(2 * LARGE_2M).permissions, EPT_R | EPT_X);
+    ept_watch_remove(&watch, &watcher);
+}
+
+/* INVEPT takes all of it back. */
+static void test_invept(void **state)
+{
+    (void)state;
+    map_pages(RUN, RWX_WB);
+    touch(0);
+    (void)settle();
+    invept_and_entry();
+    assert_int_equal(mapped_from(0), 0);
+    assert_false(settle());
+    touch(0);
+    assert_int_equal(mapped_from(0), 16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_more_each_time), TEST(test_no_neighbours), TEST(test_what_is_left),  TEST(test_flags_stay_l1s),
+        TEST(test_rights),         TEST(test_rights_above),  TEST(test_traced_before), TEST(test_traced_afterwards),
+        TEST(test_large_pages),    TEST(test_invept),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
