@@ -320,6 +320,8 @@ static inline bool handle_by_level(struct vcpu *vcpu, struct straight *straight,
     if (reason != EXIT_EPT_VIOLATION)
         straight->quiet = 0;
     handle_exit_of_l2(vcpu, reason);
+    if (reason == EXIT_EPT_VIOLATION && vcpu->next != NEXT_ENTER)
+        return false; /* the next entry has EPT12 to look at */
     return !straight->quiet;
 }
 
@@ -340,12 +342,11 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *vcpu)
     } else {
         ask = handle_by_level(vcpu, straight, reason);
     }
-    if (vcpu->next != NEXT_ENTER)
-        return vcpu->next;
-    expect_paid(vcpu);
+    if (vcpu->next == NEXT_ENTER)
+        expect_paid(vcpu);
     if (ask)
         nested_hooks.straight_ready(vcpu);
-    return NEXT_ENTER;
+    return vcpu->next;
 }
 
 #ifdef CHECKED

@@ -97,6 +97,7 @@ QUIET static bool go_straight(struct processor *p, uint32_t reason)
         return false;
     straight->by_reason[of_l2 ? reason : 0] += of_l2;
     straight->exits += of_l2;
+    p->vcpu.next = NEXT_ENTER; /* in a checked build the check of the one before has said so */
     turn(p);
     return true;
 }
