@@ -68,7 +68,7 @@ def set_up(disk):
     os.makedirs(disk.path("boot/grub"), exist_ok=True)
     os.makedirs(disk.path("etc/default"), exist_ok=True)
     disk.append("etc/default/grub",
-                "GRUB_TIMEOUT=0\nGRUB_DISTRIBUTOR=Debian\nGRUB_DISABLE_OS_PROBER=true\n"
+                "GRUB_TIMEOUT=0\nGRUB_TERMINAL=console\nGRUB_DISTRIBUTOR=Debian\nGRUB_DISABLE_OS_PROBER=true\n"
                 f'GRUB_CMDLINE_LINUX="{linux.l1_args("bochs", IPS, stop="init")}"\n')
 
 

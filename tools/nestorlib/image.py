@@ -12,8 +12,9 @@ from nestorlib.process import run_quietly
 GRUB_DIRS = {"bios": "/usr/lib/grub/i386-pc", "uefi": "/usr/lib/grub/x86_64-efi"}
 PARTITIONS = "acorn amiga apple bsd dfly dvh gpt msdos plan sun sunpc"  # the rescue image asks for them all
 GRUB_MODULES = {
-    "bios": "normal multiboot multiboot2 linux halt iorw serial all_video test echo sleep search search_fs_uuid",
-    "uefi": "normal multiboot multiboot2 linux halt iorw test echo sleep search search_fs_uuid all_video " +
+    "bios": "normal multiboot multiboot2 linux halt iorw serial all_video test echo sleep search search_fs_uuid " +
+            "ext2 gzio part_msdos",
+    "uefi": "normal multiboot multiboot2 linux halt iorw test echo sleep search search_fs_uuid all_video ext2 gzio " +
             "chain wrmsr efi_gop efi_uga video_bochs video_cirrus " +
             " ".join("part_" + name for name in PARTITIONS.split()),
 }
