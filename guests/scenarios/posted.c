@@ -1,5 +1,6 @@
 /* Posted interrupts: what others ask for in the descriptor reaches L2 without an exit, with the notification's arrival.
  * SDM 3C 30.6 "Posted-Interrupt Processing" */
+#include "guests/lib/posted.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/msr_bits.h"
@@ -75,13 +76,7 @@ static void start(struct vm *vm, void (*code)(void))
     virtual_apic = page_alloc();
     posted = page_alloc();
     posted = (struct posted *)((uint64_t)posted + 0x340);
-    vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
-    vmx_set(POSTED_DESC_ADDR, (uint64_t)posted);
-    vmx_set(POSTED_VECTOR, VECTOR_NOTIFICATION);
-    vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
-    vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
-    vm_control_set(PIN_CONTROLS, (uint32_t)(PIN_EXTERNAL_INTERRUPT | PIN_POSTED_INTERRUPTS));
-    vm_secondary_set((uint32_t)(PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS));
+    posted_on(virtual_apic, posted, VECTOR_NOTIFICATION);
     trap_count[VECTOR_NOTIFICATION] = trap_count[VECTOR_OTHER] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     l2_taken[0] = l2_taken[1] = 0;

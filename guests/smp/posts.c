@@ -5,6 +5,7 @@
 #include "guests/lib/cpu.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
+#include "guests/lib/posted.h"
 #include "guests/lib/vm.h"
 #include "guests/smp/second.h"
 #include "guests/smp/smp.h"
@@ -92,13 +93,7 @@ static void prepare(void)
     vm_start(&vm, l2_turns, 0);
     virtual_apic = page_alloc();
     posted = page_alloc();
-    vmx_set(VIRTUAL_APIC_ADDR, (uint64_t)virtual_apic);
-    vmx_set(POSTED_DESC_ADDR, (uint64_t)posted);
-    vmx_set(POSTED_VECTOR, VECTOR_NOTIFICATION);
-    vm_control_set(PROC_CONTROLS, (uint32_t)PROC_TPR_SHADOW);
-    vm_control_set(EXIT_CONTROLS, (uint32_t)EXITC_ACK_INTERRUPT);
-    vm_control_set(PIN_CONTROLS, (uint32_t)(PIN_EXTERNAL_INTERRUPT | PIN_POSTED_INTERRUPTS));
-    vm_secondary_set((uint32_t)(PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS));
+    posted_on(virtual_apic, posted, VECTOR_NOTIFICATION);
     vm_clear(&vm);
     vmx_stop();
     end = up = false;
