@@ -81,7 +81,11 @@ static void mark_writable(struct ept02s *e, const struct ept12_walk *walk, unsig
 {
     uint64_t size = ept_level_size(level);
 
-    if (walk->permissions & EPT_W)
+    if (!(walk->permissions & EPT_W))
+        return;
+    if (level == 1)
+        ept02_mark_page(e->shared, walk->gpa1);
+    else
         ept02_mark_writable(e->shared, walk->gpa1 & ~(size - 1), size);
 }
 

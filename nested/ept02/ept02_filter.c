@@ -5,17 +5,8 @@
 
 #define WORD_BITS 64u
 
-/* True if some EPT02 may map the page writable. An answer that is too old is a mark too many, never one too few. */
-static inline bool is_marked(const struct ept02_shared *shared, uint64_t page)
-{
-    return page < shared->page_limit &&
-           __atomic_load_n(&shared->writable[page / WORD_BITS], __ATOMIC_ACQUIRE) & BIT(page % WORD_BITS);
-}
-
 void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size)
 {
-    if (size == PAGE_SIZE && is_marked(shared, hpa / PAGE_SIZE))
-        return; /* its protection waits for the lock that the caller holds */
     uint64_t first = hpa / PAGE_SIZE, end = MIN(first + size / PAGE_SIZE, shared->page_limit);
 
     while (first < end) {

@@ -7,7 +7,8 @@
 
 /* Leaves with W may map [hpa, hpa+size) from now on. On return the mark is seen by whoever takes it. */
 void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size);
-/* The same for one page of 4 KiB. */
+/* The same for one page of 4 KiB. Where it is marked already, its protection waits for the lock that the caller
+ * holds. */
 static inline void ept02_mark_page(struct ept02_shared *shared, hpa_t page)
 {
     uint64_t number = page / PAGE_SIZE, bit = BIT(number % 64), *word = &shared->writable[number / 64];
