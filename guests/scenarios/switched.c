@@ -141,9 +141,9 @@ static void all_settings(void)
 
     vm_start(&vm, l2_use, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
-        uint64_t own = l1_value(&kinds[i]);
         if (!has(&kinds[i]) || !kinds[i].msr)
             continue;
+        uint64_t own = l1_value(&kinds[i]);
         for (unsigned controls = 0; controls < 4; controls++)
             for (unsigned writes = 0; writes < 2; writes++) {
                 l2_writes = writes;
@@ -238,9 +238,9 @@ static void failed_entries(void)
     vm_start(&vm, l2_use, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         const struct kind *kind = &kinds[i];
-        uint64_t own = l1_value(kind);
         if (!has(kind))
             continue;
+        uint64_t own = l1_value(kind);
         set_kind(&vm, kind, 2);
         set_l1(kind, in_msr(kind, OF_L1));
         vmx_set(GUEST_RFLAGS, 0);
@@ -272,9 +272,9 @@ static void steady_after_failed_entry(void)
     vm_create(&vm[1], l2_cpuids, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         const struct kind *kind = &kinds[i];
-        uint64_t own = l1_value(kind);
         if (!has(kind) || !kind->msr)
             continue;
+        uint64_t own = l1_value(kind);
         vm_load(&vm[1]);
         set_kind(&vm[1], kind, 3);
         vm_set_code(&vm[1], l2_cpuids);
