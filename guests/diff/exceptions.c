@@ -84,9 +84,14 @@ static bool cpu_has_cet(void)
     return caps.cr4_fixed1 & CR4_CET;
 }
 
+uint64_t exceptions_eptp(uint64_t eptp)
+{
+    return cpu_has_cet() ? eptp & ~(uint64_t)EPTP_SHADOW_STACK : eptp;
+}
+
 static bool shadow_stack_hidden(const struct image *v)
 {
-    return cpu_has_cet() && v->f[F_EPT_POINTER] & EPTP_SHADOW_STACK;
+    return v->f[F_EPT_POINTER] != exceptions_eptp(v->f[F_EPT_POINTER]);
 }
 
 /* Nestor hides it where a CPU judges bases wrongly. */

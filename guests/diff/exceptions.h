@@ -8,4 +8,7 @@
 /* Takes back from `v` what must not be tried, by putting in what `base` has. */
 void exceptions_remove(struct image *v, const struct image *base);
 
+/* The EPTP without the bit that Nestor hides, and so refuses. */
+uint64_t exceptions_eptp(uint64_t eptp);
+
 #endif

@@ -1,5 +1,6 @@
 #include "guests/diff/insnop.h"
 
+#include "guests/diff/exceptions.h"
 #include "guests/diff/image.h"
 #include "guests/diff/rand.h"
 #include "guests/diff/transcript.h"
@@ -227,7 +228,7 @@ static void do_invept(void)
     uint64_t type = pick_type();
     uint64_t *operand = pick_descriptor(type == 1 || type == 2);
 
-    cell[0] = rand_chance(1, 2) ? 0x1e | scratch[0] : (scratch[0] | 0x1e) ^ rand_bit(64);
+    cell[0] = exceptions_eptp(rand_chance(1, 2) ? 0x1e | scratch[0] : (scratch[0] | 0x1e) ^ rand_bit(64));
     cell[1] = rand_chance(3, 4) ? 0 : rand_value();
     tr_note("type", type);
     tr_note("eptp", cell[0]);
