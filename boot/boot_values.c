@@ -4,6 +4,7 @@
 #include "kernel/desc.h"
 #include "kernel/layout.h"
 #include "kernel/msr.h"
+#include "kernel/version.h"
 #include "kernel/x86_bits.h"
 
 static void registers(void)
@@ -15,7 +16,9 @@ static void registers(void)
     VALUE(EFER_BITS, EFER_LME | EFER_NXE);
     VALUE(CR0_BITS, CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
     VALUE(CR4_BITS, CR4_PAE);
+    VALUE(CR0_PG_BIT, __builtin_ctzll(CR0_PG));
     SAME(CR4_CET);
+    SAME(CR4_LA57);
     VALUE(CODE64, SELECTOR_CODE);
     VALUE(DATA64, SELECTOR_DATA);
 }
@@ -27,6 +30,12 @@ static void layout(void)
     VALUE(DIRECT_MAP_SLOT, DIRECT_MAP_BASE >> 39 & 511);
     VALUE(IMAGE_PML4_SLOT, IMAGE_LINK_BASE >> 39 & 511);
     VALUE(IMAGE_PDPT_SLOT, IMAGE_LINK_BASE >> 30 & 511);
+}
+
+/* Of efi/header.asm. */
+static void version(void)
+{
+    LINE("%%define VERSION '" NESTOR_VERSION "'");
 }
 
 static void in_place(void)
@@ -61,4 +70,5 @@ __attribute__((used)) static void values(void)
     registers();
     layout();
     in_place();
+    version();
 }

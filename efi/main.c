@@ -10,7 +10,6 @@
 #define FOUR_GIB_LAST 0xffffffffull
 #define LARGE_PAGE (2ull << 20)
 #define INFORMATION_PAGES 32 /* the memory map among it */
-#define CR4_LA57 BIT(12)
 
 /* Multiboot2 specification 3.6 */
 enum { TAG_END = 0, TAG_COMMAND_LINE = 1, TAG_EFI64 = 12, TAG_RSDP_NEW = 15, TAG_EFI_MAP = 17 };
@@ -286,12 +285,8 @@ static const struct efi_guid *own_guid(void)
 static const char *obstacle(const struct efi_system_table *system)
 {
     void *interface;
-    uint64_t cr4;
 
-    if (!system->boot->locate_protocol(own_guid(), NULL, &interface))
-        return "this machine is already under Nestor";
-    __asm__("mov %%cr4, %0" : "=r"(cr4));
-    return cr4 & CR4_LA57 ? "the firmware pages by 5 levels, which is not there yet" : NULL;
+    return system->boot->locate_protocol(own_guid(), NULL, &interface) ? NULL : "this machine is already under Nestor";
 }
 
 static void say_why(const struct efi_system_table *system, const char *why)

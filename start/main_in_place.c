@@ -115,10 +115,10 @@ static void go_on_as_l1(struct cpu *cpu)
 static void make_vm(struct cpu *cpu)
 {
     desc_load_without_task(cpu);
+    l1_plan_space.start.present = &own()->state;
     quirks_find();
     l1_vm.in_place = true;
     machine_create_vm();
-    l1_plan_space.start.present = &own()->state;
     processors_make_boot_vcpu();
     next_round(go_on_as_l1, become_l1);
 }

@@ -1,11 +1,20 @@
 #include "start/quirks.h"
 
+#include "boot/in_place.h"
 #include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "start/machine.h"
 #include "vmx/inspect.h"
 #include "vmx/probe.h"
 #include "vmx/vmx_bits.h"
+
+/* A firmware that L1 goes on with. Then the bit cannot be hidden. */
+static bool pages_by_5_levels(void)
+{
+    const struct in_place_state *present = l1_plan_space.start.present;
+
+    return present && (present->cr4 & CR4_LA57);
+}
 
 void quirks_find(void)
 {
@@ -21,7 +30,7 @@ void quirks_find(void)
         l1_vm.caps.proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
         l1_vm.caps.old_proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
     }
-    l1_vm.cpuid.la57_broken = !probe_wide_bases(&l1_vm.caps);
+    l1_vm.cpuid.la57_broken = !pages_by_5_levels() && !probe_wide_bases(&l1_vm.caps);
     if (l1_vm.cpuid.la57_broken) {
         log_info("quirks", "5-level paging is hidden from L1: bases are not judged by the CPU's width here");
         l1_vm.caps.linear_bits = CAPS_LINEAR_BITS_4_LEVEL;

@@ -2,21 +2,22 @@
 """nestor.efi from the firmware's shell, under which a program of ours (lib_look.c) tells what each processor and the
 memory map are: each refusal changes nothing, and after the start only the carve-out is new. Bochs 3.1 and OVMF.
 
-Usage: tests/vm/efi-shell.t [start|lacking|cet] ...
+Usage: tests/vm/efi-shell.t [start|lacking|locked|cet|la57] ...
 """
 import os
 import re
-import subprocess
+import shutil
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from lib_tap import ROOT, Run, Tap  # noqa: E402  (the path must be set first)
+from lib_efi import make_program  # noqa: E402  (the path must be set first)
+from lib_tap import ROOT, Run, Tap  # noqa: E402
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
-from nestorlib import emulators, errors  # noqa: E402
+from nestorlib import emulator_mend, emulators, errors  # noqa: E402
 
 NESTOR = os.path.join(ROOT, "build", "nestor.efi")
 IPS = 10000000     # few: the shell waits five seconds
@@ -27,30 +28,14 @@ FREE, RESERVED = 7, 0   # UEFI 2.10 7.2, memory types
 # UEFI 2.10 appendix D, as the shell's variable lasterror has them
 SUCCESS, UNSUPPORTED, OUT_OF_RESOURCES, ALREADY_STARTED = 0, 3, 9, 20
 VARIABLE_NEW, VARIABLE_READ = 1 << 63 | 14, 0
-WITHOUT_VMX, WITH_CET = "p4_prescott_celeron_336", "arrow_lake"
-CR4_CET = 1 << 23
+WITHOUT_VMX, WITH_CET, WITH_LA57 = "p4_prescott_celeron_336", "arrow_lake", "sapphire_rapids"
+LOCKED, VMX_OUTSIDE_SMX = 1, 4      # IA32_FEATURE_CONTROL
+CR4_CET, CR4_LA57 = 1 << 23, 1 << 12
 
 
 def options(cpus):
     known = emulators.nestor_options(emulators.choose("3.1"))
     return f"console=com2 on-exit=bochs debug-exit=0xf4 inspect=0xea4 {known}" + (" startup=trap" if cpus > 1 else "")
-
-
-def make_program(work):
-    """tests/vm/lib_look.c, linked as nestor.efi is."""
-    program, header = os.path.join(work, "look.efi"), os.path.join(work, "header.o")
-    objects = [header]
-    commands = [["nasm", "-f", "elf64", '-DNESTOR_IMAGE="/dev/null"', "efi/header.asm", "-o", header]]
-    for source in ("tests/vm/lib_look.c", "efi/present.c"):
-        objects.append(os.path.join(work, os.path.basename(source) + ".o"))
-        commands.append(["gcc", "-O2", "-ffreestanding", "-fpic", "-fvisibility=hidden", "-mno-red-zone", "-mno-sse",
-                         "-I.", "-fno-stack-protector", "-fcf-protection=none", "-fno-jump-tables", "-c", source, "-o",
-                         objects[-1]])
-    commands += [["ld", "-m", "elf_x86_64", "-nostdlib", "--no-relax", "-T", "efi/efi.ld", "-o", program + ".elf",
-                  *objects], ["objcopy", "-O", "binary", program + ".elf", program]]
-    for command in commands:
-        subprocess.run(command, cwd=ROOT, check=True)
-    return program
 
 
 def start(work, name, lines, cpus=1, *more):
@@ -151,36 +136,72 @@ def start_lacking(work):
     return start(work, "lacking", ["nestor.efi", said("lacking"), "look.efi"], 1, "--bare", "--cpu", WITHOUT_VMX)
 
 
-def start_cet(work):
-    return start(work, "cet", ["look.efi cet", "nestor.efi fault=vmx-locked", said("refused"), "nestor.efi",
-                               said("cet"), "look.efi"], 1, "--cpu", WITH_CET)
+def start_with(word, cpu, cpus):
+    return lambda work: start(work, word, [f"look.efi {word}", "nestor.efi fault=vmx-locked", said("refused"),
+                                           "nestor.efi", said("started"), "look.efi"], cpus, "--cpu", cpu)
 
 
-def check_cet(tap, run):
-    """A firmware that has set CR4.CET, and uses nothing of it."""
-    found = looks(run.out.replace("\r", ""))
-    if not tap.equal(len(found), 3, "cet: look.efi ran", run.out[-3000:], run.err[-2000:]):
-        return
-    check_status(tap, run, "refused", UNSUPPORTED, REFUSED + "the firmware locked VMX off")
-    check_status(tap, run, "cet", SUCCESS, IS_L1)
-    cr4 = [int(value, 16) for value in re.findall(r"CR4 (\w+)", " ".join(found[1].state))]
-    tap.ok(cr4 and cr4[0] & CR4_CET, "cet: CR4.CET is on", found[1].state)
-    tap.equal(found[2].state, found[1].state, "cet: L1 goes on with it, its state as before")
-    tap.equal(found[2].names, {"00": "NestorNestor"}, "cet: under Nestor")
-    tap.equal(run.status, 0, "cet: to its end", run.err[-2000:])
+def check_with(word, bit):
+    """A firmware that has that bit of CR4 on, on each processor."""
+    def check(tap, run):
+        found = looks(run.out.replace("\r", ""))
+        if not tap.equal(len(found), 3, f"{word}: look.efi ran", run.out[-3000:], run.err[-2000:]):
+            return
+        check_status(tap, run, "refused", UNSUPPORTED, REFUSED + "the firmware locked VMX off")
+        check_status(tap, run, "started", SUCCESS, IS_L1)
+        cr4 = [int(value, 16) for value in re.findall(r"CR4 (\w+)", " ".join(found[1].state))]
+        tap.ok(cr4 and all(value & bit for value in cr4), f"{word}: it is on", found[1].state)
+        tap.equal(found[2].state, found[1].state, f"{word}: L1 goes on with it, its state as before")
+        tap.equal(set(found[2].names.values()), {"NestorNestor"}, f"{word}: under Nestor")
+        tap.equal(run.status, 0, f"{word}: to its end", run.err[-2000:])
+    return check
 
 
-def check_lacking(tap, run):
-    found = looks(run.out.replace("\r", ""))
-    if not tap.equal(len(found), 2, "lacking: look.efi ran", run.out[-3000:], run.err[-2000:]):
-        return
-    check_status(tap, run, "lacking", UNSUPPORTED, REFUSED + "this CPU lacks VMX")
-    check_same(tap, "lacking", *found)
-    tap.equal(run.status, 0, "lacking: the shell goes on to its end", run.err[-2000:])
+def check_lacking(name, why, feature_control):
+    """Refused by the real CPU, without a word of ours."""
+    def check(tap, run):
+        found = looks(run.out.replace("\r", ""))
+        if not tap.equal(len(found), 2, f"{name}: look.efi ran", run.out[-3000:], run.err[-2000:]):
+            return
+        check_status(tap, run, "lacking", UNSUPPORTED, REFUSED + why)
+        check_same(tap, name, *found)
+        control = re.findall(r"IA32_FEATURE_CONTROL (\w+)", " ".join(found[0].state))
+        tap.equal([int(value, 16) for value in control], [feature_control], f"{name}: IA32_FEATURE_CONTROL")
+        tap.equal(run.status, 0, f"{name}: the shell goes on to its end", run.err[-2000:])
+    return check
 
 
-KINDS = {"start": (start_start, check_start), "lacking": (start_lacking, check_lacking),
-         "cet": (start_cet, check_cet)}
+def make_locked_machine(work):
+    """Bochs as a firmware leaves it that locked VMX off: it sets IA32_FEATURE_CONTROL to 5 for a firmware that comes by
+    fw_cfg, and this copy to 1."""
+    original = emulators.choose("3.1").program
+    folder, copy = os.path.dirname(os.path.realpath(original)), os.path.join(work, "locked-machine")
+    os.mkdir(copy)
+    for name in os.listdir(folder):
+        if os.path.isdir(os.path.join(folder, name)):
+            os.symlink(os.path.join(folder, name), os.path.join(copy, name))
+        else:
+            shutil.copy(os.path.join(folder, name), copy)
+    with open(os.path.join(copy, "bochs-bin"), "r+b") as file:
+        data = bytearray(file.read())
+        at, size = emulator_mend.find_function(data, b"_ZN8BX_CPU_C19allowVmxForFirmwareEv")
+        at = data.index(b"\x83\x8f", at, at + size) + 6       # or dword [rdi + disp32], imm8
+        emulator_mend.patch(data, at, f"{LOCKED | VMX_OUTSIDE_SMX:02x}", f"{LOCKED:02x}")
+        file.seek(0)
+        file.write(data)
+    return os.path.join(copy, "bochs")
+
+
+def start_locked(work):
+    return start(work, "locked", ["nestor.efi", said("lacking"), "look.efi"], 1, "--bare", "--emulator",
+                 make_locked_machine(work))
+
+
+KINDS = {"start": (start_start, check_start),
+         "lacking": (start_lacking, check_lacking("lacking", "this CPU lacks VMX", 0)),
+         "locked": (start_locked, check_lacking("locked", "the firmware locked VMX off", LOCKED)),
+         "cet": (start_with("cet", WITH_CET, 1), check_with("cet", CR4_CET)),
+         "la57": (start_with("la57", WITH_LA57, 1), check_with("la57", CR4_LA57))}
 
 
 def main():
@@ -192,7 +213,7 @@ def main():
         tap.ok(True, f"nestor.efi # SKIP {error}")
         return tap.done()
     with tempfile.TemporaryDirectory(prefix="efi-shell.") as work:
-        make_program(work)
+        make_program(work, "look", "tests/vm/lib_look.c", "tests/vm/lib_levels.asm", "efi/present.c")
         runs = {kind: KINDS[kind][0](work) for kind in kinds}
         for kind, run in runs.items():
             KINDS[kind][1](tap, run.wait())

@@ -1,7 +1,7 @@
 /* A UEFI application that tells what nestor.efi must leave alone, in lines for tests/vm/efi-shell.t: each processor's
  * state and which hypervisor CPUID names, by the firmware's multi-processor services; the memory map; a variable,
- * which it also changes. With the word `cet` it first turns CR4.CET on, and leaves it so. It returns an error, so that
- * a boot manager goes on to its next entry. */
+ * which it also changes. With the word `cet` it first turns CR4.CET on, with `la57` 5-level paging, and leaves it so.
+ * It returns an error, so that a boot manager goes on to its next entry. */
 #include "boot/efi_map.h"
 #include "efi/present.h"
 #include "efi/uefi.h"
@@ -13,8 +13,12 @@
 #define LEAF_HYPERVISOR 0x40000000u
 #define MAP_SIZE 65536
 #define LINE 80
+#define EFI_BOOT_DATA 4
+#define PRESENT 1u
+#define WRITABLE 2u
 
 efi_status EFIAPI efi_main(efi_handle handle, struct efi_system_table *system);
+void levels_5(void *pml5); /* tests/vm/lib_levels.asm */
 
 static struct seen {
     uint32_t processors;
@@ -205,26 +209,41 @@ static void count_variable(const struct efi_system_table *system)
     end_line(system);
 }
 
-static bool is_told_cet(const struct efi_system_table *system, efi_handle handle)
+/* The word stands among the load options. */
+static bool is_told(const struct efi_system_table *system, efi_handle handle, const char *word)
 {
     const struct efi_guid guid = {0x5b1b31a1, 0x9562, 0x11d2, {0x8e, 0x3f, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
     const struct efi_loaded_image *image;
+    uint32_t matched = 0;
 
     if (system->boot->handle_protocol(handle, &guid, (void **)&image))
         return false;
-    for (uint32_t i = 0; i + 4 <= image->options_size / sizeof(efi_char); i++)
-        if (image->options[i] == ' ' && image->options[i + 1] == 'c' && image->options[i + 2] == 'e' &&
-            image->options[i + 3] == 't')
-            return true;
-    return false;
+    for (uint32_t i = 0; i < image->options_size / sizeof(efi_char) && word[matched]; i++)
+        matched = image->options[i] == (uint8_t)word[matched] ? matched + 1 : 0;
+    return !word[matched];
+}
+
+/* Of this processor; the firmware has the others follow when it starts them next. */
+static void page_by_5_levels(const struct efi_system_table *system)
+{
+    uint64_t page = UINT32_MAX;
+
+    if (system->boot->allocate_pages(EFI_ALLOCATE_MAX_ADDRESS, EFI_BOOT_DATA, 1, &page))
+        return;
+    uint64_t *pml5 = (uint64_t *)page;
+    for (unsigned i = 0; i < EFI_PAGE / sizeof *pml5; i++)
+        pml5[i] = i ? 0 : (read_cr3() & ~(EFI_PAGE - 1ull)) | PRESENT | WRITABLE;
+    levels_5(pml5);
 }
 
 efi_status EFIAPI efi_main(efi_handle handle, struct efi_system_table *system)
 {
     const struct efi_guid guid = {0x3fdda605, 0xa76e, 0x4f46, {0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08}};
     struct efi_mp_services *services;
-    void *with_cet = is_told_cet(system, handle) ? system : NULL;
+    void *with_cet = is_told(system, handle, " cet") ? system : NULL;
 
+    if (is_told(system, handle, " la57"))
+        page_by_5_levels(system);
     put("look: begin");
     end_line(system);
     look(with_cet);
