@@ -1,8 +1,11 @@
 ; The PE header of nestor.efi, by hand: one section of code, read-only data and Nestor's image, one that can be written,
-; and a relocation table that relocates nothing, as some loaders want one. Microsoft PE and COFF specification.
+; a relocation table that relocates nothing, as some loaders want one, and the generation numbers without which shim
+; starts no image. Microsoft PE and COFF specification; SBAT.md of shim.
+%include "boot/boot_values.inc"
 bits 64
 extern efi_main
 extern efi_text, efi_text_size, efi_data, efi_data_size, efi_data_file_size, efi_reloc, efi_reloc_size, efi_size
+extern efi_sbat, efi_sbat_size
 
 MACHINE_X64 equ 0x8664
 CHARACTERISTICS equ 0x022e              ; executable, no line numbers, no symbols, large addresses, no debug information
@@ -12,6 +15,7 @@ PAGE equ 0x1000
 CODE equ 0x60000020                     ; code, read, execute
 DATA equ 0xc0000040                     ; initialised data, read, write
 RELOC equ 0x42000040                    ; initialised data, read, discardable
+SBAT equ 0x40000040                     ; initialised data, read
 
 section .header progbits alloc
         dw "MZ"
@@ -19,7 +23,7 @@ section .header progbits alloc
         dd pe - $$
 pe:     db "PE", 0, 0
         dw MACHINE_X64
-        dw 3
+        dw 4
         dd 0, 0, 0                      ; no date: the same sources make the same file
         dw optional_end - optional
         dw CHARACTERISTICS
@@ -59,10 +63,21 @@ optional_end:
         dd efi_reloc_size, efi_reloc, efi_reloc_size, efi_reloc
         dd 0, 0, 0
         dd RELOC
+        db ".sbat", 0, 0, 0
+        dd efi_sbat_length, efi_sbat, efi_sbat_size, efi_sbat
+        dd 0, 0, 0
+        dd SBAT
 
 section .reloc progbits alloc
         dd 0, 12                        ; of page 0, with
         dw 0, 0                         ; two entries that say nothing
+
+; One line for the format, one for Nestor, whose generation (the second word) grows with each hole that is to keep older
+; images from being started.
+section .sbat progbits alloc
+sbat:   db "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md", 10
+        db "nestor,1,Nestor,nestor,", VERSION, ",https://bugzilla.kernel.org/show_bug.cgi?id=53761", 10
+efi_sbat_length equ $ - sbat
 
 section .image progbits alloc align=4096
 global nestor_image, nestor_image_end

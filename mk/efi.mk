@@ -17,10 +17,10 @@ $(OUT)/nestor.bin: $(OUT)/nestor.elf
 	$(call say,OBJCOPY)
 	$(Q)$(OBJCOPY) -O binary $< $@
 
-$(OUT)/efi/header.asm.o: efi/header.asm $(OUT)/nestor.bin mk/efi.mk
+$(OUT)/efi/header.asm.o: efi/header.asm $(OUT)/nestor.bin $(OUT)/boot/boot_values.inc mk/efi.mk
 	@mkdir -p $(@D)
 	$(call say,NASM,$<)
-	$(Q)$(NASM) -f elf64 -Werror -DNESTOR_IMAGE='"$(OUT)/nestor.bin"' $< -o $@
+	$(Q)$(NASM) -f elf64 -Werror -I $(OUT)/ -DNESTOR_IMAGE='"$(OUT)/nestor.bin"' $< -o $@
 
 $(NESTOR_EFI): $(OUT)/efi/header.asm.o $(EFI_OBJECTS) $(OUT)/nestor.elf efi/efi.ld
 	$(call say,LINK)

@@ -2,7 +2,7 @@
 """nestor.efi: the firmware goes on as L1 and starts GRUB's other entry, a Linux with KVM, by itself.
 
 GRUB, started by OVMF, chainloads nestor.efi and then boots a kernel that knows nothing of Nestor. Bochs 3.1 is needed.
-Usage: tests/vm/efi.t [stack|smp|menu|refusal|signed] ...
+Usage: tests/vm/efi.t [stack|smp|menu|refusal|signed|shim] ...
 """
 import argparse
 import os
@@ -25,6 +25,7 @@ from nestorlib import emulators, image, linux  # noqa: E402
 NESTOR = os.path.join(ROOT, "build", "nestor.efi")
 SNAKEOIL = "/usr/share/ovmf/PkKek-1-snakeoil"
 SECURE_BOOT = ".snakeoil"
+SHIM = "shim-unsigned"      # Debian's package
 MENU, CURSOR_DOWN = "Boot Maintenance Manager", "\x1b[B"
 IPS = 50000000
 BACK = "GRUB: back"
@@ -111,12 +112,19 @@ def check_refusal(tap, work):
     check_refused(tap, "refusal", console_until(plan, BACK), "this CPU lacks VMX")
 
 
-def sign(work):
-    """By the key that OVMF's package has for tests, and `make sign`."""
+def run_quietly(*command):
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def firmware_key(work):
+    """The key that OVMF's package has for tests."""
     key = os.path.join(work, "key.pem")
-    subprocess.run(["openssl", "pkey", "-in", SNAKEOIL + ".key", "-passin", "pass:snakeoil", "-out", key], check=True)
-    subprocess.run(["make", "-s", "sign", f"KEY={key}", f"CERT={SNAKEOIL}.pem"], cwd=ROOT, check=True,
-                   stdout=subprocess.DEVNULL)
+    run_quietly("openssl", "pkey", "-in", SNAKEOIL + ".key", "-passin", "pass:snakeoil", "-out", key)
+    return key
+
+
+def sign(key, certificate):
+    run_quietly("make", "-s", "sign", f"KEY={key}", f"CERT={certificate}")
     return os.path.join(ROOT, "build", "nestor.signed.efi")
 
 
@@ -125,15 +133,49 @@ def check_signed(tap, work):
     if not shutil.which("sbsign"):
         tap.comment("signed: skipped, sbsign is missing (Debian's package sbsigntool)")
         return
-    signed = console_until(image.BootPlan(program=sign(work)), "this CPU lacks VMX", SECURE_BOOT)
+    program = sign(firmware_key(work), SNAKEOIL + ".pem")
+    signed = console_until(image.BootPlan(program=program), "this CPU lacks VMX", SECURE_BOOT)
     tap.ok(REFUSED + "this CPU lacks VMX" in signed, "signed: it runs", signed[-2000:])
     unsigned = console_until(image.BootPlan(program=NESTOR), "Access Denied", SECURE_BOOT)
     tap.ok(re.search(r"failed to load .*: Access Denied", unsigned), "signed: unsigned it does not", unsigned[-2000:])
     tap.ok(REFUSED not in unsigned, "signed: not even begun")
 
 
+def fetch_shim(work):
+    """Debian's, signed by the key that the firmware knows, as Microsoft's signs it for machines that are sold."""
+    run_quietly("sh", "-c", f"cd {work} && apt-get download {SHIM} && dpkg -x {SHIM}_*.deb .")
+    shim = os.path.join(work, "shim.efi")
+    run_quietly("sbsign", "--key", firmware_key(work), "--cert", SNAKEOIL + ".pem", "--output", shim,
+                os.path.join(work, "usr", "lib", "shim", "shimx64.efi"))
+    return shim
+
+
+def make_owner_key(work):
+    key, pem, der = (os.path.join(work, "mok." + kind) for kind in ("key", "crt", "der"))
+    run_quietly("openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj",
+                "/CN=a machine owner key of a test/", "-keyout", key, "-out", pem)
+    run_quietly("openssl", "x509", "-in", pem, "-outform", "DER", "-out", der)
+    return key, pem, der
+
+
+def check_shim(tap, work):
+    """Secure Boot is on, and the machine's owner has enrolled a key: shim starts what that key has signed."""
+    try:
+        shim = fetch_shim(work)
+    except (OSError, subprocess.CalledProcessError):
+        tap.comment(f"shim: skipped, sbsign is missing or Debian's {SHIM} cannot be had")
+        return
+    key, certificate, der = make_owner_key(work)
+    plan = image.BootPlan(program=shim, files={"grubx64.efi": sign(key, certificate)})
+    started = console_until(plan, "this CPU lacks VMX", SECURE_BOOT, der)
+    tap.ok(REFUSED + "this CPU lacks VMX" in started, "shim: it runs", started[-2000:])
+    stranger = console_until(plan, "Verification failed", SECURE_BOOT)
+    tap.ok("Verification failed" in stranger, "shim: not where the key is not enrolled", stranger[-2000:])
+    tap.ok(REFUSED not in stranger, "shim: there it is not even begun", stranger[-2000:])
+
+
 KINDS = {"stack": check_stack, "smp": check_smp, "menu": check_menu, "refusal": check_refusal,
-         "signed": check_signed}
+         "signed": check_signed, "shim": check_shim}
 
 
 def main():
