@@ -58,7 +58,7 @@ sound: driver=dummy
 speaker: enabled=0
 panic: action=fatal
 info: action=report
-error: action=report, {ignored_cpus}
+{errors}
 debug: action=ignore, unmapped=report
 """
 
@@ -149,7 +149,7 @@ class Bochs:
             share=self.emulator.share, disks=disks_config(iso, self.opts.disk, self.opts.cd), com1=com1,
             com1_mode="term" if self.opts.interactive else "file",
             com2=com2, com3=COM3.format(port=self.opts.gdb) if self.opts.gdb else "", log=log,
-            ignored_cpus=", ".join(f"cpu{i}=ignore" for i in range(cpus)))
+            errors="\n".join(f"error: action=report, cpu{i:x}=ignore" for i in range(cpus)))   # one line holds few
         with open(self.path("bochsrc"), "w", encoding="utf-8") as config:
             config.write(text)
         with open(self.path("debugger.rc"), "w", encoding="ascii") as script:
