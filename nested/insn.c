@@ -217,9 +217,17 @@ void insn_exit_vmclear(struct vcpu *vcpu)
     insn_succeed(vcpu);
 }
 
-/* Nestor keeps a few vmcs12s in slots, each with a vmcs02, so that an L1 that goes round its L2s loads no image at
- * all. */
-void insn_exit_vmptrld(struct vcpu *vcpu)
+/* The slot is L1's current VMCS from here on. The one that was stays in its slot, with its vmcs02: coming back to it
+ * costs no copy. */
+static inline void make_current(struct vcpu *vcpu, struct vmcs12_slot *slot)
+{
+    vcpu->nested->current = slot;
+    shadow_select(vcpu->nested);
+    straight_follow(vcpu);
+}
+
+/* Any VMPTRLD, with all checks. */
+static NOINLINE void load_pointer(struct vcpu *vcpu)
 {
     struct nested *nested = vcpu->nested;
     gpa_t pointer;
@@ -247,11 +255,32 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
         insn_fail(vcpu, VMXERR_VMPTRLD_ADDRESS);
         return;
     }
-    /* The VMCS that was current before stays in its slot, with its vmcs02: coming back to it costs no copy. */
-    nested->current = slot;
-    shadow_select(nested);
-    straight_follow(vcpu);
+    make_current(vcpu, slot);
     insn_succeed(vcpu);
+}
+
+/* The slot that a 64-bit kernel asks for, if it has one: nearly every VMPTRLD. There are slots in VMX operation alone,
+ * and only of pointers that passed; but the revision is L1's memory. NULL: all must be checked. */
+static inline struct vmcs12_slot *find_held(struct vcpu *vcpu)
+{
+    const gpa_t *plain = operand_plain(vcpu, sizeof(*plain));
+    gpa_t pointer = plain ? __atomic_load_n(plain, __ATOMIC_RELAXED) : VMPTR_NONE;
+    struct vmcs12_slot *slot = pointer == VMPTR_NONE ? NULL : slot_find(vcpu->nested, pointer);
+    return slot && read_revision(vcpu, pointer) == slot->v->revision ? slot : NULL;
+}
+
+/* Nestor keeps a few vmcs12s in slots, each with a vmcs02, so that an L1 that goes round its L2s loads no image at
+ * all. */
+void insn_exit_vmptrld(struct vcpu *vcpu)
+{
+    struct vmcs12_slot *slot = find_held(vcpu);
+    if (!slot) {
+        load_pointer(vcpu);
+        return;
+    }
+    slot_touch(vcpu->nested, slot);
+    make_current(vcpu, slot);
+    insn_succeed_plain(vcpu);
 }
 
 /* All-ones when there is no current VMCS. */

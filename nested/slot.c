@@ -141,7 +141,6 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
         lint_loaded(nested, slot);
         count(COUNT_VMCS12_LOADS);
     }
-    slot->last_used = ++nested->clock;
-    slot_bitmaps_touch(&slot->bitmaps, nested->bitmaps);
+    slot_touch(nested, slot);
     return slot;
 }

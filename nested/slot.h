@@ -11,6 +11,13 @@ struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr);
 /* The slot of vmptr, read from L1's memory when it was not held; the least recently used one makes room. NULL when the
  * page pool is empty. */
 struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr);
+/* The slot, and the merged bitmaps that it names, were used last. */
+static inline void slot_touch(struct nested *nested, struct vmcs12_slot *slot)
+{
+    slot->last_used = ++nested->clock;
+    if (merged_cache_is_full(nested->bitmaps)) /* else nothing has to make room */
+        slot_bitmaps_touch(&slot->bitmaps, nested->bitmaps);
+}
 /* Writes vmcs12 back to L1's memory and frees what belongs to it. */
 void slot_release(struct nested *nested, struct vmcs12_slot *slot);
 void slot_release_all(struct nested *nested);

@@ -182,8 +182,6 @@ void slot_bitmaps_put(struct slot_bitmaps *s, struct merged_cache *cache)
 
 void slot_bitmaps_touch(const struct slot_bitmaps *s, struct merged_cache *cache)
 {
-    if (!merged_cache_is_full(cache))
-        return;
     for (enum merged_kind kind = MERGED_MSR; kind < MERGED_KINDS; kind++)
         if (s->merged[kind])
             merged_cache_touch(cache, s->merged[kind]);
