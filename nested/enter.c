@@ -75,7 +75,8 @@ static void turn_to_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
 }
 
 /* L1's state as after an exit, then the MSRs that L1 wants loaded. Current: vmcs01. */
-static void resume_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l2, uint64_t l2_cr0)
+static ALWAYS_INLINE void resume_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, const struct l1_registers *l2,
+                                    uint64_t l2_cr0)
 {
     EXPECT_CURRENT(vcpu->vmcs01);
     const struct vmcs12 *v = slot->v;
@@ -329,7 +330,8 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
         vmcs_write(GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI); /* L1's virtual blocking; Nestor itself takes NMIs */
         vmx_unblock_nmi();
     }
-    straight_make_plan(vcpu, slot, l2_cr0);
+    if (!straight_has_no_plan(slot))
+        straight_make_plan(vcpu, slot, l2_cr0);
     count(COUNT_EXITS_REFLECTED);
 }
 

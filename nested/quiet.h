@@ -14,6 +14,12 @@ void straight_init(const struct nested *nested);
 
 /* L2 has gone to L1, which was given its state: what the next straight exit has to do. Current: vmcs01. */
 void straight_make_plan(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_cr0);
+/* True if that is known, and is that there is none. */
+static inline bool straight_has_no_plan(const struct vmcs12_slot *slot)
+{
+    const struct straight_plan *plan = &slot->plan;
+    return plan->made && !plan->valid && plan->mode == (slot->v->ENTRY_CONTROLS & ENTRY_GUEST_64);
+}
 
 /* L1 writes a row that changes nothing but the plan: an address of its host state, or the interrupt window. True: done,
  * and no check of an entry need look at it. Current: vmcs01. */

@@ -299,7 +299,7 @@ static inline bool handle_exit_of_l1(struct vcpu *vcpu, struct straight *straigh
             return false;
         }
         handle_instruction(vcpu, reason);
-        return true;
+        return !vcpu->in_l2 || (straight->fields && straight->plan->valid);
     case EXIT_VMREAD:
     case EXIT_VMWRITE:
         straight->quiet = 0;

@@ -183,20 +183,6 @@ QUIET static void l1_configures(struct processor *p)
         v->VPID, v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS ? v->MSR_BITMAP : 0);
 }
 
-QUIET static void l1_vmptrld(struct processor *p)
-{
-    unsigned number = (unsigned)(host_random() % VMCS12S);
-
-    if (vmcs12_owner[number] != -1 && vmcs12_owner[number] != (int)p->number)
-        return;
-    say(p, "L1: VMPTRLD of vmcs12 %lu", number, 0, 0, 0);
-    vmcs12_owner[number] = (int)p->number;
-    operand_pointer[p->number] = vmcs12_page(number);
-    vmx_instruction(p, EXIT_VMPTRLD, 0);
-    if (!p->vcpu.nested->current->v->PROC_CONTROLS)
-        l1_configures(p);
-}
-
 QUIET static void l1_vmclear(struct processor *p)
 {
     unsigned number = current_vmcs12(p);
@@ -246,6 +232,23 @@ QUIET static void l1_enters(struct processor *p)
     vmcs12_launched[number] = true;
     if (!runs_l2(p))
         tlb_fail("processor %u: L1's entry into L2 failed", p->number);
+}
+
+/* It goes round its L2s, and often enters the one that it has taken up. */
+QUIET static void l1_vmptrld(struct processor *p)
+{
+    unsigned number = (unsigned)(host_random() % VMCS12S);
+
+    if (vmcs12_owner[number] != -1 && vmcs12_owner[number] != (int)p->number)
+        return;
+    say(p, "L1: VMPTRLD of vmcs12 %lu", number, 0, 0, 0);
+    vmcs12_owner[number] = (int)p->number;
+    operand_pointer[p->number] = vmcs12_page(number);
+    vmx_instruction(p, EXIT_VMPTRLD, 0);
+    if (!p->vcpu.nested->current->v->PROC_CONTROLS)
+        l1_configures(p);
+    if (chance(2))
+        l1_enters(p);
 }
 
 #endif
