@@ -320,6 +320,8 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
         entry_log_abort(slot->vmptr, &nested->refusal);
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
     }
+    if (__builtin_expect(slot->kept & KEPT_SWITCHED, 0))
+        switched_by_hand(nested, slot, true);
     leave_l2(vcpu);
     slot->mirrored = nested->vmread_bitmap != NULL;
     shadow_select(nested);
@@ -427,6 +429,8 @@ void nested_hardware_entry_failure(struct vcpu *vcpu)
     entry_log_cpu_exit(reason);
     slot_set_all_dirty(slot); /* the MSR list went to vmcs02 */
     slot_unmirror(slot);
+    if (slot->kept & KEPT_SWITCHED)
+        switched_by_hand(vcpu->nested, slot, false);
     leave_l2(vcpu);
     nested_entry_failure(vcpu, reason, qualification);
 }

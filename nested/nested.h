@@ -34,8 +34,9 @@ struct host_image {
 #define KEPT_TIMER 1
 /* L1 has IA32_PERF_GLOBAL_CTRL saved. */
 #define KEPT_PERF 2
-/* Bits of `at_entry`. nested/switched gives vmcs02 registers of L1, and IA32_PERF_GLOBAL_CTRL. */
-#define AT_ENTRY_BORROWS 1
+/* vmcs02's exits leave registers alone that L1's change: nested/switched. */
+#define KEPT_SWITCHED 4
+/* Bits of `at_entry`. nested/switched gives vmcs02 IA32_PERF_GLOBAL_CTRL. */
 #define AT_ENTRY_PERF 2
 #define AT_ENTRY_SVI 4  /* SVI is to be remembered: watches_svi */
 #define AT_ENTRY_LINT 8 /* nested/lint looks */

@@ -145,7 +145,8 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     apic_pages_write(nested, slot);
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     bool keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
-    slot->kept = (keeps_timer ? KEPT_TIMER : 0) | (v->EXIT_CONTROLS & EXITC_SAVE_PERF_GLOBAL ? KEPT_PERF : 0);
+    slot->kept = (keeps_timer ? KEPT_TIMER : 0) | (v->EXIT_CONTROLS & EXITC_SAVE_PERF_GLOBAL ? KEPT_PERF : 0) |
+                 (switched_exits_by_hand(v) ? KEPT_SWITCHED : 0);
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
@@ -267,9 +268,8 @@ static NOINLINE void prepare_the_rest(struct nested *nested, struct vmcs12_slot 
 {
     if (slot->at_entry & AT_ENTRY_SVI)
         slot->svi_seen = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);
-    if (slot->at_entry & AT_ENTRY_BORROWS) /* vmcs12 keeps its own until an exit saves L2's */
-        prepare_fetch_rows(nested, slot);
-    switched_prepare(nested, slot);
+    if (slot->at_entry & AT_ENTRY_PERF)
+        switched_prepare(slot->v);
     if (slot->at_entry & AT_ENTRY_LINT)
         lint_enter(nested, slot);
 }

@@ -64,7 +64,8 @@ static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slo
     return nested->vmread_bitmap && !options.trace && slot->host.host64 && v->launched && !has_lists(v) &&
            v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) && !slot->nmi_unvirtual &&
            v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
-           (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry && !(slot->kept & KEPT_PERF);
+           (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry &&
+           !(slot->kept & (KEPT_PERF | KEPT_SWITCHED));
 }
 
 /* Work beside the image, for registers that vmcs12's controls do not switch. An entry that loads none gives L2 the

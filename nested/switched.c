@@ -18,55 +18,29 @@ static const struct {
     {ENTRY_LOAD_UINV, EXITC_CLEAR_UINV, FIELD_INDEX_GUEST_UINV, NO_HOST},
 };
 
-/* L2 starts with the register as L1 has it, since no entry control loads it, but an exit loads another: vmcs02 must
- * load L1's value at the entry for L2 to have it. */
-static bool is_borrowed(const struct vmcs12 *v, unsigned i)
-{
-    return (v->EXIT_CONTROLS & registers[i].exit) && !(v->ENTRY_CONTROLS & registers[i].entry);
-}
-
-/* Computed when L1 wrote a control, kept in the slot, and for nearly all L1s 0: an entry then pays one test. */
+/* Both are computed when L1 wrote a control, kept in the slot, and for nearly all L1s 0. */
 uint8_t switched_needs(const struct vmcs12 *v)
 {
     bool loads_perf = (v->ENTRY_CONTROLS & ENTRY_LOAD_PERF_GLOBAL) != 0;
     bool changes_perf = (v->EXIT_CONTROLS & EXITC_LOAD_PERF_GLOBAL) != 0;
     bool saves_perf = (v->EXIT_CONTROLS & EXITC_SAVE_PERF_GLOBAL) != 0;
-    uint8_t needs = loads_perf != changes_perf || (loads_perf && !saves_perf) ? AT_ENTRY_PERF : 0;
-    for (unsigned i = 0; i < SWITCHED_COUNT; i++)
-        if (is_borrowed(v, i))
-            needs |= AT_ENTRY_BORROWS;
-    return needs;
+    return loads_perf != changes_perf || (loads_perf && !saves_perf) ? AT_ENTRY_PERF : 0;
 }
 
-/* Each exit of L1 has put its registers into vmcs01. */
-static void borrow(const struct nested *nested, const struct vmcs12_slot *slot)
+bool switched_exits_by_hand(const struct vmcs12 *v)
 {
-    uint64_t value[SWITCHED_COUNT] = {0};
-    vmcs_load(nested->vcpu->vmcs01);
     for (unsigned i = 0; i < SWITCHED_COUNT; i++)
-        if (is_borrowed(slot->v, i))
-            value[i] = vmcs_read_encoding(vmcs_fields[registers[i].guest].encoding);
-    vmcs_load(slot->vmcs02);
-    for (unsigned i = 0; i < SWITCHED_COUNT; i++)
-        if (is_borrowed(slot->v, i))
-            vmcs_write_encoding(vmcs_fields[registers[i].guest].encoding, value[i]);
+        if ((v->EXIT_CONTROLS & registers[i].exit) && !(v->ENTRY_CONTROLS & registers[i].entry))
+            return true;
+    return false;
 }
 
 /* vmcs02 saves and loads it for itself, see merge_controls(). */
-static void prepare_perf(const struct vmcs12 *v)
+void switched_prepare(const struct vmcs12 *v)
 {
     uint64_t value = v->GUEST_PERF_GLOBAL_CTRL;
     if ((v->ENTRY_CONTROLS & ENTRY_LOAD_PERF_GLOBAL) || rdmsr_safe(IA32_PERF_GLOBAL_CTRL, &value))
         vmcs_write(GUEST_PERF_GLOBAL_CTRL, value);
-}
-
-void switched_prepare(struct nested *nested, struct vmcs12_slot *slot)
-{
-    EXPECT_CURRENT(slot->vmcs02);
-    if (slot->at_entry & AT_ENTRY_BORROWS)
-        borrow(nested, slot);
-    if (slot->at_entry & AT_ENTRY_PERF)
-        prepare_perf(slot->v);
 }
 
 /* The register itself: no entry of L1 loads it. */
@@ -78,8 +52,9 @@ static void perf_by_hand(const struct vmcs12 *v, bool entered)
         (void)!wrmsr_safe(IA32_PERF_GLOBAL_CTRL, vmcs_read(GUEST_PERF_GLOBAL_CTRL));
 }
 
-/* The CPU changes these registers in an exit that it makes. An exit that Nestor makes up, or an entry that fails on the
- * way, finds them as L2 had them; L1's next entry loads what the exit should have loaded. */
+/* The CPU changes these registers in an exit that it makes, unless only exits do. Such an exit, one that Nestor makes
+ * up, or an entry that fails on the way, finds them as L2 had them; L1's next entry loads what the exit should have
+ * loaded. */
 void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool entered)
 {
     EXPECT_CURRENT(slot->vmcs02);

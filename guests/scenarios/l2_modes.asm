@@ -7,6 +7,7 @@ SEL_DATA equ 0x10
 SEL_CODE32 equ 0x38
 SEL_OTHER_TSS equ 0x40
 MSR_EFER equ 0xc0000080
+MSR_MTRR_DEF_TYPE equ 0x2ff
 
 section .text
 
@@ -98,8 +99,21 @@ bits 32
         jmp dword SEL_CODE64:long_and_back
 bits 64
 
-global protected_code, protected_task_switch, protected_load_cr3
+global protected_code, protected_task_switch, protected_load_cr3, protected_read
 bits 32
+; Reads an MSR that Nestor keeps for itself, then the one in EBX, if any, to EDI:ESI.
+protected_read:
+        mov ecx, MSR_MTRR_DEF_TYPE
+        rdmsr
+        test ebx, ebx
+        jz .done
+        mov ecx, ebx
+        rdmsr
+        mov esi, eax
+        mov edi, edx
+.done:  mov eax, DONE
+        vmcall
+
 ; EBX is where to read, ECX what to write there.
 protected_code:
         mov eax, [ebx]

@@ -2,6 +2,7 @@
  * settings of its two controls; the lists of MSRs beside them, and entries that fail.
  * The CPU may lack them: then each is skipped. */
 #include "guests/lib/cpu.h"
+#include "guests/lib/desc.h"
 #include "guests/lib/multiboot.h"
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
@@ -183,6 +184,76 @@ static void shadow_stack_pointer(void)
     EXPECT_DONE(&vm);
 }
 
+void protected_read(void);
+
+/* 32 bits without paging. */
+static void enter_protected_mode(struct vm *vm)
+{
+    vm_set_code(vm, protected_read);
+    vm_secondary_set((uint32_t)PROC2_UNRESTRICTED);
+    vm_control_clear(ENTRY_CONTROLS, (uint32_t)ENTRY_GUEST_64);
+    vm_control_set(ENTRY_CONTROLS, (uint32_t)ENTRY_LOAD_EFER);
+    vm_control_set(EXIT_CONTROLS, (uint32_t)(EXITC_SAVE_EFER | EXITC_LOAD_EFER));
+    vmx_set(GUEST_EFER, 0);
+    vmx_set(HOST_EFER, cpu_rdmsr(IA32_EFER));
+    vmx_set(GUEST_CR0, CR0_PE | CR0_NE | CR0_ET);
+    vmx_set(GUEST_CS_SELECTOR, SEL_CODE32);
+    vmx_set(GUEST_CS_AR_BYTES, 0xc09b);
+    vm->regs[RBX] = l2_msr;
+}
+
+/* All of CET's at once, as one pair of controls has them. */
+static void set_cet(struct vm *vm, unsigned controls, unsigned of_l2, unsigned of_host)
+{
+    for (unsigned i = 0; kinds[i].entry == ENTRY_LOAD_CET; i++) {
+        set_kind(vm, &kinds[i], controls);
+        vmx_set(kinds[i].guest, kinds[i].values[of_l2]);
+        vmx_set(kinds[i].host, kinds[i].values[of_host]);
+    }
+}
+
+/* L1 has the values OF_L2, whose upper halves an entry to 32 bits must not load, except for the table's. */
+static void check_in_32_bits(const struct kind *kind, unsigned controls)
+{
+    uint64_t expected = kind->values[controls & 1 ? OF_HOST : OF_L2];
+    struct vm vm;
+
+    vm_start(&vm, l2_use, VM_EPT);
+    set_cet(&vm, 3, OF_L1, OF_L2);
+    l2_msr = 0;
+    EXPECT_DONE(&vm);
+    set_cet(&vm, controls, OF_HOST, OF_L1);
+    l2_msr = kind->msr;
+    enter_protected_mode(&vm);
+    EXPECT_DONE(&vm);
+    CHECK_EQ(vmx_get(kind->guest), expected);
+    if (kind->msr) {
+        CHECK_EQ(vm.regs[RDI] << 32 | vm.regs[RSI], expected);
+        CHECK_EQ(cpu_rdmsr(kind->msr), controls & 2 ? kind->values[OF_L1] : expected);
+    }
+    vmx_stop();
+    if (check_failures())
+        print("# %s with controls %u\n", kind->name, controls);
+}
+
+/* An entry judges only the registers that it loads: an L2 of 32 bits runs with addresses of 64 bits that L1 had. */
+static void in_32_bits(void)
+{
+    struct vm vm;
+
+    if (!has(&kinds[0]))
+        return;
+    for (unsigned controls = 0; controls < 4; controls++)
+        for (unsigned i = 0; kinds[i].entry == ENTRY_LOAD_CET; i++)
+            check_in_32_bits(&kinds[i], controls);
+    vm_start(&vm, l2_use, 0);
+    set_cet(&vm, 3, OF_L1, OF_L1);
+    for (unsigned i = 0; kinds[i].entry == ENTRY_LOAD_CET; i++)
+        vmx_set(kinds[i].host, 0);
+    l2_msr = 0;
+    EXPECT_DONE(&vm);
+}
+
 struct msr_entry {
     uint32_t index, reserved;
     uint64_t value;
@@ -359,6 +430,7 @@ static void checks(void)
 const struct scenario switched_scenarios[] = {
     {"switched-all-settings", all_settings, without_all},
     {"switched-shadow-stack-pointer", shadow_stack_pointer, without_all},
+    {"switched-in-32-bits", in_32_bits, without_all},
     {"switched-lists", lists, without_all},
     {"switched-failed-entries", failed_entries, without_all},
     {"switched-checks", checks, without_all},

@@ -40,23 +40,33 @@ static uint32_t merge_proc(const struct merge_input *in)
 }
 
 /* Registers that entries load and exits change as L1 says. After an exit that L0 handles the CPU has L1's values, so
- * each entry loads L2's again: also what L1 has loaded by exits alone. An exit saves all but IA32_PERF_GLOBAL_CTRL
- * without being asked. */
-#define EXIT_SWITCHED                                                                                                  \
-    (EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS | EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL)
-#define ENTRY_SWITCHED (ENTRY_LOAD_UINV | ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL)
+ * each entry loads L2's again. An exit saves all but IA32_PERF_GLOBAL_CTRL without being asked. */
+static const struct {
+    uint32_t exit, entry;
+} switched[] = {
+    {EXITC_CLEAR_UINV, ENTRY_LOAD_UINV},
+    {EXITC_LOAD_CET, ENTRY_LOAD_CET},
+    {EXITC_LOAD_PKRS, ENTRY_LOAD_PKRS},
+};
 
-/* Adds to both words. A control that only an exit has is paired with its entry control here, even if L1 left that
- * off. */
+/* Adds to both words. A register that exits alone change is left to nested/switched: an entry that loaded it again
+ * would be judged by it. Of IA32_PERF_GLOBAL_CTRL any value that the register takes passes. */
 static void merge_switched(const struct vmcs12 *v, uint64_t *exit, uint64_t *entry)
 {
-    uint64_t changed = v->EXIT_CONTROLS & EXIT_SWITCHED, loaded = v->ENTRY_CONTROLS & ENTRY_SWITCHED;
+    uint64_t perf = v->EXIT_CONTROLS & (EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL);
 
-    loaded |= (changed & EXITC_CLEAR_UINV ? ENTRY_LOAD_UINV : 0) | (changed & EXITC_LOAD_CET ? ENTRY_LOAD_CET : 0) |
-              (changed & EXITC_LOAD_PKRS ? ENTRY_LOAD_PKRS : 0) |
-              (changed & EXITC_LOAD_PERF_GLOBAL ? ENTRY_LOAD_PERF_GLOBAL : 0);
-    *exit |= changed | (loaded & ENTRY_LOAD_PERF_GLOBAL ? EXITC_SAVE_PERF_GLOBAL : 0);
-    *entry |= loaded;
+    for (unsigned i = 0; i < ARRAY_SIZE(switched); i++) {
+        if (!(v->ENTRY_CONTROLS & switched[i].entry))
+            continue;
+        *entry |= switched[i].entry;
+        *exit |= v->EXIT_CONTROLS & switched[i].exit;
+    }
+    if (!(perf & EXITC_LOAD_PERF_GLOBAL) && !(v->ENTRY_CONTROLS & ENTRY_LOAD_PERF_GLOBAL)) {
+        *exit |= perf;
+        return;
+    }
+    *entry |= ENTRY_LOAD_PERF_GLOBAL;
+    *exit |= perf | EXITC_SAVE_PERF_GLOBAL;
 }
 
 /* Cheap enough to be computed whenever L1 wrote a control, and pure, so that tests can try each bit of each word. */
