@@ -1,5 +1,5 @@
-; void levels_5(void *pml5): from 4-level to 5-level paging, by which a firmware may call nestor.efi, too. The table, the
-; stack and this code lie below 4 GiB and are mapped one to one by both. For tests/vm/lib_look.c.
+; void levels_5(void *pml5): from 4-level to 5-level paging, by which a firmware may call nestor.efi, too. The table,
+; the stack and this code lie below 4 GiB and are mapped one to one by both. For tests/vm/lib_look.c.
 ; SDM 3A 2.5 "Control Registers", CR4.LA57: it can be changed outside IA-32e mode alone.
 bits 64
 default rel
