@@ -371,6 +371,28 @@ static void masked_by_tpr(void)
     CHECK_EQ(l2_value, 1);
 }
 
+/* As L1 wrote it, it stays, whatever else L1 does with the VMCS; also while nothing is delivered. */
+static void status_kept(void)
+{
+    const uint64_t status = PUT(IRQ_VECTOR_SELF, STATUS_RVI) | PUT(VECTOR_TEST, STATUS_SVI);
+    struct vm vm;
+
+    start_delivery(&vm);
+    for (unsigned i = 0; i < 4; i++) {
+        vm_set_code(&vm, l2_nothing);
+        vmx_set(GUEST_INTERRUPT_STATUS, status - i);
+        EXPECT_DONE(&vm);
+        CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), status - i);
+        vmx_set(GUEST_INTERRUPT_STATUS, i);
+        if (i % 2)
+            vm_clear(&vm);
+        vm_load(&vm);
+        CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), i);
+        if (i == 1)
+            vm_control_clear(PROC2_CONTROLS, (uint32_t)PROC2_VIRTUAL_INTERRUPTS);
+    }
+}
+
 static const char *without_delivery(void)
 {
     const uint64_t both = PROC2_X2APIC | PROC2_VIRTUAL_INTERRUPTS;
@@ -465,6 +487,7 @@ const struct scenario apicv_scenarios[] = {
     {"apicv-virtual-interrupt-first", virtual_interrupt_first, without_delivery},
     {"apicv-eoi-exit", eoi_exit, without_delivery},
     {"apicv-masked-by-tpr", masked_by_tpr, without_delivery},
+    {"apicv-status-kept", status_kept, without_delivery},
     {"apicv-bad-combinations", bad_combinations, without_delivery},
     {"option-pause-loop", pause_loop, without_pause_loop},
     {"option-xsaves", xsaves_enabled, without_xsaves},
