@@ -7,13 +7,36 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 for folder in (os.path.join(ROOT, "tests", "vm"), os.path.join(ROOT, "tools")):
     sys.path.insert(0, folder)
 
-from lib_tap import Run, Tap  # noqa: E402  (the path must be set first)
+from lib_matrix import Table  # noqa: E402  (the path must be set first)
+from lib_tap import Run, Tap  # noqa: E402
 from nestorlib import linux  # noqa: E402
 
 FULL = os.path.join(ROOT, "build", "full")
 DEBIAN = os.path.join(FULL, "debian", "vmlinuz")
 DEBIAN_INITRD = os.path.join(FULL, "initrd-debian.cpio")
 IPS = 20000000
+MACHINES = ["2.7 corei7_skylake_x", "3.1 corei7_skylake_x"]
+L1S = Table("the tests of tests/full", ("L1", "how"), MACHINES)
+
+
+def machine():
+    """The column of this run: NESTOR_EMULATOR and NESTOR_CPU say on what it is."""
+    return f"{os.environ['NESTOR_EMULATOR']} {os.environ.get('NESTOR_CPU', 'corei7_skylake_x')}"
+
+
+class Cell:
+    """with Cell(tap, docs, l1, how): ...   what the tests inside say is a cell of the table of L1s, if `docs`."""
+
+    def __init__(self, tap, docs, *row):
+        self.tap, self.docs, self.row = tap, docs, row
+
+    def __enter__(self):
+        self.failed = self.tap.failed
+
+    def __exit__(self, *_):
+        failed = self.tap.failed - self.failed
+        if self.docs:
+            L1S.write(self.row, machine(), f"{failed} fail" if failed else "pass")
 
 
 def linux_args(*words):

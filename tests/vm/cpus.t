@@ -15,7 +15,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "tools"))
 
-from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
+from lib_matrix import Table  # noqa: E402  (the path must be set first)
+from lib_tap import ROOT, Tap  # noqa: E402
 from nestorlib import emulators  # noqa: E402
 
 OLD = ["corei7_sandy_bridge_2600k", "corei7_haswell_4770", "corei3_cnl", "corei7_skylake_x", "corei7_icelake_u",
@@ -24,8 +25,6 @@ NEW = ["sapphire_rapids", "arrow_lake", "wildcat_lake"]
 ALL = [("2.7", model) for model in OLD] + [("3.1", model) for model in OLD + NEW]
 SLICE = [("3.1", "wildcat_lake")]
 FAULTS = os.path.join(ROOT, "tests", "vm", "emulator-faults")
-PAGE = os.path.join(ROOT, "docs", "TESTING.md")
-BEGIN, END = "<!-- made by tests/vm/cpus.t --docs -->\n", "<!-- end -->\n"
 TIMEOUT = 1500
 
 GUESTS = os.path.join(ROOT, "build", "guests")
@@ -46,6 +45,7 @@ SUITES = {
     "demo": (["tools/nestor-run", "--l1", os.path.join(GUESTS, "demo.elf")], True),
     "Nestor in Nestor": (["tools/run-nested"], False),
 }
+TABLE = Table("tests/vm/cpus.t", ("Bochs", "model"), list(SUITES))
 
 
 def read_faults():
@@ -100,29 +100,6 @@ def check(tap, faults, emulator, model, suite):
     return f"[{len(failed)} differ](../tests/vm/emulator-faults)" if failed else "pass"
 
 
-def table_of(text):
-    """The cells that docs/TESTING.md has: (emulator, model, suite) -> text."""
-    cells = {}
-    for line in text.splitlines():
-        row = [cell.strip() for cell in line.strip("|").split("|")]
-        if tuple(row[:2]) in ALL:
-            cells.update({(row[0], row[1], suite): cell for suite, cell in zip(SUITES, row[2:])})
-    return cells
-
-
-def write_docs(fresh):
-    with open(PAGE, encoding="utf-8") as file:
-        text = file.read()
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END, text.index(BEGIN))
-    cells = {**table_of(text[begin:end]), **fresh}
-    lines = ["| Bochs | model | " + " | ".join(SUITES) + " |\n", "|---|---|" + "---|" * len(SUITES) + "\n"]
-    for emulator, model in ALL:
-        row = [cells.get((emulator, model, suite), "not run") for suite in SUITES]
-        lines.append(f"| {emulator} | {model} | " + " | ".join(row) + " |\n")
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(text[:begin] + "\n" + "".join(lines) + "\n" + text[end:])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--all", action="store_true", help="all emulators, models and suites")
@@ -140,7 +117,7 @@ def main():
             if suite in opts.suite if opts.suite else opts.all or opts.machine or in_slice:
                 cell = check(tap, faults, emulator, model, suite)
                 if opts.docs:
-                    write_docs({(emulator, model, suite): cell})
+                    TABLE.write((emulator, model), suite, cell)
     return tap.done()
 
 
