@@ -1,11 +1,12 @@
 /* The heart of the project, in the order of its story:
  *   1. L0 has a bitmap of its own: vmx/msr_policy.def.
- *   2. L1 names one in vmcs12: nested/bitmap/slot_bitmaps.c finds or makes the entry.
+ *   2. L1 names one in vmcs12: nested/bitmap/slot_bitmaps.c finds or makes the merged bitmap.
  *   3. L0 write-protects L1's page through EPT: merged_protect().
  *   4. Then it reads the page, and ORs its own bits in: merged_read(), merged_or().
  *   5. L2 runs on the result: nested/bitmap/slot_bitmaps.c.
- *   6. A store to L1's page faults once, makes the entry stale and ends the protection: merged_stale().
- *   7. The next entry merges anew: merged_refresh(). What is freed when: nested/bitmap/merged_cache.c. */
+ *   6. A store to L1's page faults once, makes the merged bitmap stale and ends the protection: merged_stale().
+ *   7. The next entry merges anew: merged_refresh(). What is freed when: nested/bitmap/merged_cache.c.
+ * Why in this order: docs/CONCEPTS.md, section 5. */
 #include "nested/bitmap/merged.h"
 
 #include "kernel/cmdline.h"
@@ -16,7 +17,9 @@
 #include "vmx/straight.h"
 
 /* Step 6. Runs on the processor that stores, under the watch's lock, before the store is done. The watch is gone
- * already, so further stores cost nothing. */
+ * already, so further stores cost nothing. Each processor is told to look at its next entry, by the count that
+ * slot_bitmaps_refresh() compares and the byte of the straight way (docs/FLOWS.md, flow 10). The state first: who sees
+ * the new count sees STALE. */
 static void merged_stale(struct watcher *watcher)
 {
     struct merged *m = (struct merged *)watcher;
@@ -43,16 +46,17 @@ void merged_init(struct merged *m, struct merged_cache *cache, enum merged_kind 
     };
 }
 
-/* True if a store to the page will be told from now on. */
-static bool is_watched(struct merged *m)
+/* Arms the watch, if tracing pays. True if a store to the page will be told from now on. */
+static bool watch(struct merged *m)
 {
+    /* STALE says that it was; UNTRACED, that nobody would know. */
     bool was_stored_to = merged_state(m) >= MERGED_STALE && !m->watcher.armed;
     if (options.bitmap == BITMAP_MERGE || !merged_pays_to_trace(&m->pays, was_stored_to))
         return false;
     if (m->watcher.armed) /* L0's page changed, not L1's */
         return true;
     /* FRESH before the watch is armed: a store that comes at once must have the last word, and says STALE. That nothing
-     * is merged yet does no harm: the entry is claimed (l0_generation is 0), so nobody takes it for fresh. */
+     * is merged yet does no harm: this processor has claimed `m` (l0_generation is 0), so nobody takes it for fresh. */
     merged_set_state(m, MERGED_FRESH);
     return ept_watch_add(m->cache->watch, m->page, &m->watcher) == 0;
 }
@@ -62,7 +66,7 @@ static bool is_watched(struct merged *m)
  * FRESH. */
 void merged_protect(struct merged *m)
 {
-    if (!is_watched(m) && gmem_is_ram(m->cache->gmem, m->page))
+    if (!watch(m) && gmem_is_ram(m->cache->gmem, m->page))
         merged_set_state(m, MERGED_UNTRACED);
 }
 
@@ -83,8 +87,8 @@ void merged_or(struct merged *m, struct merged_policy l0)
         result[words->index[i]] |= page[words->index[i]];
 }
 
-/* Protect first, read after. A store between the two makes the entry STALE again, so that the next entry merges once
- * more: none is lost. Read first, and a store between the two would be in no merge, and nothing would tell of it. */
+/* Protect first, read after. A store between the two makes `m` STALE again, so that the next entry merges once more:
+ * none is lost. Read first, and a store between the two would be in no merge, and nothing would tell of it. */
 void merged_merge(struct merged *m, struct merged_policy l0)
 {
     merged_protect(m);
@@ -102,7 +106,8 @@ static void count_merge(const struct merged *m)
         m->cache->told(m);
 }
 
-/* Step 7. What was fresh when it was looked at, and is not any more, is looked at again before the next entry. */
+/* Step 7. Only what the caller has claimed is merged. Anything else was fresh when the caller looked (merged_claim());
+ * a store since then is dealt with before the next entry. */
 bool merged_refresh(struct merged *m, struct merged_policy l0, uint64_t saved)
 {
     bool claimed = merged_is_claimed(m);
@@ -127,14 +132,8 @@ bool merged_waits(struct merged *m)
     return options.bitmap == BITMAP_TRACE && merged_is_claimed(m) && merged_pays_to_wait(&m->pays);
 }
 
-const uint8_t *merged_copy(const struct merged *m)
-{
-    return merged_l1_page(m) == m->snapshot ? m->snapshot : NULL;
-}
-
 const uint8_t *merged_l1_page(const struct merged *m)
 {
-    /* The policy `allow` takes no snapshot. */
     bool is_live = options.bitmap == BITMAP_ALLOW && m->kind == MERGED_MSR;
     return is_live ? gmem_page(m->cache->gmem, m->page) : m->snapshot;
 }

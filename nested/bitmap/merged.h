@@ -1,8 +1,8 @@
 /* One merged bitmap: the page that the CPU uses for L2 is the OR of L0's and L1's page, kept current by write tracing
  * (docs/FLOWS.md, flow 5; Linux kernel bug 53761, "nVMX: MSR bitmap merging"). MSR bitmaps and the two I/O bitmaps
- * alike. All processors share them. A merge is made by a processor that claimed the entry, and the watcher and the
- * state are written by whichever processor stores to the page. nested/bitmap/ alone looks inside;
- * nested/bitmap/slot_bitmaps.h is what the rest of nested/ calls. */
+ * alike. All processors share them. A merge is made by a processor that has claimed the merged bitmap, and the watcher
+ * and the state are written by whichever processor stores to the page. nested/bitmap/ alone looks inside;
+ * nested/bitmap/slot_bitmaps.h is what the rest of nested/ calls. An "entry" is always one into L2. */
 #ifndef NESTED_BITMAP_MERGED_H
 #define NESTED_BITMAP_MERGED_H
 
@@ -34,24 +34,24 @@ struct merged_cache;
 struct merged_owner;
 
 struct merged {
-    /* Written by whichever processor stores to the page; who merges arms the one, and entries read the other. */
+    /* Written by whichever processor stores to the page. Who merges arms the watcher; each entry reads the state. */
     struct watcher watcher; /* first: merged_stale() is given this */
     enum merged_state state;
 
-    /* Constant while the entry is in use. */
+    /* Constant while it is in a bucket of the cache. */
     struct merged_cache *cache;
     enum merged_kind kind;
     gpa_t page;        /* L1's */
     uint8_t *snapshot; /* L1's page as it was when last merged */
     uint8_t *result;   /* snapshot | L0's page: what the CPU reads */
 
-    /* About the last merge. Written by who claimed it: no other processor uses the entry then. */
+    /* About the last merge. Written by the processor that claimed it: no other uses it then. */
     uint64_t l0_generation; /* of L0's page; 0: nothing is merged, or somebody has claimed it */
     const uint8_t *l0_page;
     struct merged_pays pays;
 
     /* Written by nested/bitmap/merged_cache alone, under its lock. */
-    struct merged *next;        /* of the entries with the same hash, or of the unused ones */
+    struct merged *next;        /* of those with the same hash, or of the unused ones */
     unsigned users;             /* slots that name it now; 0: idle, kept for when one names it again */
     struct merged_owner *owner; /* whose slots they are; MERGED_SHARED: several processors'. Idle: whose it was last */
     uint64_t last_used;         /* for the choice of the one to evict */
@@ -64,23 +64,27 @@ struct merged_policy {
     uint64_t generation;
 };
 
-/* How an entry is merged: merged_merge(), or one of nested/bitmap/merged_wrong.h. */
+/* How a merge is made: merged_merge(), or one of nested/bitmap/merged_wrong.h. */
 typedef void (*merged_merge_fn)(struct merged *m, struct merged_policy l0);
 
-/* An entry for `page` (any 64-bit address that passed the entry checks), EMPTY. `snapshot`, `result`: pages of its
- * own. */
+/* Makes `m` the merged bitmap of `page` (any 64-bit address that passed the checks of an entry), EMPTY. `snapshot`,
+ * `result`: pages of its own. */
 void merged_init(struct merged *m, struct merged_cache *cache, enum merged_kind kind, gpa_t page, uint8_t *snapshot,
                  uint8_t *result);
 /* Before each entry: makes the merged page exact. Not claimed: nothing is read. Counts merges and merges saved.
- * `saved`: entries of the caller's since its last merge of it that needed none. True: it was merged. */
+ * `saved`: how many entries the caller made since it last merged `m`. True: it was merged. */
 bool merged_refresh(struct merged *m, struct merged_policy l0, uint64_t saved);
-/* Before an entry: whether L2 may run with a page of ones instead, and the merge of a claimed entry wait for L2's first
+/* Before an entry: whether L2 may run with a page of ones instead, and the merge of what is claimed wait for L2's first
  * access to an MSR (docs/adr/0014-a-merge-waits.md). */
 bool merged_waits(struct merged *m);
-/* L1's half, for a decision about an exit: exact while FRESH. NULL: the page is no RAM and reads as ones. */
+/* L1's half, for a decision about an exit: the snapshot, exact while FRESH. The policy `allow` has none, and goes by
+ * the page itself; NULL there: the page is no RAM and reads as ones. */
 const uint8_t *merged_l1_page(const struct merged *m);
-/* The same if it is the copy that was merged; else NULL. */
-const uint8_t *merged_copy(const struct merged *m);
+/* The snapshot; NULL with the policy `allow`. */
+static inline const uint8_t *merged_copy(const struct merged *m)
+{
+    return merged_l1_page(m) == m->snapshot ? m->snapshot : NULL;
+}
 /* True if the invariant holds: snapshot == L1's page, result == snapshot | L0's page. */
 bool merged_is_exact(const struct merged *m, const uint8_t *l0_page);
 
@@ -108,8 +112,8 @@ static inline bool merged_is_claimed(const struct merged *m)
 {
     return m->l0_generation == 0;
 }
-/* Whoever looks at it from now on sees that it is not to be used as it is, until the caller has merged it; unless it is
- * fresh. No processor may run L2 on it (bitmaps are not changed under a processor in VMX non-root operation: SDM 3C
+/* Unless it is fresh, whoever looks at it from now on sees that it is not to be used as it is, until the caller has
+ * merged it. No processor may run L2 on it (bitmaps are not changed under a processor in VMX non-root operation: SDM 3C
  * 25.11.4 "Software Access to Related Structures"), nor another claim it. */
 static inline void merged_claim(struct merged *m, struct merged_policy l0)
 {

@@ -1,7 +1,7 @@
 /* Where merged pages are kept. An L1 with many L2s names many bitmaps, most of them the same from entry to entry, so
- * an entry outlives the vmcs12 that asked for it: it stays fresh, and watched, until room is needed. The pages are two
- * for each entry, a copy of L1's page as it was merged and the result that the CPU reads; the copy is for decisions
- * about exits, which must go by what the merge saw. */
+ * a merged bitmap outlives the vmcs12 that asked for it: it stays fresh, and watched, until room is needed. Each has
+ * two pages, a copy of L1's page as it was merged and the result that the CPU reads; the copy is for decisions about
+ * exits, which must go by what the merge saw. */
 #include "nested/bitmap/merged_cache.h"
 
 #include "kernel/cmdline.h"
@@ -17,20 +17,19 @@ void merged_cache_init(struct merged_cache *cache, const struct gmem *gmem, stru
     spinlock_init(&cache->lock, LOCK_MERGED);
 }
 
-/* An entry that is not in a bucket has no pages, and no watch. */
+/* One that is not in a bucket has no pages, and no watch. */
 static void link_unused(struct merged_cache *cache, struct merged *m)
 {
     m->next = cache->unused;
     cache->unused = m;
 }
 
-/* Each processor brings entries when it starts, so the cache grows with the machine; whose they were does not matter.
- * */
-void merged_cache_add(struct merged_cache *cache, struct merged *entries, unsigned count)
+/* Each processor brings some when it starts, so the cache grows with the machine; whose they were does not matter. */
+void merged_cache_add(struct merged_cache *cache, struct merged *room, unsigned count)
 {
     spinlock_lock(&cache->lock);
     for (unsigned i = count; i > 0; i--)
-        link_unused(cache, &entries[i - 1]);
+        link_unused(cache, &room[i - 1]);
     spinlock_unlock(&cache->lock);
 }
 
@@ -46,7 +45,7 @@ static bool serves(const struct merged_cache *cache, const struct merged *m, con
 }
 
 /* One page may serve several slots, and be an I/O bitmap as well as an MSR bitmap: the kind is part of the key, as L0's
- * share differs. Of several entries the fresh one. `*other`: one that does not serve; NULL: none. */
+ * share differs. Of several the fresh one. `*other`: one that does not serve; NULL: none. */
 static struct merged *find(struct merged_cache *cache, enum merged_kind kind, gpa_t page,
                            const struct merged_owner *owner, const struct merged **other)
 {
@@ -80,7 +79,7 @@ static void merged_free(struct merged_cache *cache, struct merged **link)
     count(COUNT_BITMAP_FREED);
 }
 
-/* True if the entry may make room, as far as the one chosen up to now may stay. One that slots of another processor
+/* True if `m` may make room rather than the oldest one up to now. One that slots of another processor
  * name may not: only that processor can make them forget it. */
 static bool is_older(const struct merged_cache *cache, const struct merged *m, const struct merged *oldest,
                      const struct merged_owner *owner)
@@ -90,11 +89,11 @@ static bool is_older(const struct merged_cache *cache, const struct merged *m, c
                                      __atomic_load_n(&oldest->last_used, __ATOMIC_RELAXED));
 }
 
-/* Makes one entry unused: the one that was used longest ago. */
+/* Makes one unused: the one that was used longest ago. */
 static void evict(struct merged_cache *cache, const struct merged_owner *owner)
 {
     struct merged **oldest = NULL;
-    /* All of them are looked at: this happens only when more bitmaps are in use than there are entries, and an order by
+    /* All of them are looked at: this happens only when more bitmaps are in use than there is room for, and an order by
      * use would have to be kept at each VMPTRLD instead. */
     for (unsigned i = 0; i < MERGED_BUCKETS; i++)
         for (struct merged **link = &cache->bucket[i]; *link; link = &(*link)->next)
@@ -109,7 +108,7 @@ static void evict(struct merged_cache *cache, const struct merged_owner *owner)
     count(COUNT_BITMAP_EVICTED);
 }
 
-/* A new entry with its two pages; NULL when neither the cache nor the pool has room, and then all accesses exit. */
+/* A new one with its two pages; NULL when neither the cache nor the pool has room, and then all accesses exit. */
 static struct merged *make(struct merged_cache *cache, enum merged_kind kind, gpa_t page,
                            const struct merged_owner *owner)
 {
@@ -185,7 +184,7 @@ void merged_cache_touch(struct merged_cache *cache, struct merged *m)
     __atomic_store_n(&m->last_used, now, __ATOMIC_RELAXED);
 }
 
-/* The entry stays where it is, watched, with no user: whoever names the page next, on any processor, finds it fresh if
+/* It stays where it is, watched, with no user: whoever names the page next, on any processor, finds it fresh if
  * nobody stored meanwhile. That is why VMCLEAR of a vmcs12 costs no merge later
  * (docs/adr/0018-merged-bitmaps-are-shared.md). `saved`: the entries without a merge since it was named, by which
  * merged_pays judges whether tracing pays. */
@@ -201,7 +200,7 @@ void merged_cache_put(struct merged_cache *cache, struct merged *m, struct merge
     spinlock_unlock(&cache->lock);
 }
 
-/* L1 has left VMX operation on the owner's processor: the entries that it named last, and nobody names now. */
+/* L1 has left VMX operation on the owner's processor: frees what it named last, and nobody names now. */
 void merged_cache_release(struct merged_cache *cache, const struct merged_owner *owner)
 {
     spinlock_lock(&cache->lock);

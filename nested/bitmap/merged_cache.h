@@ -1,10 +1,10 @@
 /* The merged bitmaps of all processors: found by the page and the role in which vmcs12s name it, made, kept while idle,
  * evicted, freed.
  *
- * An entry outlives the vmcs12 that named it, and is found by whatever processor names its page next: L1 may execute
- * VMCLEAR at each switch of a virtual processor, or move it, and nothing is merged or protected anew. It goes when room
- * is needed, or by VMXOFF. What several processors name is never written: whoever needs it merged anew takes another
- * entry, which the others find in their turn (docs/adr/0018-merged-bitmaps-are-shared.md).
+ * A merged bitmap outlives the vmcs12 that named it, and is found by whatever processor names its page next: L1 may
+ * execute VMCLEAR at each switch of a virtual processor, or move it, and nothing is merged or protected anew. It goes
+ * when room is needed, or by VMXOFF. What several processors name is never written: whoever needs it merged anew takes
+ * another one, which the others find in their turn (docs/adr/0018-merged-bitmaps-are-shared.md).
  *
  * merged_cache_init() once, merged_cache_add() for each processor. Any state; the lock is taken inside.
  * nested/bitmap/slot_bitmaps calls it. */
@@ -27,7 +27,7 @@ struct merged_l0 {
 struct merged_owner {
     void *context;                           /* for merged_cache.evict */
     struct merged_words words[MERGED_KINDS]; /* of L0's pages */
-    unsigned idle;                           /* entries that it named last; under the cache's lock */
+    unsigned idle;                           /* merged bitmaps that it named last; under the cache's lock */
 };
 
 struct vm;
@@ -36,46 +36,46 @@ struct merged_cache {
     const struct gmem *gmem;
     struct ept_watch *watch;
     struct merged_l0 l0[MERGED_KINDS];
-    const struct vm *vm; /* whose processors are told when an entry becomes stale; NULL: none */
+    const struct vm *vm; /* whose processors are told when one becomes stale; NULL: none */
     const uint8_t *ones; /* a page with every bit set: everything exits */
     merged_merge_fn merge;
-    /* An entry that slots of its owner's still name is about to go; they must forget it. NULL: such entries stay. */
+    /* One that slots of its owner still name is about to go; they must forget it. NULL: such ones stay. */
     void (*evict)(void *context, struct merged *m);
     void (*told)(const struct merged *m); /* of each merge of an MSR bitmap; NULL: nobody */
 
-    uint64_t changes; /* counts FRESH -> STALE of all entries, by any processor: while it stands all FRESH ones are */
+    uint64_t changes; /* counts FRESH -> STALE of them all, by any processor: while it stands all FRESH ones are */
 
     uint64_t clock; /* counts uses, for last_used */
 
-    struct spinlock lock; /* LOCK_MERGED: what follows, and what merged.h says of an entry */
+    struct spinlock lock; /* LOCK_MERGED: what follows, and what merged.h says */
     struct merged *bucket[MERGED_BUCKETS];
     struct merged *unused;
 };
 
 /* Fills the constant part; `*cache` is all 0. */
 void merged_cache_init(struct merged_cache *cache, const struct gmem *gmem, struct ept_watch *watch);
-/* `count` entries more, all 0. */
-void merged_cache_add(struct merged_cache *cache, struct merged *entries, unsigned count);
-/* The entry for L1's page `page`, with one more user, which is a slot of `owner`'s: fresh, or claimed for the caller.
- * The entry that was used longest ago makes room. NULL when the page pool is empty (or no entry may go). */
+/* Room for `count` more; `room` is all 0. */
+void merged_cache_add(struct merged_cache *cache, struct merged *room, unsigned count);
+/* The merged bitmap of L1's page `page`, with one more user, a slot of `owner`: fresh, or claimed for the caller. The
+ * one that was used longest ago makes room. NULL when the page pool is empty (or none may go). */
 struct merged *merged_cache_get(struct merged_cache *cache, enum merged_kind kind, gpa_t page,
                                 struct merged_owner *owner);
-/* Before an entry that goes on with `m`, which a slot of `owner`'s names: true if it is fresh, or claimed for the
+/* Before an entry that goes on with `m`, which a slot of `owner` names: true if it is fresh, or claimed for the
  * caller now. False: other processors may run on it, and the caller must get another. */
 MUST_CHECK bool merged_cache_keep(struct merged_cache *cache, struct merged *m, const struct merged_owner *owner);
-/* A slot of `owner`'s names it no longer; `saved` as merged_refresh() has it. The entry stays, fresh as long as nobody
- * stores to the page. */
+/* A slot of `owner` names it no longer; `saved` as merged_refresh() has it. It stays, fresh as long as nobody stores to
+ * the page. */
 void merged_cache_put(struct merged_cache *cache, struct merged *m, struct merged_owner *owner, uint64_t saved);
-/* The entry is about to be used again: the one to evict is chosen by this order. */
+/* It is about to be used again: the one to evict is chosen by this order. */
 void merged_cache_touch(struct merged_cache *cache, struct merged *m);
 /* True if another page would make one go: the order of use matters only then. A hint, without the lock. */
 static inline bool merged_cache_is_full(const struct merged_cache *cache)
 {
     return !__atomic_load_n(&cache->unused, __ATOMIC_RELAXED);
 }
-/* `owner` has no slots any more: frees the idle entries that it named last, with their pages and watches. */
+/* `owner` has no slots any more: frees the idle ones that it named last, with their pages and watches. */
 void merged_cache_release(struct merged_cache *cache, const struct merged_owner *owner);
-/* Calls look(m) for each entry. The other processors are stopped, and may hold the lock: it is not taken. */
+/* Calls look(m) for each. The other processors are stopped, and may hold the lock: it is not taken. */
 void merged_cache_each(const struct merged_cache *cache, void (*look)(const struct merged *m));
 
 static inline struct merged_policy merged_cache_policy(const struct merged_cache *cache, enum merged_kind kind)

@@ -30,7 +30,7 @@ static void dump_page(const char *whose, const uint8_t *page)
     }
 }
 
-/* Before the entry's pages are freed, and at the end of the run: so each page that was ever merged is in the log. */
+/* Before its pages are freed, and at the end of the run: so each page that was ever merged is in the log. */
 void merged_dump(const struct merged *m)
 {
     const uint8_t *l1_page = merged_l1_page(m);

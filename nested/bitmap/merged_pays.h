@@ -7,10 +7,11 @@
 
 #include "kernel/base.h"
 
-#define MERGED_REST_MIN 64 /* entries for which a page rests from tracing at first, and at most */
+/* For how many entries a page rests from tracing: the first time, and at most. */
+#define MERGED_REST_MIN 64
 #define MERGED_REST_MAX 4096
-#define MERGED_EAGER_FIRST                                                                                             \
-    4 /* merges before one is put off: of a new page, and when L2 had accessed an MSR after all */
+/* How many merges are done at once before one is put off: of a new page; when L2 had accessed an MSR after all. */
+#define MERGED_EAGER_FIRST 4
 #define MERGED_EAGER_AGAIN 64
 
 struct merged_pays {

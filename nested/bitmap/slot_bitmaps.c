@@ -12,8 +12,8 @@ static void name_no_longer(struct slot_bitmaps *s, struct merged_cache *cache, e
     s->merged[kind] = NULL;
 }
 
-/* Step 2: an entry follows the pointer in vmcs12; and leaves what other processors name, too, once it is stale. True:
- * vmcs02 must be told where the page is now. */
+/* Step 2: finds or makes the merged bitmap of the page that vmcs12 points to; another one if the one in use is stale
+ * and other processors name it, too. True: vmcs02 must be told where the merged page is now. */
 static bool follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, enum merged_kind kind, bool used,
                            gpa_t page)
 {
@@ -67,7 +67,7 @@ bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache
 }
 #endif
 
-/* True when the entry is good until somebody stores. */
+/* True when it is good until somebody stores. */
 static bool refresh(struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind)
 {
     struct merged *m = s->merged[kind];
