@@ -2,7 +2,7 @@
 """nestor.efi from the firmware's shell, under which a program of ours (lib_look.c) tells what each processor and the
 memory map are: each refusal changes nothing, and after the start only the carve-out is new. Bochs 3.1 and OVMF.
 
-Usage: tests/vm/efi-shell.t [start|lacking|locked|cet|la57] ...
+Usage: tests/vm/efi-shell.t [start|lacking|locked|cet|shadow|la57] ...
 """
 import os
 import re
@@ -157,6 +157,21 @@ def check_with(word, bit):
     return check
 
 
+def start_shadow(work):
+    program = make_program(work, "shadow", "tests/vm/lib_shadow.c", "tests/vm/lib_shadow.asm")
+    return start(work, "shadow", ["shadow.efi", "nestor.efi", said("again"), "look.efi"], 1, "--cpu", WITH_CET,
+                 "--file", f"shadow.efi={program}")
+
+
+def check_shadow(tap, run):
+    """A firmware with a shadow stack in use: the words of lib_shadow.c."""
+    tap.ok(IS_L1 in run.out, "shadow: nestor.efi starts", run.out[-3000:])
+    told = [int(value, 16) for value in re.findall(r"^shadow: .* (\w{16})", run.out.replace("\r", ""), re.M)]
+    tap.equal(told, [SUCCESS, 0, 1], "shadow: it returns, the shadow stack and IA32_S_CET are as before")
+    check_status(tap, run, "again", ALREADY_STARTED, REFUSED + "this machine is already under Nestor")
+    tap.equal(run.status, 0, "shadow: to its end", run.err[-2000:])
+
+
 def check_lacking(name, why, feature_control):
     """Refused by the real CPU, without a word of ours."""
     def check(tap, run):
@@ -201,6 +216,7 @@ KINDS = {"start": (start_start, check_start),
          "lacking": (start_lacking, check_lacking("lacking", "this CPU lacks VMX", 0)),
          "locked": (start_locked, check_lacking("locked", "the firmware locked VMX off", LOCKED)),
          "cet": (start_with("cet", WITH_CET, 1), check_with("cet", CR4_CET)),
+         "shadow": (start_shadow, check_shadow),
          "la57": (start_with("la57", WITH_LA57, 1), check_with("la57", CR4_LA57))}
 
 
