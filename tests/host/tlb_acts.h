@@ -26,6 +26,7 @@ static const struct phase {
     {{1, 0, 8, 0, 2, 1, 0, 2, 1, 2, 60}, {2, 60, 20, 0, 0, 20}, true},               /* bitmaps */
     {{2, 0, 2, 60, 0, 2, 0, 1, 0, 1, 12}, {4, 40, 2, 0, 0, 40}, false},              /* Nestor's memory */
     {{5, 5, 5, 0, 0, 10, 2, 12, 10, 8, 30, 5, 3, 0}, {20, 20, 10, 2, 2, 30}, false}, /* moves of vmcs12s */
+    {{1, 3, 0, 0, 0, 1, 0, 25, 0, 3, 20}, {60, 0, 1, 4, 2, 20}, false},              /* one L2 after another */
 };
 static const struct phase *phase;
 

@@ -105,9 +105,11 @@ QUIET static bool go_straight(struct processor *p, uint32_t reason)
 /* The long way. True: what vcpu_handle_exit() leaves to the straight one is done, up to the last look. */
 QUIET static bool go_long(struct processor *p)
 {
-    if (vcpu_handle_exit(&p->vcpu) == NEXT_ENTER)
+    enum vcpu_next next = vcpu_handle_exit(&p->vcpu);
+
+    if (next == NEXT_ENTER)
         return false;
-    handed_back++;
+    handed_back[next == NEXT_STRAIGHT_TO_L2]++;
     turn(p);
     return true;
 }

@@ -222,6 +222,7 @@ QUIET void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t
 {
     (void)vcpu, (void)efer, (void)pat, (void)cr0;
     slot->host = (struct host_image){.ready = true, .host64 = true};
+    slot->plan.image[STRAIGHT_GUEST_EFER] = EFER_LMA; /* L1's, which VMRESUME is asked for: straight_may_enter() */
 }
 
 QUIET struct check_result check_entry_scoped(const struct vmcs12 *v, const struct check_context *context,
