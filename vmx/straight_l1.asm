@@ -79,7 +79,7 @@ l1_cpuid:
         jnz     long_way_rax
         mov     [CPU(S_RDX)], rdx
         mov     [CPU(S_RCX)], rcx
-        mov     rax, [CPU(S_RAX)]
+        mov     eax, [CPU(S_RAX)]       ; the leaf alone: BT on memory takes all of RAX for the number of a bit
         cmp     eax, 63
         ja      long_way_rcx
         bt      qword [CPU(S_PLAIN_LEAVES)], rax

@@ -59,6 +59,23 @@ static void cpuid_follows_cr4(void)
     CHECK(cpu_cpuid(1, 0).ecx & CPUID1_ECX_VMX);
 }
 
+/* The leaf is in EAX and the subleaf in ECX, whatever the upper halves of the registers hold. */
+static void cpuid_upper_halves(void)
+{
+    static const uint64_t upper[] = {BIT(32), BIT(63), 0x7fff12345678ull << 16 & ~(uint64_t)UINT32_MAX,
+                                     ~(uint64_t)UINT32_MAX};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(upper); i++)
+        for (uint32_t leaf = 0; leaf < 3; leaf++) {
+            struct cpuid want = cpu_cpuid(leaf, 0);
+            uint64_t a = upper[i] | leaf, b, c = upper[i], d;
+            asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+            CHECK_EQ(a, want.eax);
+            CHECK_EQ(c, want.ecx);
+            CHECK_EQ(d, want.edx);
+        }
+}
+
 /* CR4.VMXE is L1's to set and clear, and reads as L1 left it. */
 static void vmxe(void)
 {
@@ -242,6 +259,7 @@ static void msrs(void)
 const struct scenario l1_scenarios[] = {
     {"l1-xsetbv", xsetbv, without_xsave},
     {"l1-cpuid-follows-cr4", cpuid_follows_cr4, without_xsave},
+    {"l1-cpuid-upper-halves", cpuid_upper_halves, NULL},
     {"l1-vmxe", vmxe, NULL},
     {"l1-cr0-bits", cr0_bits, NULL},
     {"l1-cache-disable", cache_disable, NULL},
