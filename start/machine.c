@@ -81,6 +81,8 @@ void machine_read_boot_information(uint64_t mbi)
         options.trace = TRACE_RECORDS; /* the log is made of the trace's records */
     prepare_gdb();
     log_options();
+    if (screen->type == SCREEN_RGB)
+        log_dbg("screen", "%u by %u pixels at %lx", screen->width, screen->height, screen->base);
     inspect_say("version", "Nestor %s", NESTOR_VERSION);
     inspect_say("options", "%s", bootinfo.command_line);
 }

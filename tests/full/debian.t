@@ -13,6 +13,7 @@ from lib_full import DEBIAN, DEBIAN_INITRD, linux_args, main  # noqa: E402  (the
 
 ROWS = ((r"Linux version \d\S+-amd64 \(debian-kernel", "the banner of Debian's kernel"),
         (r"^L1: hello from init on Linux \d[\d.]*-\d+-amd64$", "a line of init, and not on the cloud kernel"),
+        (r"^L1: suspend: " + ("s2idle \[deep\]" if "bare" in sys.argv[1:] else "\[s2idle\]") + "$", "L1's suspend"),
         (r"^L1: kvm_intel loaded: ept=Y", "KVM is loaded, with EPT"),
         (r"^L2: hello from a guest of kvm-mini$", "L2's line"),
         (r"^L1: power-off", "L1's power-off"))

@@ -11,6 +11,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 say "hello from init on Linux $(cat /proc/sys/kernel/osrelease)"
 grep -q hypervisor /proc/cpuinfo && say "this CPU says that it is virtual"
+[ ! -e /sys/power/mem_sleep ] || say "suspend: $(cat /sys/power/mem_sleep)"
 if [ -e /lib/modules/order ] && [ "$KVM" != 0 ]; then
 	load_kvm
 	kvm-mini "$GUEST" || fail "KVM could not run its guest"

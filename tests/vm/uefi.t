@@ -3,19 +3,21 @@
 address.
 
 The pictures are kept in build/uefi/. Bochs 3.1 is needed, which tools/setup fetches.
-Usage: tests/vm/uefi.t [--all] [stack|smp|panic|refusal|place|large|above|port] ...
-Without a word all except smp, the whole stack on two processors, which --all (make test-uefi) has, too.
+Usage: tests/vm/uefi.t [--all] [stack|smp|panic|refusal|place|large|above|port|high|many] ...
+Without a word all except smp, the whole stack on two processors, and many, 14 of them; --all (make test-uefi) has both.
 """
 import argparse
 import os
 import re
 import struct
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from lib_ovmf import refuse  # noqa: E402  (the path must be set first)
+from lib_efi import make_program  # noqa: E402  (the path must be set first)
+from lib_ovmf import refuse  # noqa: E402
 from lib_screen import read_text  # noqa: E402
 from lib_tap import ROOT, STACK, Run, Tap  # noqa: E402
 
@@ -83,6 +85,17 @@ def check_refusal(tap, *_):
     check_screen(tap, os.path.join(KEPT, "refusal.png"), r"^nestor: exit status 1 \(this CPU lacks VMX")
 
 
+def check_high(tap, *_):
+    """A framebuffer above 4 GiB, where lib_high.c moves it."""
+    with tempfile.TemporaryDirectory(prefix="uefi.") as work:
+        console = refuse(NESTOR, DEMO, picture("high"), "log=dbg", make_program(work, "high", "tests/vm/lib_high.c"),
+                         ("-m", "5120", "-vga", "none", "-device", "ramfb"))
+    found = re.search(r"screen: \d+ by \d+ pixels at ([0-9a-f]+)", console)
+    tap.ok(found and int(found.group(1), 16) >= 1 << 32, "high: the framebuffer is above 4 GiB", console[-2000:])
+    check_screen(tap, os.path.join(KEPT, "high.png"), r"^nestor: Nestor \d",
+                 r"^nestor: exit status 1 \(this CPU lacks VMX")
+
+
 def image_placed_at(path, least):
     """A copy of the image that asks the loader for another place."""
     with open(NESTOR, "rb") as source:
@@ -119,6 +132,19 @@ def check_large(tap, run, _cpus):
     tap.equal(run.status, 0, "large: L1 runs", run.err[-2000:])
 
 
+def start_many(cpus):
+    """With 256 GiB; of 15 processors Bochs says that it has too few timers."""
+    return Run("--emulator", "3.1", "--cpus", str(cpus), "--memory", "262144", "--host-memory", "1024", "--l1", DEMO,
+               "--nestor", "stats=0xf8", "--timeout", "800")
+
+
+def check_many(tap, run, cpus):
+    tap.ok(f"smp: {cpus} processors run" in run.err, f"many: {cpus} processors run", run.err[-2000:])
+    found = re.search(r"Nestor's carve-out at [0-9a-f]+, (\d+) MiB", run.err)
+    tap.equal(found and int(found.group(1)), 280 + 2 * (cpus - 1), "many: 2 MiB more for each further one")
+    tap.equal(run.status, 0, "many: L1 runs", run.err[-2000:])
+
+
 def start_above(_cpus):
     """More for Nestor than there is below 4 GiB."""
     return Run("--emulator", "3.1", "--memory", "8192", "--host-memory", "1024", "--l1", DEMO,
@@ -148,7 +174,9 @@ KINDS = {"stack": (start_stack, check_stack, 1), "panic": (start_panic, check_pa
          "smp": (start_stack, check_stack, 2),
          "place": (start_place, check_place, 2), "large": (start_large, check_large, 1),
          "above": (start_above, check_above, 1), "port": (start_port, check_port, 1),
-         "refusal": (None, check_refusal, 1)}
+         "many": (start_many, check_many, 14),
+         "refusal": (None, check_refusal, 1), "high": (None, check_high, 1)}
+LONG = ("smp", "many")
 AT_A_TIME = 2
 
 
@@ -157,7 +185,7 @@ def main():
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []])
     parser.add_argument("--all", action="store_true")
     opts = parser.parse_args()
-    kinds = opts.kinds or [kind for kind in KINDS if opts.all or kind != "smp"]
+    kinds = opts.kinds or [kind for kind in KINDS if opts.all or kind not in LONG]
     os.makedirs(KEPT, exist_ok=True)
     tap, runs = Tap(), {}
     for index, kind in enumerate(kinds):
