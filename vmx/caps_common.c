@@ -18,6 +18,12 @@ unsigned caps_usable_bits(unsigned address_bits, uint64_t tme_activate)
     return on && key_bits < address_bits ? address_bits - key_bits : address_bits;
 }
 
+void caps_need_invvpid(struct vmx_caps *caps)
+{
+    if (!caps->vpid_flush)
+        caps->proc2.may &= ~(uint32_t)PROC2_VPID;
+}
+
 /* False: what one must have the other cannot. */
 static bool controls_meet(struct ctl_caps *common, struct ctl_caps other)
 {
@@ -104,5 +110,6 @@ const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other)
     common->vmcs_enum = MIN(common->vmcs_enum, other->vmcs_enum);
     /* The type that both have drops more than the other's. */
     common->vpid_flush = !common->vpid_flush || !other->vpid_flush ? 0 : MAX(common->vpid_flush, other->vpid_flush);
+    caps_need_invvpid(common);
     return caps_missing(common);
 }

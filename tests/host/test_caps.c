@@ -45,7 +45,8 @@ static void test_missing_is_named(void **state)
 /* Each bit that Nestor needs, taken away alone, has a name. */
 static void test_each_missing_bit_is_named(void **state)
 {
-    static const uint64_t ept_bits[] = {EPT_CAP_WALK4, EPT_CAP_WB, EPT_CAP_2M, EPT_CAP_INVEPT, EPT_CAP_INVEPT_SINGLE};
+    static const uint64_t ept_bits[] = {EPT_CAP_WALK4,         EPT_CAP_WB,        EPT_CAP_2M, EPT_CAP_INVEPT,
+                                        EPT_CAP_INVEPT_SINGLE, EPT_CAP_INVEPT_ALL};
     static const uint32_t exit_bits[] = {EXITC_HOST_64, EXITC_SAVE_EFER, EXITC_LOAD_EFER, EXITC_SAVE_PAT,
                                          EXITC_LOAD_PAT};
     static const uint32_t entry_bits[] = {ENTRY_GUEST_64, ENTRY_LOAD_EFER, ENTRY_LOAD_PAT};

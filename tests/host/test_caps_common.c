@@ -91,9 +91,11 @@ static void test_numbers(void **state)
     assert_int_equal(common.address_mask, BITS(35, 12));
     assert_int_equal(common.proc3, 0x40);
     assert_int_equal(common.vpid_flush, 2);
+    assert_true(common.proc2.may & PROC2_VPID);
     other.vpid_flush = 0;
     assert_null(caps_meet(&common, &other));
     assert_int_equal(common.vpid_flush, 0);
+    assert_false(common.proc2.may & PROC2_VPID); /* nothing could drop what a VPID has */
 }
 
 /* KeyIDs take the highest bits of MAXPHYADDR once memory encryption is on and locked. */
