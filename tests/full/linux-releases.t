@@ -44,8 +44,8 @@ def check(tap, release, variant, bare):
     ept, cpus, words = VARIANTS[variant]
     folder = os.path.join(FULL, release)
     args = " ".join((linux.l1_args("bochs", IPS, ept, cpus=cpus), *words))
-    run = Run("--memory", "1024", "--ips", str(IPS), "--cpus", str(cpus), "--timeout", str(TIMEOUT), "--verbose", *bare,
-              "--nestor", NESTOR.get(variant, ""),
+    run = Run("--memory", "1024", "--ips", str(IPS), "--cpus", str(cpus), "--timeout", str(TIMEOUT * cpus), "--verbose",
+              *bare, "--nestor", NESTOR.get(variant, ""),
               "--l1", os.path.join(folder, "vmlinuz"), "--module", os.path.join(folder, "initramfs-l1.cpio"),
               "--l1-args", args).wait()
     check_order(tap, run.out, rows(release, RELEASES[release][1], variant))

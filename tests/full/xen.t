@@ -26,5 +26,5 @@ ROWS = ((r"Xen version 4\.17", "Xen's banner"),
         (r"^\(XEN\) .*Entering ACPI S5", "Xen turns the machine off"))
 
 
-sys.exit(main(900, ROWS, "--l1", os.path.join(FULL, "xen"), "--l1-args", XEN_ARGS, "--module", f"{DEBIAN}={DOM0_ARGS}",
-              "--module", DEBIAN_INITRD))
+sys.exit(main(900, ROWS, "--l1", os.path.join(FULL, "xen-4.17", "xen"), "--l1-args", XEN_ARGS,
+              "--module", f"{DEBIAN}={DOM0_ARGS}", "--module", DEBIAN_INITRD))

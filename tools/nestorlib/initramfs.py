@@ -134,6 +134,21 @@ def add_busybox(archive, applets):
         archive.add_link("bin/" + applet, "busybox")
 
 
+def add_libraries(archive, folder):
+    """Libraries with their own ld.so, as emulator_fetch.copy_libraries() lays them out."""
+    for library in sorted(os.listdir(folder)):
+        place = "lib64/" if library.startswith("ld-linux") else "lib/x86_64-linux-gnu/"
+        archive.add_file(place + library, read(os.path.join(folder, library)), 0o755)
+
+
+def build_l2(workdir):
+    """The archive of a guest that says that it runs, and powers off."""
+    archive = Archive()
+    archive.add_console()
+    archive.add_file("init", compile_program(os.path.join(SOURCES, "l2-init.c"), workdir), 0o755)
+    return archive.finish()
+
+
 def add_modules(archive, kernel_dir, wanted, workdir, order="order"):
     """The module with all it needs, and their order in that file of lib/modules."""
     paths = module_order(os.path.join(kernel_dir, "modules"), wanted)
