@@ -1,6 +1,6 @@
 #!/bin/sh
-# init of dom0: starts Xen's daemons, has xl run one PVH guest, and powers off. The guest's console goes to a file, which
-# is shown when the guest has ended.
+# init of dom0: starts Xen's daemons, has xl run one PVH guest, and powers off. The guest's console goes to a file,
+# which is shown when the guest has ended.
 # A failure is told to the debug-exit port before the power-off.
 
 LEVEL=dom0 # for say()
