@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Xen as L1 with a guest of its own: xl in dom0 runs Linux as a PVH guest, which is L2, and dom0 powers off. Xen 4.17 of
-Debian 12 and 4.20 of Debian 13.
+"""Xen as L1 with a guest of its own: xl in dom0 runs Linux as a PVH guest, which is L2, and dom0 powers off.
+Xen 4.17 of Debian 12 and 4.20 of Debian 13.
 
 Usage: tests/full/xen-guest.t [bare] [docs] [4.17|4.20]...
 bare: without Nestor, for comparison; docs: write what comes of it into the table of docs/TESTING.md
