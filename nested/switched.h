@@ -18,14 +18,12 @@ void switched_prepare(const struct vmcs12 *);
 /* True if each exit to L1 needs switched_by_hand(). Pure. */
 bool switched_exits_by_hand(const struct vmcs12 *);
 
-/* The entry controls that switched_load() may add. */
-#define ENTRY_SWITCHED_ONCE (ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_UINV)
 /* An exit to L1 comes, or a failed entry, that the CPU did not make of vmcs02 with all that L1 asked for, or perhaps
  * not: what the exit changes is loaded by L1's next entry. `entered`: L2 had its own registers by then, and L1 goes on
  * with those that no control changes back. Current: the slot's vmcs02. */
 void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool entered);
 /* The second half of it: writes the values to vmcs01, and returns the entry controls that it needs until L1's next
- * exit from L2. Current: vmcs01. */
+ * exit from L2, of ENTRY_SWITCHED_ONCE. Current: vmcs01. */
 uint32_t switched_load(struct nested *nested, const struct vmcs12 *v);
 
 #endif

@@ -92,8 +92,19 @@ void vcpu_prepare_entry_anew(struct vcpu *vcpu)
     trace_entry(vcpu->in_l2);
 }
 
-/* The exit is L0's, of either level. An entry of vmcs01 that fails is Nestor's own mistake, so the run ends; one of
- * vmcs02 never comes here. */
+/* An entry of L1 judges what it loads; L1, which has left IA-32e mode since, may have CET state that this mode forbids
+ * to load. Nobody but L1 has changed the registers since they were loaded, so that they need no load. */
+static bool loads_in_vain(const struct vcpu *vcpu)
+{
+    uint64_t controls = vmcs_read(ENTRY_CONTROLS);
+    if (vcpu->exit.reason != EXIT_INVALID_GUEST_STATE || !(controls & ENTRY_SWITCHED_ONCE))
+        return false;
+    vmcs_write(ENTRY_CONTROLS, (uint32_t)(controls & ~ENTRY_SWITCHED_ONCE));
+    return true;
+}
+
+/* The exit is L0's, of either level. Another entry of vmcs01 that fails is Nestor's own mistake, so the run ends; one
+ * of vmcs02 never comes here. */
 static void vcpu_handle_at_l0(struct vcpu *vcpu)
 {
     bool from_l2 = vcpu->in_l2;
@@ -101,8 +112,11 @@ static void vcpu_handle_at_l0(struct vcpu *vcpu)
         machine_check_report();
         dump_and_end(vcpu, "a machine check during a VM entry of L1");
     }
-    if (vcpu->exit.entry_failure)
+    if (vcpu->exit.entry_failure) {
+        if (loads_in_vain(vcpu))
+            return; /* with its event, if it has one */
         dump_and_end(vcpu, "a VM entry of L1 failed: its state is one that the CPU refuses");
+    }
     event_requeue(vcpu);
     exit_handler_of(vcpu->exit.reason)(vcpu);
     if (from_l2)

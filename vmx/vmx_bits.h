@@ -144,6 +144,8 @@
 #define ENTRY_LOAD_UINV BIT(19)
 #define ENTRY_LOAD_CET BIT(20)
 #define ENTRY_LOAD_PKRS BIT(22)
+/* Registers that vmcs01 loads once, after an exit of L2 that left them as L2 had them: nested/switched. */
+#define ENTRY_SWITCHED_ONCE (ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_UINV)
 
 /* Interruption information (exit, IDT-vectoring, entry). SDM 3C 25.8.3 "VM-Entry Controls for Event Injection" */
 #define INTR_VECTOR BITS(7, 0)

@@ -156,12 +156,16 @@ modes_low_end:
 
 ; 32-bit code under whatever paging: exits, and a word through it.
 bits 32
-global modes_paged
-modes_paged:
+global modes_paged, modes_exits
+modes_exits:
         xor eax, eax
         cpuid
         mov ecx, MSR_FEATURE_CONTROL
         rdmsr
+        ret
+
+modes_paged:
+        call modes_exits
         mov eax, cr4
         xor eax, CR4_VMXE
         mov cr4, eax

@@ -5,6 +5,7 @@
 #include "guests/lib/desc.h"
 #include "guests/lib/multiboot.h"
 #include "guests/lib/page.h"
+#include "guests/scenarios/l1_legacy.h"
 #include "guests/scenarios/scenario.h"
 
 #define NO_FIELD 0
@@ -185,6 +186,7 @@ static void shadow_stack_pointer(void)
 }
 
 void protected_read(void);
+void modes_exits(void);
 
 /* 32 bits without paging. */
 static void enter_protected_mode(struct vm *vm)
@@ -210,6 +212,19 @@ static void set_cet(struct vm *vm, unsigned controls, unsigned of_l2, unsigned o
         vmx_set(kinds[i].guest, kinds[i].values[of_l2]);
         vmx_set(kinds[i].host, kinds[i].values[of_host]);
     }
+}
+
+/* L1 has no CET state again. */
+static void clear_l1(void)
+{
+    struct vm vm;
+
+    vm_start(&vm, l2_use, 0);
+    set_cet(&vm, 3, OF_L1, OF_L1);
+    for (unsigned i = 0; kinds[i].entry == ENTRY_LOAD_CET; i++)
+        vmx_set(kinds[i].host, 0);
+    l2_msr = 0;
+    EXPECT_DONE(&vm);
 }
 
 /* L1 has the values OF_L2, whose upper halves an entry to 32 bits must not load, except for the table's. */
@@ -239,19 +254,31 @@ static void check_in_32_bits(const struct kind *kind, unsigned controls)
 /* An entry judges only the registers that it loads: an L2 of 32 bits runs with addresses of 64 bits that L1 had. */
 static void in_32_bits(void)
 {
-    struct vm vm;
-
     if (!has(&kinds[0]))
         return;
     for (unsigned controls = 0; controls < 4; controls++)
         for (unsigned i = 0; kinds[i].entry == ENTRY_LOAD_CET; i++)
             check_in_32_bits(&kinds[i], controls);
+    clear_l1();
+}
+
+/* L1 goes on with addresses of 64 bits, and leaves IA-32e mode with them. */
+static void then_l1_in_32_bits(void)
+{
+    struct vm vm;
+
+    if (!has(&kinds[0]))
+        return;
     vm_start(&vm, l2_use, 0);
-    set_cet(&vm, 3, OF_L1, OF_L1);
-    for (unsigned i = 0; kinds[i].entry == ENTRY_LOAD_CET; i++)
-        vmx_set(kinds[i].host, 0);
+    set_cet(&vm, 2, OF_HOST, OF_L2);
     l2_msr = 0;
     EXPECT_DONE(&vm);
+    vmx_stop();
+    legacy_reset();
+    legacy_run(modes_exits);
+    CHECK_EQ(legacy_trap.vector, LEGACY_NO_TRAP);
+    CHECK_EQ(cpu_rdmsr(IA32_S_CET), kinds[0].values[OF_L2]);
+    clear_l1();
 }
 
 struct msr_entry {
@@ -431,6 +458,7 @@ const struct scenario switched_scenarios[] = {
     {"switched-all-settings", all_settings, without_all},
     {"switched-shadow-stack-pointer", shadow_stack_pointer, without_all},
     {"switched-in-32-bits", in_32_bits, without_all},
+    {"switched-then-l1-in-32-bits", then_l1_in_32_bits, without_all},
     {"switched-lists", lists, without_all},
     {"switched-failed-entries", failed_entries, without_all},
     {"switched-checks", checks, without_all},
