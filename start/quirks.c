@@ -30,7 +30,7 @@ void quirks_find(void)
         l1_vm.caps.proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
         l1_vm.caps.old_proc.may &= ~(uint32_t)PROC_MONITOR_TRAP;
     }
-    l1_vm.cpuid.la57_broken = !pages_by_5_levels() && !probe_wide_bases(&l1_vm.caps);
+    l1_vm.cpuid.la57_broken = !options.la57 && !pages_by_5_levels() && !probe_wide_bases(&l1_vm.caps);
     if (l1_vm.cpuid.la57_broken) {
         log_info("quirks", "5-level paging is hidden from L1: bases are not judged by the CPU's width here");
         l1_vm.caps.linear_bits = CAPS_LINEAR_BITS_4_LEVEL;
