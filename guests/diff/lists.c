@@ -41,7 +41,7 @@ unsigned lists_fill_entry_load(void)
         uint32_t msr = rand_chance(1, 12) ? pick_wrong() : rand_chance(1, 4) ? l1_state_msr_pick() : pick_plain();
 
         l1_pages.entry_load[2 * i] = msr | (rand_chance(1, 24) ? rand_bit(64) : 0);
-        l1_pages.entry_load[2 * i + 1] = rand_chance(1, 12) ? rand_value() : pick_value(msr);
+        l1_pages.entry_load[2 * i + 1] = rand_chance(1, 12) ? rand_narrow(rand_value()) : pick_value(msr);
     }
     return count;
 }

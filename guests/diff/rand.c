@@ -57,3 +57,10 @@ uint64_t rand_value(void)
         return rand_next();
     }
 }
+
+uint64_t rand_narrow(uint64_t value)
+{
+    int64_t upper = (int64_t)value >> 56;
+
+    return upper == 0 || upper == -1 ? (uint64_t)((int64_t)(value << 16) >> 16) : value;
+}

@@ -13,6 +13,8 @@ unsigned rand_below(unsigned limit);
 bool rand_chance(unsigned times, unsigned of);
 /* A number of any magnitude: small ones, sparse ones and ones with a few bits cleared are likely. */
 uint64_t rand_value(void);
+/* The value, made canonical for addresses of 48 bits if it is so for those of 57 (docs/DIFF.md). */
+uint64_t rand_narrow(uint64_t value);
 uint64_t rand_bit(unsigned width);
 
 #define RAND_PICK(array) ((array)[rand_below(ARRAY_SIZE(array))])

@@ -123,7 +123,7 @@ static void atom_wrmsr(struct snippet *s)
 {
     code_load(s, RCX, pick_plain_msr());
     code_load(s, RAX, (uint32_t)rand_value());
-    code_load(s, RDX, (uint32_t)(rand_chance(1, 2) ? 0 : rand_value()));
+    code_load(s, RDX, rand_chance(1, 2) ? 0 : (uint32_t)(rand_narrow(rand_value() << 32) >> 32));
     code_byte(s, 0x0f);
     code_byte(s, 0x30);
     s->touches |= TOUCH_MSRS | TOUCH_SEGMENTS;
