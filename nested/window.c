@@ -32,12 +32,13 @@ static uint32_t vmcs_word(struct vcpu *vcpu, size_t byte)
     return slot ? word_of(slot->v->field, sizeof slot->v->field, byte - sizeof head) : ~0u;
 }
 
-/* Without a bitmap of L1's every access exits: ones. */
+/* Without a bitmap of L1's every access exits: ones. Likewise of an address of no page, which no entry takes. */
 static uint32_t bitmap_word(const struct vcpu *vcpu, size_t byte)
 {
     const struct nested *nested = vcpu->nested;
     const struct vmcs12_slot *slot = nested->vmxon ? nested->current : NULL;
     bool used = slot && (slot->v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS);
+    bool is_page = used && IS_ALIGNED(slot->v->MSR_BITMAP, PAGE_SIZE);
     struct inspect_bitmap head = {
         .vmptr = slot ? slot->vmptr : VMPTR_NONE,
         .page = used ? slot->v->MSR_BITMAP : VMPTR_NONE,
@@ -46,7 +47,7 @@ static uint32_t bitmap_word(const struct vcpu *vcpu, size_t byte)
     if (byte < sizeof head)
         return word_of(&head, sizeof head, byte);
     const uint8_t *page =
-        used ? slot_bitmaps_l1_page(&slot->bitmaps, nested->bitmaps, MERGED_MSR, slot->v->MSR_BITMAP) : NULL;
+        is_page ? slot_bitmaps_l1_page(&slot->bitmaps, nested->bitmaps, MERGED_MSR, slot->v->MSR_BITMAP) : NULL;
     return page ? word_of(page, PAGE_SIZE, byte - sizeof head) : ~0u;
 }
 

@@ -27,6 +27,7 @@ const uint8_t *slot_bitmaps_l1_page(const struct slot_bitmaps *s, const struct m
 {
     (void)s, (void)cache;
     assert_int_equal(kind, MERGED_MSR);
+    assert_int_equal(gpa1 % PAGE_SIZE, 0); /* gmem_page() asks for it */
     return gpa1 == 0x5000 ? page : NULL;
 }
 
@@ -109,6 +110,10 @@ static void test_bitmap(void **state)
     assert_int_equal(window_word(&vcpu, INSPECT_BITMAP, sizeof got), ~0u);
     v.MSR_BITMAP = 0x9000; /* no RAM */
     take(INSPECT_BITMAP, &got, sizeof got);
+    assert_int_equal(got.page[0], 0xff);
+    v.MSR_BITMAP = 0x5123; /* VMWRITE takes it */
+    take(INSPECT_BITMAP, &got, sizeof got);
+    assert_true(got.head.page == 0x5123);
     assert_int_equal(got.page[0], 0xff);
 }
 
