@@ -399,6 +399,8 @@ static void undo_entry(struct vcpu *vcpu, struct vmcs12_slot *slot)
     vcpu->l2_event_written = false;
     if (slot->entered_straight) /* so vmcs12 is older */
         prepare_leave_unread(slot);
+    if (__builtin_expect(vcpu->waiting, 0)) /* L2 was to wait for a start-up IPI: others would send no kick */
+        startup_wait_no_more(vcpu);
 }
 
 /* The CPU refused an entry. What it is left to judge, rows that L1 wrote to vmcs02 itself, the checks judge alike, and

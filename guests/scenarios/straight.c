@@ -1,5 +1,6 @@
 /* Exits and VMRESUMEs in a row that change nothing for L0, and what must be seen all the same when something does: at
  * the VMRESUME itself, in the entry, in L2. */
+#include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/page.h"
@@ -262,6 +263,41 @@ static void refused_before_list(void)
     become_steady(&vm);
 }
 
+static uint32_t straight_exits(struct vm *vm)
+{
+    uint32_t before = counter_read(COUNTER_EXITS_STRAIGHT);
+
+    become_steady(vm);
+    vm_skip(vm);
+    return counter_read(COUNTER_EXITS_STRAIGHT) - before;
+}
+
+/* Into wait-for-SIPI, with a state that the CPU refuses and Nestor leaves to it: nobody waits after that. */
+static void refused_wait(void)
+{
+    uint32_t usual;
+    struct vm vm;
+
+    start_steady(&vm);
+    usual = straight_exits(&vm);
+    vmx_set(GUEST_INTERRUPTIBILITY, ENCLAVE_INTERRUPTION);
+    if (vm_run(&vm) != EXIT_INVALID_GUEST_STATE) /* a CPU with SGX: the wait would begin */
+        return;
+    vmx_set(GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_SIPI);
+    CHECK_EQ(vm_run(&vm), EXIT_INVALID_GUEST_STATE);
+    vmx_set(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+    vmx_set(GUEST_INTERRUPTIBILITY, 0);
+    (void)straight_exits(&vm);
+    CHECK_EQ(straight_exits(&vm), usual);
+}
+
+static const char *without_wait(void)
+{
+    bool waits = cpu_rdmsr(IA32_VMX_MISC) & VMX_MISC_ACTIVITY_WAIT_SIPI;
+
+    return waits ? without_counters() : "no activity state wait-for-SIPI";
+}
+
 /* The preemption timer's field is L1's where an exit does not save it, by whichever way L2 was entered and has left. */
 static void timer_stays(void)
 {
@@ -339,6 +375,7 @@ const struct scenario straight_scenarios[] = {
     {"straight-timer-stays", timer_stays, without_timer},
     {"straight-event-after-window", event_after_window, without_window},
     {"straight-refused-before-list", refused_before_list, NULL},
+    {"straight-refused-wait", refused_wait, without_wait},
     {"straight-refused-threshold", refused_threshold, without_tpr_shadow},
     {NULL, NULL, NULL},
 };
