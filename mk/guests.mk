@@ -25,7 +25,7 @@ build/guests/%.o: guests/%.c mk/guests.mk
 	$(call say,CC,$<)
 	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
-build/guests/%.asm.o: guests/%.asm guests/lib/selectors.inc guests/lib/registers.inc mk/guests.mk
+build/guests/%.asm.o: guests/%.asm $(wildcard guests/lib/*.inc) mk/guests.mk
 	@mkdir -p $(@D)
 	$(call say,NASM,$<)
 	$(Q)$(NASM) -f elf64 -I ./ $< -o $@

@@ -9,12 +9,7 @@ section .text
 ; int diff_enter(uint64_t regs[16], bool resume)
 global diff_enter
 diff_enter:
-        push rbp
-        push rbx
-        push r12
-        push r13
-        push r14
-        push r15
+        PUSH_KEPT
         mov [saved_regs], rdi
         mov [saved_rsp], rsp
         test sil, sil                   ; decides below: MOV leaves the flags alone
@@ -48,12 +43,7 @@ from_exit:
 restore:
         mov rsp, [saved_rsp]
         cld
-        pop r15
-        pop r14
-        pop r13
-        pop r12
-        pop rbx
-        pop rbp
+        POP_KEPT
         ret
 
 ; uint64_t diff_exit_stack(void): what HOST_RSP holds unless an operation varies it.

@@ -1,18 +1,13 @@
 ; From a multiboot1 loader (32-bit protected mode, paging off) to guest_main() in long mode, with the lower 4 GiB mapped
 ; one to one in 2 MiB pages that user mode may touch too.
+%include "guests/lib/long_mode.inc"
 bits 32
 default abs
 
 MULTIBOOT_MAGIC equ 0x1badb002
 MULTIBOOT_FLAGS equ 3                   ; modules on page boundaries, memory information wanted
-MSR_EFER equ 0xc0000080
-EFER_LME equ 1 << 8
-CR0_BITS equ 0x80010033                 ; PG WP NE ET MP PE
-CR4_BITS equ 0x620                      ; PAE, OSFXSR, OSXMMEXCPT
 PTE_TABLE equ 7                         ; present, writable, user
 PTE_LARGE equ 0x87
-CODE64 equ 0x08                         ; as in struct gdt of desc.c
-DATA64 equ 0x10
 
 section .multiboot progbits alloc noexec nowrite align=4
         dd MULTIBOOT_MAGIC
@@ -30,16 +25,7 @@ entry32:
         mov [multiboot_magic], eax
         mov [multiboot_info], ebx
         call build_page_tables
-        mov eax, CR4_BITS
-        mov cr4, eax
-        mov eax, boot_pml4
-        mov cr3, eax
-        mov ecx, MSR_EFER
-        rdmsr
-        or eax, EFER_LME
-        wrmsr
-        mov eax, CR0_BITS
-        mov cr0, eax
+        PAGING_ON
         lgdt [boot_gdtr]
         jmp CODE64:entry64
 

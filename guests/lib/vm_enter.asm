@@ -10,12 +10,7 @@ section .text
 ; regs is in the order of the registers' numbers; slot 4 (RSP, which lives in the VMCS) is not used.
 global vm_enter_raw
 vm_enter_raw:
-        push rbp
-        push rbx
-        push r12
-        push r13
-        push r14
-        push r15
+        PUSH_KEPT
         push rdi
         mov rax, HOST_RSP
         vmwrite rax, rsp
@@ -42,12 +37,7 @@ vm_exit_point:
         add rsp, 8
         xor eax, eax
 restore:
-        pop r15
-        pop r14
-        pop r13
-        pop r12
-        pop rbx
-        pop rbp
+        POP_KEPT
         ret
 
 ; Where L2 code returns to when it is through: a VMCALL that L1 knows by RAX.

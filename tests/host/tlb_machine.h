@@ -261,19 +261,26 @@ QUIET bool tlb_vmclear(hpa_t vmcs)
     return true;
 }
 
-QUIET bool tlb_invept(uint64_t type, struct invalidate_descriptor descriptor)
+/* Another processor may act before the translations go. */
+static void invalidate(struct tlb_reach reach)
 {
     struct processor *p = running;
-    uint64_t now = ledger_now();
 
     between();
-    tlb_invalidate(&p->tlb, (struct tlb_reach){.guest_physical = true,
-                                               .combined = true,
-                                               .every_ep4ta = type == INVEPT_ALL,
-                                               .ep4ta = descriptor.context & EP4TA,
-                                               .every_vpid = true,
-                                               .every_pcid = true,
-                                               .every_address = true});
+    tlb_invalidate(&p->tlb, reach);
+}
+
+QUIET bool tlb_invept(uint64_t type, struct invalidate_descriptor descriptor)
+{
+    uint64_t now = ledger_now();
+
+    invalidate((struct tlb_reach){.guest_physical = true,
+                                  .combined = true,
+                                  .every_ep4ta = type == INVEPT_ALL,
+                                  .ep4ta = descriptor.context & EP4TA,
+                                  .every_vpid = true,
+                                  .every_pcid = true,
+                                  .every_address = true});
     ledger_pay_ept(now, type == INVEPT_ALL, descriptor.context);
     between();
     return true;
@@ -281,17 +288,15 @@ QUIET bool tlb_invept(uint64_t type, struct invalidate_descriptor descriptor)
 
 QUIET bool tlb_invvpid(uint64_t type, struct invalidate_descriptor descriptor)
 {
-    struct processor *p = running;
     uint64_t now = ledger_now();
 
-    between();
-    tlb_invalidate(&p->tlb, (struct tlb_reach){.combined = true,
-                                               .every_ep4ta = true,
-                                               .every_vpid = type == INVVPID_ALL,
-                                               .vpid = (uint16_t)descriptor.context,
-                                               .every_pcid = true,
-                                               .every_address = type != INVVPID_ADDRESS,
-                                               .address = ALIGN_DOWN(descriptor.address, PAGE_SIZE)});
+    invalidate((struct tlb_reach){.combined = true,
+                                  .every_ep4ta = true,
+                                  .every_vpid = type == INVVPID_ALL,
+                                  .vpid = (uint16_t)descriptor.context,
+                                  .every_pcid = true,
+                                  .every_address = type != INVVPID_ADDRESS,
+                                  .address = ALIGN_DOWN(descriptor.address, PAGE_SIZE)});
     ledger_pay_vpid(now, type, (unsigned)descriptor.context, descriptor.address);
     between();
     return true;

@@ -33,7 +33,7 @@ static const struct {
 static int usage(FILE *out, int status)
 {
     fprintf(out, "usage: nestorctl COMMAND\n\nLooks from inside L1 at the Nestor below it, "
-                 "which must run with the option inspect=PORT (but for check and report).\n\n");
+                 "which must run with the option inspect=PORT (except check and report).\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(out, "  %s %s\n        %s\n", commands[i].name, commands[i].usage, commands[i].text);
     fprintf(out, "\nExit status: 0; 1 when this is not Nestor or it cannot be read; 2 for wrong arguments.\n");
