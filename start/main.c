@@ -1,5 +1,6 @@
 /* The composition root: reads as a table of contents of what Nestor does from its first instruction to L1's. */
 #include "debug/stub.h"
+#include "kernel/cmdline.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
 #include "kernel/percpu.h"
@@ -8,6 +9,7 @@
 #include "start/machine.h"
 #include "start/processors.h"
 #include "start/quirks.h"
+#include "vmx/measure.h"
 #include "vmx/run.h"
 #include "vmx/trace_words.h"
 
@@ -33,6 +35,8 @@ void kernel_main(uint32_t magic, uint64_t mbi, uint64_t load_base)
     machine_stash_modules();
     machine_move_to_carveout();
     quirks_find();
+    if (options.measure)
+        measure_print(&l1_vm.caps);
     processors_start();
     machine_create_vm();
     machine_hide_sleep();

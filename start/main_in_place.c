@@ -15,6 +15,7 @@
 #include "start/machine.h"
 #include "start/processors.h"
 #include "start/quirks.h"
+#include "vmx/measure.h"
 #include "vmx/run.h"
 #include "vmx/trace_words.h"
 #include "vmx/vmcs_setup.h"
@@ -117,6 +118,8 @@ static void make_vm(struct cpu *cpu)
     desc_load_without_task(cpu);
     l1_plan_space.start.present = &own()->state;
     quirks_find();
+    if (options.measure)
+        measure_print(&l1_vm.caps);
     l1_vm.in_place = true;
     machine_create_vm();
     processors_make_boot_vcpu();
