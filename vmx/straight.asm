@@ -215,6 +215,7 @@ shape_entry:
         OPEN_L2
         IF_SHAPE SHAPE_PROC, .proc
         COUNTED VMWRITES, 1
+        COUNTED MAJORS, 1
         WRITE_FROM PROC_CONTROLS, P_PROC
         and     dword [rdx + P_SHAPE], ~SHAPE_PROC & 0xffffffff
 .proc:

@@ -72,7 +72,7 @@ struct straight {
     uint8_t padding[5];
     hpa_t vmcs01;
     uint64_t entries, exits; /* not counted elsewhere yet */
-    uint64_t vmx[6];         /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
+    uint64_t vmx[7];         /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
     uint64_t by_reason[64];  /* exits of L2 by this way; not in vcpu->exits */
     /* L1's CPUID, VMREAD and VMWRITE, likewise in vcpu->exits later: all three, and two of them. */
     uint64_t l1_exits, cpuids, vmreads;

@@ -7,6 +7,17 @@
 #include "vmx/count.h"
 #include "vmx/vmcs_table.h"
 
+/* Counts a VMWRITE, and whether the field is one of the major controls, after a write of which the next entry makes all
+ * its checks anew (docs/PERFORMANCE.md, "What a real CPU takes"). */
+static inline void vmcs_count_write(uint64_t encoding)
+{
+    COUNT_INSN(VMWRITES);
+    if (encoding == PIN_CONTROLS.encoding || encoding == PROC_CONTROLS.encoding ||
+        encoding == PROC2_CONTROLS.encoding || encoding == PROC3_CONTROLS.encoding ||
+        encoding == EXIT_CONTROLS.encoding || encoding == ENTRY_CONTROLS.encoding)
+        COUNT_INSN(MAJORS);
+}
+
 /* VMREAD and VMWRITE of the current VMCS by encoding; false when the instruction failed. */
 static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
 {
@@ -19,7 +30,7 @@ static inline bool vmread_checked(uint64_t encoding, uint64_t *value)
 static inline bool vmwrite_checked(uint64_t encoding, uint64_t value)
 {
     bool done;
-    COUNT_INSN(VMWRITES);
+    vmcs_count_write(encoding);
     __asm__ volatile("vmwrite %2, %1" : "=@cca"(done) : "r"(encoding), "rm"(value));
     return done;
 }
@@ -59,7 +70,7 @@ static inline uint64_t vmcs_read_encoding(uint32_t encoding)
 
 static inline void vmcs_write_encoding(uint32_t encoding, uint64_t value)
 {
-    COUNT_INSN(VMWRITES);
+    vmcs_count_write(encoding);
     __asm__ volatile("vmwrite %1, %0" : : "r"((uint64_t)encoding), "rm"(value) : "cc");
 }
 

@@ -29,7 +29,7 @@ extern const struct bench_row msr_rows[];
 
 /* Counts of a turn, each times 100: VM entries, VMREAD, VMWRITE, VMPTRLD, VMCLEAR, INVEPT, INVVPID. count_row() needs
  * the row prepared, and a Nestor for which counters_vmx_present(). */
-#define BENCH_COUNTS 7
+#define BENCH_COUNTS 8
 void count_row(const struct bench_row *row, uint32_t *hundredths);
 
 /* The L2s of a row. One that prepare() makes is cleared by main.c when the row is through. */
