@@ -350,6 +350,7 @@ void straight_settle(struct vcpu *vcpu)
     if (slot->plan.shape & SHAPE_NO_VPID) /* vmx/straight.asm has flushed */
         ledger_pay_vpid(ledger_now(), slot->plan.invvpid_type, to_l2 ? VPID_L2_NONE : VPID_L1, 0);
     straight->went = WENT_NOWHERE;
+    straight->entered = 1;
     vcpu->in_l2 = to_l2;
     vcpu->launched = !to_l2; /* should it not have come to the entry yet: VMLAUNCH of vmcs02, VMRESUME of vmcs01 */
     slot->life = to_l2 ? VMCS02_ACTIVE : VMCS02_SHADOW;

@@ -286,6 +286,16 @@ static inline void handle_usual(struct vcpu *vcpu, uint32_t reason)
         handle_any(vcpu, reason);
 }
 
+/* True if L1 goes from one L2 to another, which it enters next: all is asked at once then. Who loads a VMCS for another
+ * reason need not wait for that. */
+static inline bool handle_vmptrld(struct vcpu *vcpu, struct straight *straight)
+{
+    bool entered = straight->entered;
+    straight->quiet = straight->entered = 0;
+    handle_instruction(vcpu, EXIT_VMPTRLD);
+    return entered;
+}
+
 /* The reasons that L1 causes most often have shorter ways. True: whether all is quiet now must be asked. */
 static inline bool handle_exit_of_l1(struct vcpu *vcpu, struct straight *straight, uint32_t reason)
 {
@@ -300,12 +310,13 @@ static inline bool handle_exit_of_l1(struct vcpu *vcpu, struct straight *straigh
     case EXIT_RDMSR:
         handle_usual(vcpu, reason);
         return false;
-    /* These leave the next entry something to do, and straight_resume() asks then. */
+    /* It leaves the next entry something to do, and straight_resume() asks then. */
     case EXIT_INVEPT:
-    case EXIT_VMPTRLD:
         straight->quiet = 0;
         handle_instruction(vcpu, reason);
         return false;
+    case EXIT_VMPTRLD:
+        return handle_vmptrld(vcpu, straight);
     case EXIT_VMRESUME:
         straight->quiet = 0;
         if (straight->fields && straight->plan->valid && nested_hooks.straight_resume(vcpu)) {

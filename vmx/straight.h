@@ -69,7 +69,8 @@ struct straight {
     uint8_t quiet;              /* 0: the next entry or exit looks at everything */
     uint8_t stop;               /* an NMI came: what is about to enter a guest looks again */
     uint8_t went;               /* enum straight_went: since Nestor's own state was last up to date */
-    uint8_t padding[5];
+    uint8_t entered;            /* L1 or L2 straight since L1's last VMPTRLD */
+    uint8_t padding[4];
     hpa_t vmcs01;
     uint64_t entries, exits; /* not counted elsewhere yet */
     uint64_t vmx[7];         /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
