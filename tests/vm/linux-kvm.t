@@ -31,6 +31,7 @@ def expected(parameters, cpus):
             ("L0", r"CPU features: .*EPT", "the CPU features it uses"),
             ("L1", r"Linux version \d", "L1's kernel banner"),
             ("L1", f"^L1: processors online: {ONLINE[cpus]}$", f"L1 has {cpus} processors"),
+            ("L1", "^L1: ACPI's suspend to RAM: 0$", "L1 is not offered S3"),
             ("L1", f"^L1: kvm_intel loaded: {parameters}$", f"kvm_intel is loaded with {parameters}"),
             *REPLUGGED[cpus],
             ("L2", r"Linux version \d", "L2's kernel banner"),

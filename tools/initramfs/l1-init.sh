@@ -84,6 +84,7 @@ say "init runs on Linux $(cat /proc/sys/kernel/osrelease), $uptime s after the k
 mount -t sysfs sysfs /sys
 say "processors online: $(cat /sys/devices/system/cpu/online)"
 mount -t devtmpfs dev /dev
+say "ACPI's suspend to RAM: $(grep -c _S3_ /sys/firmware/acpi/tables/DSDT)"
 [ ! -e /sys/firmware/efi ] || check_efi
 load_kvm
 processors=$(grep -c ^processor /proc/cpuinfo)
