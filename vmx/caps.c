@@ -45,12 +45,7 @@ static void read_optional_msrs(struct vmx_caps *caps)
         caps->proc3 = rdmsr(IA32_VMX_PROCBASED_CTLS3);
     if (caps->proc2.may & (PROC2_EPT | PROC2_VPID))
         caps->ept_vpid = rdmsr(IA32_VMX_EPT_VPID_CAP);
-    /* One type is chosen now and used for ever: by VPID if the CPU can, else all. */
-    if ((caps->proc2.may & PROC2_VPID) && (caps->ept_vpid & VPID_CAP_INVVPID))
-        caps->vpid_flush = caps->ept_vpid & VPID_CAP_SINGLE ? INVVPID_SINGLE
-                           : caps->ept_vpid & VPID_CAP_ALL  ? INVVPID_ALL
-                                                            : 0;
-    caps_need_invvpid(caps);
+    caps_choose_invvpid(caps);
     if (caps->proc2.may & PROC2_VMFUNC)
         caps->vmfunc = rdmsr(IA32_VMX_VMFUNC);
 }

@@ -34,8 +34,9 @@ const char *caps_missing(const struct vmx_caps *caps);
 /* MAXPHYADDR less the KeyID bits that IA32_TME_ACTIVATE, as read, gives to multi-key memory encryption. Pure.
  * SDM 3C 29.3.2 "EPT Translation Mechanism" counts them as part of the address. */
 unsigned caps_usable_bits(unsigned address_bits, uint64_t tme_activate);
-/* A CPU whose INVVPID drops no VPID as a whole is used as one without VPIDs: each entry and exit flushes. Pure. */
-void caps_need_invvpid(struct vmx_caps *caps);
+/* Chooses caps->vpid_flush, by which all processors flush: by VPID if they can, else all. A CPU whose INVVPID drops no
+ * VPID as a whole is used as one without VPIDs: each entry and exit flushes. Pure. */
+void caps_choose_invvpid(struct vmx_caps *caps);
 /* Makes *common what it and another processor's have in common. The name of what Nestor needs and they do not share, or
  * NULL. Pure. */
 MUST_CHECK const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other);

@@ -18,8 +18,13 @@ unsigned caps_usable_bits(unsigned address_bits, uint64_t tme_activate)
     return on && key_bits < address_bits ? address_bits - key_bits : address_bits;
 }
 
-void caps_need_invvpid(struct vmx_caps *caps)
+void caps_choose_invvpid(struct vmx_caps *caps)
 {
+    caps->vpid_flush = 0;
+    if ((caps->proc2.may & PROC2_VPID) && (caps->ept_vpid & VPID_CAP_INVVPID))
+        caps->vpid_flush = caps->ept_vpid & VPID_CAP_SINGLE ? INVVPID_SINGLE
+                           : caps->ept_vpid & VPID_CAP_ALL  ? INVVPID_ALL
+                                                            : 0;
     if (!caps->vpid_flush)
         caps->proc2.may &= ~(uint32_t)PROC2_VPID;
 }
@@ -108,8 +113,6 @@ const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other)
     common->ept_vpid &= other->ept_vpid;
     common->vmfunc &= other->vmfunc;
     common->vmcs_enum = MIN(common->vmcs_enum, other->vmcs_enum);
-    /* The type that both have drops more than the other's. */
-    common->vpid_flush = !common->vpid_flush || !other->vpid_flush ? 0 : MAX(common->vpid_flush, other->vpid_flush);
-    caps_need_invvpid(common);
+    caps_choose_invvpid(common);
     return caps_missing(common);
 }

@@ -160,7 +160,8 @@ static NOINLINE void handle_any(struct vcpu *vcpu, uint32_t reason)
         return;
     }
     vcpu_count_exit(vcpu, vcpu->exit.reason, vcpu->exit.rip, from_l2);
-    if (own_exit || (vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu)))
+    bool kicked = vcpu->exit.reason == EXIT_EXCEPTION_NMI && kick_exit(vcpu); /* who kicks waits for the answer */
+    if (own_exit || kicked)
         event_requeue(vcpu);
     else if (!from_l2 || !nested_hooks.exit_from_l2(vcpu))
         vcpu_handle_at_l0(vcpu);

@@ -51,6 +51,14 @@
 #define VPID_CAP_ALL BIT(42)
 #define VPID_CAP_SINGLE_NONGLOBAL BIT(43)
 
+/* Types of INVEPT and INVVPID. SDM 3C 31.3 "VMX Instructions" */
+#define INVEPT_SINGLE 1u
+#define INVEPT_ALL 2u
+#define INVVPID_ADDRESS 0u
+#define INVVPID_SINGLE 1u
+#define INVVPID_ALL 2u
+#define INVVPID_SINGLE_NONGLOBAL 3u
+
 /* PIN_CONTROLS. SDM 3C 25.6.1 "Pin-Based VM-Execution Controls" */
 #define PIN_EXTERNAL_INTERRUPT BIT(0)
 #define PIN_NMI BIT(3)

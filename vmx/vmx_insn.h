@@ -7,6 +7,7 @@
 #include "kernel/base.h"
 #include "kernel/ledger.h"
 #include "vmx/count.h"
+#include "vmx/vmx_bits.h"
 
 /* VMXON, VMCLEAR and VMPTRLD: the operand is the address of a region, in memory. Success is CF = 0 and ZF = 0, which is
  * the condition "above" of one output. */
@@ -35,13 +36,6 @@ struct invalidate_descriptor {
     uint64_t context; /* EPTP, or VPID */
     uint64_t address;
 };
-
-#define INVEPT_SINGLE 1u
-#define INVEPT_ALL 2u
-#define INVVPID_ADDRESS 0u
-#define INVVPID_SINGLE 1u
-#define INVVPID_ALL 2u
-#define INVVPID_SINGLE_NONGLOBAL 3u
 
 /* INVEPT and INVVPID. In the CHECKED build the ledger is told which debts the instruction paid; only those from before
  * it count, hence the time is taken first. */

@@ -3,9 +3,6 @@
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
 
-#define INVEPT_SINGLE 1
-#define INVEPT_ALL 2
-
 /* Guest-physical addresses of L2 that have no memory of their own; each batch takes a new window of them. */
 #define WINDOWS_START GIB
 #define WINDOWS_END (3 * GIB)

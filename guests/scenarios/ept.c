@@ -6,8 +6,6 @@
 #include "guests/scenarios/scenario.h"
 
 #define WINDOW GIB /* L2-physical addresses from here on are no RAM: free to map things at */
-#define INVEPT_SINGLE 1
-#define INVEPT_ALL 2
 #define ACCESS (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH)
 #define ALLOWED (EPT_QUAL_ALLOWED_READ | EPT_QUAL_ALLOWED_WRITE | EPT_QUAL_ALLOWED_EXEC)
 

@@ -6,7 +6,6 @@
 #include "guests/scenarios/scenario.h"
 
 #define WINDOW GIB
-#define INVEPT_SINGLE 1
 #define CODE_RET 0xc3
 /* Bochs leaves bit 6 out where the access was no fetch. */
 #define RIGHTS_OF_DATA BITS(5, 3)

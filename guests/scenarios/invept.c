@@ -7,8 +7,6 @@
 #include "guests/scenarios/scenario.h"
 
 #define WINDOW GIB
-#define INVEPT_SINGLE 1
-#define INVEPT_ALL 2
 #define TURNS 1000u
 #define PAGES 4u
 #define VPID_SETS 64u /* VPIDs of L1's so far apart share one of the CPU's: docs/adr/0009-vpid-by-sets.md */

@@ -9,7 +9,6 @@
 #define PTE_ALL (PTE_P | PTE_W | PTE_U)
 #define LOG_FIRST 511u
 #define LOG_FULL 0xffffu
-#define INVEPT_SINGLE 1
 #define PAGES 4
 
 struct logged {

@@ -15,8 +15,6 @@
 #define PAGES 4u
 #define VMS 2u
 #define VPID_SETS 64u /* VPIDs of L1's so far apart share one of the CPU's: docs/adr/0009-vpid-by-sets.md */
-#define INVEPT_SINGLE 1
-#define INVEPT_ALL 2
 
 /* The second VM has the VPID that shares the first one's place, and stays on each processor. */
 static struct vm vms[VMS];

@@ -11,7 +11,6 @@
 #define CLASHES 4000
 #define RUNS 3 /* between two migrations */
 #define MSR IA32_LSTAR
-#define INVEPT_ALL 2
 
 static struct vm vm, other; /* `other`: the second processor's view of the same region */
 static bool intercepted;    /* the bit of MSR */

@@ -18,8 +18,7 @@
 #define GUESTS 3
 #define KEPT IA32_VMX_MISC /* L1 lets it pass, and Nestor has a value of its own for it */
 #define FREE_OFFSET 0x3f0  /* of the bitmaps: bits of MSRs that nobody reads */
-#define INVEPT_SINGLE 1
-#define NMI_EVERY 8 /* turns of the first processor's loop */
+#define NMI_EVERY 8        /* turns of the first processor's loop */
 #define TAKEN_AWAY_EVERY 128
 #define WARM_UP_SHARE 8
 

@@ -80,8 +80,7 @@ static void test_numbers(void **state)
     common.address_mask = BITS(39, 12);
     common.proc3 = 0x42;
     other.proc3 = 0x40;
-    common.vpid_flush = 1;
-    other.vpid_flush = 2;
+    other.ept_vpid &= ~VPID_CAP_SINGLE;
     assert_null(caps_meet(&common, &other));
     assert_int_equal(GET(common.misc, VMX_MISC_CR3_TARGETS), 2);
     assert_int_equal(common.pin.may & PIN_PREEMPTION_TIMER, 0); /* another unit of time on each */
@@ -90,9 +89,9 @@ static void test_numbers(void **state)
     assert_int_equal(common.usable_bits, 36);
     assert_int_equal(common.address_mask, BITS(35, 12));
     assert_int_equal(common.proc3, 0x40);
-    assert_int_equal(common.vpid_flush, 2);
+    assert_int_equal(common.vpid_flush, INVVPID_ALL);
     assert_true(common.proc2.may & PROC2_VPID);
-    other.vpid_flush = 0;
+    common.ept_vpid = (common.ept_vpid & ~VPID_CAP_ALL) | VPID_CAP_SINGLE; /* none of the two has both */
     assert_null(caps_meet(&common, &other));
     assert_int_equal(common.vpid_flush, 0);
     assert_false(common.proc2.may & PROC2_VPID); /* nothing could drop what a VPID has */
