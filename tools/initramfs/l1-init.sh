@@ -3,7 +3,7 @@
 # From the kernel command line: kvm.X=Y and kvm_intel.X=Y go to the modules;
 # L1_STOP=init ends right after the first line (to time the boot alone), L1_STOP=kvm
 # when KVM is loaded, L1_STOP=port by a write to the debug-exit port, as long as the screen is L1's;
-# L2_CPUS=N gives L2 so many processors, L2_MEMORY=N so many MiB;
+# L2_CPUS=N gives L2 so many processors, L2_MEMORY=N so many MiB, L2_DISK=1 its kernel's image as a disk to read;
 # L2_ARGS=a,b,c adds words to L2's command line; L1_EXITS=1 has KVM count L2's exits by their reason.
 # The last act is a power-off; a failure is told to the debug-exit port before.
 
@@ -13,10 +13,15 @@ LEVEL=L1 # for say()
 # Every line of L2 is shown with its layer. qemu's status comes through a file.
 run_l2() {
 	cr=$(printf '\r')
+	[ -z "$L2_DISK" ] || set -- "$1" -drive if=none,id=disk,format=raw,readonly=on,file=/vmlinuz \
+		-device virtio-blk-device,drive=disk
+	args=$1
+	shift
 	{
 		qemu -L /share -M microvm,x-option-roms=off,pit=off,pic=off,rtc=off \
 			-accel kvm -cpu host -smp "${L2_CPUS:-1}" -m "${L2_MEMORY:-128}" -nodefaults -no-user-config \
-			-display none -no-reboot -serial stdio -kernel /vmlinuz -initrd /l2.cpio -append "$1" 2>&1
+			"$@" -display none -no-reboot -serial stdio \
+			-kernel /vmlinuz -initrd /l2.cpio -append "$args" 2>&1
 		echo $? >/qemu.status
 	} | while IFS= read -r line; do
 		line=${line%"$cr"}

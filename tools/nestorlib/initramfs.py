@@ -107,7 +107,7 @@ def strip_module(path, workdir):
 
 
 def module_order(modules_dir, wanted):
-    """Paths of the module and of all it depends on, in the order to load them."""
+    """Paths of the modules, words, and of all that they depend on, in the order to load them."""
     found = {}
     for folder, _, names in os.walk(modules_dir):
         for name in names:
@@ -124,7 +124,8 @@ def module_order(modules_dir, wanted):
         if found[name] not in order:
             order.append(found[name])
 
-    visit(wanted)
+    for name in wanted.split():
+        visit(name)
     return order
 
 
@@ -150,7 +151,7 @@ def build_l2(workdir):
 
 
 def add_modules(archive, kernel_dir, wanted, workdir, order="order"):
-    """The module with all it needs, and their order in that file of lib/modules."""
+    """The modules, words, with all they need, and their order in that file of lib/modules."""
     paths = module_order(os.path.join(kernel_dir, "modules"), wanted)
     for path in paths:
         archive.add_file(f"lib/modules/{module_name(path)}.ko", strip_module(path, workdir))
