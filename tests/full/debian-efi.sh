@@ -9,9 +9,9 @@ say() {
 say "Debian $(cat /etc/debian_version) on Linux $(uname -r), processors $(cat /sys/devices/system/cpu/online)"
 dmesg | grep -o 'efi: mem[0-9]*: .*'
 say "end of the memory map"
-dmesg | grep -o 'efi: .*SMBIOS=.*'
-for table in DMI smbios_entry_point; do
-	say "dmi $table $(sha256sum </sys/firmware/dmi/tables/$table)"
+dmesg | grep -o 'efi: ACPI.*=0x.*'
+for table in /sys/firmware/dmi/tables/*; do
+	[ ! -e "$table" ] || say "dmi $(sha256sum "$table")"
 done
 say "before, $(efibootmgr | grep ^Timeout)"
 efibootmgr -q -t 7
