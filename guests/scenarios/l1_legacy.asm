@@ -1,5 +1,6 @@
 ; From 64-bit mode to the environment of l1_legacy.h and back, and the handlers of its traps.
 
+%include "guests/lib/registers.inc"
 %include "guests/scenarios/l1_legacy.inc"
 
 MSR_EFER equ 0xc0000080
@@ -16,12 +17,7 @@ default abs
 ; void legacy_enter(void)
 global legacy_enter, legacy_return
 legacy_enter:
-        push rbx
-        push rbp
-        push r12
-        push r13
-        push r14
-        push r15
+        PUSH_KEPT
         pushfq
         cli
         mov [saved_rsp], rsp
@@ -129,12 +125,7 @@ bits 64
         and byte [rdx + rax + 5], 0xfd  ; LTR wants it available
         ltr ax
         popfq
-        pop r15
-        pop r14
-        pop r13
-        pop r12
-        pop rbp
-        pop rbx
+        POP_KEPT
         ret
 
 bits 32

@@ -4,6 +4,8 @@
 bits 64
 default rel
 
+%include "guests/lib/registers.inc"
+
 CODE64 equ 8
 DATA equ 0x10
 CODE32 equ 0x18
@@ -14,12 +16,7 @@ global levels_5
 
 section .text
 levels_5:
-        push    rbx
-        push    rbp
-        push    r12
-        push    r13
-        push    r14
-        push    r15
+        PUSH_KEPT
         pushfq
         cli
         mov     eax, ds
@@ -60,12 +57,7 @@ wide:   mov     esp, esp
 .own:   pop     rax
         mov     ds, eax
         popfq
-        pop     r15
-        pop     r14
-        pop     r13
-        pop     r12
-        pop     rbp
-        pop     rbx
+        POP_KEPT
         ret
 
 section .data
