@@ -1,9 +1,14 @@
-; The answer to the BIOS's INT 15h where it would tell L1 about memory; all else goes on to the BIOS. L1 runs it in real
-; mode, from the start of a page of conventional memory. l1/l1_bios.c puts it there, with its table behind it.
+; The answer to the BIOS's INT 15h where it would tell L1 about memory; all else goes on to the BIOS, or, where there is
+; none, is refused. L1 runs it in real mode, from the start of a page of conventional memory. l1/l1_bios.c puts it
+; there, with its table behind it.
 
 bits 16
 global bios15_code
 
+; as l1/l1_bios.h has them: where there is no BIOS, INT 12h leads to the first, all others to the next two
+SIZE equ 0xa0
+REFUSE equ 0xb0
+RETURN equ 0xb8
 ; struct l1_bios_table, from the start of the page on
 TABLE equ 256
 BIOS_VECTOR equ TABLE
@@ -13,6 +18,7 @@ BLOCKS_FROM_16M equ TABLE + 10          ; of 64 KiB
 KIB_FROM_1M_ALL equ TABLE + 12          ; at most 65535
 REGIONS equ TABLE + 16
 REGION_SIZE equ 20
+BASE_MEMORY_KIB equ 0x413               ; in the BIOS data area
 
 SMAP equ 0x534d4150
 REFUSED equ 0x86                        ; "function not supported"
@@ -85,6 +91,19 @@ refuse:
         pop     bp
         iret
 
-        times TABLE - ($ - bios15_code) db 0
+        times SIZE - ($ - bios15_code) db 0
+        push    ds
+        xor     ax, ax
+        mov     ds, ax
+        mov     ax, [BASE_MEMORY_KIB]
+        pop     ds
+        iret
+
+        times REFUSE - ($ - bios15_code) db 0
+        jmp     refuse
+        times RETURN - ($ - bios15_code) db 0
+        iret
+
+        times TABLE - ($ - bios15_code) db 0    ; room for ACPI's root among it
 
 section .note.GNU-stack noalloc noexec nowrite progbits

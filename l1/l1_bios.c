@@ -4,8 +4,14 @@
 #include "kernel/layout.h"
 #include "kernel/string.h"
 
-#define VECTOR_15 (0x15 * 4)   /* the interrupt table is at 0 */
-#define BASE_MEMORY_KIB 0x413u /* a word of the BIOS data area */
+#define VECTORS 256u /* the interrupt table is at 0 */
+#define SIZE_SERVICE 0x12u
+#define MEMORY_SERVICE 0x15u
+#define FIRST_SERVICE 0x10u
+#define LAST_SERVICE 0x1fu
+/* Words of the BIOS data area. */
+#define EXTENDED_AREA 0x40eu /* its segment */
+#define BASE_MEMORY_KIB 0x413u
 #define CONVENTIONAL_END (640 * KIB)
 #define BLOCK (64 * KIB)
 
@@ -18,13 +24,35 @@ static uint32_t read_vector(void)
 {
     uint32_t vector;
 
-    memcpy(&vector, hpa_to_va(VECTOR_15), sizeof vector);
+    memcpy(&vector, hpa_to_va(MEMORY_SERVICE * sizeof vector), sizeof vector);
     return vector;
+}
+
+static void put_vector(unsigned n, hpa_t page, unsigned offset)
+{
+    uint32_t vector = (uint32_t)(page >> 4) << 16 | offset;
+
+    memcpy(hpa_to_va(n * sizeof vector), &vector, sizeof vector);
+}
+
+/* Without a BIOS: no service but two; device interrupts, wherever the controllers put them, just return. */
+static unsigned answer_of(unsigned vector)
+{
+    if (vector == MEMORY_SERVICE)
+        return 0;
+    if (vector == SIZE_SERVICE)
+        return L1_BIOS_SIZE;
+    return vector >= FIRST_SERVICE && vector <= LAST_SERVICE ? L1_BIOS_REFUSE : L1_BIOS_RETURN;
+}
+
+bool l1_bios_present(void)
+{
+    return read_vector() != 0;
 }
 
 hpa_t l1_bios_find(const struct memmap *map)
 {
-    return read_vector() ? memmap_find_top(map, PAGE_SIZE, PAGE_SIZE, CONVENTIONAL_END, NULL, 0) : 0;
+    return memmap_find_top(map, PAGE_SIZE, PAGE_SIZE, CONVENTIONAL_END, NULL, 0);
 }
 
 /* Bytes of RAM without a gap from `base` on. */
@@ -59,11 +87,23 @@ void l1_bios_fill(const struct memmap *map, uint32_t bios_vector, struct l1_bios
 void l1_bios_install(const struct memmap *map, hpa_t page)
 {
     uint8_t *to = hpa_to_va(page);
-    uint32_t vector = (uint32_t)(page >> 4) << 16; /* the page's segment, offset 0 */
     uint16_t base_memory = (uint16_t)(page / KIB);
 
     memcpy(to, bios15_code, L1_BIOS_TABLE_OFFSET);
     l1_bios_fill(map, read_vector(), (struct l1_bios_table *)(to + L1_BIOS_TABLE_OFFSET));
-    memcpy(hpa_to_va(VECTOR_15), &vector, sizeof vector);
+    put_vector(MEMORY_SERVICE, page, 0);
     memcpy(hpa_to_va(BASE_MEMORY_KIB), &base_memory, sizeof base_memory);
+}
+
+void l1_bios_stand_in(hpa_t page, const uint8_t *rsdp, uint32_t size)
+{
+    uint8_t *to = hpa_to_va(page);
+    struct l1_bios_table *table = (struct l1_bios_table *)(to + L1_BIOS_TABLE_OFFSET);
+    uint16_t segment = (uint16_t)(page >> 4);
+
+    for (unsigned n = 0; n < VECTORS; n++)
+        put_vector(n, page, answer_of(n));
+    table->bios_vector = (uint32_t)segment << 16 | L1_BIOS_REFUSE;
+    memcpy(hpa_to_va(EXTENDED_AREA), &segment, sizeof segment);
+    memcpy(to + L1_BIOS_ROOT, rsdp, MIN(size, L1_BIOS_TABLE_OFFSET - L1_BIOS_ROOT));
 }

@@ -219,14 +219,31 @@ void machine_find_previous_log(void)
     log_find_previous(hpa_to_va(l1_vm.ept01.carveout_base), l1_vm.ept01.carveout_size);
 }
 
+/* A multiboot 1 image on UEFI; what the firmware may have left in page 0 is of no use any more if that is RAM. */
+static bool needs_stand_in(void)
+{
+    const struct boot_module *l1 = &bootinfo.module[0];
+
+    return bootinfo.modules && !hpt_reach(l1->start, l1->size) &&
+           l1_detect(hpa_to_va(l1->start), l1->size) == L1_MULTIBOOT1 &&
+           memmap_is(&machine_map, 0, PAGE_SIZE, REGION_RAM);
+}
+
 void machine_reserve_bios_page(void)
 {
-    if (!bootinfo.efi_system_table)
+    bool stand_in = bootinfo.efi_system_table && needs_stand_in();
+
+    if (stand_in || (!bootinfo.efi_system_table && l1_bios_present()))
         bios_page = l1_bios_find(&free_map);
     if (bios_page)
         reserve(bios_page, PAGE_SIZE);
     else
         log_info("memory", "no BIOS: nobody answers INT 15h for L1");
+    if (bios_page && stand_in)
+        log_warn("memory",
+                 "by multiboot 1 L1 is told nothing of UEFI, and there is no BIOS: it finds the memory map by INT 15h "
+                 "and ACPI's root at %lx, no other service. Start nestor.efi in place of this, and L1 has all of UEFI",
+                 bios_page + L1_BIOS_ROOT);
 }
 
 void machine_stash_modules(void)
@@ -340,6 +357,8 @@ void machine_load_l1(void)
         log_info("main", "no module: L1 is what the BIOS boots from %s", boot_disk_name[options.boot]);
     if (bios_page)
         l1_bios_install(&l1_vm.map, bios_page);
+    if (bios_page && bootinfo.efi_system_table)
+        l1_bios_stand_in(bios_page, bootinfo.rsdp, bootinfo.rsdp_size);
 }
 
 void machine_print_summary(void)

@@ -54,12 +54,17 @@ def check_order(tap, text, rows):
         place = place if index is None else index + 1
 
 
-def main(timeout, rows, *args):
-    """One run of nestor-run as a whole test: its lines, its status, what it took. The word `bare`: without Nestor."""
-    bare = ["--bare"] if sys.argv[1:] == ["bare"] else []
-    tap = Tap()
+def check_run(tap, timeout, rows, *args):
+    """One run of nestor-run: its lines, its status, what it took. The word `bare`: without Nestor."""
+    bare = ["--bare"] if "bare" in sys.argv[1:] else []
     run = Run("--memory", "1024", "--ips", str(IPS), "--timeout", str(timeout), "--verbose", *bare, *args).wait()
     check_order(tap, run.out, rows)
     tap.equal(run.status, 0, "the run ends with status 0", "\n".join(run.err.splitlines()[-60:]))
     tap.comment(run.err.splitlines()[-1] if run.err else "no summary")
+
+
+def main(timeout, rows, *args):
+    """One such run as a whole test."""
+    tap = Tap()
+    check_run(tap, timeout, rows, *args)
     return tap.done()

@@ -42,9 +42,9 @@ static void test_finds_the_top_of_low_memory(void **state)
 static void test_no_bios(void **state)
 {
     (void)state;
+    assert_true(l1_bios_present());
     put_vector(0);
-    assert_int_equal(l1_bios_find(&map), 0);
-    put_vector(BIOS_VECTOR);
+    assert_false(l1_bios_present());
     assert_int_equal(memmap_set(&map, 0, 0xa0000, REGION_RESERVED), 0);
     assert_int_equal(l1_bios_find(&map), 0);
 }
@@ -115,6 +115,38 @@ static void test_install(void **state)
     assert_int_equal(table->count, map.count);
 }
 
+static uint32_t vector_at(unsigned n)
+{
+    uint32_t vector;
+
+    memcpy(&vector, memory + n * 4, sizeof vector);
+    return vector;
+}
+
+/* On UEFI, where page 0 holds anything. */
+static void test_stand_in(void **state)
+{
+    static const uint8_t root[36] = "RSD PTR and its checksums";
+    struct l1_bios_table *table = (struct l1_bios_table *)(memory + 0x9e000 + L1_BIOS_TABLE_OFFSET);
+
+    (void)state;
+    memset(memory, 0xa5, PAGE_SIZE);
+    l1_bios_install(&map, 0x9e000);
+    l1_bios_stand_in(0x9e000, root, sizeof root);
+    assert_int_equal(vector_at(0x15), 0x9e000000);
+    assert_int_equal(table->bios_vector, 0x9e000000 + L1_BIOS_REFUSE);
+    assert_int_equal(table->count, map.count);
+    assert_int_equal(vector_at(0x12), 0x9e000000 + L1_BIOS_SIZE);
+    for (unsigned n = 0; n < 256; n++)
+        if (n != 0x12 && n != 0x15)
+            assert_int_equal(vector_at(n), 0x9e000000 + (n / 16 == 1 ? L1_BIOS_REFUSE : L1_BIOS_RETURN));
+    assert_int_equal(memory[0x40e] | memory[0x40f] << 8, 0x9e00);
+    assert_memory_equal(memory + 0x9e000 + L1_BIOS_ROOT, root, sizeof root);
+    /* An older root is shorter; a larger one than there may be does no harm. */
+    l1_bios_stand_in(0x9e000, (const uint8_t[400]){0}, 400);
+    assert_int_equal(table->count, map.count);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +156,7 @@ int main(void)
         cmocka_unit_test_setup(test_table, set_up),
         cmocka_unit_test_setup(test_sizes_stop_at_a_hole, set_up),
         cmocka_unit_test_setup(test_install, set_up),
+        cmocka_unit_test_setup(test_stand_in, set_up),
     };
     return cmocka_run_group_tests_name("l1_bios", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 ;   sizes AX BX CX DX AX AX       INT 15h AX=E801h, AH=88h, INT 12h
 ;   refused CARRY AX              INT 15h AX=E820h with a wrong EDX
 ;   chained CARRY AX              INT 15h AH=C0h, which is not about memory
+;   root ADDRESS SUM              ACPI's root pointer in the extended BIOS data area, or 0; the sum of its bytes
 ; It ends with status 0 by port 0xf4.
 bits 32
 org 0x100000
@@ -79,6 +80,7 @@ back:
     mov edi, word_chained
     mov ecx, 2
     call print_results
+    call print_root
     mov dx, COM1 + LINE_STATUS
 .sent:
     in al, dx
@@ -124,6 +126,35 @@ print_word:
     jmp print_word
 .done:
     ret
+
+; The first KiB of what word 40EH leads to.
+print_root:
+    movzx esi, word [0x40E]
+    shl esi, 4
+    mov ecx, 1024 / 16
+.search:
+    cmp dword [esi], "RSD "
+    jne .further
+    cmp dword [esi + 4], "PTR "
+    je .found
+.further:
+    add esi, 16
+    loop .search
+    xor esi, esi
+.found:
+    xor edx, edx
+    mov ecx, 20
+.sum:
+    add dl, [esi + ecx - 1]
+    loop .sum
+    mov edi, word_root
+    call print_word
+    mov eax, esi
+    call print_number
+    mov eax, edx
+    call print_number
+    mov al, 10
+    jmp print_char
 
 ; In: EAX:EDX, printed after a space.
 print_long:
@@ -262,6 +293,7 @@ word_loader: db "loader", 0
 word_sizes: db "sizes", 0
 word_refused: db "refused", 0
 word_chained: db "chained", 0
+word_root: db "root", 0
 align 16
     times 512 db 0
 stack_top:
