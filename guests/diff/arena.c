@@ -181,7 +181,7 @@ uint64_t *arena_ept_entry(bool accessed_dirty, enum arena_page page, uint64_t sp
 
 uint64_t arena_compared(enum arena_page page, uint64_t quad)
 {
-    return page == PAGE_STACK ? quad & ~(RFLAGS_RF | RFLAGS_RF << 32) : quad;
+    return page == PAGE_STACK || page == PAGE_IVT ? quad & ~(RFLAGS_RF | RFLAGS_RF << 32) : quad;
 }
 
 uint64_t arena_hash(enum arena_page page)

@@ -75,8 +75,8 @@ uint64_t arena_physical(enum arena_page page, bool ept);
 uint64_t arena_eptp(bool accessed_dirty);
 /* EPT12's entry for a page at a level, by its span; the leaf spans PAGE_SIZE. */
 uint64_t *arena_ept_entry(bool accessed_dirty, enum arena_page page, uint64_t span);
-/* The bits that count of eight bytes of a page: not RF in what may be flags on the stack, for a delivery that did not
- * come to its handler (BOCHS 18 in l2report.c). */
+/* The bits that count of eight bytes of a page: not RF in what may be flags on the stack, or at address 0 where that
+ * wraps, for a delivery that did not come to its handler (BOCHS 18 in l2report.c). */
 uint64_t arena_compared(enum arena_page page, uint64_t quad);
 uint64_t arena_hash(enum arena_page page);
 /* Puts back what is watched after each operation, and the code page when L2 may have written to it. */

@@ -246,12 +246,10 @@ static void atom_memory_system(struct snippet *s)
         {0, 0xc7, 5, 0},              /* XSAVES */
         {0, 0xc7, 3, 0},              /* XRSTORS */
         {0, 0xae, 4, 0},              /* XSAVE */
-        {0, 0x78, 0, 0},              /* VMREAD */
-        {0, 0x79, 0, 0},              /* VMWRITE */
     };
     unsigned i = rand_below(ARRAY_SIZE(rows));
 
-    code_memory_form(s, rows[i].prefix, rows[i].opcode, rows[i].opcode == 0x78 ? rand_below(8) : rows[i].extension);
+    code_memory_form(s, rows[i].prefix, rows[i].opcode, rows[i].extension);
     s->touches |= rows[i].touches;
 }
 
@@ -260,11 +258,6 @@ static void atom_invalidate(struct snippet *s)
 {
     code_load(s, RAX, rand_below(5));
     code_memory_form38(s, (uint8_t)(0x80 + rand_below(3)), RAX);
-}
-
-static void atom_vmread_register(struct snippet *s)
-{
-    code_register_form(s, 0x0f, (uint8_t)(0x78 + rand_below(2)), rand_below(8), rand_below(8));
 }
 
 static uint64_t pick_place(void)
@@ -393,13 +386,26 @@ static void atom_vmfunc(struct snippet *s)
     s->touches |= TOUCH_EPTP;
 }
 
+/* A field that both have, or one with a small number, which may be none. What a register holds by chance may be a field
+ * that only the bare CPU has. */
+static uint32_t pick_encoding(void)
+{
+    uint32_t encoding = rand_chance(3, 4) ? fields[rand_below(F_COUNT)].encoding : rand_below(16);
+
+    return field_encoding_shared(encoding) ? encoding : 0;
+}
+
 /* VMREAD or VMWRITE of a field by its number, for VMCS shadowing. */
 static void atom_shadow(struct snippet *s)
 {
-    uint32_t encoding = fields[rand_below(F_COUNT)].encoding;
+    code_load(s, RAX, pick_encoding());
+    code_register_form(s, 0x0f, (uint8_t)(0x78 + rand_below(2)), RAX, rand_chance(1, 2) ? RDX : rand_below(8));
+}
 
-    code_load(s, RAX, field_encoding_shared(encoding) ? encoding : 0);
-    code_register_form(s, 0x0f, (uint8_t)(0x78 + rand_below(2)), RAX, RDX);
+static void atom_shadow_memory(struct snippet *s)
+{
+    code_load(s, RAX, pick_encoding());
+    code_memory_form(s, 0, (uint8_t)(0x78 + rand_below(2)), RAX);
 }
 
 static void (*const atoms[])(struct snippet *) = {
@@ -426,7 +432,7 @@ static void (*const atoms[])(struct snippet *) = {
     atom_memory_system,
     atom_memory_system,
     atom_invalidate,
-    atom_vmread_register,
+    atom_shadow_memory,
     atom_access,
     atom_access,
     atom_access,
