@@ -100,8 +100,7 @@ def refuse(nestor, l1, picture, words="", before="", more=()):
     to the file, and returns the serial console's text."""
     plan = image.BootPlan()
     if before:
-        plan.files["before.efi"] = before
-        plan.commands += ["chainloader /before.efi", "boot"]
+        plan.run_before(before)
     plan.load("multiboot2", "nestor.elf", nestor, words)
     plan.load("module2", "l1", l1, "")
     with tempfile.TemporaryDirectory(prefix="ovmf.") as work:

@@ -3,8 +3,9 @@
 address.
 
 The pictures are kept in build/uefi/. Bochs 3.1 is needed, which tools/setup fetches.
-Usage: tests/vm/uefi.t [--all] [stack|smp|panic|refusal|place|large|above|port|high|many] ...
-Without a word all except smp, the whole stack on two processors, and many, 14 of them; --all (make test-uefi) has both.
+Usage: tests/vm/uefi.t [--all] [stack|smp|panic|reset|refusal|place|large|above|port|high|parked|many] ...
+Without a word all except smp, the whole stack on two processors, parked, where they wait in MWAIT, and many, 14 of
+them; --all (make test-uefi) has them, too.
 """
 import argparse
 import os
@@ -26,10 +27,16 @@ from nestorlib import linux  # noqa: E402
 
 KEPT = os.path.join(ROOT, "build", "uefi")
 DEMO = os.path.join(ROOT, "build", "guests", "demo.elf")
+OFF = os.path.join(ROOT, "build", "guests", "off.elf")
 NESTOR = os.path.join(ROOT, "build", "nestor.elf")
 UEFI = ("--emulator", "3.1", "--firmware", "uefi", "--timeout", "900")
 IPS = {1: 50000000, 2: 20000000}     # with two, time does not pass by itself while both wait
 PLACED = 0x3000000      # where the patched image must go, or above
+
+
+def firmware():
+    """With SMBIOS and a reset register of its own."""
+    return make_program(KEPT, "firmware", "tests/vm/lib_firmware.c")
 
 
 def picture(name):
@@ -46,8 +53,16 @@ def check_screen(tap, path, *wanted):
 
 
 def start_stack(cpus):
-    return Run("--cpus", str(cpus), *UEFI, "--ips", str(IPS[cpus]), "--verbose", "--picture",
+    return Run("--cpus", str(cpus), *UEFI, "--ips", str(IPS[cpus]), "--verbose", "--before", firmware(), "--picture",
                f"main: L1 starts={picture(f'log-{cpus}')}", program=STACK)
+
+
+def check_smbios(tap, run, cpus):
+    """L1 has the firmware's own table, where it is."""
+    place = re.search(r"firmware: SMBIOS at 0x0*([0-9a-f]+)", run.out)
+    tap.ok(place and re.search(rf"L1: EFI tables:.* SMBIOS3=0x{place.group(1)} ", run.out),
+           f"{cpus}: L1 finds SMBIOS where the firmware put it", *re.findall(".*SMBIOS.*", run.out))
+    tap.ok(re.search("L1: SMBIOS: a board of a test$", run.out, re.M), f"{cpus}: and reads it")
 
 
 def check_stack(tap, run, cpus):
@@ -59,6 +74,7 @@ def check_stack(tap, run, cpus):
     for pattern in ("memattr", r"efi: .*(?:[Ff]ailed|[Ii]nvalid|error)", r"e820: .*overlap"):
         tap.ok(not re.search(pattern, run.out), f"{cpus}: L1's kernel does not say {pattern}",
                *re.findall(f".*{pattern}.*", run.out))
+    check_smbios(tap, run, cpus)
     check_screen(tap, os.path.join(KEPT, f"log-{cpus}.png"), r"^nestor: Nestor \d", r"^nestor: main: L1 starts")
 
 
@@ -76,6 +92,15 @@ def check_panic(tap, run, _cpus):
     before = os.path.join(KEPT, "l1.png")
     tap.ok(os.path.exists(before) and not read_text(before), "panic: before it, the screen was L1's")
     check_screen(tap, os.path.join(KEPT, "panic.png"), r"^nestor: exit status 125 \(on purpose")
+
+
+def start_reset(_cpus):
+    return Run(*UEFI, "--before", firmware(), "--l1", OFF, "--l1-args", "fadt", "--memory", "256")
+
+
+def check_reset(tap, run, _cpus):
+    tap.equal(run.status, 125, "reset: the FADT's register ends the run", run.out, run.err[-3000:])
+    tap.ok("exit status 125 (L1 reset the machine)" in run.err, "reset: noticed", run.err[-2000:])
 
 
 def check_refusal(tap, *_):
@@ -145,6 +170,22 @@ def check_many(tap, run, cpus):
     tap.equal(run.status, 0, "many: L1 runs", run.err[-2000:])
 
 
+def start_parked(cpus, words="", *more):
+    return Run(*UEFI, "--cpus", str(cpus), "--l1", OFF, "--l1-args", "none", "--nestor", words, *more)
+
+
+def check_parked(tap, run, cpus):
+    """OVMF leaves the second processor in MWAIT, as the emulator says at the end where Nestor lets it alone."""
+    tap.ok("smp: 2 processors run" in run.err, "parked: the second processor wakes", run.err[-2000:])
+    tap.equal(run.status, 7, "parked: L1 runs")
+    with tempfile.TemporaryDirectory(prefix="uefi.") as work:
+        alone = start_parked(cpus, "cpus=1", "--keep", work).wait()
+        with open(os.path.join(work, "machine.log"), encoding="utf-8", errors="replace") as file:
+            state = re.findall(r"\[CPU1 .*CPU is in .*", file.read())
+    tap.ok("processors run" not in alone.err and state and "mwait" in state[-1],
+           "parked: it was in MWAIT", *state, alone.err[-1000:])
+
+
 def start_above(_cpus):
     """More for Nestor than there is below 4 GiB."""
     return Run("--emulator", "3.1", "--memory", "8192", "--host-memory", "1024", "--l1", DEMO,
@@ -171,12 +212,12 @@ def check_port(tap, run, _cpus):
 
 # Name: what starts it, what checks it, processors.
 KINDS = {"stack": (start_stack, check_stack, 1), "panic": (start_panic, check_panic, 1),
-         "smp": (start_stack, check_stack, 2),
+         "smp": (start_stack, check_stack, 2), "reset": (start_reset, check_reset, 1),
          "place": (start_place, check_place, 2), "large": (start_large, check_large, 1),
          "above": (start_above, check_above, 1), "port": (start_port, check_port, 1),
-         "many": (start_many, check_many, 14),
+         "many": (start_many, check_many, 14), "parked": (start_parked, check_parked, 2),
          "refusal": (None, check_refusal, 1), "high": (None, check_high, 1)}
-LONG = ("smp", "many")
+LONG = ("smp", "parked", "many")
 AT_A_TIME = 2
 
 

@@ -58,6 +58,9 @@ check_efi() {
 	vars=/sys/firmware/efi/efivars
 	variable=$vars/NestorTest-0f1e2d3c-4b5a-4697-8877-665544332211
 	say "EFI of $(cat /sys/firmware/efi/fw_platform_size) bits, screens: $(cat /proc/fb)"
+	say "EFI tables: $(tr '\n' ' ' </sys/firmware/efi/systab)"
+	board=/sys/class/dmi/id/product_name
+	[ ! -e $board ] || say "SMBIOS: $(cat $board)"
 	load_modules efi.order
 	mount -t efivarfs efivarfs "$vars" || fail "no efivarfs"
 	set -- "$vars"/ConOut-*

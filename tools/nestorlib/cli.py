@@ -86,6 +86,7 @@ def parse_args(argv):
     add("--grub-config", metavar="FILE", help="boot by this GRUB configuration instead of a made one")
     add("--efi", metavar="FILE",
         help="the firmware starts this program from the CD instead of GRUB, with each --file beside it")
+    add("--before", metavar="FILE", help="with --firmware uefi: GRUB has the firmware run this program before all else")
     add("--file", action="append", default=[], metavar="NAME=FILE",
         help="put a file on the boot image; may be repeated")
     add("--l0-log", metavar="FILE", help="write Nestor's log there instead of to stderr")
@@ -122,8 +123,8 @@ def parse_args(argv):
         parser.error("--gdb is for Nestor on Bochs; QEMU has -gdb of its own")
     if opts.firmware == "uefi" and opts.machine == "qemu":
         parser.error("--firmware uefi is for Bochs")
-    if opts.efi and opts.firmware != "uefi":
-        parser.error("--efi wants --firmware uefi")
+    if (opts.efi or opts.before) and opts.firmware != "uefi":
+        parser.error("--efi and --before want --firmware uefi")
     return opts
 
 

@@ -37,6 +37,11 @@ class BootPlan:
         self.files[name] = path
         self.commands.append(f"{command} /{name} {quote_args(args)}".rstrip())
 
+    def run_before(self, program):
+        """The UEFI program is run before the other commands; it must return."""
+        self.files["before.efi"] = program
+        self.commands[:0] = ["chainloader /before.efi", "boot"]
+
 
 def detect_kind(path):
     """Return linux, multiboot1, multiboot2 or None for the file's content."""
@@ -115,6 +120,8 @@ def plan_boot(opts):
     for text in opts.file:
         name, _, path = text.partition("=")
         plan.files[name] = require_file(path)
+    if opts.before:
+        plan.run_before(require_file(opts.before))
     plan.config, plan.program = opts.grub_config, opts.efi
     return plan
 
