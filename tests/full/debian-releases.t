@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The steps of README for a new machine, on Debian 13 and testing: in a folder made by debootstrap, a fresh clone of
-this repository goes through `make check` and `make run`, each in a bounded time.
+this repository goes through `make check`, `make run` and `make test`, each in a bounded time.
 
 Usage: tests/full/debian-releases.t [SUITE]... [--step STEP]... [--keep FOLDER]     as root, for debootstrap and chroot
-Without --keep the folders are removed at the end; with it a later run uses the system that is there, and clones anew.
+Without --keep the folders are removed at the end; with it a later run uses the system that is there, and clones anew,
+and what each step printed stays in SUITE/root/STEP.out.
 Nothing of this machine's system changes.
 """
 import argparse
@@ -27,6 +28,7 @@ PACKAGES = "git,make,gcc,ca-certificates"      # what README asks for before `ma
 STEPS = {
     "make check": ("tools/setup build test && make check", 1800),
     "make run": ("make run", 1800),
+    "make test": ("make test", 7200),
 }
 
 
@@ -47,8 +49,10 @@ def bounded(command, seconds):
 
 
 def inside(folder, command):
-    """In name spaces of its own, with its own /proc: they go with the first process, and so does what runs there."""
-    script = f"mount -t proc proc {folder}/proc && exec chroot {folder} /bin/sh -c 'cd /root/nestor && {command}'"
+    """In name spaces of its own, with its own /proc and /dev/pts: they go with the first process, and so does all
+    that runs there."""
+    script = (f"mount -t proc proc {folder}/proc && mount -t devpts devpts {folder}/dev/pts && "
+              f"exec chroot {folder} /bin/sh -c 'cd /root/nestor && {command}'")
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
 
 
@@ -73,6 +77,8 @@ def check(tap, suite, folder, steps):
     for name in steps:
         command, seconds = STEPS[name]
         status, said, took = bounded(inside(folder, command), seconds)
+        with open(os.path.join(folder, "root", name.replace(" ", "-") + ".out"), "w", encoding="utf-8") as out:
+            out.write(said)
         tap.ok(status == 0, f"{suite}: {name} ends with status 0 ({took:.0f} s)", f"status {status}", lines(said))
         if name == "make run":
             tap.ok("L2: hello from init" in said, f"{suite}: a line of L2's init", lines(said))
