@@ -22,6 +22,7 @@
 #define EPT_D BIT(9)
 #define EPT_XU BIT(10) /* with mode-based execute control: X for user-mode addresses; EPT_X is the supervisor's then */
 #define EPT_SUPPRESS_VE BIT(63)
+#define EPT_SUB_PAGE BIT(61) /* of a 4 KiB page without W: sub-page write permissions say which stores may be */
 #define EPT_ADDRESS BITS(51, 12)
 #define EPT_ENTRIES 512u
 

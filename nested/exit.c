@@ -212,7 +212,7 @@ bool nested_exit_from_l2(struct vcpu *vcpu)
             nested_reflect(vcpu);
         return true;
     }
-    if (reason == EXIT_VMFUNC && l2_vmfunc(vcpu))
+    if ((reason == EXIT_VMFUNC && l2_vmfunc(vcpu)) || (reason == EXIT_SPP && l2_sub_page_exit(vcpu)))
         return true;
     if (reason == EXIT_SIPI)
         startup_wait_no_more(vcpu);

@@ -43,6 +43,7 @@ static bool invept_type_supported(const struct vmx_caps *caps, uint64_t type)
 static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp12, bool plain)
 {
     struct nested *nested = vcpu->nested;
+    sppt02_invept(&nested->sppt02); /* of whichever EPTP */
     if (type == INVEPT_ALL) {
         ept02_invept_all(&nested->ept02s);
     } else if (eptp12 == nested->eptp12_valid || check_eptp(&vcpu->vm->caps12, eptp12)) {

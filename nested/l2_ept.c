@@ -10,6 +10,7 @@
 #include "kernel/x86.h"
 #include "nested/ept_log.h"
 #include "nested/exit.h"
+#include "nested/l2_spp.h"
 #include "nested/nested.h"
 #include "nested/prepare.h"
 #include "nested/resume.h"
@@ -163,15 +164,33 @@ static inline bool is_only_filled(const struct vcpu *vcpu, const struct ept02_ex
            slot->roots_seen == nested->ept02s.roots_changed;
 }
 
+/* A violation of EPT12. False: it is none, as L1's sub-page permissions let the store through. True: it ends as one, or
+ * by an exit for them; *goes_on is what l2_ept_exit() then says. */
+static inline bool refuses_sub_page(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept02_exit *out,
+                                    bool *goes_on)
+{
+    const uint64_t linear = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, hardware = vcpu->exit.qualification;
+    enum l2_spp store = L2_SPP_DENIED;
+    uint64_t spp;
+    /* Page walks of L2 have none. */
+    if (out->sub_page && (vmcs12_proc2(v) & PROC2_SPP) && (hardware & linear) == linear)
+        store = l2_spp_store(vcpu, vcpu->exit.guest_physical_address, &spp);
+    if (store == L2_SPP_EXIT)
+        *goes_on = exit_of_l1(vcpu, EXIT_SPP, spp | (hardware & EPT_QUAL_NMI_UNBLOCKING));
+    else if (store == L2_SPP_DENIED)
+        *goes_on = violation_of_l1(vcpu, v, out);
+    return store != L2_SPP_PERMITS;
+}
+
 bool l2_ept_exit(struct vcpu *vcpu)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
     struct nested *nested = vcpu->nested;
     struct vmcs12 *v = nested->current->v;
     const struct vmexit *exit = &vcpu->exit;
-    uint64_t hardware = exit->reason == EXIT_EPT_VIOLATION ? exit->qualification : 0;
-    uint64_t access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
+    uint64_t hardware = exit->qualification, access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     struct ept02_exit out;
+    bool goes_on = false;
     if (exit->reason == EXIT_EPT_MISCONFIG) /* EPT02 repeats what EPT12 had when the CPU looked */
         return false;
     /* A store to a watched page needs two turns: the first finds the watch, which the hit takes away; the second fills
@@ -183,8 +202,7 @@ bool l2_ept_exit(struct vcpu *vcpu)
             pml_log(vcpu, v, exit->guest_physical_address);
         switch (result) {
         case EPT02_FILLED:
-            (void)nested_resume_l2(vcpu);
-            vcpu->only_filled = is_only_filled(vcpu, &out);
+            vcpu->only_filled = nested_resume_l2(vcpu) && is_only_filled(vcpu, &out);
             return true;
         case EPT02_WATCH:
             if (watched_store(vcpu, out.gpa1))
@@ -195,7 +213,10 @@ bool l2_ept_exit(struct vcpu *vcpu)
             step_begin_in_l2(vcpu, out.entry, exit->guest_physical_address);
             return nested_resume_l2(vcpu);
         case EPT02_VIOLATION:
-            return violation_of_l1(vcpu, v, &out);
+            if (refuses_sub_page(vcpu, v, &out, &goes_on))
+                return goes_on;
+            access ^= EPT_QUAL_WRITE | EPT_SUB_PAGE; /* EPT02 and SPPT02 together let it through */
+            break;
         case EPT02_MISCONFIG:
             ept_log_misconfig(vcpu, exit->guest_physical_address, out.gpa1, out.level, out.entry12);
             return exit_of_l1(vcpu, EXIT_EPT_MISCONFIG, 0);
@@ -203,6 +224,18 @@ bool l2_ept_exit(struct vcpu *vcpu)
             return exit_of_l1(vcpu, EXIT_PML_FULL, hardware & EPT_QUAL_NMI_UNBLOCKING);
         }
     }
+}
+
+bool l2_sub_page_exit(struct vcpu *vcpu)
+{
+    struct vmexit *exit = &vcpu->exit;
+    uint64_t qualification;
+    if (l2_spp_store(vcpu, exit->guest_physical_address, &qualification) != L2_SPP_EXIT)
+        return nested_resume_l2(vcpu);
+    qualification |= exit->qualification & EPT_QUAL_NMI_UNBLOCKING;
+    exit->changed |= qualification != exit->qualification;
+    exit->qualification = qualification;
+    return false;
 }
 
 /* Pages whose D flag L1 cleared lose their mapping, so that the next store is logged again. Without INVEPT L1 is
@@ -296,23 +329,49 @@ static void unmapped_exit(struct vcpu *vcpu, const struct ept12_walk *found, gpa
     }
 }
 
+/* The same where the table of sub-page permissions has no entry, or a wrong one. */
+static void no_sub_page_exit(struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
+{
+    vcpu->l2_unmapped = true;
+    vcpu->exit.guest_physical_address = gpa2;
+    (void)exit_of_l1(vcpu, EXIT_SPP, qualification);
+}
+
+/* Another processor of L1 may change an entry between the look and the setting of its A or D flag: then once more. */
+static struct ept12_walk walk_settled(const struct vcpu *vcpu, gpa_t gpa2, uint64_t rights)
+{
+    const struct ept02s *ept02s = &vcpu->nested->ept02s;
+    const struct vmcs12_slot *slot = vcpu->nested->current;
+    struct ept12_walk found;
+    do {
+        found = ept12_walk(ept02s->shared->gmem, ept02_rules(ept02s, slot->eptp12), slot->eptp12, gpa2, rights,
+                           pml_full(slot->v));
+    } while (found.kind == EPT12_WALK_RACED);
+    return found;
+}
+
 bool l2_translate(struct vcpu *vcpu, gpa_t *gpa, uint32_t access, bool walk)
 {
     EXPECT_CURRENT(vcpu->nested->current->vmcs02);
-    struct ept02s *ept02s = &vcpu->nested->ept02s;
     struct vmcs12 *v = vcpu->nested->current->v;
     uint64_t rights = access & GVA_WRITE ? EPT_W : access & GVA_FETCH ? 0 : EPT_R; /* the CPU has done the fetch */
-    uint64_t eptp12 = vcpu->nested->current->eptp12;
     struct ept12_walk found;
+    uint64_t spp;
     if (!(vmcs12_proc2(v) & PROC2_EPT))
         return true;
     /* With A/D flags on, L2's walks count as reads and writes. SDM 3C 29.3.5 "Accessed and Dirty Flags for EPT" */
     if (walk && (v->EPT_POINTER & EPTP_AD))
         rights = EPT_R | EPT_W;
-    /* Another processor of L1 changed the entry between the look and the setting of its A or D flag: look again. */
-    do {
-        found = ept12_walk(ept02s->shared->gmem, ept02_rules(ept02s, eptp12), eptp12, *gpa, rights, pml_full(v));
-    } while (found.kind == EPT12_WALK_RACED);
+    found = walk_settled(vcpu, *gpa, rights);
+    if (!walk && (vmcs12_proc2(v) & PROC2_SPP) && ept12_is_sub_page(&found, rights)) {
+        enum l2_spp store = l2_spp_store(vcpu, *gpa, &spp);
+        if (store == L2_SPP_EXIT) {
+            no_sub_page_exit(vcpu, *gpa, spp);
+            return false;
+        }
+        if (store == L2_SPP_PERMITS)
+            found = walk_settled(vcpu, *gpa, EPT_SUB_PAGE);
+    }
     if (found.kind != EPT12_WALK_OK) {
         unmapped_exit(vcpu, &found, *gpa, rights ? rights : EPT_QUAL_FETCH, walk);
         return false;

@@ -9,6 +9,8 @@
 /* An EPT violation or misconfiguration under EPT02. True: dealt with, L2 goes on; false: vcpu->exit is now what L1 must
  * see. */
 bool l2_ept_exit(struct vcpu *vcpu);
+/* SPPT02 had no entry for a store of L2's. True: L2 goes on; false: vcpu->exit is what L1 must see. */
+bool l2_sub_page_exit(struct vcpu *vcpu);
 /* L1 goes on with an L2 (`revisit` of its slot). If it was told of an EPT violation, EPT02 gets what EPT12 allows now,
  * if no flag of EPT12 is to be set, so that L2 does not exit once more. Of pages that were logged, EPT02 loses those
  * whose D flag L1 cleared. Current: any VMCS. */

@@ -99,7 +99,8 @@ int nested_init(struct vcpu *vcpu, struct ept02_shared *shared, struct merged_ca
     /* Each processor may take its part of half the free pages for EPT02; the rest is for VMCSs and bitmaps. */
     unsigned share = (unsigned)(page_count_free() / EPT02_SHARE / MAX(percpu_count, 1));
     if (!nested || !scratch || add_bitmaps(nested, bitmaps) ||
-        ept02_init(&nested->ept02s, shared, &vcpu->vm->caps12, share)) {
+        ept02_init(&nested->ept02s, shared, &vcpu->vm->caps12, share) ||
+        ((vcpu->vm->caps12.proc2.may & PROC2_SPP) && sppt02_init(&nested->sppt02))) {
         log_err("nested", "no memory for nested VMX: give Nestor more by the option memory=MIB");
         return -1;
     }

@@ -7,6 +7,7 @@
 
 #include "nested/bitmap/slot_bitmaps.h"
 #include "nested/ept02/ept02.h"
+#include "nested/ept02/sppt02.h"
 #include "nested/msr_area.h"
 #include "nested/rules/caps12.h"
 #include "nested/rules/check_scope.h"
@@ -40,6 +41,7 @@ struct host_image {
 #define AT_ENTRY_PERF 2
 #define AT_ENTRY_SVI 4  /* SVI is to be remembered: watches_svi */
 #define AT_ENTRY_LINT 8 /* nested/lint looks */
+#define AT_ENTRY_SPP 16 /* L2 has sub-page permissions: `sppt02` must be of its SPPTP */
 #define SWITCHED_COUNT 5
 
 /* The life of a vmcs02 while its slot is taken:
@@ -145,6 +147,7 @@ struct nested {
     /* Tables and bitmaps of L2: nested/ept02/ and nested/bitmap/ alone look inside, and have their own locks and
      * watchers. */
     struct ept02s ept02s;
+    struct sppt02 sppt02;         /* where L1 is offered sub-page permissions: nested/l2_ept, nested/prepare */
     struct merged_cache *bitmaps; /* all processors' */
     struct merged_owner bitmap_owner;
 

@@ -5,6 +5,7 @@
 #include "kernel/panic.h"
 #include "kernel/x86.h"
 #include "nested/apic_pages.h"
+#include "nested/l2_spp.h"
 #include "nested/lint.h"
 #include "nested/rules/decide.h"
 #include "nested/shadow.h"
@@ -150,7 +151,8 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
-    slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0) | (options.lint ? AT_ENTRY_LINT : 0);
+    slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0) | (options.lint ? AT_ENTRY_LINT : 0) |
+                     (vmcs12_proc2(v) & PROC2_SPP ? AT_ENTRY_SPP : 0);
     slot->straight = nested->vmread_bitmap && !slot->watches_svi ? decide_straight(v) : 0;
 }
 
@@ -201,15 +203,6 @@ static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
 {
     if (vmcs12_uses_pae(v))
         (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
-}
-
-/* Where NMIs exit and are not virtual, IRET does not end their blocking: it is so for the whole stay in L2 if it is at
- * its start, be it by the NMI that L1 injects. SDM 3C 26.3 "Changes to Instruction Behavior" (IRET) */
-static NOINLINE bool is_nmi_blocked(const struct vmcs12 *v)
-{
-    uint64_t info = v->ENTRY_INTERRUPTION_INFO;
-    return (v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI) ||
-           ((info & INTR_VALID) && GET(info, INTR_TYPE) == INTR_TYPE_NMI);
 }
 
 /* vmcs02 has L1's event already while it is shown to L1; else it may have an older one of L1's. */
@@ -270,6 +263,8 @@ static NOINLINE void prepare_the_rest(struct nested *nested, struct vmcs12_slot 
         slot->svi_seen = (uint8_t)GET(vmcs_read(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS_SVI);
     if (slot->at_entry & AT_ENTRY_PERF)
         switched_prepare(slot->v);
+    if (slot->at_entry & AT_ENTRY_SPP)
+        l2_spp_enter(nested, slot->v);
     if (slot->at_entry & AT_ENTRY_LINT)
         lint_enter(nested, slot);
 }
@@ -315,7 +310,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
         vpid_flush_zero(vcpu, VPID_L2_NONE);
     queue_event(vcpu, slot);
     if (slot->nmi_unvirtual)
-        slot->nmi_blocked = is_nmi_blocked(v);
+        slot->nmi_blocked = vmcs12_blocks_nmis(v);
     if (__builtin_expect(slot->at_entry, 0))
         prepare_the_rest(nested, slot);
     vcpu->l2_straight = slot->straight;

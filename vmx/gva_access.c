@@ -20,6 +20,7 @@
 #include "vmx/vcpu.h"
 #include "vmx/vmcs_setup.h"
 
+#define SUB_PAGE 128u
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_EDX_PAGES_1G BIT(26)
 
@@ -129,6 +130,19 @@ struct pieces {
     uint16_t page[2]; /* as struct fault has it */
 };
 
+/* A store of L2's that goes on behind its first 128 bytes: L1 may permit each by itself. */
+static bool sub_pages_pass(struct vcpu *vcpu, gva_t gva, gpa_t gpa, unsigned len, uint32_t access)
+{
+    if (!(access & GVA_WRITE) || !vcpu->in_l2)
+        return true;
+    for (unsigned at = SUB_PAGE - gpa % SUB_PAGE; at < len; at += SUB_PAGE) {
+        gpa_t behind = gpa + at;
+        if (!to_gpa1(vcpu, gva + at, &behind, access, false))
+            return false;
+    }
+    return true;
+}
+
 /* Walks both pages before either is touched, so that an access that faults has written nothing. L2's pages then go
  * through EPT12, again both. */
 static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t access, struct pieces *pieces,
@@ -151,7 +165,9 @@ static bool pieces_find(struct vcpu *vcpu, gva_t gva, unsigned len, uint32_t acc
     }
     for (unsigned i = 0; i < 2 && pieces->len[i]; i++) {
         vcpu->l2_page = pieces->page[i];
-        if (!to_gpa1(vcpu, walks[i].gva, &pieces->gpa[i], access, false))
+        gpa_t gpa = pieces->gpa[i];
+        if (!to_gpa1(vcpu, walks[i].gva, &pieces->gpa[i], access, false) ||
+            !sub_pages_pass(vcpu, walks[i].gva, gpa, pieces->len[i], access))
             return false;
     }
     return true;

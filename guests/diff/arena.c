@@ -4,6 +4,8 @@
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
 
+#define SPPT_LEVELS 4
+#define SPPT_VALID BIT(0)
 #define VECTORS 256
 #define GATE32_TYPE 0x8e
 #define GATE_DPL3 0x60
@@ -15,7 +17,8 @@
 static const uint8_t vmcall_bytes[] = {0x0f, 0x01, 0xc1, 0x90};
 
 static uint8_t *arena, *golden;
-static uint64_t *ept_roots[2]; /* without and with A/D flags */
+static uint64_t *ept_roots[2];      /* without and with A/D flags */
+static uint64_t *sppt[SPPT_LEVELS]; /* of the page's whole address space, one table per level */
 
 static const uint64_t gdt[] = {
     [L2_CODE64 / 8] = 0x00af9b000000ffff,
@@ -141,6 +144,8 @@ void arena_init(void)
     golden = page_alloc_run(ARENA_PAGES, PAGE_SIZE);
     ept_roots[0] = page_alloc();
     ept_roots[1] = page_alloc();
+    for (unsigned i = 0; i < SPPT_LEVELS; i++)
+        sppt[i] = page_alloc();
     for (uint64_t at = AT(PAGE_CODE); at < AT(PAGE_CODE + 1); at += sizeof(vmcall_bytes))
         memcpy(golden_at(at), vmcall_bytes, sizeof(vmcall_bytes));
     for (uint64_t at = AT(PAGE_DATA); at < AT(PAGE_SPECIAL + 1); at += 8)
@@ -160,6 +165,10 @@ static void copy_quads(void *to, const void *from, uint64_t quads)
 void arena_reset(void)
 {
     copy_quads(arena, golden, ARENA_PAGES * PAGE_SIZE / 8);
+    for (unsigned i = 0; i < ARENA_PAGES; i++)
+        *arena_sppt_entry(i, 1) = 0;
+    for (unsigned level = SPPT_LEVELS; level > 1; level--)
+        *arena_sppt_entry(0, level) = (uint64_t)sppt[level - 2] | SPPT_VALID;
     for (unsigned i = 0; i < 2 * ARENA_PAGES; i++) {
         unsigned page = i / 2;
         uint64_t rights = page == PAGE_APIC ? EPT_R | EPT_W : EPT_RWX | EPT_XU;
@@ -167,6 +176,16 @@ void arena_reset(void)
         for (uint64_t span = LARGE_2M; span <= 512 * LARGE_1G; span *= 512)
             *arena_ept_entry(i % 2, page, span) = (*arena_ept_entry(i % 2, page, span) & ~EPT_ACCESSED) | EPT_XU;
     }
+}
+
+uint64_t arena_spptp(void)
+{
+    return (uint64_t)sppt[SPPT_LEVELS - 1];
+}
+
+uint64_t *arena_sppt_entry(enum arena_page page, unsigned level)
+{
+    return &sppt[level - 1][level > 1 ? 0 : page];
 }
 
 uint64_t arena_eptp(bool accessed_dirty)

@@ -75,6 +75,10 @@ uint64_t arena_physical(enum arena_page page, bool ept);
 uint64_t arena_eptp(bool accessed_dirty);
 /* EPT12's entry for a page at a level, by its span; the leaf spans PAGE_SIZE. */
 uint64_t *arena_ept_entry(bool accessed_dirty, enum arena_page page, uint64_t span);
+/* The table of sub-page write permissions, and its entry for a page at a level; level 1 is the vector. arena_reset()
+ * makes it whole, and nothing permitted. */
+uint64_t arena_spptp(void);
+uint64_t *arena_sppt_entry(enum arena_page page, unsigned level);
 /* The bits that count of eight bytes of a page: not RF in what may be flags on the stack, or at address 0 where that
  * wraps, for a delivery that did not come to its handler (BOCHS 18 in l2report.c). */
 uint64_t arena_compared(enum arena_page page, uint64_t quad);

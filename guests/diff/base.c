@@ -216,6 +216,7 @@ static void build_controls(struct image *v, const struct l2_config *config)
     v->f[F_VE_INFO_ADDRESS] = (uint64_t)l1_pages.ve_info;
     v->f[F_PML_ADDRESS] = (uint64_t)l1_pages.pml;
     v->f[F_PML_INDEX] = PML_INDEX_START;
+    v->f[F_SPPTP] = arena_spptp();
     v->f[F_VM_FUNCTION_CONTROLS] = rand_chance(1, 2) ? caps.vmfunc : 0;
     v->f[F_VPID] = 1 + rand_below(0xffff);
     v->f[F_PLE_GAP] = 128;

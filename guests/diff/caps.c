@@ -19,6 +19,8 @@ static void read_cpu(void)
         caps.vmfunc = cpu_rdmsr(IA32_VMX_VMFUNC);
     if (caps.proc.may & PROC_TERTIARY)
         caps.proc3 = cpu_rdmsr(IA32_VMX_PROCBASED_CTLS3);
+    if (!(caps.ept_vpid & EPT_CAP_ADVANCED_INFO)) /* BOCHS 21: 2.7 caches what it permits for the whole page */
+        caps.proc2.may &= ~(uint32_t)PROC2_SPP;
     caps.basic = cpu_rdmsr(IA32_VMX_BASIC);
     caps.misc = cpu_rdmsr(IA32_VMX_MISC);
     caps.cr0_fixed0 = cpu_rdmsr(IA32_VMX_CR0_FIXED0);

@@ -38,6 +38,7 @@ static const uint8_t defined[EXIT_REASON_COUNT] = {
     [EXIT_GDTR_IDTR] = LENGTH | INFO,
     [EXIT_LDTR_TR] = LENGTH | INFO,
     [EXIT_EPT_VIOLATION] = PHYSICAL,
+    [EXIT_SPP] = PHYSICAL,
     [EXIT_EPT_MISCONFIG] = PHYSICAL,
     [EXIT_INVEPT] = LENGTH | INFO,
     [EXIT_RDTSCP] = LENGTH,
@@ -67,7 +68,7 @@ static uint8_t defined_for(const struct exit_info *e)
 
     if (e->reason == EXIT_IO && e->qualification & IO_QUAL_STRING)
         flags |= INFO | LINEAR;
-    if (e->reason == EXIT_EPT_VIOLATION && e->qualification & EPT_QUAL_GLA_VALID)
+    if (e->reason == EXIT_SPP || (e->reason == EXIT_EPT_VIOLATION && e->qualification & EPT_QUAL_GLA_VALID))
         flags |= LINEAR;
     if (e->reason == EXIT_TASK_SWITCH && !by_task_gate)
         flags |= LENGTH;

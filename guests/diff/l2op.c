@@ -131,6 +131,20 @@ static void place_snippet(void)
     snippet_registers(op.regs);
 }
 
+/* The page with sub-page permissions, and nearly always readable alone; a wrong table seldom. */
+static uint64_t vary_sub_pages(uint64_t entry)
+{
+    uint64_t vector = (rand_next() | rand_next()) & 0x5555555555555555;
+    uint64_t *table = arena_sppt_entry(PAGE_SPECIAL, 2 + rand_below(3));
+
+    if (rand_chance(1, 8))
+        vector |= rand_bit(64);
+    *arena_sppt_entry(PAGE_SPECIAL, 1) = vector;
+    *table ^= rand_chance(1, 8) ? BIT(0) : rand_chance(1, 8) ? BIT(52) : 0;
+    tr_note("sub_pages", vector);
+    return (rand_chance(7, 8) ? (entry & ~EPT_RWX) | EPT_R : entry) | EPT_SUB_PAGE;
+}
+
 static void vary_ept(void)
 {
     static const uint8_t rights[] = {7, 7, 7, 7, 5, 1, 3, 0, 4, 2, 6};
@@ -143,6 +157,8 @@ static void vary_ept(void)
         entry |= BIT(caps.physical_bits + rand_below(52 - caps.physical_bits));
     if (caps_have(PROC2_CONTROLS, PROC2_EPT_VE) && rand_chance(1, 2))
         entry |= EPT_SUPPRESS_VE;
+    if (caps_have(PROC2_CONTROLS, PROC2_SPP) && rand_chance(1, 2))
+        entry = vary_sub_pages(entry);
     *arena_ept_entry(ad, PAGE_SPECIAL, PAGE_SIZE) = entry;
     tr_note("ept", entry);
     invalidate_ept();

@@ -17,7 +17,8 @@
 #define EPT_WB PUT(6, EPT_MEMORY_TYPE)
 #define EPT_ACCESSED BIT(8)
 #define EPT_DIRTY BIT(9)
-#define EPT_XU BIT(10) /* with mode-based execute control */
+#define EPT_XU BIT(10)       /* with mode-based execute control */
+#define EPT_SUB_PAGE BIT(61) /* with sub-page write permissions */
 
 /* The lower 4 GiB one to one by leaves of 2 MiB or 1 GiB: as EPT with all rights, or as page tables for everybody. */
 uint64_t *ept_alloc_identity(uint64_t leaf_size);

@@ -185,8 +185,9 @@ static bool protect_below(uint64_t *table, unsigned level, gpa_t page)
         uint64_t entry = table[i];
         if (!ept_is_leaf(entry, level)) {
             found |= entry && protect_below(ept02_table_of(entry), level - 1, page);
-        } else if ((entry & EPT_W) && ((entry ^ page) & EPT_ADDRESS & ~(ept_level_size(level) - 1)) == 0) {
-            ept02_set_entry(&table[i], entry & ~EPT_W);
+        } else if ((entry & (EPT_W | EPT_SUB_PAGE)) &&
+                   ((entry ^ page) & EPT_ADDRESS & ~(ept_level_size(level) - 1)) == 0) {
+            ept02_set_entry(&table[i], entry & ~(EPT_W | EPT_SUB_PAGE));
             found = true;
         }
     }

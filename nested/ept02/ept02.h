@@ -90,6 +90,7 @@ enum ept02_result {
 struct ept02_exit {
     uint64_t qualification; /* for L1, when EPT02_VIOLATION */
     bool suppress_ve;       /* when EPT02_VIOLATION: L1's entry says that it must not become a #VE */
+    bool sub_page;          /* when EPT02_VIOLATION: it is one only if L1's sub-page permissions say so, too */
     bool dirtied;           /* the access set a D flag of EPT12: L1's page-modification log wants it */
     gpa_t gpa1;             /* when EPT02_WATCH or EPT02_CARVEOUT; EPT02_MISCONFIG: of the table of EPT12, ... */
     unsigned level;         /* ... its level, */
@@ -143,7 +144,8 @@ static inline bool ept02_settle(struct ept02s *ept02s, struct ept02_root *root)
     return true;
 }
 
-/* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for;
+/* An EPT violation or misconfiguration of L2 at gpa2. `access`: EPT_QUAL_READ, _WRITE, _FETCH that were asked for, or
+ * EPT_SUB_PAGE in the place of _WRITE for a store that L1's sub-page permissions let through (SPPT02 must know it);
  * `qualification`: the hardware's, 0 when there is none. `log_full`: L1 logs page modifications and has no room. */
 enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                              uint64_t qualification, bool log_full, struct ept02_exit *out);

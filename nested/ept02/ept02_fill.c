@@ -81,7 +81,7 @@ static void mark_writable(struct ept02s *e, const struct ept12_walk *walk, unsig
 {
     uint64_t size = ept_level_size(level);
 
-    if (!(walk->permissions & EPT_W))
+    if (!(walk->permissions & (EPT_W | EPT_SUB_PAGE)))
         return;
     if (level == 1)
         ept02_mark_page(e->shared, walk->gpa1);
@@ -113,7 +113,7 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
 
     if (carveout) /* EPT01's leaf has W while some processor makes a step with it */
         ept01.permissions &= ~EPT_W;
-    bool refused = (access & EPT_W) && !(ept01.permissions & EPT_W);
+    bool refused = (access & (EPT_W | EPT_SUB_PAGE)) && !(ept01.permissions & EPT_W);
 
     if (level == 0)
         return EPT02_VIOLATION;
@@ -142,6 +142,15 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
     if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
         access |= EPT_QUAL_READ;
     return access | (hardware & kept) | ept12_allowed(permissions);
+}
+
+static inline void reflect_violation(const struct ept02s *e, uint64_t eptp12, uint64_t hardware, uint64_t access,
+                                     const struct ept12_walk *walk, struct ept02_exit *out)
+{
+    uint64_t asked = (access & EPT_RWX) | (access & EPT_SUB_PAGE ? EPT_W : 0);
+
+    out->qualification = reflected_qualification(eptp12, hardware, asked, walk->permissions, e->rules[0].page_rights);
+    out->sub_page = ept12_is_sub_page(walk, access);
 }
 
 /* True if the tables of this walk are traced, and then what else the answer holds for: all addresses below the last
@@ -255,7 +264,6 @@ enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2,
         spinlock_unlock(&ept02s->lock);
     }
     if (result == EPT02_VIOLATION)
-        out->qualification =
-            reflected_qualification(eptp12, qualification, access, walk.permissions, ept02s->rules[0].page_rights);
+        reflect_violation(ept02s, eptp12, qualification, access, &walk, out);
     return result;
 }

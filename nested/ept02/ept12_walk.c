@@ -8,6 +8,7 @@
 #include "vmx/vmx_bits.h"
 
 #define TOP_LEVEL 4u
+#define SUB_PAGE_PER_W (EPT_SUB_PAGE / EPT_W)
 #define GPA_BITS 48u               /* what four levels translate */
 #define LEAF_FLAGS (EPT_A | EPT_D) /* preset: see nested/ept02/ept02.c */
 #define TABLE_RESERVED BITS(7, 3)  /* of an entry that leads to a table; bit 7 would make it a leaf */
@@ -160,12 +161,27 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
     }
 }
 
+/* A store that the sub-page permissions let through needs what ept12_is_sub_page() says, and no more: L1 may have
+ * changed the entry since that was asked. */
+static NOINLINE bool passes_by_sub_page(struct ept12_walk *walk, uint64_t entry, uint64_t access)
+{
+    uint64_t lacking = access & ~walk->permissions;
+
+    if (lacking != EPT_SUB_PAGE || walk->level > 1 || !(walk->permissions & EPT_R))
+        return false;
+    if (!(walk->permissions & EPT_W) && !(entry & EPT_SUB_PAGE))
+        return false;
+    walk->permissions |= EPT_SUB_PAGE;
+    return true;
+}
+
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full)
 {
     struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = rules->rights};
     struct path path;
     bool flags = eptp12 & EPTP_AD;
+    const uint64_t write = access & (EPT_W | EPT_SUB_PAGE);
     uint64_t entry;
 
     /* Beyond what four levels translate: a violation without permissions. */
@@ -179,19 +195,19 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     entry = path.entry[path.depth - 1];
     walk.suppress_ve = entry & EPT_SUPPRESS_VE;
     /* Permissions are the AND along the path: one entry that forbids is enough. */
-    if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions))
+    if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions) && !passes_by_sub_page(&walk, entry, access))
         walk.kind = EPT12_WALK_VIOLATION;
     if (walk.kind != EPT12_WALK_OK) {
         walk.entry = entry;
         return walk;
     }
-    bool dirties = flags && (access & EPT_W) && !(entry & EPT_D);
+    bool dirties = flags && write && !(entry & EPT_D);
     /* The log has no place: the access must not set a flag that it could not report. */
-    if (flags && log_full && lacks_flags(&path, access & EPT_W)) {
+    if (flags && log_full && lacks_flags(&path, write)) {
         walk.kind = EPT12_WALK_LOG_FULL;
         return walk;
     }
-    if (flags && !set_flags(gmem, &path, access & EPT_W)) {
+    if (flags && !set_flags(gmem, &path, write)) {
         walk.kind = EPT12_WALK_RACED;
         return walk;
     }
@@ -200,7 +216,7 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
     walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
     walk.ignore_pat = entry & EPT_IGNORE_PAT;
     /* True if EPT02 may have W: not before EPT12's D flag is set. */
-    walk.dirty = !flags || (entry & EPT_D) || (access & EPT_W);
+    walk.dirty = !flags || (entry & EPT_D) || write;
     return walk;
 }
 
@@ -219,9 +235,11 @@ uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01)
     unsigned level = MIN(walk->level, ept01->level);
     uint64_t permissions = walk->permissions & ept01->permissions;
 
+    /* Stores to sub-pages need no less of EPT01 than others. */
+    permissions |= walk->permissions & (ept01->permissions & EPT_W) * SUB_PAGE_PER_W;
     /* D of EPT12 must be set by the first write: that one must exit. */
     if (!walk->dirty)
-        permissions &= ~EPT_W;
+        permissions &= ~(EPT_W | EPT_SUB_PAGE);
     return (ept01->hpa & ~(ept_level_size(level) - 1)) | permissions | LEAF_FLAGS | (level > 1 ? EPT_LARGE : 0) |
            PUT(combine_memtypes(walk->memtype, ept01->memtype), EPT_MEMTYPE) | (walk->ignore_pat ? EPT_IGNORE_PAT : 0);
 }

@@ -52,7 +52,7 @@ struct ept12_walk {
         uint64_t entry; /* else the last entry read */
     };
     unsigned level;       /* of the leaf, 1 to 3; on a violation or misconfiguration: of the entry at fault, 1 to 4 */
-    uint64_t permissions; /* what of ept12_rights() all entries on the path have */
+    uint64_t permissions; /* what of ept12_rights() all entries on the path have; EPT_SUB_PAGE if it was used */
     unsigned memtype;
     bool ignore_pat;
     bool sets_dirty;  /* this access set the leaf's D flag */
@@ -64,13 +64,20 @@ struct ept12_walk {
 
 /* `eptp12` says whether with mode-based execute control; so it must with each walk by these rules. */
 struct ept12_rules ept12_rules_from(const struct vmx_caps *offered, uint64_t eptp12);
-/* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH; or EPT_XU) under
- * eptp12.
+/* Translates gpa2 for `access` (EPT_R | EPT_W | EPT_X, the same bits as EPT_QUAL_READ, _WRITE, _FETCH; or EPT_XU; or,
+ * in the place of EPT_W, EPT_SUB_PAGE, for a store that L1's sub-page permissions let through) under eptp12.
  * With A/D flags on (EPTP_AD), an access that is allowed sets A in each entry on the path and D in the leaf if it is
  * a write; `log_full`: then not, see EPT12_WALK_LOG_FULL. SDM 3C 29.3.3 "EPT-Induced VM Exits", 29.3.5 "Accessed and
  * Dirty Flags for EPT". */
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full);
+/* True if only W is missing to a walk that ended in a violation, and the page has sub-page permissions.
+ * SDM 3C 29.3.4.1 "Write Accesses That Are Eligible for Sub-Page Write Permissions" */
+static inline bool ept12_is_sub_page(const struct ept12_walk *walk, uint64_t access)
+{
+    return walk->kind == EPT12_WALK_VIOLATION && walk->level == 1 && (walk->entry & EPT_SUB_PAGE) &&
+           (walk->permissions & EPT_R) && (access & ~walk->permissions) == EPT_W;
+}
 /* EPT02's leaf for a walk that is OK, on EPT01's: the smaller of the two pages, what both allow. Pure. */
 uint64_t ept12_leaf(const struct ept12_walk *walk, const struct ept_leaf *ept01);
 

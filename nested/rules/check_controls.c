@@ -255,6 +255,8 @@ static const struct check_row execution_rows[] = {
     CHECK_ROW("PML address", PML_ADDRESS, IF_PROC2(PROC2_PML), .holds = page_address),
     CHECK_ROW("mode-based execute control without EPT", PROC2_CONTROLS, IF_PROC2(PROC2_MODE_BASED_EXECUTE),
               .holds = needs_ept),
+    CHECK_ROW("sub-page write permissions without EPT", PROC2_CONTROLS, IF_PROC2(PROC2_SPP), .holds = needs_ept),
+    CHECK_ROW("sub-page-permission-table pointer", SPPTP, IF_PROC2(PROC2_SPP), .holds = page_address),
     CHECK_ROW("unrestricted guest without EPT", PROC2_CONTROLS, IF_PROC2(PROC2_UNRESTRICTED), .holds = needs_ept),
     CHECK_ROW("VM-function controls: reserved bits", VM_FUNCTION_CONTROLS, IF_PROC2(PROC2_VMFUNC),
               .holds = vm_functions),

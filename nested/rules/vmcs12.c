@@ -25,3 +25,10 @@ void vmcs12_trim(struct vmcs12 *v)
     for (unsigned i = 0; i < FIELD_COUNT; i++)
         v->field[i] &= vmcs12_width_mask(i);
 }
+
+bool vmcs12_blocks_nmis(const struct vmcs12 *v)
+{
+    uint64_t info = v->ENTRY_INTERRUPTION_INFO;
+    return (v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI) ||
+           ((info & INTR_VALID) && GET(info, INTR_TYPE) == INTR_TYPE_NMI);
+}

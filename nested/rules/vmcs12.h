@@ -33,6 +33,10 @@ uint64_t vmcs12_width_mask(unsigned index);
 /* Cuts every field to its width: for an image that comes from L1's memory, which L1 may have written to. */
 void vmcs12_trim(struct vmcs12 *v);
 
+/* True if NMIs are blocked when L2 starts, be it by the NMI that L1 injects. Where NMIs exit and are not virtual, no
+ * IRET ends that, so it is so for the whole stay in L2. SDM 3C 26.3 "Changes to Instruction Behavior" (IRET) */
+bool vmcs12_blocks_nmis(const struct vmcs12 *v);
+
 /* Encodings of the fields that L1 is offered, in their full form -> row + 1; 0: no such field. prepare_init() fills it;
  * all processors compute the same. */
 #define VMCS12_ENCODINGS 0x8000u

@@ -105,7 +105,7 @@ static void test_not_virtualised_is_not_offered(void **state)
         all.proc3 = 0;
         offered = offered_on(&all);
         assert_lacks(offered.proc.may, PROC_TERTIARY); /* though the CPU has it: none of them is virtualised */
-        assert_lacks(offered.proc2.may, PROC2_ENCLS | PROC2_SPP);
+        assert_lacks(offered.proc2.may, PROC2_ENCLS);
         assert_lacks(offered.exit.may, BIT(23) | BIT(31));
         assert_lacks(offered.entry.may, ENTRY_TO_SMM | ENTRY_NO_DUAL_MONITOR | BIT(16));
         assert_lacks(offered.ept_vpid, EPT_CAP_WALK5 | EPT_CAP_SUPERVISOR_SHADOW_STACK);

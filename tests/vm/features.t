@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Features of CPUs that came after Bochs 2.7's newest: CET, PKRS and UINV at entries and exits, user wait, the mask of
-IA32_SPEC_CTRL, tertiary controls, more about EPT violations, mode-based execute control, posted interrupts, 5-level
-paging. On CPU models of Bochs 3.1 that have them, bare and on Nestor.
+IA32_SPEC_CTRL, tertiary controls, more about EPT violations, mode-based execute control, sub-page write permissions,
+posted interrupts, 5-level paging. On CPU models of Bochs 3.1 that have them, bare and on Nestor.
 
 Skipped where that Bochs was not fetched (tools/fetch-emulators 3.1). Takes 25 s on an idle machine.
 """
@@ -22,6 +22,9 @@ OTHERS = ("exit-user-wait", "spec-ctrl-virtual", "entry-tertiary-reserved", "sha
           "ve-handled-by-l2", "execute-by-mode", "execute-by-tables", "execute-alone", "execute-control-off-and-on",
           "execute-misconfigured", "execute-in-a-bitmap", "execute-control-check", "posted-delivered",
           "posted-kept-pending", "posted-other-interrupts", "posted-in-a-bitmap", "posted-checks")
+SUB_PAGES = ("sub-page-stores", "sub-page-taken-away", "sub-page-misses", "sub-page-misconfigured",
+             "sub-page-not-eligible", "sub-page-table-and-page", "sub-page-dirty-flags", "sub-page-two-tables",
+             "sub-page-in-a-bitmap", "sub-page-during-delivery", "sub-page-of-vmread", "sub-page-control-checks")
 # Bochs 3.1 lets L2 through to a page that IA32_PKRS, as an entry loaded it, closes.
 FAULTS_OF_BOCHS = {"shadow-operand-key"}
 POSTS = 200
@@ -49,10 +52,10 @@ def check_posts(tap):
 def main():
     tap = Tap()
     # By the theme: the names of all would be longer than L1's command line.
-    runs = run_scenarios(tap, "the features of newer CPUs", "3.1", "arrow_lake", ("switched", *OTHERS),
+    runs = run_scenarios(tap, "the features of newer CPUs", "3.1", "arrow_lake", ("switched", "sub-page", *OTHERS),
                          {"Nestor": "posted-interrupts=1"}, FAULTS_OF_BOCHS)
     for kind, run in runs.items():
-        tap.equal(sorted(run.names), sorted(SWITCHED + OTHERS), f"{kind}: all of them ran", run.err[-1500:])
+        tap.equal(sorted(run.names), sorted(SWITCHED + SUB_PAGES + OTHERS), f"{kind}: all of them ran", run.err[-1500:])
     if runs:
         run_scenarios(tap, "CET's registers, without PKRS and UINV,", "3.1", "tigerlake", ["switched"],
                       {"Nestor": ""})
