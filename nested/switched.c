@@ -32,7 +32,7 @@ bool switched_exits_by_hand(const struct vmcs12 *v)
     for (unsigned i = 0; i < SWITCHED_COUNT; i++)
         if ((v->EXIT_CONTROLS & registers[i].exit) && !(v->ENTRY_CONTROLS & registers[i].entry))
             return true;
-    return false;
+    return vmcs12_loads_spec_ctrl(v);
 }
 
 /* vmcs02 saves and loads it for itself, see merge_controls(). */
@@ -67,6 +67,9 @@ void switched_by_hand(struct nested *nested, struct vmcs12_slot *slot, bool ente
         nested->switched[i] = vmcs_read_encoding(vmcs_fields[registers[i].guest].encoding);
     }
     perf_by_hand(v, entered);
+    /* vmcs02's exits leave it alone: after one that Nestor handles L2 must find its own, and no entry would load it. */
+    if (vmcs12_loads_spec_ctrl(v))
+        (void)!wrmsr_safe(IA32_SPEC_CTRL, v->HOST_SPEC_CTRL);
     nested->switched_due = due;
     if (due)
         slot->host.ready = false;

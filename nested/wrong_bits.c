@@ -41,6 +41,8 @@ static struct allowed allowed_of(unsigned field, const struct vmx_caps *caps)
         return (struct allowed){0, caps->proc3, "IA32_VMX_PROCBASED_CTLS3"};
     case FIELD_INDEX_EXIT_CONTROLS:
         return of_controls(caps->exit, "IA32_VMX_TRUE_EXIT_CTLS");
+    case FIELD_INDEX_EXIT2_CONTROLS:
+        return (struct allowed){0, caps->exit2, "IA32_VMX_EXIT_CTLS2"};
     case FIELD_INDEX_ENTRY_CONTROLS:
         return of_controls(caps->entry, "IA32_VMX_TRUE_ENTRY_CTLS");
     case FIELD_INDEX_GUEST_CR0:

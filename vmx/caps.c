@@ -4,6 +4,7 @@
 #include "vmx/caps.h"
 
 #include "kernel/msr.h"
+#include "kernel/safe.h"
 #include "kernel/x86.h"
 #include "vmx/vmx_bits.h"
 #include "vmx/vmx_insn.h"
@@ -36,6 +37,20 @@ static void read_primary_controls(struct vmx_caps *caps)
     caps->entry = true_controls ? read_controls(IA32_VMX_TRUE_ENTRY_CTLS) : caps->old_entry;
 }
 
+/* No capability MSR names them. */
+static uint64_t find_spec_ctrl_bits(void)
+{
+    uint64_t own, bits = 0;
+
+    if (!rdmsr_safe(IA32_SPEC_CTRL, &own))
+        return 0;
+    for (unsigned bit = 0; bit < 64; bit++)
+        if (wrmsr_safe(IA32_SPEC_CTRL, BIT(bit)))
+            bits |= BIT(bit);
+    wrmsr(IA32_SPEC_CTRL, own);
+    return bits;
+}
+
 /* An MSR that a missing feature takes away must not be read: #GP (SDM 3D A.3.3, A.10, A.11). */
 static void read_optional_msrs(struct vmx_caps *caps)
 {
@@ -45,6 +60,10 @@ static void read_optional_msrs(struct vmx_caps *caps)
         caps->proc3 = rdmsr(IA32_VMX_PROCBASED_CTLS3);
     if (caps->proc2.may & (PROC2_EPT | PROC2_VPID))
         caps->ept_vpid = rdmsr(IA32_VMX_EPT_VPID_CAP);
+    if (caps->exit.may & EXITC_SECONDARY)
+        caps->exit2 = rdmsr(IA32_VMX_EXIT_CTLS2);
+    if (caps->exit2 & EXIT2_LOAD_SPEC_CTRL)
+        caps->spec_ctrl = find_spec_ctrl_bits();
     caps_choose_invvpid(caps);
     if (caps->proc2.may & PROC2_VMFUNC)
         caps->vmfunc = rdmsr(IA32_VMX_VMFUNC);

@@ -16,7 +16,9 @@ struct ctl_caps {
 
 struct vmx_caps {
     uint64_t basic, misc, ept_vpid, vmfunc, vmcs_enum;
-    uint64_t proc3; /* tertiary controls that may be 1; none must be */
+    uint64_t proc3;     /* tertiary controls that may be 1; none must be */
+    uint64_t exit2;     /* secondary VM-exit controls; the same */
+    uint64_t spec_ctrl; /* bits of IA32_SPEC_CTRL that may be 1, where an exit can load it */
     uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     struct ctl_caps pin, proc, proc2, exit, entry;          /* the true controls where the CPU has them */
     struct ctl_caps old_pin, old_proc, old_exit, old_entry; /* IA32_VMX_PINBASED_CTLS etc., as read */

@@ -7,7 +7,7 @@
 
 #include "vmx/vmcs_table.h"
 
-enum control_word { WORD_NONE, WORD_PIN, WORD_PROC, WORD_PROC2, WORD_PROC3, WORD_EXITC, WORD_ENTRY };
+enum control_word { WORD_NONE, WORD_PIN, WORD_PROC, WORD_PROC2, WORD_PROC3, WORD_EXITC, WORD_EXIT2, WORD_ENTRY };
 
 /* The column `need` of each row. */
 static const struct field_need {
@@ -35,6 +35,7 @@ bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row)
     const uint32_t may[] = {
         [WORD_PIN] = caps->pin.may,           [WORD_PROC] = caps->proc.may,  [WORD_PROC2] = caps->proc2.may,
         [WORD_PROC3] = (uint32_t)caps->proc3, [WORD_EXITC] = caps->exit.may, [WORD_ENTRY] = caps->entry.may,
+        [WORD_EXIT2] = (uint32_t)caps->exit2,
     };
 
     if (row >= FIELD_COUNT)

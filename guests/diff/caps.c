@@ -19,6 +19,8 @@ static void read_cpu(void)
         caps.vmfunc = cpu_rdmsr(IA32_VMX_VMFUNC);
     if (caps.proc.may & PROC_TERTIARY)
         caps.proc3 = cpu_rdmsr(IA32_VMX_PROCBASED_CTLS3);
+    if (caps.exit.may & EXITC_SECONDARY)
+        caps.exit2 = cpu_rdmsr(IA32_VMX_EXIT_CTLS2);
     if (!(caps.ept_vpid & EPT_CAP_ADVANCED_INFO)) /* BOCHS 21: 2.7 caches what it permits for the whole page */
         caps.proc2.may &= ~(uint32_t)PROC2_SPP;
     caps.basic = cpu_rdmsr(IA32_VMX_BASIC);
@@ -45,6 +47,7 @@ static void to_words(uint64_t words[CAPS_WORDS])
     words[6] = caps.misc;
     words[7] = caps.vmfunc;
     words[8] = caps.proc3;
+    words[9] = caps.exit2;
 }
 
 void caps_print(void)
@@ -105,6 +108,7 @@ bool caps_init(const char *list)
     caps.misc &= words[6];
     caps.vmfunc &= words[7];
     caps.proc3 &= words[8];
+    caps.exit2 &= words[9];
     return true;
 }
 
@@ -126,7 +130,12 @@ const struct vmx_control_caps *caps_of(enum vmcs_field controls)
 
 bool caps_have(enum vmcs_field controls, uint64_t bits)
 {
-    uint64_t may = controls == PROC3_CONTROLS ? caps.proc3 : caps_of(controls)->may;
-
-    return (may & bits) == bits;
+    switch (controls) {
+    case PROC3_CONTROLS:
+        return (caps.proc3 & bits) == bits;
+    case EXIT2_CONTROLS:
+        return (caps.exit2 & bits) == bits;
+    default:
+        return (caps_of(controls)->may & bits) == bits;
+    }
 }

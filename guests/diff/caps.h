@@ -5,11 +5,11 @@
 
 #include "guests/lib/vmx.h"
 
-#define CAPS_WORDS 9
+#define CAPS_WORDS 10
 
 struct caps {
     struct vmx_control_caps pin, proc, proc2, exit, entry;
-    uint64_t basic, ept_vpid, misc, vmfunc, proc3;
+    uint64_t basic, ept_vpid, misc, vmfunc, proc3, exit2;
     uint64_t cr0_fixed0, cr4_fixed0, cr4_fixed1;
     unsigned physical_bits;
 };

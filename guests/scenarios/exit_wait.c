@@ -156,9 +156,91 @@ static const char *without_tertiary(void)
     return has_tertiary(0) ? NULL : "no tertiary controls";
 }
 
+#define SECONDARY (uint32_t) EXITC_SECONDARY
+
+static uint64_t secondary_exit_controls(void)
+{
+    return vm_control_offered(EXIT_CONTROLS, SECONDARY) ? cpu_rdmsr(IA32_VMX_EXIT_CTLS2) : 0;
+}
+
+static const char *without_host_spec_ctrl(void)
+{
+    return secondary_exit_controls() & EXIT2_LOAD_SPEC_CTRL ? NULL : "no exit that loads IA32_SPEC_CTRL";
+}
+
+static volatile uint64_t *volatile l2_place;
+
+/* With an exit in between that an L0 may make for itself. */
+static void l2_write_spec_ctrl(void)
+{
+    l2_read[0] = cpu_rdmsr(IA32_SPEC_CTRL);
+    cpu_wrmsr(IA32_SPEC_CTRL, WRITTEN_VALUE);
+    *l2_place = 1;
+    l2_read[1] = cpu_rdmsr(IA32_SPEC_CTRL);
+}
+
+/* L1 gets the host's value at each exit, L2 starts with what L1 has. */
+static void host_spec_ctrl(void)
+{
+    uint64_t own = cpu_rdmsr(IA32_SPEC_CTRL);
+    struct vm vm;
+
+    vm_start(&vm, l2_write_spec_ctrl, VM_EPT);
+    for (unsigned on = 0; on < 3; on++) {
+        if (on)
+            vm_control_set(EXIT_CONTROLS, SECONDARY);
+        vmx_set(EXIT2_CONTROLS, on == 1 ? 0 : EXIT2_LOAD_SPEC_CTRL);
+        vmx_set(HOST_SPEC_CTRL, SHADOW_VALUE);
+        cpu_wrmsr(IA32_SPEC_CTRL, OWN_VALUE);
+        vm_set_code(&vm, l2_write_spec_ctrl);
+        l2_place = page_alloc();
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_read[0], OWN_VALUE);
+        CHECK_EQ(l2_read[1], WRITTEN_VALUE);
+        CHECK_EQ(cpu_rdmsr(IA32_SPEC_CTRL), on == 2 ? SHADOW_VALUE : WRITTEN_VALUE);
+        CHECK_EQ(vmx_get(HOST_SPEC_CTRL), SHADOW_VALUE);
+    }
+    /* A failed entry is an exit, too. */
+    cpu_wrmsr(IA32_SPEC_CTRL, OWN_VALUE);
+    vm_set_code(&vm, l2_write_spec_ctrl);
+    vmx_set(GUEST_RFLAGS, 0);
+    CHECK_EQ(vm_enter(&vm), 0);
+    CHECK_EQ(vm.exit.reason, EXIT_REASON_ENTRY_FAILURE | EXIT_INVALID_GUEST_STATE);
+    CHECK_EQ(cpu_rdmsr(IA32_SPEC_CTRL), SHADOW_VALUE);
+    cpu_wrmsr(IA32_SPEC_CTRL, own);
+}
+
+static void host_spec_ctrl_checks(void)
+{
+    uint64_t offered = secondary_exit_controls();
+    struct vm vm;
+
+    vm_start(&vm, l2_nothing, 0);
+    vm_control_set(EXIT_CONTROLS, SECONDARY);
+    for (unsigned bit = 0; bit < 32; bit++) /* Bochs 3.1 does not look at the others */
+        if (!(offered & BIT(bit))) {
+            vmx_set(EXIT2_CONTROLS, BIT(bit));
+            CHECK_EQ(vm_enter(&vm), VMXERR_ENTRY_CONTROLS);
+        }
+    vmx_set(EXIT2_CONTROLS, EXIT2_LOAD_SPEC_CTRL);
+    for (unsigned i = 0; i < 3; i++) {
+        static const uint64_t wrong[] = {BIT(9), BIT(32), BIT(63)};
+        vmx_set(HOST_SPEC_CTRL, wrong[i]);
+        CHECK_EQ(vm_enter(&vm), VMXERR_ENTRY_HOST_STATE);
+    }
+    vmx_set(EXIT2_CONTROLS, 0);
+    EXPECT_DONE(&vm);
+    vm_control_clear(EXIT_CONTROLS, SECONDARY);
+    vmx_set(EXIT2_CONTROLS, UINT64_MAX);
+    vm_set_code(&vm, l2_nothing);
+    EXPECT_DONE(&vm);
+}
+
 const struct scenario exit_wait_scenarios[] = {
     {"exit-user-wait", user_wait, without_waits},
     {"spec-ctrl-virtual", spec_ctrl, without_spec_ctrl},
     {"entry-tertiary-reserved", tertiary_reserved, without_tertiary},
+    {"spec-ctrl-host", host_spec_ctrl, without_host_spec_ctrl},
+    {"spec-ctrl-host-checks", host_spec_ctrl_checks, without_host_spec_ctrl},
     {0},
 };

@@ -24,10 +24,11 @@
      PROC2_INVPCID | PROC2_RDSEED | PROC2_XSAVES | PROC2_TSC_SCALING | PROC2_PML | PROC2_VMFUNC | PROC2_EPT_VE |       \
      PROC2_VMCS_SHADOWING | PROC2_MODE_BASED_EXECUTE | PROC2_USER_WAIT | PROC2_SPP)
 #define VIRTUAL_PROC3 (PROC3_MSR_LIST | PROC3_SPEC_CTRL)
+#define VIRTUAL_EXIT2 EXIT2_LOAD_SPEC_CTRL
 #define VIRTUAL_EXIT                                                                                                   \
     (EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTERRUPT | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER |      \
      EXITC_LOAD_EFER | EXITC_SAVE_TIMER | EXITC_CLEAR_UINV | EXITC_LOAD_CET | EXITC_LOAD_PKRS |                        \
-     EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL)
+     EXITC_LOAD_PERF_GLOBAL | EXITC_SAVE_PERF_GLOBAL | EXITC_SECONDARY)
 #define VIRTUAL_ENTRY                                                                                                  \
     (ENTRY_LOAD_DEBUG | ENTRY_GUEST_64 | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | ENTRY_LOAD_UINV | ENTRY_LOAD_CET |         \
      ENTRY_LOAD_PKRS | ENTRY_LOAD_PERF_GLOBAL)
@@ -105,6 +106,9 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     uint64_t proc3 = cpu->proc.may & PROC_TERTIARY ? cpu->proc3 & VIRTUAL_PROC3 : 0;
     uint64_t proc = proc3 ? VIRTUAL_PROC : VIRTUAL_PROC & ~PROC_TERTIARY;
 
+    uint64_t exit2 = cpu->exit.may & EXITC_SECONDARY ? cpu->exit2 & VIRTUAL_EXIT2 : 0;
+    exit &= exit2 ? ~0ull : ~EXITC_SECONDARY;
+
     *offered = *cpu; /* the fixed bits of CR0 and CR4 and the address widths are the CPU's */
     offered->basic = (cpu->basic & VIRTUAL_BASIC) | VMCS12_REVISION | PUT(PAGE_SIZE, VMX_BASIC_REGION_SIZE) |
                      PUT(MEMORY_TYPE_WB, VMX_BASIC_MEMORY_TYPE);
@@ -114,6 +118,7 @@ void caps12_compute(const struct vmx_caps *cpu, struct vmx_caps *offered)
     offered->pin = offer(cpu->pin, VIRTUAL_PIN);
     offered->proc = offer(cpu->proc, proc);
     offered->proc3 = proc3;
+    offered->exit2 = exit2;
     offered->cr4_fixed1 = cpu->cr4_fixed1 & ~HIDDEN_CR4;
     if (cpu->linear_bits <= CAPS_LINEAR_BITS_4_LEVEL)
         offered->cr4_fixed1 &= ~CR4_LA57;
@@ -153,6 +158,8 @@ static bool msr_exists(const struct vmx_caps *offered, uint32_t msr)
         return offered->proc2.may & PROC2_VMFUNC;
     case IA32_VMX_PROCBASED_CTLS3:
         return offered->proc.may & PROC_TERTIARY;
+    case IA32_VMX_EXIT_CTLS2:
+        return offered->exit.may & EXITC_SECONDARY;
     default:
         return msr >= IA32_VMX_BASIC && msr < IA32_VMX_VMFUNC;
     }
@@ -181,6 +188,7 @@ bool caps12_msr(const struct vmx_caps *offered, uint32_t msr, uint64_t *value)
         [IA32_VMX_TRUE_ENTRY_CTLS - IA32_VMX_BASIC] = controls_value(offered->entry),
         [IA32_VMX_VMFUNC - IA32_VMX_BASIC] = offered->vmfunc,
         [IA32_VMX_PROCBASED_CTLS3 - IA32_VMX_BASIC] = offered->proc3,
+        [IA32_VMX_EXIT_CTLS2 - IA32_VMX_BASIC] = offered->exit2,
     };
 
     if (!msr_exists(offered, msr))

@@ -275,6 +275,11 @@ static bool exit_accepted(const struct check *c)
     return caps_accepts(c->caps->exit, c->value);
 }
 
+static bool exit2_accepted(const struct check *c)
+{
+    return (c->value & ~c->caps->exit2) == 0;
+}
+
 /* A timer that is off has no value to save. */
 static bool needs_preemption_timer(const struct check *c)
 {
@@ -306,6 +311,8 @@ static bool exit_load_area(const struct check *c)
 
 static const struct check_row exit_rows[] = {
     CHECK_ROW("VM-exit controls: reserved bits", EXIT_CONTROLS, ALWAYS, .holds = exit_accepted),
+    CHECK_ROW("secondary VM-exit controls: reserved bits", EXIT2_CONTROLS, IF_EXIT(EXITC_SECONDARY),
+              .holds = exit2_accepted),
     CHECK_ROW("save VMX-preemption timer without the timer", EXIT_CONTROLS, IF_EXIT(EXITC_SAVE_TIMER),
               .holds = needs_preemption_timer),
     CHECK_ROW("VM-exit MSR-store area", EXIT_MSR_STORE_ADDR, ALWAYS, .holds = exit_store_area),

@@ -26,6 +26,11 @@ static bool efer_mode(const struct check *c)
     return (c->value & (EFER_LMA | EFER_LME)) == mode;
 }
 
+static bool spec_ctrl_accepted(const struct check *c)
+{
+    return !vmcs12_loads_spec_ctrl(c->v) || !(c->value & ~c->caps->spec_ctrl);
+}
+
 static const struct check_row register_rows[] = {
     CHECK_ROW("host CR0: fixed bits", HOST_CR0, ALWAYS, .holds = cr0_fixed),
     CHECK_ROW("host CR4: fixed bits", HOST_CR4, ALWAYS, .holds = check_cr4_fixed),
@@ -39,6 +44,7 @@ static const struct check_row register_rows[] = {
     CHECK_ROW("host IA32_INTERRUPT_SSP_TABLE_ADDR not canonical", HOST_SSP_TABLE, IF_EXIT(EXITC_LOAD_CET),
               .holds = check_value_canonical),
     CHECK_ROW("host IA32_PKRS: bits 63:32", HOST_PKRS, IF_EXIT(EXITC_LOAD_PKRS), .holds = check_upper_half_clear),
+    CHECK_ROW("host IA32_SPEC_CTRL", HOST_SPEC_CTRL, IF_EXIT(EXITC_SECONDARY), .holds = spec_ctrl_accepted),
     CHECK_ROW("host IA32_EFER: reserved bits", HOST_EFER, IF_EXIT(EXITC_LOAD_EFER), .holds = check_efer_reserved),
     CHECK_ROW("host IA32_EFER: LMA and LME", HOST_EFER, IF_EXIT(EXITC_LOAD_EFER), .holds = efer_mode),
 };

@@ -51,6 +51,12 @@ static inline uint32_t vmcs12_proc2(const struct vmcs12 *v)
     return v->PROC_CONTROLS & PROC_SECONDARY ? (uint32_t)v->PROC2_CONTROLS : 0;
 }
 
+/* True if exits give L1 the IA32_SPEC_CTRL of its host-state area. */
+static inline bool vmcs12_loads_spec_ctrl(const struct vmcs12 *v)
+{
+    return (v->EXIT_CONTROLS & EXITC_SECONDARY) && (v->EXIT2_CONTROLS & EXIT2_LOAD_SPEC_CTRL);
+}
+
 /* True if L2 pages by PAE when it starts. */
 static inline bool vmcs12_uses_pae(const struct vmcs12 *v)
 {

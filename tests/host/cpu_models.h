@@ -13,10 +13,11 @@
 #define MODEL3(enum_, pin_, proc3_, basic_, proc_, proc2_, exit_, entry_, ept_vpid_, misc_, vmfunc_, cr4_)             \
     {                                                                                                                  \
         .basic = basic_, .misc = misc_, .ept_vpid = ept_vpid_, .vmfunc = vmfunc_, .vmcs_enum = enum_, .proc3 = proc3_, \
-        .cr0_fixed0 = 0x80000021, .cr0_fixed1 = 0xffffffff, .cr4_fixed0 = 0x2000, .cr4_fixed1 = cr4_,                  \
-        .pin = {0x16, pin_}, .proc = {0x04006172, proc_}, .proc2 = {0, proc2_}, .exit = {0x36dfb, exit_},              \
-        .entry = {0x11fb, entry_}, .old_pin = {0x16, pin_}, .old_proc = {0x0401e172, proc_},                           \
-        .old_exit = {0x36dff, exit_}, .old_entry = {0x11ff, entry_}, .address_bits = 40, .linear_bits = 48,            \
+        .exit2 = (proc3_) ? 0x100000c : 0, .spec_ctrl = (proc3_) ? 0x5ff : 0, .cr0_fixed0 = 0x80000021,                \
+        .cr0_fixed1 = 0xffffffff, .cr4_fixed0 = 0x2000, .cr4_fixed1 = cr4_, .pin = {0x16, pin_},                       \
+        .proc = {0x04006172, proc_}, .proc2 = {0, proc2_}, .exit = {0x36dfb, exit_}, .entry = {0x11fb, entry_},        \
+        .old_pin = {0x16, pin_}, .old_proc = {0x0401e172, proc_}, .old_exit = {0x36dff, exit_},                        \
+        .old_entry = {0x11ff, entry_}, .address_bits = 40, .linear_bits = 48,                                          \
     }
 
 static const struct vmx_caps model_sandy_bridge =

@@ -102,7 +102,7 @@ static void test_not_virtualised_is_not_offered(void **state)
 
         all.pin.may = all.proc.may = all.proc2.may = all.exit.may = all.entry.may = UINT32_MAX;
         all.ept_vpid = all.misc = all.vmfunc = UINT64_MAX;
-        all.proc3 = 0;
+        all.proc3 = all.exit2 = 0;
         offered = offered_on(&all);
         assert_lacks(offered.proc.may, PROC_TERTIARY); /* though the CPU has it: none of them is virtualised */
         assert_lacks(offered.proc2.may, PROC2_ENCLS);

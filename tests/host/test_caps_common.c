@@ -80,6 +80,8 @@ static void test_numbers(void **state)
     common.address_mask = BITS(39, 12);
     common.proc3 = 0x42;
     other.proc3 = 0x40;
+    common.exit2 = common.spec_ctrl = 0xc;
+    other.exit2 = other.spec_ctrl = 4;
     other.ept_vpid &= ~VPID_CAP_SINGLE;
     assert_null(caps_meet(&common, &other));
     assert_int_equal(GET(common.misc, VMX_MISC_CR3_TARGETS), 2);
@@ -89,6 +91,8 @@ static void test_numbers(void **state)
     assert_int_equal(common.usable_bits, 36);
     assert_int_equal(common.address_mask, BITS(35, 12));
     assert_int_equal(common.proc3, 0x40);
+    assert_int_equal(common.exit2, 4);
+    assert_int_equal(common.spec_ctrl, 4);
     assert_int_equal(common.vpid_flush, INVVPID_ALL);
     assert_true(common.proc2.may & PROC2_VPID);
     common.ept_vpid = (common.ept_vpid & ~VPID_CAP_ALL) | VPID_CAP_SINGLE; /* none of the two has both */

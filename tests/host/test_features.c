@@ -21,7 +21,7 @@ static const struct vmx_caps *const columns[MODELS] = {&model_sandy_bridge,    &
 static const char *const names[MODELS] = {"sandy_bridge", "haswell",         "cnl",        "skylake_x",   "icelake_u",
                                           "tigerlake",    "sapphire_rapids", "arrow_lake", "wildcat_lake"};
 
-enum word { PIN, PROC, PROC2, PROC3, VMFUNC, EXIT, ENTRY, EPT_VPID, MISC, BASIC, WORDS };
+enum word { PIN, PROC, PROC2, PROC3, VMFUNC, EXIT, EXIT2, ENTRY, EPT_VPID, MISC, BASIC, WORDS };
 
 static const struct feature {
     const char *name;
@@ -106,6 +106,9 @@ static const struct feature {
     NAMED(EXIT, EXITC_LOAD_PKRS),
     NAMED(EXIT, EXITC_SAVE_PERF_GLOBAL),
     NAMED(EXIT, EXITC_SECONDARY),
+    NAMED(EXIT2, EXIT2_LOAD_SPEC_CTRL),
+    BIT_OF(EXIT2, "EXIT2 bit 3", 3),
+    BIT_OF(EXIT2, "EXIT2 bit 24", 24),
     NAMED(ENTRY, ENTRY_LOAD_DEBUG),
     NAMED(ENTRY, ENTRY_GUEST_64),
     NAMED(ENTRY, ENTRY_TO_SMM),
@@ -157,6 +160,7 @@ static uint64_t word_of(const struct vmx_caps *caps, enum word word)
         [PROC] = caps->proc.may & ~caps->proc.must,
         [PROC2] = caps->proc2.may & ~caps->proc2.must,
         [PROC3] = caps->proc3,
+        [EXIT2] = caps->exit2,
         [VMFUNC] = caps->vmfunc,
         [EXIT] = caps->exit.may & ~caps->exit.must,
         [ENTRY] = caps->entry.may & ~caps->entry.must,
@@ -260,7 +264,7 @@ static void test_no_bit_is_missing(void **state)
 
     (void)state;
     all.pin.may = all.proc.may = all.proc2.may = all.exit.may = all.entry.may = UINT32_MAX;
-    all.ept_vpid = all.misc = all.vmfunc = all.basic = all.proc3 = UINT64_MAX;
+    all.ept_vpid = all.misc = all.vmfunc = all.basic = all.proc3 = all.exit2 = UINT64_MAX;
     caps12_compute(&all, &offered);
     for (enum word word = 0; word < WORDS; word++) {
         uint64_t known = numbers[word], there = word_of(&offered, word);

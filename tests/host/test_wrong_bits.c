@@ -10,6 +10,7 @@ static const struct vmx_caps caps = {
     .pin = {0x16, 0x3f},
     .proc2 = {0, 0x2},
     .proc3 = 0x40,
+    .exit2 = 0x4,
     .cr0_fixed0 = 0x80000021,
     .cr0_fixed1 = 0xffffffff,
 };
@@ -37,6 +38,8 @@ static void test_bits_that_must_be_0_have_names(void **state)
     expect(FIELD_INDEX_PROC2_CONTROLS, 0x21,
            ", bits that must be 0: 0 (virtualize APIC accesses), 5 (enable VPID) by "
            "IA32_VMX_PROCBASED_CTLS2");
+    expect(FIELD_INDEX_EXIT2_CONTROLS, 0xc,
+           ", bits that must be 0: 3 (prematurely busy shadow stack) by IA32_VMX_EXIT_CTLS2");
     expect(FIELD_INDEX_PROC3_CONTROLS, 1ull << 63, ", bits that must be 0: 63 by IA32_VMX_PROCBASED_CTLS3");
 }
 

@@ -18,7 +18,8 @@ SWITCHED = ("switched-all-settings", "switched-shadow-stack-pointer", "switched-
             "switched-then-l1-in-32-bits", "switched-lists", "switched-failed-entries", "switched-checks",
             "switched-steady-after-failed-entry")
 LEVELS_5 = ("paging-57-bits", "paging-57-bits-of-l1")
-OTHERS = ("exit-user-wait", "spec-ctrl-virtual", "entry-tertiary-reserved", "shadow-operand-key",
+OTHERS = ("exit-user-wait", "spec-ctrl-virtual", "spec-ctrl-host", "spec-ctrl-host-checks",
+          "entry-tertiary-reserved", "shadow-operand-key",
           "ve-handled-by-l2", "execute-by-mode", "execute-by-tables", "execute-alone", "execute-control-off-and-on",
           "execute-misconfigured", "execute-in-a-bitmap", "execute-control-check", "posted-delivered",
           "posted-kept-pending", "posted-other-interrupts", "posted-in-a-bitmap", "posted-checks")
