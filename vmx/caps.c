@@ -81,6 +81,17 @@ static bool has_linear_address_masking(void)
     return cpuid(0, 0).eax >= 7 && cpuid(7, 0).eax >= 1 && (cpuid(7, 1).eax & BIT(26));
 }
 
+/* Bus-lock detection is CPUID.7.0:ECX[24], RTM is EBX[11]. SDM 2A "CPUID—CPU Identification" */
+static uint64_t pending_debug_kinds(void)
+{
+    struct cpuid_result features = cpuid(0, 0);
+
+    if (features.eax < 7)
+        return 0;
+    features = cpuid(7, 0);
+    return (features.ecx & BIT(24) ? PENDING_DEBUG_BUS_LOCK : 0) | (features.ebx & BIT(11) ? PENDING_DEBUG_RTM : 0);
+}
+
 /* On each processor. Nothing is judged here: caps_meet() reduces the results to what all have in common, and only then
  * caps_missing() says whether that is enough. */
 void caps_read(struct vmx_caps *caps)
@@ -97,6 +108,7 @@ void caps_read(struct vmx_caps *caps)
         .cr4_fixed1 = rdmsr(IA32_VMX_CR4_FIXED1),
         .address_bits = (unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL),
         .address_mask = BITS((unsigned)GET(sizes, ADDRESS_SIZES_PHYSICAL) - 1, 12),
+        .pending_debug = pending_debug_kinds(),
         .linear_bits = (unsigned)GET(sizes, ADDRESS_SIZES_LINEAR),
     };
     if (has_linear_address_masking())

@@ -22,7 +22,8 @@ struct vmx_caps {
     uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     struct ctl_caps pin, proc, proc2, exit, entry;          /* the true controls where the CPU has them */
     struct ctl_caps old_pin, old_proc, old_exit, old_entry; /* IA32_VMX_PINBASED_CTLS etc., as read */
-    unsigned address_bits;                                  /* MAXPHYADDR */
+    uint64_t pending_debug; /* kinds of pending debug exceptions that not all CPUs have */
+    unsigned address_bits;  /* MAXPHYADDR */
     unsigned usable_bits; /* the same less the KeyID bits of memory encryption, by which memory has several addresses */
     uint64_t address_mask; /* of page frames: bits MAXPHYADDR-1:12 */
     unsigned linear_bits;  /* without 5-level paging CAPS_LINEAR_BITS_4_LEVEL */

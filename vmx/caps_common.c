@@ -112,6 +112,7 @@ const char *caps_meet(struct vmx_caps *common, const struct vmx_caps *other)
     common->proc3 &= other->proc3;
     common->exit2 &= other->exit2;
     common->spec_ctrl &= other->spec_ctrl;
+    common->pending_debug &= other->pending_debug;
     common->ept_vpid &= other->ept_vpid;
     common->vmfunc &= other->vmfunc;
     common->vmcs_enum = MIN(common->vmcs_enum, other->vmcs_enum);

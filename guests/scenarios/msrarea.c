@@ -184,6 +184,27 @@ static void failed_entry_loads_host_list(void)
     CHECK_EQ(l2_star, 0);
 }
 
+/* Guest state is judged before the list is looked at, down to the bits that not every CPU has. */
+static void guest_state_comes_first(void)
+{
+    struct vm vm;
+
+    create(&vm, l2_read);
+    entry_load[0] = (struct msr_entry){IA32_FS_BASE, 0, 0};
+    vmx_set(ENTRY_MSR_LOAD_COUNT, 1);
+    vmx_set(GUEST_PENDING_DEBUG, PENDING_DEBUG_BUS_LOCK);
+    CHECK_EQ(vm_enter(&vm), 0);
+    CHECK_EQ(vm.exit.reason, EXIT_REASON_ENTRY_FAILURE | EXIT_INVALID_GUEST_STATE);
+    vmx_set(GUEST_PENDING_DEBUG, 0);
+    CHECK_EQ(vm_enter(&vm), 0);
+    CHECK_EQ(vm.exit.reason, REASON_LOAD_FAILED);
+}
+
+static const char *with_bus_lock_detection(void)
+{
+    return cpu_cpuid(7, 0).ecx & BIT(24) ? "this CPU has bus-lock detection" : NULL;
+}
+
 const struct scenario msrarea_scenarios[] = {
     {"msrarea-loaded-at-entry", loaded_at_entry, NULL},
     {"msrarea-stored-and-loaded-at-exit", stored_and_loaded_at_exit, NULL},
@@ -191,6 +212,7 @@ const struct scenario msrarea_scenarios[] = {
     {"msrarea-shared", shared_area, NULL},
     {"msrarea-bad-entries", bad_entries, NULL},
     {"msrarea-failed-entry-pat", failed_entry_keeps_what_was_loaded, NULL},
+    {"msrarea-after-guest-state", guest_state_comes_first, with_bus_lock_detection},
     {"msrarea-failed-entry", failed_entry_loads_host_list, NULL},
     {0},
 };

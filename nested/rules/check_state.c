@@ -118,14 +118,14 @@ static bool enclave_without_mov_ss(const struct check *c)
     return !(c->value & ENCLAVE_INTERRUPTION) || !(c->value & BLOCKING_BY_MOV_SS);
 }
 
-/* Bit 11 (bus lock) exists on some processors and is left to the CPU. */
-#define PENDING_DEBUG_RESERVED (BITS(10, 4) | BIT(13) | BIT(15) | BITS(63, 17))
+#define PENDING_DEBUG_ALWAYS (PENDING_DEBUG_BREAKPOINTS | PENDING_DEBUG_ENABLED_BP | PENDING_DEBUG_BS)
 #define DEBUGCTL_BTF BIT(1)
 
-/* Four breakpoints, bus lock, "enabled breakpoint", single step and RTM have bits; all others are reserved. */
+/* Four breakpoints, "enabled breakpoint" and single step have bits on each CPU. That it has more must be known here: a
+ * CPU looks at this field before it loads MSRs, which Nestor does before it asks the CPU. */
 static bool pending_debug_reserved(const struct check *c)
 {
-    return (c->value & PENDING_DEBUG_RESERVED) == 0;
+    return (c->value & ~(PENDING_DEBUG_ALWAYS | c->caps->pending_debug)) == 0;
 }
 
 /* Where a single-step trap would be held back, BS says that there is one: just when TF asks for it. */

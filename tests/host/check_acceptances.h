@@ -169,6 +169,7 @@ static const struct acceptance acceptances[] = {
      GOOD_64,
      {SET(v.GUEST_INTERRUPTIBILITY, BLOCKING_BY_MOV_SS), ON(v.GUEST_RFLAGS, RFLAGS_TF), SET(v.GUEST_DEBUGCTL, BIT(1))}},
     {"pending single step without blocking", GOOD_64, {SET(v.GUEST_PENDING_DEBUG, PENDING_DEBUG_BS)}},
+    {"pending bus lock", GOOD_64, {SET(v.GUEST_PENDING_DEBUG, PENDING_DEBUG_BUS_LOCK)}},
     {"pending RTM exception", GOOD_64, {SET(v.GUEST_PENDING_DEBUG, PENDING_DEBUG_RTM | PENDING_DEBUG_ENABLED_BP)}},
     {"NMI while blocked, without virtual NMIs",
      GOOD_64,

@@ -163,6 +163,7 @@ static void world_make(struct world *world, enum good good)
     memset(world, 0, sizeof *world);
     world->caps = model_skylake_x;
     world->caps.basic = (model_skylake_x.basic & ~VMX_BASIC_REVISION) | VMCS12_REVISION;
+    world->caps.pending_debug = PENDING_DEBUG_BUS_LOCK | PENDING_DEBUG_RTM;
     world->l1_long_mode = 1;
     world->link_header = VMCS12_REVISION;
     good_controls(&world->v);
