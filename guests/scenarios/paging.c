@@ -298,6 +298,24 @@ static void l2_nothing(void)
 {
 }
 
+/* INVVPID of one address takes any that is canonical for 57 bits. */
+static void check_invvpid_57(void)
+{
+    static const struct {
+        uint64_t address;
+        int outcome;
+    } tries[] = {{WINDOW_57, 0},
+                 {BIT(56) - 1, 0},
+                 {~(BIT(56) - 1), 0},
+                 {BIT(56), VMXERR_INVALID_OPERAND},
+                 {BIT(63), VMXERR_INVALID_OPERAND}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(tries) && (vmx_ept_vpid_cap() & VPID_CAP_ADDRESS); i++) {
+        struct inv_descriptor one = {.low = 1, .high = tries[i].address};
+        CHECK_EQ(vmx_invvpid(0, &one), tries[i].outcome);
+    }
+}
+
 /* An exit takes L1 to five levels and back. Meanwhile it has operands of VMX instructions beyond 48 bits. */
 static void levels_5_of_l1(void)
 {
@@ -311,6 +329,7 @@ static void levels_5_of_l1(void)
     EXPECT_DONE(&vm);
     CHECK(cpu_read_cr4() & CR4_LA57);
     CHECK_EQ(vmx_vmptrst((uint64_t *)(WINDOW_57 + (uint64_t)page)), 0);
+    check_invvpid_57();
     CHECK_EQ(page[0], vm.vmcs);
     page[1] = 0x4321;
     CHECK_EQ(vmx_vmwrite_memory(GUEST_SYSENTER_ESP, (uint64_t *)(WINDOW_57 + (uint64_t)&page[1])), 0);
