@@ -103,10 +103,15 @@ bench-bitmap: setup ## the cost of L2's MSR bitmap under each policy (docs/BITMA
 	$(MAKE) all $(if $(LINUX),linux-assets)
 	tools/bench-bitmap $(if $(LINUX),--linux)
 
-bench: setup ## the same and on Linux KVM as L0, and Linux as a whole, in ten minutes; DOCS=1: for docs/PERFORMANCE.md
+bench: setup ## the same and on KVM as L0, and Linux as a whole, in 10 minutes; DOCS=1: for docs; MACHINE=qemu: cycles
+ifeq ($(or $(MACHINE),bochs),bochs)
 	$(MAKE) all linux-assets
 	$(MAKE) nestor COUNT_VMX=1
 	tools/nestor-bench --full $(if $(DOCS),--docs)
+else
+	$(MAKE) all
+	tools/nestor-bench --machine $(MACHINE)
+endif
 
 bench-quick: setup ## what nested VMX costs L1 in ticks, bare and on Nestor, in a minute
 	$(MAKE) all
@@ -132,6 +137,7 @@ test-uefi: setup ## boot by UEFI on Bochs 3.1: nestor.efi, and GRUB with Nestor 
 	$(MAKE) all linux-assets
 	prove $(PROVE_FLAGS) tests/vm/efi.t
 	prove $(PROVE_FLAGS) tests/vm/uefi.t :: --all
+	prove $(PROVE_FLAGS) tests/vm/bench-iso.t :: uefi without
 
 diff: setup ## random VMX operations, bare and on Nestor: SEED=1 OPS=200000 CPU=corei7_skylake_x
 	$(MAKE) all

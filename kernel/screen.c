@@ -131,3 +131,8 @@ unsigned screen_rows(void)
 {
     return screen.rows;
 }
+
+unsigned screen_columns(void)
+{
+    return screen.columns;
+}

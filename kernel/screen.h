@@ -15,7 +15,8 @@ void screen_move(void *pixels);
 /* Whatever somebody else drew meanwhile is painted over. */
 void screen_clear(void);
 void screen_write(const char *text, size_t size);
-/* Lines of text that fit. */
+/* Lines of text that fit, and characters of a line. */
 unsigned screen_rows(void);
+unsigned screen_columns(void);
 
 #endif

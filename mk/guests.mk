@@ -30,8 +30,17 @@ build/guests/%.asm.o: guests/%.asm $(wildcard guests/lib/*.inc) mk/guests.mk
 	$(call say,NASM,$<)
 	$(Q)$(NASM) -f elf64 -I ./ $< -o $@
 
+# What an image takes of Nestor's own sources.
+GUEST_BORROWS_bench := kernel/screen kernel/font
+
+build/guests/kernel/%.o: kernel/%.c mk/guests.mk
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+
 define guest_image
-build/guests/$1.elf64: $$(call guest_objects,guests/$1) $$(GUEST_LIB_OBJECTS) guests/lib/guest.ld
+build/guests/$1.elf64: $$(call guest_objects,guests/$1) $$(GUEST_LIB_OBJECTS) guests/lib/guest.ld \
+		$$(GUEST_BORROWS_$1:%=build/guests/%.o)
 	$$(LD) $$(GUEST_LDFLAGS) -o $$@ $$(filter %.o,$$^)
 build/guests/$1.elf: build/guests/$1.elf64
 	$$(OBJCOPY) -O elf32-i386 --strip-debug $$< $$@

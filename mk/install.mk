@@ -40,3 +40,7 @@ deb: nestor nestorctl ## the same as a Debian package, build/nestor_VERSION_amd6
 .PHONY: usb
 usb: nestor efi shell-assets ## an image for a USB stick, for BIOS and UEFI: Nestor, Linux with KVM, a shell
 	tools/mkusb
+
+.PHONY: bench-iso
+bench-iso: nestor guests ## an image for a USB stick with guests/bench: a real CPU's cycles (docs/PERFORMANCE.md)
+	tools/mkusb --bench

@@ -1,29 +1,25 @@
-/* The cost of nested VMX to L1, in TSC ticks: a line `bench: KEY TICKS` for each row, TICKS per turn with two decimals.
- * tools/nestor-bench runs this and makes the table. The argument rows=KEY runs only rows whose
- * keys begin so. With count=vmx the lines are `count: KEY N...` instead: what count.c counts. */
-#include "guests/bench/bench.h"
-
+/* The cost of nested VMX to L1, in TSC ticks: a line `bench: KEY MINIMUM MEDIAN` for each row, per turn with two
+ * decimals. tools/nestor-bench runs this and makes the table. Arguments: rows=KEY runs only rows whose keys begin so;
+ * rounds=N makes each row so many times, of BATCHES batches each, for a machine where they differ; with count=vmx the
+ * lines are `count: KEY N...` instead: what count.c counts; with screen the table is on the screen, too, and stays. */
+#include "guests/bench/table.h"
 #include "guests/lib/counters.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
 #include "guests/lib/start.h"
 
 #define MAX_ROWS 128
-
-struct result {
-    const char *key;
-    uint64_t ticks; /* of 100 turns */
-    uint32_t counts[BENCH_COUNTS];
-};
+#define MAX_ROUNDS 32u
 
 struct vm bench_vm[BENCH_VMS];
 
 static const struct bench_row *const groups[] = {round_trip_rows, kvm_rows, l1_rows, memory_rows, msr_rows};
 static const struct bench_row *current;
-static uint64_t best;
+static uint64_t samples[MAX_ROUNDS * BATCHES];
+static unsigned sample_count, rounds = 1;
 static bool counting;
 static uint32_t counts[BENCH_COUNTS];
-static struct result results[MAX_ROWS];
+static struct bench_result results[MAX_ROWS];
 static unsigned result_count;
 
 void l2_vmcall(void)
@@ -58,10 +54,9 @@ static void clear_vms(void)
 
 static void run_batches(void)
 {
-    best = UINT64_MAX;
     for (unsigned i = 0; i < BATCHES; i++) {
         uint64_t ticks = current->batch(current);
-        best = MIN(best, ticks);
+        samples[sample_count++] = ticks;
     }
 }
 
@@ -98,61 +93,105 @@ static bool wanted(const char *args, const char *key)
     return true;
 }
 
-static bool run_row(const struct bench_row *row)
+static bool run_round(void)
 {
     uint64_t mark = page_mark();
-    bool good;
+    bool good = check_run(measure);
 
-    current = row;
-    good = check_run(measure);
     if (!good) {
-        print("bench: %s failed\n", row->key);
+        print("bench: %s failed\n", current->key);
         memset(bench_vm, 0, sizeof(bench_vm));
         vmx_stop();
-    } else if (result_count < MAX_ROWS) {
-        struct result *result = &results[result_count++];
-        *result = (struct result){.key = row->key, .ticks = best * 100 / row->turns};
-        memcpy(result->counts, counts, sizeof(counts));
     }
     page_release(mark);
     return good;
 }
 
-static void allow_vmx(void)
+static void sort_samples(void)
 {
-    if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_LOCK))
-        cpu_wrmsr(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    for (unsigned i = 1; i < sample_count; i++)
+        for (unsigned j = i; j > 0 && samples[j - 1] > samples[j]; j--) {
+            uint64_t larger = samples[j - 1];
+            samples[j - 1] = samples[j];
+            samples[j] = larger;
+        }
 }
 
-static void print_result(const struct result *result)
+static bool run_row(const struct bench_row *row)
 {
-    if (!counting) {
-        print("bench: %s %lu.%02lu\n", result->key, result->ticks / 100, result->ticks % 100);
-        return;
+    current = row;
+    sample_count = 0;
+    for (unsigned i = 0; i < rounds; i++)
+        if (!run_round())
+            return false;
+    if (result_count < MAX_ROWS) {
+        struct bench_result *result = &results[result_count++];
+        sort_samples();
+        *result = (struct bench_result){.key = row->key,
+                                        .least = samples[0] * 100 / row->turns,
+                                        .median = samples[sample_count / 2] * 100 / row->turns};
+        memcpy(result->counts, counts, sizeof(counts));
     }
-    print("count: %s", result->key);
-    for (unsigned i = 0; i < BENCH_COUNTS; i++)
-        print(" %u.%02u", result->counts[i] / 100, result->counts[i] % 100);
-    print("\n");
+    return true;
+}
+
+/* NULL: there is VMX. */
+static const char *find_obstacle(void)
+{
+    if (!(cpu_cpuid(1, 0).ecx & CPUID1_ECX_VMX))
+        return "this CPU shows no VMX (CPUID.1:ECX[5] is 0), so there is nothing to measure.\nEither it has none, or a "
+               "hypervisor below hides it: there, switch nested\nvirtualization on (KVM: kvm_intel.nested=1, and the "
+               "CPU model host).";
+    if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_LOCK))
+        cpu_wrmsr(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
+        return "the firmware has locked VMX off (IA32_FEATURE_CONTROL), so there is nothing to\nmeasure. Switch it on "
+               "in the firmware's set-up, often under CPU or Security:\nIntel Virtualization Technology, VT-x.";
+    return NULL;
+}
+
+static unsigned number_of(const char *text)
+{
+    unsigned number = 0;
+
+    for (; text && *text >= '0' && *text <= '9'; text++)
+        number = number * 10 + (unsigned)(*text - '0');
+    return number;
+}
+
+static bool run_rows(const char *args)
+{
+    bool good = true;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
+        for (const struct bench_row *row = groups[i]; row->key; row++)
+            if (wanted(args, row->key))
+                good &= run_row(row);
+    return good;
 }
 
 /* All figures are printed at the end: a UART that empties in the background would disturb them. */
 uint8_t guest_main(const char *args)
 {
-    bool good = true;
+    const char *obstacle = find_obstacle();
+    bool good, shown;
 
-    allow_vmx();
+    if (obstacle) {
+        table_refuse(obstacle);
+        return 1;
+    }
+    rounds = MIN(MAX(number_of(find_argument(args, "rounds=", 7)), 1u), MAX_ROUNDS);
     counting = find_argument(args, "count=vmx", 9);
     if (counting && !counters_vmx_present()) {
         print("bench: this is no Nestor that counts its VMX instructions\n");
         return 1;
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
-        for (const struct bench_row *row = groups[i]; row->key; row++)
-            if (wanted(args, row->key))
-                good &= run_row(row);
-    for (unsigned i = 0; i < result_count; i++)
-        print_result(&results[i]);
+    good = run_rows(args);
+    table_print_machine();
+    table_print(results, result_count, counting);
+    shown = find_argument(args, "screen", 6) && table_show(results, result_count);
     print("bench: end %u\n", result_count);
+    if (shown)
+        table_turn_pages(results, result_count);
     return good ? 0 : 1;
 }

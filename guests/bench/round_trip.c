@@ -90,6 +90,7 @@ static uint64_t batch_two_vms(const struct bench_row *row)
 static void prepare_interrupt(const struct bench_row *row)
 {
     (void)row;
+    REQUIRE(!(cpu_rdmsr(IA32_APIC_BASE) & APIC_BASE_EXTD)); /* L2 would wait for ever */
     vm_create(&bench_vm[0], l2_self_ipi, VM_EPT);
     vm_control_set(PIN_CONTROLS, (uint32_t)PIN_EXTERNAL_INTERRUPT);
     EXPECT_EXIT(&bench_vm[0], EXIT_EXTERNAL_INTERRUPT);

@@ -36,13 +36,20 @@ void console_init(void)
     cpu_outb(COM1 + UART_MCR, 3);
 }
 
-static void put_char(char c)
+static void put_serial(char c)
 {
     if (c == '\n')
-        put_char('\r');
+        put_serial('\r');
     while (!(cpu_inb(COM1 + UART_LSR) & LSR_EMPTY))
         ;
     cpu_outb(COM1 + UART_DATA, (uint8_t)c);
+}
+
+static void (*put_char)(char c) = put_serial;
+
+void console_use(void (*put)(char c))
+{
+    put_char = put ? put : put_serial;
 }
 
 static void put_padded(const char *text, int length, const struct conversion *conv)

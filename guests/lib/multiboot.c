@@ -6,6 +6,7 @@
 #define INFO_CMDLINE BIT(2)
 #define INFO_MODULES BIT(3)
 #define INFO_MMAP BIT(6)
+#define INFO_SCREEN BIT(12)
 #define MMAP_AVAILABLE 1
 #define CARVEOUT_MIN (16 * MIB)
 
@@ -13,7 +14,15 @@ struct info {
     uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr;
     uint32_t syms[4];
     uint32_t mmap_length, mmap_addr;
+    uint32_t not_read[9]; /* drives, APM, VBE */
+    struct {
+        uint64_t base;
+        uint32_t pitch, width, height;
+        uint8_t bits, type;
+        struct boot_colour red, green, blue;
+    } PACKED screen;
 };
+_Static_assert(offsetof(struct info, screen) == 88, "multiboot 0.6.96 3.3");
 
 struct info_module {
     uint32_t start, end, string, reserved;
@@ -30,6 +39,8 @@ static unsigned n_regions;
 static struct module modules[8];
 static unsigned n_modules;
 static char args[512];
+static struct boot_framebuffer screen;
+static bool has_screen;
 
 static void copy_regions(const struct info *info)
 {
@@ -54,6 +65,20 @@ static void copy_modules(const struct info *info)
     }
 }
 
+static void copy_screen(const struct info *info)
+{
+    has_screen = true;
+    screen = (struct boot_framebuffer){.type = (enum boot_screen)info->screen.type,
+                                       .base = info->screen.base,
+                                       .pitch = info->screen.pitch,
+                                       .width = info->screen.width,
+                                       .height = info->screen.height,
+                                       .bits = info->screen.bits,
+                                       .red = info->screen.red,
+                                       .green = info->screen.green,
+                                       .blue = info->screen.blue};
+}
+
 bool multiboot_init(uint32_t magic, uint32_t address)
 {
     const struct info *info = (const struct info *)(uint64_t)address;
@@ -65,6 +90,8 @@ bool multiboot_init(uint32_t magic, uint32_t address)
         copy_modules(info);
     if (info->flags & INFO_CMDLINE)
         string_copy(args, (const char *)(uint64_t)info->cmdline, sizeof(args));
+    if (info->flags & INFO_SCREEN)
+        copy_screen(info);
     return true;
 }
 
@@ -83,6 +110,11 @@ unsigned multiboot_modules(const struct module **list)
 const char *multiboot_args(void)
 {
     return args;
+}
+
+const struct boot_framebuffer *multiboot_screen(void)
+{
+    return has_screen ? &screen : NULL;
 }
 
 static bool beside_ram(const struct region *hole)

@@ -3,6 +3,7 @@ import os
 
 from nestorlib.errors import RunnerError
 
+DEVICE = "/dev/kvm"
 NESTED = "/sys/module/kvm_intel/parameters/nested"
 DEBUG_EXIT_PORT = 0xF4
 POWER_OFF_TRACE = "qemu_system_shutdown_request"    # a reset has another trace point
@@ -19,17 +20,24 @@ class Qemu:
 
     @staticmethod
     def check():
-        if not os.path.exists("/dev/kvm"):
-            raise RunnerError("--machine qemu needs /dev/kvm, which is not there")
-        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-            raise RunnerError("--machine qemu needs access to /dev/kvm")
+        if not os.path.exists(DEVICE):
+            raise RunnerError(f"{DEVICE} is not there, so no virtual machine here can have VT-x.\n"
+                              "Load KVM (modprobe kvm_intel; dmesg says why not: often VT-x is off in the firmware, or "
+                              "in the hypervisor that this machine runs on), or take --machine bochs, an emulator")
+        if not os.access(DEVICE, os.R_OK | os.W_OK):
+            raise RunnerError(f"{DEVICE} is there and may not be used by this user, so no virtual machine can be "
+                              "started.\nJoin its group (adduser $USER kvm, then log in anew), or run this as root")
         try:
             with open(NESTED, encoding="ascii") as parameter:
                 nested = parameter.read().strip()
         except OSError:
-            raise RunnerError("this machine's KVM has no VT-x (kvm_intel is not loaded)") from None
+            raise RunnerError("this machine's KVM is not the one for VT-x (kvm_intel is not loaded), so its guests "
+                              "have none.\nLoad it (modprobe kvm_intel; dmesg says why not: it is for Intel CPUs), or "
+                              "take --machine bochs, an emulator") from None
         if nested not in ("Y", "1"):
-            raise RunnerError("this machine's KVM has nested VMX switched off (kvm_intel.nested=0)")
+            raise RunnerError("this machine's KVM has nested VMX switched off (kvm_intel.nested=0), so its guests "
+                              "have no VT-x.\nWith no guest running: modprobe -r kvm_intel && "
+                              "modprobe kvm_intel nested=1")
 
     def command(self, iso, com1, com2, log):
         command = ["qemu-system-x86_64", "-enable-kvm", "-cpu", self.opts.cpu or "host",

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""The image of `make bench-iso`: both entries of its menu print the table, on the serial port and on the screen; where
+there is no VMX both say so. And the other way to cycles, QEMU/KVM, as far as a machine without VT-x goes.
+
+Usage: tests/vm/bench-iso.t [bios|uefi|without|tables] ...       (without a word: bios and tables; uefi: on Bochs 3.1)
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib_ovmf import Qmp  # noqa: E402  (the path must be set first)
+from lib_screen import read_text  # noqa: E402
+from lib_tap import ROOT, Run, Tap  # noqa: E402
+
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+from nestorlib import bench, cycles, errors, qemu  # noqa: E402
+from nestorlib.process import die_with_parent  # noqa: E402
+
+NESTOR, BARE = 0, 1     # entries of the menu
+L0 = {NESTOR: "Nestor", BARE: "none"}
+ROWS = "kvm-handled"
+# The words of the runner for Nestor's command line.
+OPTIONS = "on-exit=bochs debug-exit=0xf4 apic-disable=0 x2apic=0 virtual-vectoring=svi posted-interrupts=0"
+VGA_TEXT, VGA_CELLS = 0xb8000, 80 * 25
+PATIENCE_S = 200
+
+
+def make(folder, entry):
+    """An image that starts that entry at once."""
+    iso = os.path.join(folder, f"{entry}.iso")
+    subprocess.run([os.path.join(ROOT, "tools", "mkusb"), "--bench", iso], check=True, stdout=subprocess.DEVNULL,
+                   env=dict(os.environ, DEFAULT=str(entry), ARGS=f"rows={ROWS} rounds=2", NESTOR_OPTIONS=OPTIONS))
+    return iso
+
+
+def start(folder, entry, firmware):
+    arguments = ["--emulator", "3.1", "--picture", f"bench: on={folder}/{entry}.png"] if firmware == "uefi" else []
+    return Run(*arguments, "--firmware", firmware, "--iso", make(folder, entry), "--l1", "none", "--timeout", "600",
+               "--until", "bench: end")
+
+
+def check_run(tap, run, name, entry):
+    tap.equal(run.wait().status, 0, f"{name}: the benchmark comes to its end", run.out[-1500:], run.err[-1500:])
+    try:
+        (_, l0, rows), = cycles.read_parts(run.out)
+    except (bench.Failed, ValueError) as failure:
+        tap.ok(False, f"{name}: one whole table on the serial port", failure)
+        return
+    tap.equal(l0, L0[entry], f"{name}: it knows what is below it", run.out)
+    tap.equal(list(rows), ["kvm-handled", "kvm-handled-first"], f"{name}: the rows")
+    tap.ok(all(0 < least <= median for least, median in rows.values()), f"{name}: 0 < minimum <= median", run.out)
+    tap.equal("measure: entry and exit" in run.err, entry == NESTOR, f"{name}: measure=1 under Nestor", run.err[-1500:])
+
+
+def check_firmware(tap, folder, firmware):
+    runs = {entry: start(folder, entry, firmware) for entry in L0}
+    for entry, run in runs.items():
+        name = f"{firmware}, L0 {L0[entry]}"
+        check_run(tap, run, name, entry)
+        picture = f"{folder}/{entry}.png"
+        lines = read_text(picture) if os.path.exists(picture) else []
+        if firmware == "uefi":
+            for pattern in (rf"^bench: on .*L0: {L0[entry]}", r"^kvm-handled +[\d.]+ +[\d.]+", "^page 1 of 1"):
+                tap.ok(any(re.search(pattern, line) for line in lines), f"{name}: the screen shows {pattern}", *lines)
+
+
+def text_screen(monitor):
+    """The characters on VGA's text screen, without ends of lines."""
+    told = monitor.ask("human-monitor-command", **{"command-line": f"xp /{VGA_CELLS}hx {VGA_TEXT:#x}"})["return"]
+    return "".join(chr(int(cell, 16) & 0xff) for cell in re.findall(r"0x([0-9a-f]{4})\b", told))
+
+
+def without_vmx(folder, entry, sign):
+    """The serial port's and the screen's text on QEMU's own CPU, once either has the sign."""
+    console, monitor = os.path.join(folder, f"{entry}.com1"), os.path.join(folder, f"{entry}.qmp")
+    with subprocess.Popen(["qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "512", "-nodefaults", "-no-reboot",
+                           "-display", "none", "-vga", "std", "-cdrom", make(folder, entry), "-serial",
+                           f"file:{console}", "-qmp", f"unix:{monitor},server,nowait"],
+                          stdin=subprocess.DEVNULL, preexec_fn=die_with_parent) as machine:
+        try:
+            end, text = time.monotonic() + PATIENCE_S, ""
+            while sign not in text and time.monotonic() < end:
+                time.sleep(0.5)
+                if os.path.exists(console):
+                    with open(console, encoding="utf-8", errors="replace") as file:
+                        text = file.read()
+            time.sleep(1)
+            return text, text_screen(Qmp(monitor))
+        finally:
+            machine.kill()
+
+
+def check_without(tap, folder):
+    for entry, sign in ((NESTOR, "this CPU lacks VMX"), (BARE, "this CPU shows no VMX")):
+        console, screen = without_vmx(folder, entry, sign)
+        tap.ok(sign in console, f"without VMX, L0 {L0[entry]}: {sign}", console[-1500:])
+        tap.ok(sign in screen, f"without VMX, L0 {L0[entry]}: the screen says so, too", screen)
+
+
+def check_tables(tap, _folder):
+    """A log that is read, and the refusal without KVM."""
+    text = ("bench: on A, signature 50654, L0: none\r\nbench: x 4.00 5.50\r\nbench: end 1\r\n"
+            "nestor| measure: VMREAD  7  8\nbench: on A, signature 50654, L0: Nestor\nbench: x 1000.00 2000.00\n"
+            "bench: y 1.00 1.00\nbench: end 2\n")
+    parts = cycles.read_parts(text)
+    tap.equal(cycles.cells(parts), [["cycles", "L0 none: minimum", "median", "L0 Nestor: minimum", "median"],
+                                    ["x", "4.0", "5.5", "1,000", "2,000"], ["y", "-", "-", "1.0", "1.0"]],
+              "a log of two runs makes one table")
+    tap.ok("measure: VMREAD  7  8" in cycles.lines(parts, text), "with what Nestor measured")
+    for broken in ("", text.replace("bench: y", "")):
+        try:
+            cycles.read_parts(broken)
+            tap.ok(False, "a log that lacks rows is refused")
+        except bench.Failed as failure:
+            tap.ok(True, f"a log that lacks rows is refused: {str(failure).splitlines()[0]}")
+    try:
+        qemu.Qemu.check()
+        tap.ok(True, "without KVM # SKIP this machine has nested VMX")
+    except errors.RunnerError as error:
+        done = subprocess.run([os.path.join(ROOT, "tools", "nestor-bench"), "--machine", "qemu"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        tap.equal(done.returncode, 1, "--machine qemu without nested VMX: status 1", done.stdout)
+        tap.equal(done.stdout.strip(), f"nestor-bench: {error}", "and says what to do")
+
+
+KINDS = {"bios": lambda tap, folder: check_firmware(tap, folder, "bios"), "without": check_without,
+         "tables": check_tables, "uefi": lambda tap, folder: check_firmware(tap, folder, "uefi")}
+
+
+def main():
+    tap = Tap()
+    for kind in sys.argv[1:] or ("bios", "tables"):
+        with tempfile.TemporaryDirectory(prefix="bench-iso.") as folder:
+            KINDS[kind](tap, folder)
+    return tap.done()
+
+
+sys.exit(main())
