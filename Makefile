@@ -31,7 +31,7 @@ CPPFLAGS += $(if $(CHECKED),-DCHECKED) $(if $(COUNT_VMX),-DCOUNT_VMX)
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $1	$(or $2,$@)")
 
-LAYERS := boot kernel mm l1 vmx nested/rules nested/ept02 nested/bitmap nested debug start
+LAYERS := boot kernel mm l1 vmx nested/rules nested/ept02 nested/bitmap nested/evmcs nested debug start
 VALUES := $(sort $(wildcard $(LAYERS:%=%/*_values.c)))
 C_SOURCES := $(filter-out $(VALUES),$(sort $(wildcard $(LAYERS:%=%/*.c))))
 ASM_SOURCES := $(sort $(wildcard $(LAYERS:%=%/*.asm)))

@@ -14,6 +14,8 @@
  * EBX the port, ECX the number of processors. CPUID.1:ECX[31] stays 0: for L1 this is a machine, not a guest's. */
 #define INSPECT_LEAF 0x40000000u
 #define INSPECT_LEAF_PORT 0x40000001u
+/* With the option evmcs=1 another interface has these leaves: Nestor's are this much higher. */
+#define INSPECT_LEAF_STEP 0x100u
 #define INSPECT_SIGNATURE "NestorNestor" /* 12 bytes */
 
 /* Bits 31:28 of an offset choose the area; what a processor has begins at a multiple of the area's stride. */

@@ -1,6 +1,7 @@
 # Our own L1 images: build/guests/*.elf, 32-bit multiboot1 ELF files made from freestanding 64-bit code.
 GUEST_IMAGES := scenarios demo mini diff bitmapbench bench smp off pages
-GUEST_ELFS := $(GUEST_IMAGES:%=build/guests/%.elf)
+GUEST_ELFS := $(GUEST_IMAGES:%=build/guests/%.elf) build/guests/evmcs/scenarios.elf \
+	build/guests/evmcs/bitmapbench.elf
 
 OBJCOPY ?= $(CROSS_COMPILE)objcopy
 # -Wno-clobbered, which only gcc knows: what a faulting statement changed in a local variable is lost, and FAULT_OF()
@@ -47,4 +48,25 @@ build/guests/$1.elf: build/guests/$1.elf64
 endef
 $(foreach image,$(GUEST_IMAGES),$(eval $(call guest_image,$(image))))
 
+# The scenarios, and the bench of bitmaps, once more, where each VMCS is an enlightened one (guests/evmcs/evmcs.h):
+# evmcs/scenarios.elf and evmcs/bitmapbench.elf. What of guests/lib and of their own depends on it is built anew.
+ENLIGHTENED_LIB := build/guests/evmcs/evmcs.o $(patsubst build/guests/%,build/guests/evmcs/%,\
+	build/guests/lib/vmx.o build/guests/lib/vm_enter.asm.o) \
+	$(filter-out build/guests/lib/vmx.o build/guests/lib/vm_enter.asm.o,$(GUEST_LIB_OBJECTS))
+build/guests/evmcs/%.o: guests/%.c mk/guests.mk
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -DENLIGHTENED -MMD -MP -c $< -o $@
+build/guests/evmcs/%.asm.o: guests/%.asm $(wildcard guests/lib/*.inc) mk/guests.mk
+	@mkdir -p $(@D)
+	$(call say,NASM,$<)
+	$(Q)$(NASM) -f elf64 -DENLIGHTENED -I ./ $< -o $@
+build/guests/evmcs/%.elf64: build/guests/evmcs/%/main.o $(ENLIGHTENED_LIB) guests/lib/guest.ld
+	$(LD) $(GUEST_LDFLAGS) -o $@ $(filter %.o,$^)
+build/guests/evmcs/scenarios.elf64: build/guests/evmcs/scenarios.o \
+	$(filter-out build/guests/scenarios/main.o,$(call guest_objects,guests/scenarios))
+build/guests/evmcs/%.elf: build/guests/evmcs/%.elf64
+	$(OBJCOPY) -O elf32-i386 --strip-debug $< $@
+
+-include $(wildcard build/guests/evmcs/*/*.d)
 -include $(wildcard build/guests/*/*.d)

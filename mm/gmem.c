@@ -105,6 +105,11 @@ bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t
     return all_ram;
 }
 
+void gmem_write_end(const struct gmem *gmem, gpa_t page)
+{
+    tell_watchers(gmem, page);
+}
+
 void gmem_write64(const struct gmem *gmem, gpa_t gpa, uint64_t value)
 {
     ASSERT(IS_ALIGNED(gpa, sizeof value));

@@ -36,6 +36,13 @@ static inline uint32_t gmem_read32(const struct gmem *gmem, gpa_t gpa)
 bool gmem_write(const struct gmem *gmem, gpa_t gpa, const void *buffer, uint64_t len);
 /* The same of one aligned 64-bit word. */
 void gmem_write64(const struct gmem *gmem, gpa_t gpa, uint64_t value);
+/* For several stores to a page that is RAM: the page itself, and the watches are hit when all are done. */
+static inline void *gmem_write_begin(const struct gmem *gmem, gpa_t page)
+{
+    (void)gmem;
+    return hpa_to_va(page);
+}
+void gmem_write_end(const struct gmem *gmem, gpa_t page);
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
 /* True if the page that holds gpa is RAM of L1. */

@@ -2,6 +2,7 @@
 
 #include "kernel/cmdline.h"
 #include "kernel/msr.h"
+#include "nested/enlightened.h"
 #include "nested/entry_log.h"
 #include "nested/host_state.h"
 #include "nested/insn.h"
@@ -108,6 +109,8 @@ static void fail_entry(struct vcpu *vcpu, uint32_t reason, uint64_t qualificatio
     v->EXIT_QUALIFICATION = qualification;
     put_exit_row(vcpu->nested, FIELD_INDEX_EXIT_REASON);
     put_exit_row(vcpu->nested, FIELD_INDEX_EXIT_QUALIFICATION);
+    if (slot->enlightened)
+        enlightened_write_failure(vcpu->nested, slot);
     shadow_select(vcpu->nested);
     vcpu->inject_info = 0;
     slot->host.ready = false; /* the entry did not look at the rows that L1 wrote */
@@ -241,9 +244,13 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
 void nested_enter(struct vcpu *vcpu, bool launch)
 {
     EXPECT_CURRENT(vcpu->vmcs01);
-    struct vmcs12_slot *slot = vcpu->nested->current;
     if (!insn_permitted(vcpu))
         return;
+    if (__builtin_expect(vcpu->vp_assist & HYPERV_ENABLE, 0) && !enlightened_select(vcpu, launch)) {
+        insn_fail_invalid(vcpu);
+        return;
+    }
+    struct vmcs12_slot *slot = vcpu->nested->current;
     if (!slot || (slot->v->revision & VMCS_SHADOW_INDICATOR)) {
         refusal_log(vcpu, slot ? REFUSAL_SHADOW_CURRENT : REFUSAL_NO_CURRENT, slot ? slot->vmptr : 0, 0);
         insn_fail_invalid(vcpu);
@@ -304,6 +311,17 @@ static bool blocks_nmis(const struct vcpu *vcpu, const struct vmcs12 *v)
     return !(v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) && v->GUEST_INTERRUPTIBILITY & BLOCKING_BY_NMI;
 }
 
+/* Few exits ask for it: registers that the CPU has not switched, all that an enlightened VMCS has. Current: vmcs02. */
+static NOINLINE void go_by_hand(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (slot->kept & KEPT_SWITCHED)
+        switched_by_hand(nested, slot, true);
+    if (!(slot->kept & KEPT_ENLIGHTENED))
+        return;
+    prepare_fetch_rows(nested, slot);
+    enlightened_write_exit(nested, slot);
+}
+
 /* From L2 to L1, with the exit's information where L1 finds it. Current: vmcs02. */
 static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum save_exit exit)
 {
@@ -320,10 +338,10 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
         entry_log_abort(slot->vmptr, &nested->refusal);
         dump_and_end(vcpu, "VMX abort of L1: its VM-exit MSR-store list failed");
     }
-    if (__builtin_expect(slot->kept & KEPT_SWITCHED, 0))
-        switched_by_hand(nested, slot, true);
+    if (__builtin_expect(slot->kept & (KEPT_SWITCHED | KEPT_ENLIGHTENED), 0))
+        go_by_hand(nested, slot);
     leave_l2(vcpu);
-    slot->mirrored = nested->vmread_bitmap != NULL;
+    slot->mirrored = nested->vmread_bitmap && !slot->enlightened;
     shadow_select(nested);
     resume_l1(vcpu, slot, &l2, l2_cr0);
     /* The NMI, or the blocking that L2 had, is L1's now. Nestor itself keeps NMIs open: it blocks them for L1 in the
@@ -340,7 +358,8 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
 /* True if vmcs02, which L1 reads, has all that the exit says; the error code of an exception is not shown there. */
 static bool is_readable_in_vmcs02(const struct vcpu *vcpu)
 {
-    return vcpu->nested->vmread_bitmap && !vcpu->exit.changed && !(vcpu->exit.interruption_info & INTR_ERROR_CODE);
+    return vcpu->nested->vmread_bitmap && !vcpu->nested->current->enlightened && !vcpu->exit.changed &&
+           !(vcpu->exit.interruption_info & INTR_ERROR_CODE);
 }
 
 /* The rest of the exit is the straight way's. Current: vmcs02. */

@@ -6,6 +6,7 @@
 
 #include "kernel/msr.h"
 #include "kernel/x86.h"
+#include "nested/enlightened.h"
 #include "nested/lint.h"
 #include "nested/quiet.h"
 #include "nested/shadow.h"
@@ -39,6 +40,8 @@ void insn_fail(struct vcpu *vcpu, uint32_t error)
         return;
     }
     current->v->VM_INSTRUCTION_ERROR = error;
+    if (current->enlightened)
+        enlightened_write_failure(vcpu->nested, current);
     set_flags(vcpu, RFLAGS_ZF);
 }
 
@@ -209,11 +212,13 @@ void insn_exit_vmclear(struct vcpu *vcpu)
         return;
     }
     struct vmcs12_slot *slot = slot_find(nested, pointer);
+    bool enlightened = slot ? slot->enlightened : enlightened_is_at(vcpu, pointer);
     if (slot)
         slot_release(nested, slot);
     shadow_select(nested);
     /* Also for a VMCS that Nestor does not hold: its launch state is in the region alone. */
-    gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), clear, sizeof(clear));
+    if (!enlightened)
+        gmem_write(&vcpu->vm->gmem, pointer + offsetof(struct vmcs12, launched), clear, sizeof(clear));
     insn_succeed(vcpu);
 }
 
@@ -266,7 +271,8 @@ static inline struct vmcs12_slot *find_held(struct vcpu *vcpu)
     const gpa_t *plain = operand_plain(vcpu, sizeof(*plain));
     gpa_t pointer = plain ? __atomic_load_n(plain, __ATOMIC_RELAXED) : VMPTR_NONE;
     struct vmcs12_slot *slot = pointer == VMPTR_NONE ? NULL : slot_find(vcpu->nested, pointer);
-    return slot && read_revision(vcpu, pointer) == slot->v->revision ? slot : NULL;
+    bool held = slot && !slot->enlightened && read_revision(vcpu, pointer) == slot->v->revision;
+    return held ? slot : NULL;
 }
 
 /* Nestor keeps a few vmcs12s in slots, each with a vmcs02, so that an L1 that goes round its L2s loads no image at
@@ -303,6 +309,8 @@ void insn_exit_vmcall(struct vcpu *vcpu)
     if (wrong_mode()) {
         refusal_log(vcpu, REFUSAL_WRONG_MODE, 0, 0);
         event_inject_ud(vcpu);
+    } else if (hyperv_takes_vmcall(vcpu->vm)) {
+        hyperv_call(vcpu);
     } else if (insn_permitted(vcpu)) {
         refusal_log(vcpu, REFUSAL_VMCALL_IN_ROOT, 0, 0);
         insn_fail(vcpu, VMXERR_VMCALL_IN_ROOT);

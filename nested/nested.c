@@ -8,7 +8,9 @@
 #include "mm/page.h"
 #include "nested/bitmap/merged_dump.h"
 #include "nested/bitmap/merged_wrong.h"
+#include "nested/enlightened.h"
 #include "nested/enter.h"
+#include "nested/evmcs/evmcs.h"
 #include "nested/exit.h"
 #include "nested/insn.h"
 #include "nested/l2_ept.h"
@@ -55,6 +57,7 @@ static void register_handlers(void)
         .l0_handled_l2 = nested_l0_handled_l2,
         .l2_completed = nested_l2_completed,
         .inspect = window_word,
+        .vp_assist_changed = enlightened_vp_assist_changed,
     };
 }
 
@@ -112,6 +115,7 @@ int nested_init(struct vcpu *vcpu, struct ept02_shared *shared, struct merged_ca
         nested->slot[i].vmptr = VMPTR_NONE;
     prepare_init(nested);
     slot_init();
+    evmcs_init();
     if (shadow_init(nested)) {
         log_err("nested", "no memory for VMCS shadowing: give Nestor more by the option memory=MIB");
         return -1;

@@ -37,6 +37,8 @@ struct host_image {
 #define KEPT_PERF 2
 /* vmcs02's exits leave registers alone that L1's change: nested/switched. */
 #define KEPT_SWITCHED 4
+/* Exits write an enlightened VMCS. */
+#define KEPT_ENLIGHTENED 8
 /* Bits of `at_entry`. nested/switched gives vmcs02 IA32_PERF_GLOBAL_CTRL. */
 #define AT_ENTRY_PERF 2
 #define AT_ENTRY_SVI 4  /* SVI is to be remembered: watches_svi */
@@ -69,6 +71,7 @@ struct vmcs12_slot {
     struct vmcs12 *v;
     hpa_t vmcs02;
     uint64_t last_used;
+    bool enlightened; /* an enlightened VMCS: what L1 sees of it is in its memory */
 
     /* Writes of L1 since the last entry: noted by slot_set_dirty(), and taken away by the entry. */
     uint64_t dirty[DIRTY_WORDS]; /* rows that it wrote; a fresh slot has all set */
@@ -124,6 +127,7 @@ struct nested {
     bool vmxon;
     gpa_t vmxon_pointer;
     struct vmcs12_slot *current; /* NULL: no current VMCS */
+    bool launch_state_lost;      /* an enlightened VMCS had to make room: nested/slot */
     uint64_t eptp12_valid;       /* an operand of INVEPT that passed the check: nested/insn_invalidate */
     uint16_t vpid_owner[64];     /* nested/vpid12.c: which vpid12 a hardware VPID serves */
     struct lint_vpid {

@@ -147,13 +147,13 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->tpr_shadow = (v->PROC_CONTROLS & PROC_TPR_SHADOW) != 0;
     bool keeps_timer = (v->PIN_CONTROLS & PIN_PREEMPTION_TIMER) && !(v->EXIT_CONTROLS & EXITC_SAVE_TIMER);
     slot->kept = (keeps_timer ? KEPT_TIMER : 0) | (v->EXIT_CONTROLS & EXITC_SAVE_PERF_GLOBAL ? KEPT_PERF : 0) |
-                 (switched_exits_by_hand(v) ? KEPT_SWITCHED : 0);
+                 (switched_exits_by_hand(v) ? KEPT_SWITCHED : 0) | (slot->enlightened ? KEPT_ENLIGHTENED : 0);
     slot->nmi_unvirtual = (v->PIN_CONTROLS & (PIN_NMI | PIN_VIRTUAL_NMIS)) == PIN_NMI;
     slot->nmi_blocked = false;
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
     slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0) | (options.lint ? AT_ENTRY_LINT : 0) |
                      (vmcs12_proc2(v) & PROC2_SPP ? AT_ENTRY_SPP : 0);
-    slot->straight = nested->vmread_bitmap && !slot->watches_svi ? decide_straight(v) : 0;
+    slot->straight = nested->vmread_bitmap && !slot->watches_svi && !slot->enlightened ? decide_straight(v) : 0;
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)

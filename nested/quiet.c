@@ -65,7 +65,8 @@ static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slo
            v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) && !slot->nmi_unvirtual &&
            v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
            (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry &&
-           !(slot->kept & (KEPT_PERF | KEPT_SWITCHED));
+           !(slot->kept & (KEPT_PERF | KEPT_SWITCHED | KEPT_ENLIGHTENED)) &&
+           !(nested->vcpu->vp_assist & HYPERV_ENABLE); /* each entry asks which VMCS it is */
 }
 
 /* Work beside the image, for registers that vmcs12's controls do not switch. An entry that loads none gives L2 the

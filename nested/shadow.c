@@ -133,7 +133,7 @@ void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
     expect_life(slot, true);
-    if (nested->vmread_bitmap) {
+    if (nested->vmread_bitmap && !slot->enlightened) {
         ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, true);
         slot->life = VMCS02_SHADOW;

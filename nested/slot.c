@@ -72,9 +72,11 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     lint_released(nested, slot); /* the image may be written from here on */
     /* The order matters: first what is in vmcs02 alone, then the image to L1's memory, then whatever could still write
      * either of them. */
-    prepare_fetch_rows(nested, slot);
-    gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
-    count(COUNT_VMCS12_STORES);
+    if (!slot->enlightened) { /* of one that is, L1 has all already */
+        prepare_fetch_rows(nested, slot);
+        gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
+        count(COUNT_VMCS12_STORES);
+    }
     slot_bitmaps_put(&slot->bitmaps, nested->bitmaps);
     ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
     ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->posted[slot - nested->slot]);
@@ -108,38 +110,74 @@ static struct vmcs12_slot *slot_take(struct nested *nested)
         if (slot != nested->current && (!oldest || slot->last_used < oldest->last_used))
             oldest = slot;
     }
+    nested->launch_state_lost |= oldest->enlightened;
     slot_release(nested, oldest);
     return oldest;
 }
 
-struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
+/* A slot with its pages, for vmptr, which has none. Nothing in the region is trusted: L1 may have written anything
+ * there. Every row is dirty, every check due. */
+static struct vmcs12_slot *slot_make(struct nested *nested, gpa_t vmptr)
+{
+    struct vmcs12_slot *slot = slot_take(nested);
+    slot->v = page_alloc();
+    slot->vmcs02 = vmcs_alloc(&nested->vcpu->vm->caps);
+    /* Half a slot is none. */
+    if (!slot->v || !slot->vmcs02) {
+        if (slot->v)
+            page_free(slot->v);
+        if (slot->vmcs02)
+            page_free(hpa_to_va(slot->vmcs02));
+        *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
+        return NULL;
+    }
+    slot->vmptr = vmptr;
+    nested->slots_taken++;
+    slot->life = VMCS02_EMPTY;
+    slot->bitmaps.owner = &nested->bitmap_owner;
+    slot_set_all_dirty(slot);
+    slot->scope = CHECK_SCOPE_ALL;
+    count(COUNT_VMCS12_LOADS);
+    return slot;
+}
+
+/* The slot of vmptr, if it is of the kind asked for; one of the other kind goes. */
+static struct vmcs12_slot *find_kind(struct nested *nested, gpa_t vmptr, bool enlightened)
 {
     struct vmcs12_slot *slot = slot_find(nested, vmptr);
+    if (!slot || slot->enlightened == enlightened)
+        return slot;
+    slot_release(nested, slot);
+    return NULL;
+}
+
+struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
+{
+    struct vmcs12_slot *slot = find_kind(nested, vmptr, false);
     if (!slot) {
-        slot = slot_take(nested);
-        slot->v = page_alloc();
-        slot->vmcs02 = vmcs_alloc(&nested->vcpu->vm->caps);
-        /* Half a slot is none. */
-        if (!slot->v || !slot->vmcs02) {
-            if (slot->v)
-                page_free(slot->v);
-            if (slot->vmcs02)
-                page_free(hpa_to_va(slot->vmcs02));
-            *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
+        slot = slot_make(nested, vmptr);
+        if (!slot)
             return NULL;
-        }
-        /* Nothing in the region is trusted: L1 may have written anything there. Every row is dirty, every check due,
-         * and fields are cut to their widths. */
-        slot->vmptr = vmptr;
-        nested->slots_taken++;
-        slot->life = VMCS02_EMPTY;
-        slot->bitmaps.owner = &nested->bitmap_owner;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
-        slot_set_all_dirty(slot);
-        slot->scope = CHECK_SCOPE_ALL;
         vmcs12_trim(slot->v);
         lint_loaded(nested, slot);
-        count(COUNT_VMCS12_LOADS);
+    }
+    slot_touch(nested, slot);
+    return slot;
+}
+
+/* An enlightened VMCS has no launch state in L1's memory. Once one had to make room for another, L1's own instruction
+ * is taken for what it should be. */
+struct vmcs12_slot *slot_load_enlightened(struct nested *nested, gpa_t vmptr, bool launch)
+{
+    struct vmcs12_slot *slot = find_kind(nested, vmptr, true);
+    if (!slot) {
+        slot = slot_make(nested, vmptr);
+        if (!slot)
+            return NULL;
+        slot->enlightened = true;
+        slot->v->revision = (uint32_t)GET(nested->vcpu->vm->caps12.basic, VMX_BASIC_REVISION);
+        slot->v->launched = nested->launch_state_lost && !launch;
     }
     slot_touch(nested, slot);
     return slot;

@@ -11,6 +11,9 @@ struct vmcs12_slot *slot_find(struct nested *nested, gpa_t vmptr);
 /* The slot of vmptr, read from L1's memory when it was not held; the least recently used one makes room. NULL when the
  * page pool is empty. */
 struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr);
+/* The slot of the enlightened VMCS at vmptr, which is RAM. One that was not held is of no VMCS but a zeroed one: all of
+ * it is to be read from L1's memory. `launch`: how L1 enters it. NULL as above. */
+struct vmcs12_slot *slot_load_enlightened(struct nested *nested, gpa_t vmptr, bool launch);
 /* The slot, and the merged bitmaps that it names, were used last. */
 static inline void slot_touch(struct nested *nested, struct vmcs12_slot *slot)
 {

@@ -19,6 +19,7 @@
 #include "mm/carveout.h"
 #include "mm/hpt.h"
 #include "mm/page.h"
+#include "nested/evmcs/evmcs.h"
 #include "nested/nested.h"
 #include "nested/summary.h"
 #include "vmx/inspect.h"
@@ -304,7 +305,10 @@ void machine_hide_sleep(void)
 
 void machine_create_vm(void)
 {
-    caps12_compute(&l1_vm.caps, &l1_vm.caps12);
+    struct vmx_caps shown = l1_vm.caps;
+    if (options.evmcs)
+        evmcs_limit(&shown);
+    caps12_compute(&shown, &l1_vm.caps12);
     l1_vm.cr4_hidden = l1_vm.caps.cr4_fixed1 & ~l1_vm.caps12.cr4_fixed1;
     l1_vm.capability_msr = caps12_msr;
     l1_vm.ept01.features = (struct ept_features){

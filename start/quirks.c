@@ -21,6 +21,7 @@ void quirks_find(void)
     bool trap_broken = (l1_vm.caps.proc.may & PROC_MONITOR_TRAP) && !probe_monitor_trap(&l1_vm.caps);
     l1_vm.apic_stays_on = l1_vm.apic_is_final = !options.apic_disable;
     l1_vm.cpuid.x2apic_broken = !options.x2apic;
+    l1_vm.cpuid.hyperv = options.evmcs;
     if (!options.posted_interrupts) {
         l1_vm.caps.pin.may &= ~(uint32_t)PIN_POSTED_INTERRUPTS;
         l1_vm.caps.old_pin.may &= ~(uint32_t)PIN_POSTED_INTERRUPTS;

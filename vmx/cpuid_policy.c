@@ -9,12 +9,14 @@
 
 #include "kernel/inspect_abi.h"
 #include "kernel/string.h"
+#include "vmx/hyperv_cpuid.h"
 #include "vmx/vmx_bits.h"
 
 #define LEAF_EXTENDED 0x80000000u
 #define ANY_SUBLEAF 0xffffffffu
 #define ALL BITS(31, 0)
 #define LEAF1_ECX_OSXSAVE BIT(27)
+#define LEAF1_ECX_HYPERVISOR BIT(31)
 #define LEAF1_EDX_APIC BIT(9)
 #define LEAF7_ECX_OSPKE BIT(4)
 
@@ -132,15 +134,18 @@ static void mirror(uint32_t *reg, uint64_t bit, bool on)
     *reg = (uint32_t)(on ? *reg | bit : *reg & ~bit);
 }
 
-/* The leaves that tell a program in L1 that Nestor runs, and where it can be read. */
+/* The leaves that tell a program in L1 that Nestor runs, and where it can be read: behind those of another interface,
+ * if there are such. */
 static bool tell_of_nestor(uint32_t leaf, const struct cpuid_context *context, struct cpuid_result *result)
 {
+    uint32_t behind = context->hyperv ? INSPECT_LEAF_STEP : 0;
+    leaf -= behind;
     if (!context->inspect_port || (leaf != INSPECT_LEAF && leaf != INSPECT_LEAF_PORT))
         return false;
     if (leaf == INSPECT_LEAF) {
         uint32_t name[3];
         memcpy(name, INSPECT_SIGNATURE, sizeof name);
-        *result = (struct cpuid_result){INSPECT_LEAF_PORT, name[0], name[1], name[2]};
+        *result = (struct cpuid_result){INSPECT_LEAF_PORT + behind, name[0], name[1], name[2]};
     } else {
         *result = (struct cpuid_result){INSPECT_VERSION, context->inspect_port, context->processors, 0};
     }
@@ -153,6 +158,8 @@ void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *c
 {
     if (tell_of_nestor(leaf, context, result))
         return;
+    if (context->hyperv && hyperv_cpuid(leaf, context->processors, result))
+        return;
     leaf = leaf_answered(leaf, context);
     for (unsigned i = 0; i < ARRAY_SIZE(hidden); i++) {
         const struct hidden *row = &hidden[i];
@@ -162,6 +169,8 @@ void cpuid_filter(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *c
     }
     if (leaf == 1)
         mirror(&result->ecx, LEAF1_ECX_OSXSAVE, context->cr4 & CR4_OSXSAVE);
+    if (leaf == 1 && context->hyperv)
+        result->ecx |= (uint32_t)LEAF1_ECX_HYPERVISOR;
     if (leaf == 1 && context->apic_off)
         result->edx &= ~(uint32_t)LEAF1_EDX_APIC;
     if (leaf == 7 && subleaf == 0)

@@ -16,6 +16,7 @@ struct cpuid_context {
     bool monitor_broken;   /* a machine quirk: MONITOR does not wake */
     bool x2apic_broken;    /* option x2apic=0 */
     bool la57_broken;      /* a machine quirk: see probe_wide_bases() */
+    bool hyperv;           /* option evmcs=1: vmx/hyperv.h */
     uint16_t inspect_port; /* of the option inspect=: where L1 reads Nestor; 0: L1 is not told of Nestor */
     uint32_t processors;
     uint64_t plain_leaves; /* one bit per basic leaf from 0: cpuid_find_plain() */

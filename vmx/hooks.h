@@ -50,6 +50,8 @@ struct nested_hooks {
     void (*init_to_l1)(struct vcpu *vcpu);
     /* A word of the areas of kernel/inspect_abi.h that are nested/'s; L1 reads (vmcs01 current). */
     uint32_t (*inspect)(struct vcpu *vcpu, uint32_t area, size_t byte);
+    /* L1 wrote to HV_X64_MSR_VP_ASSIST_PAGE: vcpu->vp_assist (vmcs01 current). */
+    void (*vp_assist_changed)(struct vcpu *vcpu);
     /* The start-up IPI that an L2 waited for, which the CPU never entered, has come: an exit to L1. */
     void (*sipi_to_l1)(struct vcpu *vcpu, uint8_t vector);
 };

@@ -320,6 +320,8 @@ bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_read(vcpu, row, msr, value);
+    if (__builtin_expect(hyperv_has_msr(vcpu, msr), 0))
+        return hyperv_read(vcpu, msr, value);
     if (msr == IA32_APIC_BASE && vcpu->vm->apic_stays_on) {
         *value = vcpu->apic_base;
         return true;
@@ -340,6 +342,8 @@ bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     int in_vmcs = vmcs_msr_find(msr);
     if (row)
         return policy_write(vcpu, row, msr, value);
+    if (__builtin_expect(hyperv_has_msr(vcpu, msr), 0))
+        return hyperv_write(vcpu, msr, value);
     if (msr == X2APIC_ICR && vcpu->vm->startup_trapped)
         return startup_write_icr(vcpu, value);
     if (in_vmcs >= 0)

@@ -14,6 +14,7 @@
 #include "mm/memmap.h"
 #include "vmx/caps.h"
 #include "vmx/cpuid_policy.h"
+#include "vmx/hyperv.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmexit.h"
 
@@ -46,6 +47,7 @@ struct vm {
     struct vcpu *vcpu[MAX_CPUS];
     unsigned vcpus;
     struct cpuid_context cpuid; /* what L1's CPUID depends on, except for cr4 */
+    struct hyperv hyperv;       /* with cpuid.hyperv */
 };
 
 struct nested; /* nested/nested.h */
@@ -125,6 +127,7 @@ struct vcpu {
     uint64_t feature_control;         /* IA32_FEATURE_CONTROL as L1 reads it */
     struct mtrr mtrr;                 /* L1's MTRRs; the CPU's stay as the firmware set them */
     uint64_t apic_base;               /* IA32_APIC_BASE as L1 reads it, with apic_stays_on only */
+    uint64_t vp_assist;               /* HV_X64_MSR_VP_ASSIST_PAGE: vmx/hyperv */
     uint32_t inspect_offset;          /* of the word that the port of the option inspect= gives next */
     uint64_t started_at;              /* the TSC at the last start-up IPI; 0: none yet */
     uint32_t apic_ldr, apic_icr_high; /* as L1 wrote them, where its writes are trapped */

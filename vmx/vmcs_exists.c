@@ -42,3 +42,23 @@ bool vmcs_field_exists(const struct vmx_caps *caps, unsigned row)
         return false;
     return field_needs[row].word == WORD_NONE || (may[field_needs[row].word] & field_needs[row].bit);
 }
+
+/* The older capability MSRs say the same of the control. */
+void vmcs_field_withdraw(struct vmx_caps *caps, unsigned row)
+{
+    uint32_t *const may[][2] = {
+        [WORD_PIN] = {&caps->pin.may, &caps->old_pin.may},       [WORD_PROC] = {&caps->proc.may, &caps->old_proc.may},
+        [WORD_PROC2] = {&caps->proc2.may, &caps->proc2.may},     [WORD_EXITC] = {&caps->exit.may, &caps->old_exit.may},
+        [WORD_ENTRY] = {&caps->entry.may, &caps->old_entry.may},
+    };
+    const struct field_need *need = &field_needs[row];
+
+    if (need->word == WORD_PROC3) {
+        caps->proc3 &= ~(uint64_t)need->bit;
+    } else if (need->word == WORD_EXIT2) {
+        caps->exit2 &= ~(uint64_t)need->bit;
+    } else if (need->word != WORD_NONE) {
+        *may[need->word][0] &= ~need->bit;
+        *may[need->word][1] &= ~need->bit;
+    }
+}

@@ -2,12 +2,14 @@
 
 static struct jump_buffer abort_jump;
 static unsigned failures;
+static const char *skipped;
 
 void (*check_on_abort)(void);
 
 bool check_run(void (*body)(void))
 {
     failures = 0;
+    skipped = NULL;
     if (!jump_set(&abort_jump))
         body();
     return !failures;
@@ -39,6 +41,17 @@ void check_abort(void)
     if (check_on_abort)
         check_on_abort();
     jump_to(&abort_jump, 1);
+}
+
+void check_skip(const char *reason)
+{
+    skipped = reason;
+    jump_to(&abort_jump, 1);
+}
+
+const char *check_skipped(void)
+{
+    return skipped;
 }
 
 unsigned check_failures(void)

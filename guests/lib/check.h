@@ -12,6 +12,9 @@ MUST_CHECK bool check_run(void (*body)(void));
 bool check_equal(uint64_t got, uint64_t want, const char *what, const char *file, int line);
 void check_report(const char *format, ...) PRINTF_LIKE(1, 2);
 void check_abort(void) NORETURN;
+/* Gives the scenario up, which has met something that is not there: the reason, or NULL. */
+void check_skip(const char *reason) NORETURN;
+const char *check_skipped(void);
 unsigned check_failures(void);
 /* Called before a scenario is given up; does not return on a processor that the scenario does not run on. */
 extern void (*check_on_abort)(void);

@@ -3,6 +3,14 @@
 bits 64
 
 HOST_RSP equ 0x6c14
+%ifdef ENLIGHTENED
+; Of nested/evmcs/evmcs_fields.def and nested/evmcs/evmcs.h.
+EVMCS_HOST_RSP equ 0x268
+EVMCS_CLEAN_FIELDS equ 0x338
+EVMCS_HOST_POINTER equ 1 << 13
+EVMCS_CLEAN_ALL equ 0xffff
+extern evmcs_page
+%endif
 
 section .text
 
@@ -12,8 +20,14 @@ global vm_enter_raw
 vm_enter_raw:
         PUSH_KEPT
         push rdi
+%ifdef ENLIGHTENED
+        mov rax, [evmcs_page]
+        mov [rax + EVMCS_HOST_RSP], rsp
+        and dword [rax + EVMCS_CLEAN_FIELDS], ~EVMCS_HOST_POINTER
+%else
         mov rax, HOST_RSP
         vmwrite rax, rsp
+%endif
         test sil, sil                   ; decides below: MOV leaves the flags alone
         LOAD_REGISTERS
         jnz .resume
@@ -34,6 +48,10 @@ vm_exit_point:
         push rdi
         mov rdi, [rsp + 8]
         SAVE_REGISTERS
+%ifdef ENLIGHTENED
+        mov rax, [evmcs_page]           ; from here on what is written is said to be
+        or dword [rax + EVMCS_CLEAN_FIELDS], EVMCS_CLEAN_ALL
+%endif
         add rsp, 8
         xor eax, eax
 restore:

@@ -3,6 +3,9 @@
 #include "guests/lib/check.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
+#ifdef ENLIGHTENED
+#include "guests/evmcs/evmcs.h"
+#endif
 
 /* The two flags that tell the outcome, into the first two operands: asm with two flag outputs is not safe
  * everywhere. */
@@ -27,22 +30,35 @@ static int outcome(bool carry, bool zero)
         return VMFAIL_INVALID;
     if (!zero)
         return 0;
+#ifdef ENLIGHTENED
+    (void)vmx_vmread(VM_INSTRUCTION_ERROR, &error);
+#else
     asm volatile("vmread %1, %0" : "=r"(error) : "r"((uint64_t)VM_INSTRUCTION_ERROR) : "cc");
+#endif
     return (int)error;
 }
 
+#ifdef ENLIGHTENED
+#define NO_LONGER(region) evmcs_cleared(region) /* of VMXON, the same: it is none */
+#else
+#define NO_LONGER(region) (void)0
+#endif
 #define VMX_WITH_ADDRESS(name, constness)                                                                              \
     int vmx_##name(constness uint64_t *region)                                                                         \
     {                                                                                                                  \
         bool carry, zero;                                                                                              \
         loaded[vmx_processor()] = 0;                                                                                   \
         asm volatile(#name " (%2)" FLAGS : "=q"(carry), "=q"(zero) : "r"(region) : "memory");                          \
+        if (!carry && !zero)                                                                                           \
+            NO_LONGER(*region);                                                                                        \
         return outcome(carry, zero);                                                                                   \
     }
 VMX_WITH_ADDRESS(vmxon, const)
 VMX_WITH_ADDRESS(vmclear, const)
+#ifndef ENLIGHTENED /* else guests/evmcs/evmcs.c has these, without an instruction */
 VMX_WITH_ADDRESS(vmptrld, const)
 VMX_WITH_ADDRESS(vmptrst, )
+#endif
 
 int vmx_vmxoff(void)
 {
@@ -53,6 +69,7 @@ int vmx_vmxoff(void)
     return outcome(carry, zero);
 }
 
+#ifndef ENLIGHTENED
 int vmx_vmread(uint64_t field, uint64_t *value)
 {
     bool carry, zero;
@@ -86,6 +103,8 @@ int vmx_vmwrite_memory(uint64_t field, const uint64_t *value)
     asm volatile("vmwrite (%3), %2" FLAGS : "=q"(carry), "=q"(zero) : "r"(field), "r"(value) : "memory");
     return outcome(carry, zero);
 }
+
+#endif
 
 int vmx_invept(uint64_t type, const struct inv_descriptor *descriptor)
 {
@@ -142,6 +161,14 @@ void vmx_prepare_control_registers(void)
     cpu_write_cr4((cr4 & cpu_rdmsr(IA32_VMX_CR4_FIXED1)) | CR4_VMXE);
 }
 
+static uint64_t region_alloc(uint32_t revision)
+{
+    uint32_t *region = page_alloc();
+
+    *region = revision;
+    return (uint64_t)region;
+}
+
 /* Drops the translations that a former use of VMX operation left in the TLBs. SDM 3C 29.4.3.4 "Guidelines for Use of
  * the INVEPT Instruction" */
 static void flush_tlbs(void)
@@ -158,7 +185,10 @@ static void flush_tlbs(void)
 void vmx_start(void)
 {
     vmx_prepare_control_registers();
-    on_region = vmx_region_alloc();
+    on_region = region_alloc(vmx_revision());
+#ifdef ENLIGHTENED
+    evmcs_start();
+#endif
     REQUIRE_EQ(vmx_vmxon(&on_region), 0);
     flush_tlbs();
 }
@@ -174,10 +204,11 @@ void vmx_stop(void)
 
 uint64_t vmx_region_alloc(void)
 {
-    uint32_t *region = page_alloc();
-
-    *region = vmx_revision();
-    return (uint64_t)region;
+#ifdef ENLIGHTENED
+    return region_alloc(EVMCS_VERSION);
+#else
+    return region_alloc(vmx_revision());
+#endif
 }
 
 uint64_t vmx_on_region(void)

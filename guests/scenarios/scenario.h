@@ -20,6 +20,10 @@ extern unsigned scenario_steps;
 #include "guests/scenarios/themes.def"
 #undef THEME
 
+#ifdef ENLIGHTENED
+extern const struct scenario evmcs_scenarios[]; /* guests/evmcs */
+#endif
+
 /* Reasons to skip. */
 const char *without_ept(void);
 const char *without_counters(void);

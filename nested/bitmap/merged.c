@@ -51,7 +51,7 @@ static bool watch(struct merged *m)
 {
     /* STALE says that it was; UNTRACED, that nobody would know. */
     bool was_stored_to = merged_state(m) >= MERGED_STALE && !m->watcher.armed;
-    if (options.bitmap == BITMAP_MERGE || !merged_pays_to_trace(&m->pays, was_stored_to))
+    if (options.bitmap == BITMAP_MERGE || m->by_word || !merged_pays_to_trace(&m->pays, was_stored_to))
         return false;
     if (m->watcher.armed) /* L0's page changed, not L1's */
         return true;

@@ -49,6 +49,7 @@ struct merged {
     uint64_t l0_generation; /* of L0's page; 0: nothing is merged, or somebody has claimed it */
     const uint8_t *l0_page;
     struct merged_pays pays;
+    bool by_word; /* who names it says when the page was stored to: it is not watched */
 
     /* Written by nested/bitmap/merged_cache alone, under its lock. */
     struct merged *next;        /* of those with the same hash, or of the unused ones */

@@ -12,13 +12,32 @@ static void name_no_longer(struct slot_bitmaps *s, struct merged_cache *cache, e
     s->merged[kind] = NULL;
 }
 
+/* With the policies that are there to be measured, and compared, L1's word does not count. */
+void slot_bitmaps_tell(struct slot_bitmaps *s, bool by_word, bool written)
+{
+    by_word &= options.bitmap == BITMAP_TRACE;
+    if (by_word == s->by_word && !(by_word && written))
+        return;
+    s->by_word = by_word;
+    s->written = true;
+    s->seen = 0;
+}
+
+/* True if L1's word is that the page is as it was when it was merged, whatever has become of it: it may have been
+ * stored to, or nobody watches it. L0's half must be the same still. */
+static bool stands_by_word(const struct slot_bitmaps *s, const struct merged_cache *cache, const struct merged *m)
+{
+    return s->by_word && !s->written && m->kind == MERGED_MSR &&
+           m->l0_generation == merged_cache_policy(cache, MERGED_MSR).generation;
+}
+
 /* Step 2: finds or makes the merged bitmap of the page that vmcs12 points to; another one if the one in use is stale
  * and other processors name it, too. True: vmcs02 must be told where the merged page is now. */
 static bool follow_pointer(struct slot_bitmaps *s, struct merged_cache *cache, enum merged_kind kind, bool used,
                            gpa_t page)
 {
     struct merged *m = s->merged[kind];
-    if (m && used && m->page == page && merged_cache_keep(cache, m, s->owner))
+    if (m && used && m->page == page && (stands_by_word(s, cache, m) || merged_cache_keep(cache, m, s->owner)))
         return false;
     name_no_longer(s, cache, kind);
     if (used)
@@ -67,15 +86,18 @@ bool slot_bitmaps_are_in(const struct slot_bitmaps *s, const struct merged_cache
 }
 #endif
 
-/* True when it is good until somebody stores. */
+/* True when it is good until somebody stores, or until L1 says so. */
 static bool refresh(struct slot_bitmaps *s, const struct merged_cache *cache, enum merged_kind kind)
 {
     struct merged *m = s->merged[kind];
+    bool by_word = kind == MERGED_MSR && s->by_word;
     if (!m)
         return true;
+    if (merged_is_claimed(m))
+        m->by_word = by_word;
     if (merged_refresh(m, merged_cache_policy(cache, kind), s->saved - s->saved_by[kind]))
         s->saved_by[kind] = s->saved + 1; /* this entry is none */
-    return merged_state(m) == MERGED_FRESH;
+    return by_word || merged_state(m) == MERGED_FRESH;
 }
 
 /* `now` was read before: a store meanwhile makes the next entry look again. */
@@ -97,6 +119,7 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     settled &= refresh(s, cache, MERGED_IO_B);
     if (io_moved)
         write_io(s, cache, v);
+    s->written = false;
     s->saved++;
     s->saved_by[MERGED_MSR] += waits;
     /* The next entry does all this again only if something has changed in the cache since `now`. */

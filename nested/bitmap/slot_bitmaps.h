@@ -30,8 +30,12 @@ struct slot_bitmaps {
     uint64_t saved_by[MERGED_KINDS];     /* that number when the page was last named or merged */
     uint64_t seen; /* slot_bitmaps_refresh() has nothing to do while merged_cache_now() is this; 0: never */
     enum hw_bitmaps hw;
+    bool by_word; /* L1 says when it has written to its MSR bitmap, and nobody else is to look */
+    bool written; /* so it has said, since the page was merged last */
 };
 
+/* Before that, of an enlightened VMCS: whether L1 says when it writes to its MSR bitmap, and whether it says so now. */
+void slot_bitmaps_tell(struct slot_bitmaps *s, bool by_word, bool written);
 /* Before an entry: finds or makes the merged pages that `v` names, fresh; one compare when nothing changed. Current:
  * the slot's vmcs02. */
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v);

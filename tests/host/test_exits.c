@@ -1,4 +1,4 @@
-/* sources: vmx/exit_handlers.c vmx/exit_unasked.c vmx/exit_names.c vmx/cpuid_policy.c */
+/* sources: vmx/exit_handlers.c vmx/exit_unasked.c vmx/exit_names.c vmx/cpuid_policy.c vmx/hyperv_cpuid.c */
 /* cflags: -include tests/host/fake_vmcs.h */
 /* No exit, known or unknown, is without an answer of L0: all numbers from 0 to 127, and the largest. For L2's see
  * test_decide.c. */

@@ -1,4 +1,4 @@
-/* sources: vmx/inspect.c vmx/hooks.c vmx/cpuid_policy.c kernel/cmdline.c kernel/format.c */
+/* sources: vmx/inspect.c vmx/hooks.c vmx/cpuid_policy.c vmx/hyperv_cpuid.c kernel/cmdline.c kernel/format.c */
 /* The bytes that a program in L1 reads through the port of the option inspect=. */
 #include "tests/host/host.h"
 

@@ -47,6 +47,24 @@ void *page_alloc(void)
     return policy_page;
 }
 
+bool hyperv_has_msr(const struct vcpu *of, uint32_t msr) /* tests/host/test_hyperv.c */
+{
+    (void)of, (void)msr;
+    return false;
+}
+
+bool hyperv_read(const struct vcpu *of, uint32_t msr, uint64_t *value)
+{
+    (void)of, (void)msr, (void)value;
+    return false;
+}
+
+bool hyperv_write(struct vcpu *of, uint32_t msr, uint64_t value)
+{
+    (void)of, (void)msr, (void)value;
+    return false;
+}
+
 bool startup_write_icr(struct vcpu *of, uint64_t value)
 {
     (void)of, (void)value;

@@ -2,12 +2,12 @@
    nested/shadow.c nested/l2_ept.c nested/rules/merge.c nested/rules/decide.c nested/bitmap/merged.c
    nested/bitmap/merged_cache.c nested/bitmap/merged_pays.c nested/bitmap/merged_words.c nested/bitmap/merged_wrong.c
    nested/bitmap/slot_bitmaps.c nested/quiet.c nested/apic_pages.c vmx/straight.c nested/nested.c kernel/percpu.c
-   kernel/ledger.c nested/vpid12.c nested/insn.c nested/insn_invalidate.c nested/rules/vmcs12.c nested/ept02/ept02.c
-   nested/l2_spp.c nested/ept02/sppt02.c nested/ept02/ept02_tree.c nested/ept02/ept02_around.c nested/ept02/ept02_fill.c
-   nested/ept02/ept02_setup.c
-   nested/ept02/ept12_trace.c nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c vmx/run.c vmx/kick.c vmx/step.c
-   vmx/exit_ept.c vmx/skip.c vmx/hooks.c vmx/msr_bitmap.c vmx/caps.c vmx/vmcs_table.c mm/gmem.c mm/ept_watch.c
-   mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c kernel/cmdline.c kernel/format.c */
+   kernel/ledger.c nested/enlightened.c nested/evmcs/evmcs.c nested/vpid12.c nested/insn.c nested/insn_invalidate.c
+   nested/rules/vmcs12.c nested/ept02/ept02.c nested/l2_spp.c nested/ept02/sppt02.c nested/ept02/ept02_tree.c
+   nested/ept02/ept02_around.c nested/ept02/ept02_fill.c nested/ept02/ept02_setup.c nested/ept02/ept12_trace.c
+   nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c vmx/run.c vmx/kick.c vmx/step.c vmx/exit_ept.c vmx/skip.c
+   vmx/hooks.c vmx/msr_bitmap.c vmx/caps.c vmx/vmcs_table.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c
+   mm/page.c kernel/cmdline.c kernel/format.c */
 /* cflags: -DCHECKED -finstrument-functions -finstrument-functions-exclude-file-list=tests/ -include
    tests/host/tlb_insn.h */
 /* ldflags: -no-pie -Wl,--unresolved-symbols=ignore-all,--wrap=ledger_enter,--wrap=ledger_told */

@@ -1,4 +1,4 @@
-/* sources: vmx/cpuid_policy.c vmx/msr_policy.c vmx/msr_bitmap.c */
+/* sources: vmx/cpuid_policy.c vmx/hyperv_cpuid.c vmx/msr_policy.c vmx/msr_bitmap.c */
 #include "tests/host/host.h"
 
 #include <string.h>

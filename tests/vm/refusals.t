@@ -30,6 +30,10 @@ UNSEEN = {
     "NOT_IN_CPU": "the CPU itself raises #UD for VMFUNC, and for GETSEC without SMX",
     "CR0_WP": "this CPU has no CET",
     "CR4_CET": "this CPU has no CET",
+    "EVMCS_ADDRESS": "without evmcs=1; tests/vm/evmcs.t has it",
+    "EVMCS_VERSION": "without evmcs=1; tests/vm/evmcs.t has it",
+    "HYPERCALL": "without evmcs=1; tests/vm/evmcs.t has it",
+    "HYPERCALL_CPL": "without evmcs=1; tests/host/test_hyperv.c has it",
     "MSR_LIST_NUMBER": "this CPU has no RDMSRLIST",
     "VMXON_FEATURE_CONTROL": "IA32_FEATURE_CONTROL is locked with VMX on",
 }

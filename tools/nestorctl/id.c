@@ -19,7 +19,7 @@ int command_id(int argc, char **argv)
         printf("not under Nestor, or Nestor runs without the option inspect=PORT\n");
         return STATUS_FAILED;
     }
-    printf("under Nestor: CPUID leaf %XH says %s, port %#x, %u processor%s\n", INSPECT_LEAF, INSPECT_SIGNATURE, port,
+    printf("under Nestor: CPUID leaf %XH says %s, port %#x, %u processor%s\n", window_leaf(), INSPECT_SIGNATURE, port,
            processors, processors == 1 ? "" : "s");
     if (window_open(&header))
         return STATUS_FAILED;

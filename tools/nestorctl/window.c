@@ -26,18 +26,32 @@ static inline uint32_t read_word(void)
     return word;
 }
 
-bool window_find(uint16_t *port, uint32_t *version, uint32_t *processors)
+static bool is_nestors(uint32_t leaf)
 {
     unsigned eax, ebx, ecx, edx;
     char name[13] = "";
 
-    __cpuid(INSPECT_LEAF, eax, ebx, ecx, edx);
+    __cpuid(leaf, eax, ebx, ecx, edx);
     memcpy(name, &ebx, 4);
     memcpy(name + 4, &ecx, 4);
     memcpy(name + 8, &edx, 4);
-    if (eax != INSPECT_LEAF_PORT || strcmp(name, INSPECT_SIGNATURE) != 0)
+    return eax == leaf + INSPECT_LEAF_PORT - INSPECT_LEAF && strcmp(name, INSPECT_SIGNATURE) == 0;
+}
+
+uint32_t window_leaf(void)
+{
+    if (is_nestors(INSPECT_LEAF))
+        return INSPECT_LEAF;
+    return is_nestors(INSPECT_LEAF + INSPECT_LEAF_STEP) ? INSPECT_LEAF + INSPECT_LEAF_STEP : 0;
+}
+
+bool window_find(uint16_t *port, uint32_t *version, uint32_t *processors)
+{
+    unsigned eax, ebx, ecx, edx, leaf = window_leaf();
+
+    if (!leaf)
         return false;
-    __cpuid(INSPECT_LEAF_PORT, eax, ebx, ecx, edx);
+    __cpuid(leaf + INSPECT_LEAF_PORT - INSPECT_LEAF, eax, ebx, ecx, edx);
     *version = eax;
     *port = (uint16_t)ebx;
     *processors = ecx;

@@ -9,6 +9,8 @@
 
 #include "kernel/inspect_abi.h"
 
+/* The CPUID leaf that has Nestor's name; 0: none. */
+uint32_t window_leaf(void);
 /* True if this machine is Nestor's, by CPUID: true fills *port, *version and *processors. Needs no root. */
 bool window_find(uint16_t *port, uint32_t *version, uint32_t *processors);
 /* Opens the window and reads its header. On failure prints one line that says why and what to do, and returns -1. Keeps
