@@ -164,22 +164,24 @@ static inline bool is_only_filled(const struct vcpu *vcpu, const struct ept02_ex
            slot->roots_seen == nested->ept02s.roots_changed;
 }
 
-/* A violation of EPT12. False: it is none, as L1's sub-page permissions let the store through. True: it ends as one, or
- * by an exit for them; *goes_on is what l2_ept_exit() then says. */
-static inline bool refuses_sub_page(struct vcpu *vcpu, const struct vmcs12 *v, const struct ept02_exit *out,
-                                    bool *goes_on)
+/* A violation of EPT12, on a page with sub-page permissions: the say of those. Page walks of L2 have none. */
+static NOINLINE enum l2_spp judge_sub_page(struct vcpu *vcpu, const struct vmcs12 *v, uint64_t *spp)
 {
     const uint64_t linear = EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK, hardware = vcpu->exit.qualification;
-    enum l2_spp store = L2_SPP_DENIED;
-    uint64_t spp;
-    /* Page walks of L2 have none. */
-    if (out->sub_page && (vmcs12_proc2(v) & PROC2_SPP) && (hardware & linear) == linear)
-        store = l2_spp_store(vcpu, vcpu->exit.guest_physical_address, &spp);
-    if (store == L2_SPP_EXIT)
-        *goes_on = exit_of_l1(vcpu, EXIT_SPP, spp | (hardware & EPT_QUAL_NMI_UNBLOCKING));
-    else if (store == L2_SPP_DENIED)
-        *goes_on = violation_of_l1(vcpu, v, out);
-    return store != L2_SPP_PERMITS;
+    if (!(vmcs12_proc2(v) & PROC2_SPP) || (hardware & linear) != linear)
+        return L2_SPP_DENIED;
+    return l2_spp_store(vcpu, vcpu->exit.guest_physical_address, spp);
+}
+
+static inline enum ept02_result fill(struct vcpu *vcpu, struct vmcs12 *v, uint64_t access, struct ept02_exit *out)
+{
+    struct nested *nested = vcpu->nested;
+    const struct vmexit *exit = &vcpu->exit;
+    enum ept02_result result = ept02_fill(&nested->ept02s, nested->current->eptp12, exit->guest_physical_address,
+                                          access, exit->qualification, pml_full(v), out);
+    if (out->dirtied && pml_on(v))
+        pml_log(vcpu, v, exit->guest_physical_address);
+    return result;
 }
 
 bool l2_ept_exit(struct vcpu *vcpu)
@@ -190,17 +192,14 @@ bool l2_ept_exit(struct vcpu *vcpu)
     const struct vmexit *exit = &vcpu->exit;
     uint64_t hardware = exit->qualification, access = hardware & (EPT_QUAL_READ | EPT_QUAL_WRITE | EPT_QUAL_FETCH);
     struct ept02_exit out;
-    bool goes_on = false;
+    enum l2_spp store;
+    uint64_t spp;
     if (exit->reason == EXIT_EPT_MISCONFIG) /* EPT02 repeats what EPT12 had when the CPU looked */
         return false;
     /* A store to a watched page needs two turns: the first finds the watch, which the hit takes away; the second fills
      * EPT02 with the write permission that is left then. */
     for (;;) {
-        enum ept02_result result = ept02_fill(&nested->ept02s, nested->current->eptp12, exit->guest_physical_address,
-                                              access, hardware, pml_full(v), &out);
-        if (out.dirtied && pml_on(v))
-            pml_log(vcpu, v, exit->guest_physical_address);
-        switch (result) {
+        switch (fill(vcpu, v, access, &out)) {
         case EPT02_FILLED:
             vcpu->only_filled = nested_resume_l2(vcpu) && is_only_filled(vcpu, &out);
             return true;
@@ -213,8 +212,11 @@ bool l2_ept_exit(struct vcpu *vcpu)
             step_begin_in_l2(vcpu, out.entry, exit->guest_physical_address);
             return nested_resume_l2(vcpu);
         case EPT02_VIOLATION:
-            if (refuses_sub_page(vcpu, v, &out, &goes_on))
-                return goes_on;
+            store = out.sub_page ? judge_sub_page(vcpu, v, &spp) : L2_SPP_DENIED;
+            if (store == L2_SPP_DENIED)
+                return violation_of_l1(vcpu, v, &out);
+            if (store == L2_SPP_EXIT)
+                return exit_of_l1(vcpu, EXIT_SPP, spp | (hardware & EPT_QUAL_NMI_UNBLOCKING));
             access ^= EPT_QUAL_WRITE | EPT_SUB_PAGE; /* EPT02 and SPPT02 together let it through */
             break;
         case EPT02_MISCONFIG:

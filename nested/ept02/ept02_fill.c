@@ -147,8 +147,10 @@ static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint
 static inline void reflect_violation(const struct ept02s *e, uint64_t eptp12, uint64_t hardware, uint64_t access,
                                      const struct ept12_walk *walk, struct ept02_exit *out)
 {
-    uint64_t asked = (access & EPT_RWX) | (access & EPT_SUB_PAGE ? EPT_W : 0);
+    uint64_t asked = access;
 
+    if (__builtin_expect((access & EPT_SUB_PAGE) != 0, 0))
+        asked ^= EPT_SUB_PAGE | EPT_W;
     out->qualification = reflected_qualification(eptp12, hardware, asked, walk->permissions, e->rules[0].page_rights);
     out->sub_page = ept12_is_sub_page(walk, access);
 }

@@ -161,46 +161,57 @@ static inline void follow(const struct gmem *gmem, const struct ept12_rules *rul
     }
 }
 
-/* A store that the sub-page permissions let through needs what ept12_is_sub_page() says, and no more: L1 may have
- * changed the entry since that was asked. */
-static NOINLINE bool passes_by_sub_page(struct ept12_walk *walk, uint64_t entry, uint64_t access)
+/* A store that the sub-page permissions let through needs all that ept12_is_sub_page() says, and no more: L1 may
+ * have changed the entry since that was asked. */
+static NOINLINE bool passes_by_sub_page(unsigned level, uint64_t permissions, uint64_t entry)
 {
-    uint64_t lacking = access & ~walk->permissions;
+    return level == 1 && (permissions & EPT_R) && ((permissions & EPT_W) || (entry & EPT_SUB_PAGE));
+}
 
-    if (lacking != EPT_SUB_PAGE || walk->level > 1 || !(walk->permissions & EPT_R))
-        return false;
-    if (!(walk->permissions & EPT_W) && !(entry & EPT_SUB_PAGE))
-        return false;
-    walk->permissions |= EPT_SUB_PAGE;
-    return true;
+/* One by one: a loop over all of it takes longer. follow() says the rest. */
+static inline void begin(struct ept12_walk *walk, uint64_t rights)
+{
+    walk->kind = EPT12_WALK_OK;
+    walk->permissions = rights;
+    walk->memtype = 0;
+    walk->ignore_pat = walk->sets_dirty = walk->dirty = false;
+}
+
+static inline void take_leaf(struct ept12_walk *walk, uint64_t entry, gpa_t gpa2)
+{
+    walk->gpa1 = ept_leaf_of(entry, gpa2, walk->level).hpa;
+    walk->memtype = (unsigned)GET(entry, EPT_MEMTYPE);
+    walk->ignore_pat = entry & EPT_IGNORE_PAT;
 }
 
 struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *rules, uint64_t eptp12, gpa_t gpa2,
                              uint64_t access, bool log_full)
 {
-    struct ept12_walk walk = {.kind = EPT12_WALK_OK, .level = TOP_LEVEL, .permissions = rules->rights};
+    struct ept12_walk walk;
     struct path path;
     bool flags = eptp12 & EPTP_AD;
-    const uint64_t write = access & (EPT_W | EPT_SUB_PAGE);
     uint64_t entry;
 
     /* Beyond what four levels translate: a violation without permissions. */
-    if (gpa2 >> GPA_BITS) {
-        walk.kind = EPT12_WALK_VIOLATION;
-        walk.permissions = 0;
-        return walk;
-    }
+    if (gpa2 >> GPA_BITS)
+        return (struct ept12_walk){.kind = EPT12_WALK_VIOLATION, .level = TOP_LEVEL};
+    begin(&walk, rules->rights);
     path.depth = 0;
     follow(gmem, rules, eptp12, gpa2, &path, &walk);
     entry = path.entry[path.depth - 1];
     walk.suppress_ve = entry & EPT_SUPPRESS_VE;
     /* Permissions are the AND along the path: one entry that forbids is enough. */
-    if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions) && !passes_by_sub_page(&walk, entry, access))
-        walk.kind = EPT12_WALK_VIOLATION;
+    if (walk.kind == EPT12_WALK_OK && (access & ~walk.permissions)) {
+        if ((access & ~walk.permissions) == EPT_SUB_PAGE && passes_by_sub_page(walk.level, walk.permissions, entry))
+            walk.permissions |= EPT_SUB_PAGE;
+        else
+            walk.kind = EPT12_WALK_VIOLATION;
+    }
     if (walk.kind != EPT12_WALK_OK) {
         walk.entry = entry;
         return walk;
     }
+    const uint64_t write = access & (EPT_W | EPT_SUB_PAGE);
     bool dirties = flags && write && !(entry & EPT_D);
     /* The log has no place: the access must not set a flag that it could not report. */
     if (flags && log_full && lacks_flags(&path, write)) {
@@ -212,11 +223,9 @@ struct ept12_walk ept12_walk(const struct gmem *gmem, const struct ept12_rules *
         return walk;
     }
     walk.sets_dirty = dirties;
-    walk.gpa1 = ept_leaf_of(entry, gpa2, walk.level).hpa;
-    walk.memtype = (unsigned)GET(entry, EPT_MEMTYPE);
-    walk.ignore_pat = entry & EPT_IGNORE_PAT;
     /* True if EPT02 may have W: not before EPT12's D flag is set. */
     walk.dirty = !flags || (entry & EPT_D) || write;
+    take_leaf(&walk, entry, gpa2);
     return walk;
 }
 

@@ -46,19 +46,19 @@ enum ept12_walk_kind {
 };
 
 struct ept12_walk {
-    enum ept12_walk_kind kind;
     union {
         gpa_t gpa1;     /* of the byte asked for, when OK */
         uint64_t entry; /* else the last entry read */
     };
-    unsigned level;       /* of the leaf, 1 to 3; on a violation or misconfiguration: of the entry at fault, 1 to 4 */
     uint64_t permissions; /* what of ept12_rights() all entries on the path have; EPT_SUB_PAGE if it was used */
+    gpa_t table;          /* of L1, where the last entry read lies */
+    uint64_t above;       /* what the entries before that one allow together: of others in the same table, too */
+    enum ept12_walk_kind kind;
+    unsigned level; /* of the leaf, 1 to 3; on a violation or misconfiguration: of the entry at fault, 1 to 4 */
     unsigned memtype;
     bool ignore_pat;
     bool sets_dirty;  /* this access set the leaf's D flag */
     bool suppress_ve; /* bit 63 of the last entry read: a violation must not become a #VE */
-    gpa_t table;      /* of L1, where the last entry read lies */
-    uint64_t above;   /* what the entries before that one allow together: of others in the same table, too */
     bool dirty;       /* the leaf's D flag is set, or the EPTP has A/D flags off: W needs no more watching */
 };
 
