@@ -150,6 +150,9 @@ def check_rest(tap):
     machine.files["proc/tty/driver/serial"] = ""
     expect(tap, "no serial port", machine, 0, "ok      serial: none")
     machine = Machine()
+    machine.files["proc/tty/driver/serial_8250"] = machine.files.pop("proc/tty/driver/serial")
+    expect(tap, "serial ports of Linux 7.2", machine, 0, "ok      serial: ttyS0 at 3F8H")
+    machine = Machine()
     machine.files["boot/grub/grub.cfg"] = "menuentry 'Debian' {\n"
     expect(tap, "no entry", machine, 0, "warning GRUB: its menu has no Nestor yet")
     del machine.files["boot/grub/x86_64-efi/multiboot2.mod"]

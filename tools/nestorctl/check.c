@@ -257,6 +257,9 @@ static void check_serial(void)
     char *text = machine_read(machine_path("/proc/tty/driver/serial"), NULL);
     unsigned found = 0;
 
+    if (!text) /* the driver's name in Linux 7.2 */
+        text = machine_read(machine_path("/proc/tty/driver/serial_8250"), NULL);
+
     for (char *line = strtok(text ? text : (char[]){""}, "\n"); line; line = strtok(NULL, "\n")) {
         unsigned number;
         char kind[32] = "";

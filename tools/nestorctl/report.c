@@ -124,6 +124,7 @@ static void add_all(void)
                                         "/proc/version",
                                         "/proc/interrupts",
                                         "/proc/tty/driver/serial",
+                                        "/proc/tty/driver/serial_8250",
                                         "/sys/devices/system/cpu/online",
                                         "/sys/firmware/efi/fw_platform_size",
                                         "/sys/class/dmi/id/sys_vendor",

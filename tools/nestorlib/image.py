@@ -15,7 +15,7 @@ GRUB_MODULES = {
     "bios": "normal multiboot multiboot2 linux halt iorw serial all_video test echo sleep search search_fs_uuid " +
             "ext2 gzio part_msdos",
     "uefi": "normal multiboot multiboot2 linux halt iorw test echo sleep search search_fs_uuid all_video ext2 gzio " +
-            "chain wrmsr efi_gop efi_uga video_bochs video_cirrus " +
+            "chain wrmsr efi_gop video_bochs video_cirrus " +
             " ".join("part_" + name for name in PARTITIONS.split()),
 }
 GRUB_FAILED_PORT = 0xF5     # GRUB writes there when it cannot load something
