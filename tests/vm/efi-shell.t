@@ -20,6 +20,8 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 from nestorlib import emulator_mend, emulators, errors  # noqa: E402
 
 NESTOR = os.path.join(ROOT, "build", "nestor.efi")
+SHELL = "/usr/share/efi-shell-x64/shellx64.efi"     # where it is there; else the firmware must have its own
+NO_SHELL = "No bootable option or device was found"
 IPS = 10000000     # few: the shell waits five seconds
 IS_L1 = "nestor: this system goes on as L1 of Nestor"
 REFUSED = "nestor: not started: "
@@ -39,18 +41,21 @@ def options(cpus):
 
 
 def start(work, name, lines, cpus=1, *more):
-    """The firmware starts look.efi, which says that it did not start, and then the shell with these lines."""
+    """The firmware starts look.efi, which says that it did not start, and then the shell with these lines; or a shell
+    that runs look.efi first."""
+    look = os.path.join(work, "look.efi")
+    first = SHELL if os.path.exists(SHELL) else look
+    lines = ["look.efi", *lines] if first == SHELL else lines
     folder = os.path.join(work, name)
     os.mkdir(folder)
     for file, text in (("startup.nsh", "\r\n".join(["echo -off", "fs0:", "cd EFI\\BOOT", *lines, "reset -s", ""])),
                        ("nestor.txt", options(cpus) + "\n")):
         with open(os.path.join(folder, file), "w", encoding="utf-8") as output:
             output.write(text)
-    look = os.path.join(work, "look.efi")
     return Run("--emulator", "3.1", "--firmware", "uefi", "--cpus", str(cpus), "--ips", str(IPS), "--timeout", "550",
-               "--verbose", "--l1", "none", "--efi", look, "--file", f"look.efi={look}",
-               "--file", f"nestor.efi={NESTOR}",
-               "--file", f"startup.nsh={folder}/startup.nsh", "--file", f"nestor.txt={folder}/nestor.txt", *more)
+               "--verbose", "--until", NO_SHELL, "--l1", "none", "--efi", first, "--file", f"look.efi={look}",
+               "--file", f"nestor.efi={NESTOR}", "--file", f"startup.nsh={folder}/startup.nsh",
+               "--file", f"nestor.txt={folder}/nestor.txt", *more)
 
 
 def said(name):
@@ -232,7 +237,10 @@ def main():
         make_program(work, "look", "tests/vm/lib_look.c", "tests/vm/lib_levels.asm", "efi/present.c")
         runs = {kind: KINDS[kind][0](work) for kind in kinds}
         for kind, run in runs.items():
-            KINDS[kind][1](tap, run.wait())
+            if NO_SHELL in run.wait().out:
+                tap.ok(True, f"{kind} # SKIP this OVMF has no shell: install Debian's package efi-shell-x64")
+                continue
+            KINDS[kind][1](tap, run)
             tap.comment(f"{kind}: {run.err.splitlines()[-1]}")
     return tap.done()
 
