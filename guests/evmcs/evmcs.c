@@ -24,21 +24,9 @@ uint8_t *evmcs_page;
 static uint8_t *assist;
 
 enum group {
-    EVMCS_IO_BITMAP,
-    EVMCS_MSR_BITMAP,
-    EVMCS_CONTROL_GRP2,
-    EVMCS_CONTROL_GRP1,
-    EVMCS_CONTROL_PROC,
-    EVMCS_CONTROL_EVENT,
-    EVMCS_CONTROL_ENTRY,
-    EVMCS_CONTROL_EXCPN,
-    EVMCS_CRDR,
-    EVMCS_CONTROL_XLAT,
-    EVMCS_GUEST_BASIC,
-    EVMCS_GUEST_GRP1,
-    EVMCS_GUEST_GRP2,
-    EVMCS_HOST_POINTER,
-    EVMCS_HOST_GRP1,
+#define GROUP(name) EVMCS_##name,
+#include "nested/evmcs/evmcs_groups.def"
+#undef GROUP
     EVMCS_ALWAYS = 31,
     EVMCS_EXIT = 31,
 };

@@ -21,22 +21,9 @@ enum {
 
 /* Bits of CleanFields, and two groups that have none. */
 enum evmcs_group {
-    EVMCS_IO_BITMAP,
-    EVMCS_MSR_BITMAP,
-    EVMCS_CONTROL_GRP2,
-    EVMCS_CONTROL_GRP1,
-    EVMCS_CONTROL_PROC,
-    EVMCS_CONTROL_EVENT,
-    EVMCS_CONTROL_ENTRY,
-    EVMCS_CONTROL_EXCPN,
-    EVMCS_CRDR,
-    EVMCS_CONTROL_XLAT,
-    EVMCS_GUEST_BASIC,
-    EVMCS_GUEST_GRP1,
-    EVMCS_GUEST_GRP2,
-    EVMCS_HOST_POINTER,
-    EVMCS_HOST_GRP1,
-    EVMCS_ENLIGHTENMENTS,
+#define GROUP(name) EVMCS_##name,
+#include "nested/evmcs/evmcs_groups.def"
+#undef GROUP
     EVMCS_ALWAYS,
     EVMCS_EXIT,
     EVMCS_GROUPS
