@@ -119,7 +119,8 @@ static void reserve(hpa_t base, uint64_t size)
 void machine_check_cpu(void)
 {
     if (!(cpuid(1, 0).ecx & BIT(5)))
-        machine_end(STATUS_ENVIRONMENT, "this CPU lacks VMX (or the firmware hides it)");
+        machine_end(STATUS_ENVIRONMENT, "this CPU lacks VMX, or it is hidden: AMD's have none; switch VT-x on in the "
+                                        "firmware's set-up, or nested virtualization in the hypervisor below");
     uint64_t control = options.fault == FAULT_VMX_LOCKED ? FEATURE_CONTROL_LOCK : rdmsr(IA32_FEATURE_CONTROL);
     if ((control & FEATURE_CONTROL_LOCK) && !(control & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
         machine_end(STATUS_ENVIRONMENT, "the firmware locked VMX off: enable virtualization in its set-up");

@@ -1,9 +1,12 @@
 #include "guests/bench/display.h"
 
+#include "guests/lib/cpu.h"
 #include "guests/lib/multiboot.h"
+#include "guests/lib/paging.h"
 #include "kernel/screen.h"
 
 #define ADDRESSED (4 * GIB) /* the identity map of guests/lib/entry.asm */
+#define REACHED BIT(47)     /* by paging of four levels */
 #define VGA_COLUMNS 80u
 #define VGA_ROWS 25u
 #define VGA_COLOUR 0x0700u /* grey on black */
@@ -12,12 +15,24 @@
 static volatile uint16_t *cells;
 static unsigned row, column;
 
+/* Integrated graphics have it above 4 GiB. */
+static void map_pixels(uint64_t base, uint64_t size)
+{
+    uint64_t *root = (uint64_t *)(cpu_read_cr3() & PAGING_ADDRESS);
+
+    for (uint64_t at = base & ~(LARGE_2M - 1); at < base + size; at += LARGE_2M)
+        if (at >= ADDRESSED)
+            *paging_entry(root, at, LARGE_2M) = at | PTE_P | PTE_W | PAGING_LARGE;
+}
+
 static bool start_pixels(const struct boot_framebuffer *screen)
 {
     uint64_t size = (uint64_t)screen->pitch * screen->height;
 
-    return screen->base < ADDRESSED && size <= ADDRESSED - screen->base &&
-           screen_init(screen, (void *)(uintptr_t)screen->base);
+    if (screen->base >= REACHED || size > REACHED - screen->base)
+        return false;
+    map_pixels(screen->base, size);
+    return screen_init(screen, (void *)(uintptr_t)screen->base);
 }
 
 static bool start_text(const struct boot_framebuffer *screen)

@@ -21,6 +21,7 @@ static bool counting;
 static uint32_t counts[BENCH_COUNTS];
 static struct bench_result results[MAX_ROWS];
 static unsigned result_count;
+static struct bench_table table = {.results = results};
 
 void l2_vmcall(void)
 {
@@ -139,14 +140,14 @@ static bool run_row(const struct bench_row *row)
 static const char *find_obstacle(void)
 {
     if (!(cpu_cpuid(1, 0).ecx & CPUID1_ECX_VMX))
-        return "this CPU shows no VMX (CPUID.1:ECX[5] is 0), so there is nothing to measure.\nEither it has none, or a "
-               "hypervisor below hides it: there, switch nested\nvirtualization on (KVM: kvm_intel.nested=1, and the "
-               "CPU model host).";
+        return "this CPU shows no VMX (CPUID.1:ECX[5] is 0), and nothing was measured.\nAMD's CPUs have none. On "
+               "Intel's switch VT-x on in the firmware's set-up; in a\nvirtual machine, nested virtualization in the "
+               "hypervisor below (KVM:\nkvm_intel.nested=1, and the CPU model host).";
     if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_LOCK))
         cpu_wrmsr(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
     if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
-        return "the firmware has locked VMX off (IA32_FEATURE_CONTROL), so there is nothing to\nmeasure. Switch it on "
-               "in the firmware's set-up, often under CPU or Security:\nIntel Virtualization Technology, VT-x.";
+        return "the firmware has locked VMX off (IA32_FEATURE_CONTROL), and nothing was\nmeasured. Switch it on in the "
+               "firmware's set-up, often under CPU or Security:\nIntel Virtualization Technology, VT-x.";
     return NULL;
 }
 
@@ -189,9 +190,10 @@ uint8_t guest_main(const char *args)
     good = run_rows(args);
     table_print_machine();
     table_print(results, result_count, counting);
-    shown = find_argument(args, "screen", 6) && table_show(results, result_count);
+    table.count = result_count;
+    shown = find_argument(args, "screen", 6) && table_show(&table);
     print("bench: end %u\n", result_count);
     if (shown)
-        table_turn_pages(results, result_count);
+        table_turn_pages(&table);
     return good ? 0 : 1;
 }

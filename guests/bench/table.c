@@ -1,11 +1,13 @@
 #include "guests/bench/table.h"
 
 #include "guests/bench/display.h"
+#include "guests/bench/measured.h"
 #include "guests/lib/counters.h"
 #include "guests/lib/mem.h"
 
-#define CELL 40u       /* characters of a row: the longest key has 25, and each figure 7 */
-#define LINES_AROUND 5 /* of a page that are no rows: the head, the foot, and empty ones */
+#define CELL 39u       /* characters of a row: the longest key has 25, and each figure 7 */
+#define GAP 2u         /* between two columns: VGA's text has room for two */
+#define LINES_AROUND 6 /* of a page that are no rows: two heads, those of the columns, an empty line, two of the foot */
 #define PAGE_SECONDS 10
 #define TICKS_OF_SECOND_AT_MOST 6000000000ull
 
@@ -71,19 +73,47 @@ static void put_figure(uint64_t hundredths)
         print("%7lu", hundredths / 100);
 }
 
-static unsigned rows_of_page(void)
+/* Lines of a page between its heads and its foot. */
+static unsigned lines_of_page(void)
 {
-    return (display_columns() / CELL) * (display_rows() - LINES_AROUND);
+    return display_rows() - LINES_AROUND;
+}
+
+static unsigned columns_of_page(void)
+{
+    return (display_columns() + GAP) / (CELL + GAP);
+}
+
+static unsigned pages_for(unsigned count, unsigned of_page)
+{
+    return (count + of_page - 1) / of_page;
+}
+
+static unsigned pages_of(const struct bench_table *table)
+{
+    return pages_for(table->measured, lines_of_page()) +
+           MAX(pages_for(table->count, lines_of_page() * columns_of_page()), 1u);
+}
+
+static void put_gap(bool first)
+{
+    print("%s", first ? "" : "  ");
 }
 
 /* Rows go down the first column, then down the next one. */
 static void put_rows(const struct bench_result *results, unsigned count)
 {
-    unsigned lines = display_rows() - LINES_AROUND;
+    unsigned lines = lines_of_page();
 
+    for (unsigned i = 0; i < count; i += lines) {
+        put_gap(i == 0);
+        print("%-25s%7s%7s", "", "minimum", "median");
+    }
+    print("\n");
     for (unsigned line = 0; line < MIN(lines, count); line++) {
         for (unsigned i = line; i < count; i += lines) {
-            print("%s%-25s", i == line ? "" : " ", results[i].key);
+            put_gap(i == line);
+            print("%-25s", results[i].key);
             put_figure(results[i].least);
             put_figure(results[i].median);
         }
@@ -91,24 +121,43 @@ static void put_rows(const struct bench_result *results, unsigned count)
     }
 }
 
-static void show_page(const struct bench_result *results, unsigned count, unsigned page)
+/* Whoever has no serial port takes photographs, and may see the page for the first time. */
+static void put_foot(unsigned page, unsigned pages)
 {
-    unsigned rows = rows_of_page(), first = page * rows, pages = (count + rows - 1) / rows;
+    print("\npage %u of %u. ", page + 1, pages);
+    if (pages > 1)
+        print("Photograph each: every %u seconds comes the next one.\n", PAGE_SECONDS);
+    else
+        print("Photograph it.\n");
+    print("Then switch the machine off, and start the menu's next entry.");
+}
+
+static void show_page(const struct bench_table *table, unsigned page)
+{
+    unsigned lines = lines_of_page(), first = pages_for(table->measured, lines);
 
     display_clear();
     console_use(display_put);
     table_print_machine();
-    print("time-stamp counter for one operation: minimum, median\n\n");
-    put_rows(results + first, MIN(rows, count - first));
-    print("\npage %u of %u", page + 1, pages);
+    if (page < first) {
+        print("VMX instructions, before the benchmark, by the time-stamp counter\n");
+        for (unsigned i = page * lines; i < MIN((page + 1) * lines, table->measured); i++)
+            print("%s\n", table->lines[i]);
+    } else {
+        unsigned rows = lines * columns_of_page(), from = (page - first) * rows;
+        print("the benchmark, time-stamp counter for one operation\n");
+        put_rows(table->results + from, MIN(rows, table->count - from));
+    }
+    put_foot(page, pages_of(table));
     console_use(NULL);
 }
 
-bool table_show(const struct bench_result *results, unsigned count)
+bool table_show(struct bench_table *table)
 {
     if (!display_start() || display_columns() < CELL || display_rows() <= LINES_AROUND)
         return false;
-    show_page(results, count, 0);
+    table->measured = measured_read(table->lines, ARRAY_SIZE(table->lines));
+    show_page(table, 0);
     return true;
 }
 
@@ -130,14 +179,12 @@ static void wait(unsigned seconds)
     }
 }
 
-void table_turn_pages(const struct bench_result *results, unsigned count)
+void table_turn_pages(const struct bench_table *table)
 {
-    unsigned rows = rows_of_page(), pages = MAX((count + rows - 1) / rows, 1u);
-
     for (unsigned page = 1;; page++) {
         wait(PAGE_SECONDS);
-        if (pages > 1)
-            show_page(results, count, page % pages);
+        if (pages_of(table) > 1)
+            show_page(table, page % pages_of(table));
     }
 }
 

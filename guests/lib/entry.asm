@@ -5,7 +5,7 @@ bits 32
 default abs
 
 MULTIBOOT_MAGIC equ 0x1badb002
-MULTIBOOT_FLAGS equ 3                   ; modules on page boundaries, memory information wanted
+MULTIBOOT_FLAGS equ 7                   ; modules on page boundaries, memory information, a screen wanted
 PTE_TABLE equ 7                         ; present, writable, user
 PTE_LARGE equ 0x87
 
@@ -13,6 +13,8 @@ section .multiboot progbits alloc noexec nowrite align=4
         dd MULTIBOOT_MAGIC
         dd MULTIBOOT_FLAGS
         dd -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS)
+        times 5 dd 0                    ; addresses, which are in the ELF header
+        dd 1, 80, 25, 0                 ; VGA's text; by UEFI GRUB gives pixels then, and without the wish nothing
 
 section .text
 global entry32

@@ -19,7 +19,7 @@ struct info {
         uint64_t base;
         uint32_t pitch, width, height;
         uint8_t bits, type;
-        struct boot_colour red, green, blue;
+        struct boot_colour colour[4]; /* red, green, blue, from the first or the second on: find_colours() */
     } PACKED screen;
 };
 _Static_assert(offsetof(struct info, screen) == 88, "multiboot 0.6.96 3.3");
@@ -65,8 +65,17 @@ static void copy_modules(const struct info *info)
     }
 }
 
+/* They follow at once (multiboot 0.6.96 3.3, and Nestor); GRUB's own struct aligns them to four bytes. */
+static const struct boot_colour *find_colours(const struct info *info)
+{
+    const struct boot_colour *colour = info->screen.colour;
+    return colour->size ? colour : colour + 1;
+}
+
 static void copy_screen(const struct info *info)
 {
+    const struct boot_colour *colours = find_colours(info);
+
     has_screen = true;
     screen = (struct boot_framebuffer){.type = (enum boot_screen)info->screen.type,
                                        .base = info->screen.base,
@@ -74,9 +83,9 @@ static void copy_screen(const struct info *info)
                                        .width = info->screen.width,
                                        .height = info->screen.height,
                                        .bits = info->screen.bits,
-                                       .red = info->screen.red,
-                                       .green = info->screen.green,
-                                       .blue = info->screen.blue};
+                                       .red = colours[0],
+                                       .green = colours[1],
+                                       .blue = colours[2]};
 }
 
 bool multiboot_init(uint32_t magic, uint32_t address)

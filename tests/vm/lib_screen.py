@@ -1,4 +1,4 @@
-"""Reads what Nestor drew on a picture of a screen: its own font tells which character each cell is."""
+"""Reads what Nestor drew on a picture of a screen, or guests/bench: its own font tells which character each cell is."""
 import os
 import re
 import struct
@@ -69,17 +69,17 @@ def decode(bits, known, left, top):
     return lines
 
 
-def read_text(path):
-    """The lines of Nestor's on the screen of that picture; [] for none."""
+def read_text(path, begins="nestor: "):
+    """The lines on the screen of that picture, one of which begins so; [] for none."""
     known = glyphs()
     bits = [bits_of(line) for line in read_png(path)[1]]
-    needle = next(rows for rows, character in known.items() if character == "n")
+    needle = next(rows for rows, character in known.items() if character == begins[0])
     for top in range(BORDER):
         for left in range(BORDER):
             head = bytes(int(row[left:left + WIDTH], 2) for row in bits[top:top + HEIGHT])
             if head != needle and known.get(head) != "|":
                 continue
             lines = decode(bits, known, left, top)
-            if any(line.startswith("nestor: ") for line in lines):
+            if any(line.startswith(begins) for line in lines):
                 return lines
     return []

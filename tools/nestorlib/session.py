@@ -142,7 +142,8 @@ class Session:
             return
         if self.outcome is None or grace == "nestor":
             self.outcome = outcome
-            self.deadline = min(self.deadline, time.monotonic() + GRACE[grace])
+            pictures = max((due for due, _ in self.due), default=0)
+            self.deadline = min(self.deadline, max(time.monotonic() + GRACE[grace], pictures))
 
     def on_l1(self, line):
         self.sinks.write_l1(line)
