@@ -41,7 +41,8 @@
 #define QUIET_CHOICES(V) \
     V(QUIET_FAULT_NONE, "none") V(QUIET_FAULT_PLAN, "plan") V(QUIET_FAULT_REVISIT, "revisit") \
     V(QUIET_FAULT_INVEPT, "invept") V(QUIET_FAULT_ROWS, "rows") V(QUIET_FAULT_BITMAPS, "bitmaps") \
-    V(QUIET_FAULT_TREE, "tree") V(QUIET_FAULT_VPID, "vpid") V(QUIET_FAULT_EVENT, "event") \
+    V(QUIET_FAULT_TREE, "tree") V(QUIET_FAULT_VPID, "vpid") V(QUIET_FAULT_SYSENTER, "sysenter") \
+    V(QUIET_FAULT_LEFT, "left") V(QUIET_FAULT_EVENT, "event") \
     V(QUIET_FAULT_ACCESS, "access") V(QUIET_FAULT_ONCE, "once") V(QUIET_FAULT_WINDOW, "window") \
     V(QUIET_FAULT_STEP, "step") V(QUIET_FAULT_NMI, "nmi") V(QUIET_FAULT_REQUESTS, "requests") \
     V(QUIET_FAULT_DEAF, "deaf")

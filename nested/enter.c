@@ -256,7 +256,8 @@ void nested_enter(struct vcpu *vcpu, bool launch)
         insn_fail_invalid(vcpu);
         return;
     }
-    if (vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) {
+    uint64_t interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
+    if (interruptibility & BLOCKING_BY_MOV_SS) {
         refusal_log(vcpu, REFUSAL_MOV_SS, 0, 0);
         insn_fail(vcpu, VMXERR_ENTRY_MOV_SS);
         return;
@@ -268,33 +269,13 @@ void nested_enter(struct vcpu *vcpu, bool launch)
     }
     /* L1's registers are read while vmcs01 is current. Then comes the move. The checks are made behind it, because
      * rows that they look at may be in vmcs02 alone. */
+    vcpu->nested->left_as_loaded = straight_left_as_loaded(interruptibility);
     bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
     struct l1_registers l1 = read_l1_registers((uint32_t)slot->v->ENTRY_CONTROLS);
     turn_to_l2(vcpu, slot);
     check_scope_t scope = scope_to_check(slot, long_mode);
     if (!scope || pass_checks(vcpu, long_mode, scope))
         start_l2(vcpu, slot, &l1);
-}
-
-/* Current: vmcs02. What SDM 3C 28.2 "Recording VM-Exit Information" prescribes. */
-static void record_exit(const struct vmexit *exit, struct vmcs12 *v)
-{
-    v->EXIT_REASON = exit->reason;
-    v->EXIT_QUALIFICATION = exit->qualification;
-    v->EXIT_INTERRUPTION_INFO = exit->interruption_info;
-    v->IDT_VECTORING_INFO = exit->idt_vectoring_info;
-    v->EXIT_INSTRUCTION_LENGTH = exit->instruction_length;
-    v->EXIT_INSTRUCTION_INFO = exit->instruction_info;
-    if (vcpu_exit_has_addresses(exit->reason)) {
-        v->GUEST_LINEAR_ADDRESS = exit->guest_linear_address;
-        v->GUEST_PHYSICAL_ADDRESS = exit->guest_physical_address;
-    }
-    if (exit->reason == EXIT_RDMSRLIST || exit->reason == EXIT_WRMSRLIST)
-        v->MSR_DATA = exit->msr_data;
-    if (exit->interruption_info & INTR_ERROR_CODE)
-        v->EXIT_INTERRUPTION_ERROR_CODE = exit->interruption_error_code;
-    if (exit->idt_vectoring_info & INTR_ERROR_CODE)
-        v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
 }
 
 static inline bool is_nmi(const struct vmexit *exit)
@@ -369,6 +350,7 @@ static inline bool goes_straight(struct vcpu *vcpu, struct vmcs12_slot *slot)
         return false;
     slot->plan.timer = slot->v->PREEMPTION_TIMER;
     vcpu->next = NEXT_STRAIGHT_TO_L1;
+    straight_of(vcpu->cpu)->decided = true;
     count(COUNT_EXITS_REFLECTED);
     return true;
 }
@@ -386,7 +368,7 @@ void nested_reflect(struct vcpu *vcpu)
         go_to_l1(vcpu, slot, EXIT_IN_VMCS02);
         return;
     }
-    record_exit(&vcpu->exit, slot->v);
+    shadow_record_exit(&vcpu->exit, slot->v);
     if (vcpu->exit.changed)
         shadow_write_exit(vcpu->nested, slot);
     go_to_l1(vcpu, slot, EXIT_RECORDED);
@@ -480,6 +462,7 @@ bool nested_resume_straight(struct vcpu *vcpu)
     struct vmcs12_slot *slot = nested->current;
     if (!straight_may_enter(slot))
         return false;
+    nested->left_as_loaded = true;
     if (slot->revisit)
         l2_ept_prefill(vcpu);
     if (slot->root && l2_eptp_stands(slot) && slot->roots_seen == nested->ept02s.roots_changed)

@@ -10,7 +10,6 @@
 #include "vmx/vmcs_setup.h"
 
 /* Access rights that an exit gives, in the format of the VMCS: present, accessed, type, G, D/B and L. */
-#define ACCESS_CODE64 0xa09b
 #define ACCESS_CODE32 0xc09b
 #define ACCESS_DATA 0xc093
 #define ACCESS_BUSY_TSS 0x8b
@@ -49,10 +48,20 @@ static NOINLINE void make_image(const struct vcpu *vcpu, const struct vmcs12 *v,
 static NOINLINE void refresh_image(struct vcpu *vcpu, struct vmcs12_slot *slot)
 {
     make_image(vcpu, slot->v, &slot->host, slot->plan.image);
+    straight_of(vcpu->cpu)->sysenter_of = NULL;
     if (!vcpu->nested->switched_due)
         return;
     slot->host.entry_controls |= switched_load(vcpu->nested, slot->v);
     slot->host.ready = false;
+}
+
+/* Until L1 writes them, or this image is made anew. */
+static NOINLINE void remember_sysenter(struct straight *straight, const struct straight_plan *plan)
+{
+    straight->sysenter[0] = plan->image[STRAIGHT_GUEST_SYSENTER_CS];
+    straight->sysenter[1] = plan->image[STRAIGHT_GUEST_SYSENTER_ESP];
+    straight->sysenter[2] = plan->image[STRAIGHT_GUEST_SYSENTER_EIP];
+    straight->sysenter_of = plan;
 }
 
 /* Without the widths that the handles carry: vmcs12 has 64-bit members, and the CPU takes the low bits. */
@@ -75,6 +84,8 @@ void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t l2_ef
 #define ROW(field, value) WRITE(field, words[STRAIGHT_##field]);
 #include "vmx/straight_rows.def"
 #undef ROW
+    if (straight_of(vcpu->cpu)->sysenter_of != &slot->plan)
+        remember_sysenter(straight_of(vcpu->cpu), &slot->plan);
     WRITE(CR0_READ_SHADOW, cr0);
     WRITE(CR4_READ_SHADOW, slot->host.cr4_shadow);
     WRITE(ENTRY_CONTROLS, slot->host.entry_controls);

@@ -127,6 +127,7 @@ struct nested {
     bool vmxon;
     gpa_t vmxon_pointer;
     struct vmcs12_slot *current; /* NULL: no current VMCS */
+    bool left_as_loaded;         /* L1's last entry left CS and interruptibility as an exit loads them */
     bool launch_state_lost;      /* an enlightened VMCS had to make room: nested/slot */
     uint64_t eptp12_valid;       /* an operand of INVEPT that passed the check: nested/insn_invalidate */
     uint16_t vpid_owner[64];     /* nested/vpid12.c: which vpid12 a hardware VPID serves */

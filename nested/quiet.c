@@ -297,13 +297,18 @@ bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
     return !(plan->shape & SHAPE_NMI) || !(vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
 }
 
+/* With that CS it is a 64-bit L1 at CPL 0. */
+bool straight_left_as_loaded(uint64_t interruptibility)
+{
+    return !interruptibility && vmcs_read(GUEST_CS_AR_BYTES) == ACCESS_CODE64;
+}
+
 bool straight_may_enter(const struct vmcs12_slot *slot)
 {
     const struct straight_plan *plan = &slot->plan;
     if ((slot->dirty[0] | slot->dirty[1] | slot->dirty[2] | slot->scope))
         return false;
-    return (vmcs_read(GUEST_CS_AR_BYTES) & AR_KERNEL_MODE) == AR_L &&
-           !(vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) &&
+    return straight_left_as_loaded(vmcs_read(GUEST_INTERRUPTIBILITY)) &&
            (!(plan->shape & SHAPE_READ_EFER) || vmcs_read(GUEST_EFER) == plan->l1_efer);
 }
 
@@ -321,18 +326,20 @@ bool straight_is_quiet(struct vcpu *vcpu)
  * summary do not tell the two ways apart, except in the one that says how often the straight one was taken. */
 static void add_counts(struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
 {
-    vcpu->exits[0][EXIT_VMRESUME] += straight->entries;
-    count_add(COUNT_EXITS_L1, straight->entries);
-    count_add(COUNT_NESTED_ENTRIES, straight->entries);
-    count_add(COUNT_EXITS_L2, straight->exits);
-    count_add(COUNT_EXITS_REFLECTED, straight->exits);
-    count_add(COUNT_EXITS_STRAIGHT, straight->exits);
+    uint64_t entries = (straight->moves + !vcpu->in_l2) / 2;
+    uint64_t exits = straight->moves - entries - straight->decided;
+    vcpu->exits[0][EXIT_VMRESUME] += entries;
+    count_add(COUNT_EXITS_L1, entries);
+    count_add(COUNT_NESTED_ENTRIES, entries);
+    count_add(COUNT_EXITS_L2, exits);
+    count_add(COUNT_EXITS_REFLECTED, exits);
+    count_add(COUNT_EXITS_STRAIGHT, exits);
     uint64_t msr = straight->by_reason[EXIT_RDMSR] + straight->by_reason[EXIT_WRMSR];
     count_add(COUNT_L2_MSR_EXITS_L1, msr - straight->msr_counted);
     straight->msr_counted = msr;
-    slot_bitmaps_count_saved(&slot->bitmaps, straight->entries);
-    trace(TRACE_STRAIGHT, (uint32_t)straight->entries, straight->exits);
-    straight->entries = straight->exits = 0;
+    slot_bitmaps_count_saved(&slot->bitmaps, entries);
+    trace(TRACE_STRAIGHT, (uint32_t)entries, exits);
+    straight->moves = straight->decided = 0;
 #ifdef COUNT_VMX
     for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
         count_add(COUNT_VMREADS + i, straight->vmx[i]);
@@ -347,11 +354,11 @@ void straight_settle(struct vcpu *vcpu)
 {
     struct straight *straight = straight_of(vcpu->cpu);
     struct vmcs12_slot *slot = vcpu->nested->current;
-    bool to_l2 = straight->went == WENT_TO_L2;
+    bool to_l2 = straight_in_l2(vcpu);
     if (slot->plan.shape & SHAPE_NO_VPID) /* vmx/straight.asm has flushed */
         ledger_pay_vpid(ledger_now(), slot->plan.invvpid_type, to_l2 ? VPID_L2_NONE : VPID_L1, 0);
-    straight->went = WENT_NOWHERE;
     straight->entered = 1;
+    add_counts(vcpu, straight, slot);
     vcpu->in_l2 = to_l2;
     vcpu->launched = !to_l2; /* should it not have come to the entry yet: VMLAUNCH of vmcs02, VMRESUME of vmcs01 */
     slot->life = to_l2 ? VMCS02_ACTIVE : VMCS02_SHADOW;
@@ -364,7 +371,6 @@ void straight_settle(struct vcpu *vcpu)
     else
         prepare_leave_unread(slot);
     slot->entered_straight = to_l2;
-    add_counts(vcpu, straight, slot);
 }
 
 #ifdef CHECKED

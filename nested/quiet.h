@@ -34,6 +34,9 @@ bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot);
 /* L1's VMRESUME that came when not all was quiet, the plan valid: true if nothing but that forbids it the straight way,
  * and true if all is quiet now. Current: vmcs01. */
 bool straight_may_enter(const struct vmcs12_slot *slot);
+/* At L1's VMLAUNCH or VMRESUME: true if vmcs01 has what a straight exit does not write of CS and interruptibility,
+ * which the caller has read. Current: vmcs01. */
+bool straight_left_as_loaded(uint64_t interruptibility);
 bool straight_is_quiet(struct vcpu *vcpu);
 
 /* nested_hooks.straight_settle, straight_ready, straight_checked */

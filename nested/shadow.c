@@ -15,6 +15,7 @@
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "nested/slot.h"
+#include "vmx/run.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 
@@ -190,6 +191,26 @@ void shadow_write_event(const struct vmcs12_slot *slot)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(event_rows); i++)
         vmcs_write_encoding(vmcs_fields[event_rows[i]].encoding, slot->v->field[event_rows[i]]);
+}
+
+void shadow_record_exit(const struct vmexit *exit, struct vmcs12 *v)
+{
+    v->EXIT_REASON = exit->reason;
+    v->EXIT_QUALIFICATION = exit->qualification;
+    v->EXIT_INTERRUPTION_INFO = exit->interruption_info;
+    v->IDT_VECTORING_INFO = exit->idt_vectoring_info;
+    v->EXIT_INSTRUCTION_LENGTH = exit->instruction_length;
+    v->EXIT_INSTRUCTION_INFO = exit->instruction_info;
+    if (vcpu_exit_has_addresses(exit->reason)) {
+        v->GUEST_LINEAR_ADDRESS = exit->guest_linear_address;
+        v->GUEST_PHYSICAL_ADDRESS = exit->guest_physical_address;
+    }
+    if (exit->reason == EXIT_RDMSRLIST || exit->reason == EXIT_WRMSRLIST)
+        v->MSR_DATA = exit->msr_data;
+    if (exit->interruption_info & INTR_ERROR_CODE)
+        v->EXIT_INTERRUPTION_ERROR_CODE = exit->interruption_error_code;
+    if (exit->idt_vectoring_info & INTR_ERROR_CODE)
+        v->IDT_VECTORING_ERROR_CODE = exit->idt_vectoring_error_code;
 }
 
 /* An exit that Nestor makes by hand, or has changed: the CPU did not describe it in vmcs02, and L1 reads it there. */

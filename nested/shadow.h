@@ -23,6 +23,8 @@ void shadow_fetch(struct vmcs12_slot *slot);
  * vmcs02. */
 void shadow_fetch_event(const struct vmcs12_slot *slot);
 void shadow_write_event(const struct vmcs12_slot *slot);
+/* Vmcs12 gets what the exit says. SDM 3C 28.2 "Recording VM-Exit Information" */
+void shadow_record_exit(const struct vmexit *exit, struct vmcs12 *v);
 /* Writes the rows that describe the exit to vmcs02, which is current: they are not the hardware's. */
 void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot);
 /* A row of vmcs12 changed: vmcs02 follows, if it is shown. Current: vmcs01, or vmcs02 of another slot. */

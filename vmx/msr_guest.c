@@ -18,7 +18,7 @@
 #include "vmx/vmcs_setup.h"
 
 /* MSRs whose value for the guest is in the VMCS: vmx/vmcs_msrs.def. */
-enum value_kind { VALUE_ANY32, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
+enum value_kind { VALUE_SYSENTER_CS, VALUE_SYSENTER_ADDRESS, VALUE_CANONICAL, VALUE_PAT, VALUE_EFER, VALUE_DEBUGCTL };
 #define LOADED_MSR(msr, field, control, bits)
 enum {
 #define VMCS_MSR(name, kind) IN_VMCS_##name,
@@ -77,13 +77,26 @@ static uint64_t debugctl_find_bits(void)
     return wrmsr_safe(IA32_DEBUGCTL, 0) ? bits : 0;
 }
 
+/* Of vmcs01's the straight way thinks to know them. */
+static void forget_sysenter(const struct vcpu *vcpu)
+{
+    if (!vcpu->in_l2)
+        straight_of(vcpu->cpu)->sysenter_of = NULL;
+}
+
 /* Writes an MSR that the VMCS holds for the guest. False: the value is one that WRMSR refuses with #GP; an entry would
  * refuse it, too. */
 static bool vmcs_msr_write(const struct vcpu *vcpu, unsigned row, uint64_t value)
 {
     switch (vmcs_msrs[row].kind) {
-    case VALUE_ANY32:
+    case VALUE_SYSENTER_CS:
         value = (uint32_t)value;
+        forget_sysenter(vcpu);
+        break;
+    case VALUE_SYSENTER_ADDRESS:
+        if (!x86_is_canonical(value, vcpu->vm->caps.linear_bits))
+            return false;
+        forget_sysenter(vcpu);
         break;
     case VALUE_CANONICAL:
         if (!x86_is_canonical(value, vcpu->vm->caps.linear_bits))
@@ -374,7 +387,8 @@ int msr_policy_init(struct vm *vm)
 {
     spinlock_init(&vm->msr_policy_lock, LOCK_MSR_POLICY);
     vm->msr_bitmap = page_alloc();
-    if (!vm->msr_bitmap)
+    vm->msr_bitmap01 = page_alloc();
+    if (!vm->msr_bitmap || !vm->msr_bitmap01)
         return -1;
     msr_policy_build(vm->msr_bitmap);
     vm->debugctl = debugctl_find_bits();
@@ -383,6 +397,7 @@ int msr_policy_init(struct vm *vm)
         msr_bitmap_set(vm->msr_bitmap, X2APIC_ICR, MSR_WRITE);
     if (vm->apic_stays_on)
         msr_bitmap_set(vm->msr_bitmap, IA32_APIC_BASE, MSR_READ);
+    msr_policy_build_l1(vm->msr_bitmap01, vm->msr_bitmap);
     /* Not 0, which in a merged bitmap means that nothing was merged yet. */
     vm->msr_policy_generation = 1;
     return 0;
@@ -404,6 +419,8 @@ void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write)
     spinlock_lock(&vm->msr_policy_lock);
     set_kept(vm->msr_bitmap, msr, MSR_READ, read || shown);
     set_kept(vm->msr_bitmap, msr, MSR_WRITE, write);
+    set_kept(vm->msr_bitmap01, msr, MSR_READ, read || shown);
+    set_kept(vm->msr_bitmap01, msr, MSR_WRITE, write || msr_policy_watches(msr));
     if (options.fault != FAULT_FORGET_GENERATION)
         __atomic_add_fetch(&vm->msr_policy_generation, 1, __ATOMIC_RELEASE);
     for (unsigned i = 0; i < vm->vcpus; i++)

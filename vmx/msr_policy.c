@@ -57,6 +57,30 @@ void msr_policy_build(uint8_t *bitmap)
     }
 }
 
+bool msr_policy_watches(uint32_t msr)
+{
+#define MSR_POLICY(first, last, access, handler, root, reason)
+#define MSR_PASSED(first, last, root, reason)
+#define MSR_WATCHED(first, last, reason)                                                                               \
+    if (msr >= (first) && msr <= (last))                                                                               \
+        return true;
+#include "vmx/msr_policy.def"
+#undef MSR_POLICY
+#undef MSR_PASSED
+    return false;
+}
+
+void msr_policy_build_l1(uint8_t *bitmap, const uint8_t *l0)
+{
+    memcpy(bitmap, l0, PAGE_SIZE);
+    for (uint32_t msr = 0; msr < MSR_BITMAP_RANGE; msr++) {
+        if (msr_policy_watches(msr))
+            msr_bitmap_set(bitmap, msr, MSR_WRITE);
+        if (msr_policy_watches(MSR_BITMAP_HIGH_BASE + msr))
+            msr_bitmap_set(bitmap, MSR_BITMAP_HIGH_BASE + msr, MSR_WRITE);
+    }
+}
+
 /* The rows are sorted: halves. */
 const struct msr_policy_row *msr_policy_find(uint32_t msr, enum msr_access access)
 {

@@ -5,7 +5,6 @@
 #include "mm/page.h"
 #include "vmx/vmcs_setup.h"
 
-#define ACCESS_CODE64 0xa09b
 #define ACCESS_DATA 0xc093
 #define ACCESS_BUSY_TSS64 0x8b
 #define TSS_LIMIT (sizeof(struct tss) - 1)

@@ -273,7 +273,7 @@ static inline void leave_straight(struct vcpu *vcpu)
 {
     struct straight *straight = straight_of(vcpu->cpu);
     straight->stop = 0;
-    if (straight->went)
+    if (straight->moves)
         nested_hooks.straight_settle(vcpu);
     if (straight->l1_exits)
         count_l1(vcpu, straight);

@@ -7,7 +7,7 @@
 ; Each question is asked while everything is still as the exit left it. Whatever is not as the plan says goes the long
 ; way, to vmx_exit, with all registers as the guest had them: the long way cannot tell that the straight one was tried.
 ; Once vmcs02 is turned there is no way back, so no question comes after that; only the last look before the entry does,
-; and what it finds is told by S_WENT (straight_settle() of nested/quiet brings the rest up to date).
+; and what it finds is told by S_MOVES (straight_settle() of nested/quiet brings the rest up to date).
 
 %include "vmx/straight.inc"
 
@@ -17,6 +17,62 @@ extern end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_
 global straight_exit_l1, straight_exit_l2, straight_ends, straight_ends_count
 global long_way, long_way_rax, long_way_rcx
 global straight_to_l1, straight_to_l2
+
+; Parts of shape_exit and shape_entry, which bare_exit and bare_entry have without a test. RDX: the plan.
+;
+; L2 has blocked NMIs for the processor: L1 goes on with that.
+%macro EXIT_NMI 0
+        COUNTED VMREADS, 1
+        READ    GUEST_INTERRUPTIBILITY
+        test    al, BLOCKING_BY_NMI
+        jnz     uncount
+%endmacro
+%macro EXIT_EFER 0
+        COUNTED VMREADS, 1
+        READ    GUEST_EFER
+        and     rax, ~EFER_LME_LMA
+        or      rax, [rdx + P_EFER_KEPT]
+        mov     [rdx + P_IMAGE + 8 * STRAIGHT_GUEST_EFER], rax
+%endmacro
+%macro EXIT_PAT 0
+        COUNTED VMREADS, 1
+        READ_TO GUEST_PAT, P_IMAGE + 8 * STRAIGHT_GUEST_PAT
+%endmacro
+%macro ENTRY_READ_EFER 0
+        COUNTED VMREADS, 1
+        READ    GUEST_EFER
+        cmp     rax, [rdx + P_L1_EFER]
+        jne     long_way
+%endmacro
+%macro ENTRY_READ_DEBUG 0
+        COUNTED VMREADS, 2
+        READ_TO GUEST_DR7, P_DR7
+        READ_TO GUEST_DEBUGCTL, P_DEBUGCTL
+%endmacro
+%macro ENTRY_READ_PAT 0
+        COUNTED VMREADS, 1
+        READ_TO GUEST_PAT, P_PAT
+%endmacro
+%macro ENTRY_DEBUG 0
+        COUNTED VMWRITES, 2
+        WRITE_FROM GUEST_DR7, P_DR7
+        WRITE_FROM GUEST_DEBUGCTL, P_DEBUGCTL
+%endmacro
+%macro ENTRY_PAT 0
+        COUNTED VMWRITES, 1
+        WRITE_FROM GUEST_PAT, P_PAT
+%endmacro
+%macro ENTRY_EFER 0
+        COUNTED VMWRITES, 1
+        WRITE_FROM GUEST_EFER, P_EFER
+%endmacro
+%macro FLUSH 2                  ; the descriptor, where to go on
+        COUNTED INVVPIDS, 1
+        mov     rax, [rdx + P_INVVPID_TYPE]
+        invvpid rax, [rdx + %1]
+        ja      %2
+        jmp     straight_dead
+%endmacro
 
 section .text
 
@@ -45,7 +101,6 @@ straight_exit_l2:
 ; The exit is L1's. What it says, and L2's state, stay in vmcs02, where L1 reads them: nothing is copied.
 l1_wants:
         inc     qword [CPU(S_BY_REASON) + rax * 8]
-        inc     qword [CPU(S_EXITS)]
         COUNTED VMREADS, 1
         READ_TO HOST_RSP, P_IMAGE       ; L1's, which it may have written there itself
         test    dword [rdx + P_SHAPE], SHAPE_EXIT
@@ -61,9 +116,9 @@ exit_shaped:
         jbe     straight_dead
         COUNTED VMCLEARS, 1
         COUNTED VMPTRLDS, 1
-        COUNTED VMWRITES, STRAIGHT_ROWS
+        COUNTED VMWRITES, STRAIGHT_ROWS_WRITTEN
         STRAIGHT_WRITE_ROWS             ; SDM 3C 28.5 "Loading Host State", from the image
-        mov     byte [CPU(S_WENT)], WENT_TO_L1
+        inc     qword [CPU(S_MOVES)]
         END     end_l1, S_STOP, jne, vmresume
 
 ; RDMSR and WRMSR: L1's when its bitmap says so, of which the plan has the copy that was merged. ECX is L2's: the number
@@ -98,40 +153,34 @@ msr_exit:
 
 ; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first two may still turn back.
 shape_exit:
+        cmp     dword [rdx + P_SHAPE], SHAPE_BARE
+        je      bare_exit
         IF_SHAPE SHAPE_MODE, .mode      ; L2 has left 64-bit mode: EFER will be another, SDM 3C 27.3.2.1
         COUNTED VMREADS, 1
         READ    ENTRY_CONTROLS
         test    eax, ENTRY_GUEST_64
         jz      uncount
-.mode:  IF_SHAPE SHAPE_NMI, .nmi        ; L2 has blocked NMIs for the processor: L1 goes on with that
-        COUNTED VMREADS, 1
-        READ    GUEST_INTERRUPTIBILITY
-        test    al, BLOCKING_BY_NMI
-        jnz     uncount
+.mode:  IF_SHAPE SHAPE_NMI, .nmi
+        EXIT_NMI
 .nmi:   IF_SHAPE SHAPE_KEEP_EFER, .efer
-        COUNTED VMREADS, 1
-        READ    GUEST_EFER
-        and     rax, ~EFER_LME_LMA
-        or      rax, [rdx + P_EFER_KEPT]
-        mov     [rdx + P_IMAGE + 8 * STRAIGHT_GUEST_EFER], rax
+        EXIT_EFER
 .efer:  IF_SHAPE SHAPE_KEEP_PAT, .pat
-        COUNTED VMREADS, 1
-        READ_TO GUEST_PAT, P_IMAGE + 8 * STRAIGHT_GUEST_PAT
+        EXIT_PAT
 .pat:   IF_SHAPE SHAPE_TIMER, .timer
         COUNTED VMWRITES, 1
         WRITE_FROM PREEMPTION_TIMER, P_TIMER
 .timer: IF_SHAPE SHAPE_NO_VPID, exit_shaped
-        COUNTED INVVPIDS, 1
-        mov     rax, [rdx + P_INVVPID_TYPE]
-        invvpid rax, [rdx + P_INVVPID_L1]
-        ja      exit_shaped
-        jmp     straight_dead
+        FLUSH   P_INVVPID_L1, exit_shaped
+bare_exit:
+        EXIT_NMI
+        EXIT_EFER
+        EXIT_PAT
+        FLUSH   P_INVVPID_L1, exit_shaped
 
 uncount:                        ; the long way counts the exit itself
         COUNTED VMREADS, 1
         READ    EXIT_REASON
         dec     qword [CPU(S_BY_REASON) + rax * 8]
-        dec     qword [CPU(S_EXITS)]
 long_way:
         mov     rdx, [CPU(S_RDX)]
 long_way_rax:
@@ -165,12 +214,13 @@ straight_exit_l1:
         cmp     byte [CPU(S_QUIET)], 0
         je      long_way_rax
         COUNTED VMREADS, 2
+; CS and interruptibility are as an exit loads them, and stay in vmcs01 as they are: the next exit writes neither. So L1
+; is in 64-bit mode, for which the plan is, at CPL 0, and nothing is blocked by MOV SS, which would fail the entry.
         READ    GUEST_CS_AR_BYTES
-        and     eax, AR_MODE
-        cmp     eax, AR_KERNEL64        ; the plan is for an L1 in 64-bit mode; CPL is 0 then
+        cmp     eax, ACCESS_CODE64
         jne     long_way_rax
         READ    GUEST_INTERRUPTIBILITY
-        test    al, BLOCKING_BY_MOV_SS  ; an entry fails then, with error 26: SDM 3C 27.1 "Basic VM-Entry Checks"
+        test    eax, eax
         jnz     long_way_rax
 open_l2:
         mov     [CPU(S_RDX)], rdx
@@ -183,8 +233,7 @@ open_l2:
 entry_shaped:
         COUNTED VMCLEARS, 1
         COUNTED VMPTRLDS, 1
-        mov     byte [CPU(S_WENT)], WENT_TO_L2
-        inc     qword [CPU(S_ENTRIES)]
+        inc     qword [CPU(S_MOVES)]
         END     end_l2, S_QUIET, je, vmlaunch
 
 ; The long way has done what was due before this entry, and asked what is asked above (nested/quiet.c:
@@ -194,23 +243,18 @@ straight_to_l2:
         jmp     open_l2
 
 ; The rest that some vmcs12s ask for. First what is read of L1's while vmcs01 is current: registers that no control
-; loads, so that L2 starts with L1's.
+; loads, so that L2 starts with L1's. Then vmcs02 is current, and gets them.
 shape_entry:
+        cmp     dword [rdx + P_SHAPE], SHAPE_BARE
+        je      bare_entry
         IF_SHAPE SHAPE_READ_EFER, .l1_efer
-        COUNTED VMREADS, 1
-        READ    GUEST_EFER
-        cmp     rax, [rdx + P_L1_EFER]
-        jne     long_way
+        ENTRY_READ_EFER
 .l1_efer:
         IF_SHAPE SHAPE_READ_DEBUG, .l1_debug
-        COUNTED VMREADS, 2
-        READ_TO GUEST_DR7, P_DR7
-        READ_TO GUEST_DEBUGCTL, P_DEBUGCTL
+        ENTRY_READ_DEBUG
 .l1_debug:
         IF_SHAPE SHAPE_READ_PAT, .l1_pat
-        COUNTED VMREADS, 1
-        READ_TO GUEST_PAT, P_PAT
-; Then vmcs02 is current, and gets them.
+        ENTRY_READ_PAT
 .l1_pat:
         OPEN_L2
         IF_SHAPE SHAPE_PROC, .proc
@@ -218,26 +262,29 @@ shape_entry:
         COUNTED MAJORS, 1
         WRITE_FROM PROC_CONTROLS, P_PROC
         and     dword [rdx + P_SHAPE], ~SHAPE_PROC & 0xffffffff
-.proc:
-        IF_SHAPE SHAPE_DEBUG, .debug
-        COUNTED VMWRITES, 2
-        WRITE_FROM GUEST_DR7, P_DR7
-        WRITE_FROM GUEST_DEBUGCTL, P_DEBUGCTL
+.proc:  IF_SHAPE SHAPE_DEBUG, .debug
+        ENTRY_DEBUG
 .debug: IF_SHAPE SHAPE_PAT, .pat
-        COUNTED VMWRITES, 1
-        WRITE_FROM GUEST_PAT, P_PAT
+        ENTRY_PAT
 .pat:   IF_SHAPE SHAPE_EFER, .efer
-        COUNTED VMWRITES, 1
-        WRITE_FROM GUEST_EFER, P_EFER
+        ENTRY_EFER
 .efer:  IF_SHAPE SHAPE_TIMER, .timer
         COUNTED VMREADS, 1
         READ_TO PREEMPTION_TIMER, P_TIMER
 .timer: IF_SHAPE SHAPE_NO_VPID, .vpid
-        COUNTED INVVPIDS, 1
-        mov     rax, [rdx + P_INVVPID_TYPE]
-        invvpid rax, [rdx + P_INVVPID_L2]
-        jbe     straight_dead
+        FLUSH   P_INVVPID_L2, .vpid
 .vpid:  IF_SHAPE SHAPE_NMI, entry_shaped
+        jmp     event_or_entry
+bare_entry:
+        ENTRY_READ_EFER
+        ENTRY_READ_DEBUG
+        ENTRY_READ_PAT
+        OPEN_L2
+        ENTRY_DEBUG
+        ENTRY_PAT
+        ENTRY_EFER
+        FLUSH   P_INVVPID_L2, event_or_entry
+event_or_entry:
         COUNTED VMREADS, 1
         READ    ENTRY_INTERRUPTION_INFO
         test    eax, eax
@@ -245,8 +292,7 @@ shape_entry:
 
 ; L1 injects, and blocking by NMI is not its own: Nestor takes the event over (event_recall) and enters L2.
 event:
-        mov     byte [CPU(S_WENT)], WENT_TO_L2
-        inc     qword [CPU(S_ENTRIES)]
+        inc     qword [CPU(S_MOVES)]
         mov     rdx, [CPU(S_RDX)]
         mov     rax, [CPU(S_RAX)]
         jmp     vmx_straight_again

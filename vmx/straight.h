@@ -16,6 +16,13 @@ enum straight_row {
 #undef ROW
     STRAIGHT_ROWS
 };
+enum {
+    STRAIGHT_ROWS_WRITTEN = 0
+#define KEPT(field, value)
+#define ROW(field, value) +1
+#include "vmx/straight_rows.def"
+#undef ROW
+};
 
 /* Work of straight.asm beside the image: nothing for a vmcs12 of Linux KVM's. */
 enum {
@@ -36,6 +43,9 @@ enum {
     SHAPE_ENTRY = SHAPE_READ_DEBUG | SHAPE_READ_PAT | SHAPE_READ_EFER | SHAPE_DEBUG | SHAPE_PAT | SHAPE_EFER |
                   SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_NMI | SHAPE_PROC,
     SHAPE_EXIT = SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_KEEP_PAT | SHAPE_KEEP_EFER | SHAPE_NMI | SHAPE_MODE,
+    /* No control that may be 0 is 1, as hypervisors begin: straight.asm has the whole of it without a test. */
+    SHAPE_BARE = SHAPE_READ_DEBUG | SHAPE_READ_PAT | SHAPE_READ_EFER | SHAPE_DEBUG | SHAPE_PAT | SHAPE_EFER |
+                 SHAPE_NO_VPID | SHAPE_KEEP_PAT | SHAPE_KEEP_EFER | SHAPE_NMI,
 };
 
 /* Encodings that the straight VMREAD and VMWRITE of L1 look up: nested/rules/vmcs12.h has a row for each. */
@@ -61,20 +71,18 @@ struct straight_plan {
     bool made, valid; /* nothing that it was made of has changed; the straight way can do it */
 };
 
-enum straight_went { WENT_NOWHERE, WENT_TO_L2, WENT_TO_L1 };
-
 struct straight {
     uint64_t rax, rdx, rcx;     /* the guest's, while straight.asm works */
     struct straight_plan *plan; /* of the current vmcs12; NULL: none */
     uint8_t quiet;              /* 0: the next entry or exit looks at everything */
     uint8_t stop;               /* an NMI came: what is about to enter a guest looks again */
-    uint8_t went;               /* enum straight_went: since Nestor's own state was last up to date */
+    bool decided;               /* the first of `moves` is an exit that the long way found to be L1's, and counted */
     uint8_t entered;            /* L1 or L2 straight since L1's last VMPTRLD */
     uint8_t padding[4];
     hpa_t vmcs01;
-    uint64_t entries, exits; /* not counted elsewhere yet */
-    uint64_t vmx[7];         /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
-    uint64_t by_reason[64];  /* exits of L2 by this way; not in vcpu->exits */
+    uint64_t moves;         /* entries and exits since Nestor's own state was last up to date: they take turns */
+    uint64_t vmx[7];        /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
+    uint64_t by_reason[64]; /* exits of L2 by this way; not in vcpu->exits */
     /* L1's CPUID, VMREAD and VMWRITE, likewise in vcpu->exits later: all three, and two of them. */
     uint64_t l1_exits, cpuids, vmreads;
     uint64_t plain_leaves; /* of CPUID, see cpuid_is_plain() */
@@ -84,12 +92,22 @@ struct straight {
     uint64_t row, reg, word; /* while straight.asm works */
     uint64_t msr_counted;    /* of by_reason: accesses to MSRs that are counted elsewhere already */
     uint64_t flags;          /* as `row` */
+    /* IA32_SYSENTER_CS, _ESP and _EIP of vmcs01, and whose plan has loaded them by the long way; NULL: somebody has
+     * written them since. */
+    uint64_t sysenter[3];
+    const struct straight_plan *sysenter_of;
 };
 
 static inline struct straight *straight_of(struct cpu *cpu)
 {
     _Static_assert(sizeof(struct straight) <= sizeof(cpu->straight), "STRAIGHT_WORDS");
     return (struct straight *)cpu->straight;
+}
+
+/* True if L2 runs. vcpu->in_l2 says which level it was before the moves. */
+static inline bool straight_in_l2(const struct vcpu *vcpu)
+{
+    return vcpu->in_l2 ^ (straight_of(vcpu->cpu)->moves & 1);
 }
 
 /* Exits of a level (0: L1, 1: L2) for a basic reason, by whatever way. */
@@ -103,6 +121,13 @@ static inline uint64_t straight_exits(const struct vcpu *vcpu, unsigned level, u
  * one would have. Where entry.asm goes for enum vcpu_next, with the guest's registers. */
 void straight_to_l1(void);
 void straight_to_l2(void);
+
+/* True if vmcs01 has the IA32_SYSENTER MSRs that an exit by this plan loads: they are its own, or the same. */
+bool straight_same_sysenter(const struct straight *straight, const struct straight_plan *plan);
+static inline bool straight_has_sysenter(const struct straight *straight, const struct straight_plan *plan)
+{
+    return straight->sysenter_of == plan || straight_same_sysenter(straight, plan);
+}
 
 /* A condition of nested/quiet.def may have changed. By any processor, after the change. */
 void straight_disturb(struct cpu *cpu);

@@ -25,7 +25,8 @@ struct vm {
     struct ept_watch watch;
     struct gmem gmem;
     struct vmx_caps caps;
-    uint8_t *msr_bitmap;            /* L0's policy as a page; vmx/msr_guest.c */
+    uint8_t *msr_bitmap;            /* L0's policy as a page, for L2; vmx/msr_guest.c */
+    uint8_t *msr_bitmap01;          /* the same and the writes that are watched of L1; vmcs01's */
     uint64_t msr_policy_generation; /* moves after each change of the page; read without the lock */
     struct spinlock msr_policy_lock;
     uint8_t *io_bitmap_a, *io_bitmap_b;  /* L0's own ports, for vmcs01; vmx/io.c */

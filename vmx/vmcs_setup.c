@@ -187,7 +187,7 @@ void vmcs_write_common(const struct vcpu *vcpu)
     vmcs_write(EPT_POINTER, ept_pointer(&vcpu->vm->ept01));
     vmcs_write(IO_BITMAP_A, va_to_hpa(vcpu->vm->io_bitmap_a));
     vmcs_write(IO_BITMAP_B, va_to_hpa(vcpu->vm->io_bitmap_b));
-    vmcs_write(MSR_BITMAP, va_to_hpa(vcpu->vm->msr_bitmap));
+    vmcs_write(MSR_BITMAP, va_to_hpa(vcpu->vm->msr_bitmap01));
     vmcs_write(VMCS_LINK_POINTER, LINK_POINTER_NONE);
     vmcs_write(EXIT_MSR_STORE_COUNT, 0);
     vmcs_write(EXIT_MSR_LOAD_COUNT, 0);
@@ -262,6 +262,7 @@ static void write_guest_registers(const struct vcpu *vcpu, uint64_t cr0, uint64_
     vmcs_write(GUEST_RIP, rip);
     vmcs_write(GUEST_RFLAGS, RFLAGS_FIXED1);
     vmcs_write(GUEST_PENDING_DEBUG, 0);
+    straight_of(vcpu->cpu)->sysenter_of = NULL;
     vmcs_write(GUEST_SYSENTER_CS, 0);
     vmcs_write(GUEST_SYSENTER_ESP, 0);
     vmcs_write(GUEST_SYSENTER_EIP, 0);

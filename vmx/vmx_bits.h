@@ -203,6 +203,8 @@
 #define AR_TYPE_CONFORMING BIT(2) /* of a code segment */
 /* Of CS: AR_L alone is 64-bit mode at CPL 0. */
 #define AR_KERNEL_MODE (AR_L | AR_DPL | AR_TYPE_CONFORMING)
+/* ... and the whole of it as an exit loads it for a 64-bit host: present, accessed, G and L. SDM 3C 28.5.2 */
+#define ACCESS_CODE64 0xa09b
 #define AR_S BIT(4)
 #define AR_DPL BITS(6, 5)
 #define AR_P BIT(7)

@@ -34,8 +34,9 @@ static void straight_rows(void)
 #define ROW(field, value) SAME(STRAIGHT_##field);
 #include "vmx/straight_rows.def"
 #undef ROW
-    SAME(STRAIGHT_ROWS);
+    SAME(STRAIGHT_ROWS_WRITTEN);
     LINE("%%macro STRAIGHT_WRITE_ROWS 0");
+#define KEPT(field, value)
 #define ROW(field, value) LINE_WITH("WRITE_FROM " #field ", P_IMAGE + %0", 8 * STRAIGHT_##field);
 #include "vmx/straight_rows.def"
 #undef ROW
@@ -63,10 +64,8 @@ static void straight_members(void)
     MEMBER(S_PLAN, struct straight, plan);
     MEMBER(S_QUIET, struct straight, quiet);
     MEMBER(S_STOP, struct straight, stop);
-    MEMBER(S_WENT, struct straight, went);
     MEMBER(S_VMCS01, struct straight, vmcs01);
-    MEMBER(S_ENTRIES, struct straight, entries);
-    MEMBER(S_EXITS, struct straight, exits);
+    MEMBER(S_MOVES, struct straight, moves);
     MEMBER(S_VMX, struct straight, vmx);
     MEMBER(S_BY_REASON, struct straight, by_reason);
     MEMBER(S_L1_EXITS, struct straight, l1_exits);
@@ -81,8 +80,6 @@ static void straight_members(void)
     MEMBER(S_WORD, struct straight, word);
     MEMBER(S_FLAGS, struct straight, flags);
     VALUE(REASON_MAX, ARRAY_SIZE(((struct straight *)0)->by_reason) - 1);
-    SAME(WENT_TO_L2);
-    SAME(WENT_TO_L1);
 #define COUNTER(name, text) VALUE(name, NUMBER_##name);
 #include "kernel/counters_vmx.def"
 #undef COUNTER
@@ -129,6 +126,7 @@ static void shapes(void)
     SAME(SHAPE_MODE);
     SAME(SHAPE_ENTRY);
     SAME(SHAPE_EXIT);
+    SAME(SHAPE_BARE);
 }
 
 /* Bits of registers and of fields. AR_MODE masks the access rights of CS so that AR_KERNEL64 remains for 64-bit code at
@@ -137,9 +135,9 @@ static void bits(void)
 {
     VALUE(AR_MODE, AR_KERNEL_MODE);
     VALUE(AR_KERNEL64, AR_L);
+    SAME(ACCESS_CODE64);
     SAME(ENTRY_GUEST_64);
     VALUE(BLOCKING, BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
-    SAME(BLOCKING_BY_MOV_SS);
     SAME(BLOCKING_BY_NMI);
     VALUE(EFER_LME_LMA, EFER_LME | EFER_LMA);
     SAME(VMCS_SHADOW_INDICATOR);

@@ -155,13 +155,13 @@ static void give_up_on_l2_fault(const struct vm *vm)
     check_abort();
 }
 
-int vm_enter(struct vm *vm)
+static int enter(struct vm *vm, unsigned how)
 {
     int failed;
 
     vm_load(vm);
     in_l2 = true;
-    failed = vm_enter_raw(vm->regs, vm->launched);
+    failed = vm_enter_raw(vm->regs, how);
     in_l2 = false;
     if (failed)
         return failed == 1 ? VMFAIL_INVALID : (int)vmx_get(VM_INSTRUCTION_ERROR);
@@ -171,6 +171,16 @@ int vm_enter(struct vm *vm)
     if (vm->exit.reason == EXIT_VMCALL && vm->regs[RAX] == L2_FAULT)
         give_up_on_l2_fault(vm);
     return 0;
+}
+
+int vm_enter(struct vm *vm)
+{
+    return enter(vm, vm->launched);
+}
+
+int vm_enter_after_sti(struct vm *vm)
+{
+    return enter(vm, 2);
 }
 
 uint16_t vm_run(struct vm *vm)

@@ -47,9 +47,12 @@ void vm_load(struct vm *);
 void vm_clear(struct vm *);
 /* One entry: 0 when an exit came back (also one that reports a failed entry), else as the VMX instructions. */
 MUST_CHECK int vm_enter(struct vm *);
+/* The same of one that was launched, with STI as the instruction before VMRESUME. One that fails leaves RFLAGS.IF
+ * set. */
+MUST_CHECK int vm_enter_after_sti(struct vm *);
 /* The bare entry, with all general registers: 0 after an exit to vm_exit_point, the HOST_RIP that it needs;
  * 1 VMfailInvalid, 2 VMfailValid. */
-int vm_enter_raw(uint64_t *regs, bool resume);
+int vm_enter_raw(uint64_t *regs, unsigned how);
 extern uint8_t vm_exit_point[];
 /* One entry that must not VMfail: the basic exit reason. */
 uint16_t vm_run(struct vm *);

@@ -14,8 +14,9 @@ extern evmcs_page
 
 section .text
 
-; int vm_enter_raw(uint64_t regs[16], bool resume): 0 after an exit, 1 for VMfailInvalid, 2 for VMfailValid.
-; regs is in the order of the registers' numbers; slot 4 (RSP, which lives in the VMCS) is not used.
+; int vm_enter_raw(uint64_t regs[16], unsigned how): VMLAUNCH for 0, VMRESUME for 1, STI and VMRESUME for 2. 0 after an
+; exit, 1 for VMfailInvalid, 2 for VMfailValid. regs is in the order of the registers' numbers; slot 4 (RSP, which lives
+; in the VMCS) is not used.
 global vm_enter_raw
 vm_enter_raw:
         PUSH_KEPT
@@ -28,11 +29,14 @@ vm_enter_raw:
         mov rax, HOST_RSP
         vmwrite rax, rsp
 %endif
-        test sil, sil                   ; decides below: MOV leaves the flags alone
+        cmp esi, 1                      ; decides below: MOV leaves the flags alone
         LOAD_REGISTERS
-        jnz .resume
+        je .resume
+        ja .after_sti
         vmlaunch
         jmp .failed
+.after_sti:
+        sti                             ; which lets nothing in before the next instruction
 .resume:
         vmresume
 .failed:

@@ -293,6 +293,8 @@ static void test_events_are_not_quiet(void **state)
     prepare_vmcs02(vcpu->nested, slot, &(struct l1_registers){0});
     slot->scope = 0;
     slot->plan.made = slot->plan.valid = true;
+    vcpu->nested->left_as_loaded = true;
+    straight_of(vcpu->cpu)->sysenter_of = &slot->plan;
     vmcs_load(vcpu->vmcs01);
     expect_quiet(vcpu, true);
     for (unsigned row = 0; row < ARRAY_SIZE(faults); row++) {
@@ -311,8 +313,9 @@ static void test_events_are_not_quiet(void **state)
 static void test_quiet_faults_are_found(void **state)
 {
     static const enum quiet_fault faults[] = {
-        QUIET_FAULT_REVISIT, QUIET_FAULT_INVEPT, QUIET_FAULT_ROWS, QUIET_FAULT_PLAN, QUIET_FAULT_BITMAPS,
-        QUIET_FAULT_TREE,    QUIET_FAULT_VPID,   QUIET_FAULT_STEP, QUIET_FAULT_DEAF, QUIET_FAULT_ACCESS,
+        QUIET_FAULT_REVISIT, QUIET_FAULT_INVEPT, QUIET_FAULT_ROWS, QUIET_FAULT_PLAN,
+        QUIET_FAULT_BITMAPS, QUIET_FAULT_TREE,   QUIET_FAULT_VPID, QUIET_FAULT_STEP,
+        QUIET_FAULT_DEAF,    QUIET_FAULT_ACCESS, QUIET_FAULT_LEFT,
     };
 
     (void)state;

@@ -228,6 +228,8 @@ QUIET static void l1_enters(struct processor *p)
     say(p, "L1 enters L2 by vmcs12 %lu: root %lu, VPID %lu, PCID %lu", number, of.root, vpid12[of.vpid], p->pcid);
     sdm_enter(p->number, of);
     vmcs_write(GUEST_RFLAGS, 0);
+    vmcs_write(GUEST_CS_AR_BYTES, host_random() % 16 ? ACCESS_CODE64 : ACCESS_CODE64 | (uint32_t)AR_AVL);
+    vmcs_write(GUEST_INTERRUPTIBILITY, host_random() % 16 ? 0 : BLOCKING_BY_STI);
     exit_for(p, vmcs12_launched[number] ? EXIT_VMRESUME : EXIT_VMLAUNCH);
     vmcs12_launched[number] = true;
     if (!runs_l2(p))

@@ -344,6 +344,7 @@ QUIET static void hw_transition(struct processor *p)
 /* From the exit, which the caller has written to the current VMCS, to the next entry: what entry.asm does. */
 QUIET static void exit_and_enter(struct processor *p, uint32_t reason)
 {
+    bool of_l2 = runs_l2(p);
     hw_transition(p);
     p->in_nestor = true;
     bool went = go_straight(p, reason) || go_long(p);
@@ -359,6 +360,8 @@ QUIET static void exit_and_enter(struct processor *p, uint32_t reason)
     p->entering = p->in_nestor = false;
     if (p->cpu.locks_held)
         tlb_fail("processor %u holds a lock at an entry: %x", p->number, p->cpu.locks_held);
+    if (of_l2 && !runs_l2(p) && vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_STI)
+        tlb_fail("processor %u: L1 goes on with its blocking by STI of before L2", p->number);
     hw_transition(p);
 }
 

@@ -75,8 +75,7 @@ QUIET static void turn(struct processor *p)
 
     between();
     p->vmcs = of_l2 ? straight->vmcs01 : plan->vmcs02;
-    straight->went = of_l2 ? WENT_TO_L1 : WENT_TO_L2;
-    straight->entries += !of_l2;
+    straight->moves++;
     if (plan->shape & SHAPE_NO_VPID)
         (void)tlb_invvpid(plan->invvpid_type,
                           (struct invalidate_descriptor){.context = of_l2 ? plan->invvpid_l1[0] : plan->invvpid_l2[0]});
@@ -95,8 +94,9 @@ QUIET static bool go_straight(struct processor *p, uint32_t reason)
     between();
     if (of_l2 ? !is_for_l1(p, plan, reason) : reason != EXIT_VMRESUME)
         return false;
+    if (!of_l2 && (vmcs_read(GUEST_CS_AR_BYTES) != ACCESS_CODE64 || vmcs_read(GUEST_INTERRUPTIBILITY)))
+        return false;
     straight->by_reason[of_l2 ? reason : 0] += of_l2;
-    straight->exits += of_l2;
     p->vcpu.next = NEXT_ENTER; /* in a checked build the check of the one before has said so */
     turn(p);
     return true;

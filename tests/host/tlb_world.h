@@ -220,9 +220,11 @@ QUIET void event_restore_nmi_blocking(const struct vcpu *vcpu)
 
 QUIET void host_state_load(struct vcpu *vcpu, struct vmcs12_slot *slot, uint64_t efer, uint64_t pat, uint64_t cr0)
 {
-    (void)vcpu, (void)efer, (void)pat, (void)cr0;
+    (void)efer, (void)pat, (void)cr0;
     slot->host = (struct host_image){.ready = true, .host64 = true};
     slot->plan.image[STRAIGHT_GUEST_EFER] = EFER_LMA; /* L1's, which VMRESUME is asked for: straight_may_enter() */
+    straight_of(vcpu->cpu)->sysenter_of = &slot->plan;
+    vmcs_write(GUEST_INTERRUPTIBILITY, 0);
 }
 
 QUIET struct check_result check_entry_scoped(const struct vmcs12 *v, const struct check_context *context,
@@ -371,7 +373,7 @@ QUIET static void make_processor(unsigned number)
     vmcs_load(p->vcpu.vmcs01);
     vmcs_write_common(&p->vcpu);
     vmcs_write(PROC2_CONTROLS, PROC2_EPT | PROC2_VPID);
-    vmcs_write(GUEST_CS_AR_BYTES, AR_L);
+    vmcs_write(GUEST_CS_AR_BYTES, ACCESS_CODE64);
     vmcs_write(GUEST_EFER, EFER_LMA);
     assert_int_equal(nested_init(&p->vcpu, &shared, &merged_cache), 0);
     p->vcpu.nested->ept02s.page_limit = EPT02_PAGES;

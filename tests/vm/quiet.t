@@ -20,6 +20,8 @@ NEWER = ("--emulator", "3.1", "--cpu", "arrow_lake")
 # row: (a scenario that needs it, what the runner is told beside)
 ROWS = {
     "event": ("straight-event-stays", ()),
+    "sysenter": ("straight-host-sysenter", ()),
+    "left": ("straight-host-resume-after-sti", ()),
     "once": ("switched-steady-after-failed-entry", NEWER),
 }
 BY_PORT = ("straight-event-after-window", ("--nestor", "stats=0xf8 inspect=0xea4"))

@@ -10,10 +10,9 @@ from nestorlib.paths import ROOT
 CARVEOUT = re.compile(r"Nestor's carve-out at ([0-9a-f]+)")
 FIRST = NESTOR + (1 << 16)  # of the image, which begins with a little that is not loaded
 SHOWN = 12              # of the last events
-LAYOUT = ("counters", "counter_count", "trace", "records", "straight", "went", "entries", "by_reason", "l1_exits",
+LAYOUT = ("counters", "counter_count", "trace", "records", "straight", "moves", "decided", "by_reason", "l1_exits",
           "vcpu", "in_l2", "exits", "reasons")      # vmx/inspect.c: inspect_layout
 Layout = collections.namedtuple("Layout", LAYOUT)
-WENT_TO_L2, WENT_TO_L1 = 1, 2               # vmx/straight.h
 EVENT_TYPES = ("external interrupt", "type 1", "NMI", "exception", "software interrupt",
                "privileged software exception", "software exception", "other event")
 LINE = "+" + " Nestor's summary ".center(78, "-") + "+"
@@ -72,16 +71,18 @@ class Processor:
         ring = words(address + layout.trace, 1 + 2 * layout.records)
         last = [ring[1 + 2 * (i % layout.records):][:2] for i in range(max(0, ring[0] - SHOWN), ring[0])]
         self.events = [in_words(first >> 32, first & 0xffffffff, b) for first, b in last]
-        self.entries, self.exits = words(straight + layout.entries, 2)
+        moves, = words(straight + layout.moves, 1)
+        decided = (memory.read(straight + layout.decided, 1) or b"\0")[0]
         self.by_reason = words(straight + layout.by_reason, 64)
         self.l1_exits, self.cpuids, self.vmreads = words(straight + layout.l1_exits, 3)
         vcpu, = words(address + layout.vcpu, 1)
         self.runs = vcpu != 0
         counts = words(vcpu + layout.exits, 2 * layout.reasons) if vcpu else (0,) * (2 * layout.reasons)
         self.reasons = [list(counts[:layout.reasons]), list(counts[layout.reasons:])]
-        went = (memory.read(straight + layout.went, 1) or b"\0")[0]
-        in_l2 = vcpu and (memory.read(vcpu + layout.in_l2, 1) or b"\0")[0]
-        self.level = "L2" if went == WENT_TO_L2 or (in_l2 and went != WENT_TO_L1) else "L1"
+        in_l2 = (vcpu and (memory.read(vcpu + layout.in_l2, 1) or b"\0")[0]) != 0
+        self.entries = (moves + (not in_l2)) // 2
+        self.exits = moves - self.entries - decided
+        self.level = "L2" if in_l2 ^ (moves & 1) else "L1"
         self._settle()
 
     def _settle(self):
