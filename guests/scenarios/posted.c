@@ -5,6 +5,7 @@
 #include "guests/lib/irq.h"
 #include "guests/lib/msr_bits.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/scenarios/bitmap.h"
 #include "guests/scenarios/scenario.h"
 
@@ -14,7 +15,10 @@
 #define VECTOR_OTHER 0xf3
 #define LAPIC_IRR 0x200
 #define LAPIC_ISR 0x100
+#define TIMER_TICKS 100000 /* L2 is at its loop by then */
+#define LONG 10000000      /* turns of that */
 #define STATUS_RVI BITS(7, 0)
+#define STATUS_SVI BITS(15, 8)
 #define ON BIT(0) /* outstanding notification */
 
 /* SDM 3C table "Format of Posted-Interrupt Descriptor" */
@@ -27,6 +31,7 @@ struct posted {
 static struct posted *posted;
 static uint32_t *virtual_apic;
 static volatile unsigned l2_taken[2];
+static volatile bool l2_waits, l2_released;
 
 static void l2_take_both(void)
 {
@@ -44,6 +49,30 @@ static void l2_pause_often(void)
 {
     for (unsigned i = 0; i < 100; i++)
         cpu_pause();
+}
+
+/* RFLAGS.IF is cleared here, not by the entry: one that clears it keeps all interrupts from L2 on Bochs. */
+static void l2_ask_and_wait(void)
+{
+    asm volatile("int %0" : : "i"(VECTOR_LOW));
+    trap_count[VECTOR_LOW] = 0;
+    asm volatile("sti; nop; cli");
+    cpu_wrmsr(X2APIC_SELF_IPI, VECTOR_LOW);
+    l2_waits = true;
+    for (unsigned i = 0; i < LONG && !l2_released; i++)
+        cpu_pause();
+    l2_taken[0] = trap_count[VECTOR_LOW];
+    asm volatile("sti; nop; nop; cli");
+    l2_taken[1] = trap_count[VECTOR_LOW];
+    cpu_wrmsr(X2APIC_EOI, 0);
+}
+
+/* The notification takes a moment. */
+static void l2_end_interrupt(void)
+{
+    asm volatile("nop; nop; nop; cli");
+    l2_taken[0] = trap_count[VECTOR_LOW];
+    cpu_wrmsr(X2APIC_EOI, 0);
 }
 
 static void request(unsigned vector)
@@ -69,10 +98,10 @@ static void set_open_code(struct vm *vm)
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
 }
 
-static void start(struct vm *vm, void (*code)(void))
+static void start_with(struct vm *vm, void (*code)(void), unsigned options)
 {
     vmx_start();
-    vm_create(vm, code, 0);
+    vm_create(vm, code, options);
     virtual_apic = page_alloc();
     posted = page_alloc();
     posted = (struct posted *)((uint64_t)posted + 0x340);
@@ -80,6 +109,12 @@ static void start(struct vm *vm, void (*code)(void))
     trap_count[VECTOR_NOTIFICATION] = trap_count[VECTOR_OTHER] = 0;
     vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
     l2_taken[0] = l2_taken[1] = 0;
+    l2_waits = l2_released = false;
+}
+
+static void start(struct vm *vm, void (*code)(void))
+{
+    start_with(vm, code, 0);
 }
 
 /* The descriptor is empty, and the machine's APIC has forgotten the notification. */
@@ -166,6 +201,88 @@ static void other_interrupts(void)
     EXPECT_DONE(&vm);
 }
 
+/* With RFLAGS.IF 0 a virtual interrupt waits; another interrupt that exits does not let it in. */
+static void waits_for_flag(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_ask_and_wait);
+    l2_released = true; /* this time all is mapped */
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_taken[1], 1);
+    l2_waits = l2_released = false;
+    vm_set_code(&vm, l2_ask_and_wait);
+    irq_timer_start(TIMER_TICKS);
+    EXPECT_EXIT(&vm, EXIT_EXTERNAL_INTERRUPT);
+    irq_timer_stop();
+    irq_eoi();
+    CHECK(l2_waits);
+    CHECK_EQ(vm.exit.intr_info, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | IRQ_VECTOR_TIMER);
+    CHECK_EQ(trap_count[VECTOR_LOW], 0);
+    CHECK_EQ(vmx_get(GUEST_RFLAGS) & RFLAGS_IF, 0);
+    CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), PUT(VECTOR_LOW, STATUS_RVI));
+    l2_released = true;
+    EXPECT_DONE(&vm);
+    CHECK_EQ(l2_taken[0], 0);
+    CHECK_EQ(l2_taken[1], 1);
+}
+
+/* L2's code begins with the delivery of VECTOR_LOW; L1 has injected another one before. */
+static void start_posted_delivery(struct vm *vm, unsigned options)
+{
+    start_with(vm, l2_pause_often, options);
+    vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_HIGH);
+    EXPECT_DONE(vm);
+    vm_set_code(vm, l2_end_interrupt);
+    vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
+    trap_count[VECTOR_LOW] = 0;
+    request(VECTOR_LOW);
+    irq_self_ipi(VECTOR_NOTIFICATION);
+}
+
+/* The exit came out of the delivery, which is begun: the interrupt is in service. L1 injects it for its end.
+ * SDM 3C 28.2.4 "Information for VM Exits During Event Delivery" */
+static void expect_rest_of_delivery(struct vm *vm)
+{
+    CHECK_EQ(vm->exit.idt_info, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_LOW);
+    CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), PUT(VECTOR_LOW, STATUS_SVI));
+    CHECK_EQ(trap_count[VECTOR_LOW], 0);
+    vmx_set(ENTRY_INTERRUPTION_INFO, vm->exit.idt_info);
+    EXPECT_DONE(vm);
+    CHECK_EQ(l2_taken[0], 1);
+    CHECK_EQ(trap_count[VECTOR_LOW], 1);
+    CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), 0);
+    check_processed();
+}
+
+static void fault_in_delivery(void)
+{
+    struct vm vm;
+
+    start_posted_delivery(&vm, 0);
+    vmx_set(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+    vmx_set(GUEST_IDTR_LIMIT, VECTOR_LOW * 16 - 1);
+    EXPECT_EXIT(&vm, EXIT_EXCEPTION_NMI);
+    CHECK_EQ(GET(vm.exit.intr_info, INTR_VECTOR), VECTOR_GP);
+    vmx_set(GUEST_IDTR_LIMIT, 0xffff);
+    expect_rest_of_delivery(&vm);
+}
+
+static void violation_in_delivery(void)
+{
+    uint64_t *entry;
+    struct vm vm;
+
+    start_posted_delivery(&vm, VM_EPT);
+    entry = paging_entry(vm.ept, vmx_get(GUEST_RSP) - 0x100, PAGE_SIZE);
+    *entry &= ~EPT_RWX;
+    CHECK_EQ(vmx_invept(1, &(struct inv_descriptor){.low = vmx_get(EPT_POINTER)}), 0);
+    EXPECT_EXIT(&vm, EXIT_EPT_VIOLATION);
+    CHECK_EQ(ALIGN_DOWN(vm.exit.gpa, PAGE_SIZE), *entry & PAGING_ADDRESS);
+    *entry |= EPT_RWX;
+    expect_rest_of_delivery(&vm);
+}
+
 /* The descriptor lies in an MSR bitmap of L1's: the CPU clears its bits past all EPT. */
 static void in_a_bitmap(void)
 {
@@ -235,6 +352,9 @@ const struct scenario posted_scenarios[] = {
     {"posted-delivered", delivered, without_posted},
     {"posted-kept-pending", kept_pending, without_posted},
     {"posted-other-interrupts", other_interrupts, without_posted},
+    {"posted-waits-for-flag", waits_for_flag, without_posted},
+    {"posted-fault-in-delivery", fault_in_delivery, without_posted},
+    {"posted-violation-in-delivery", violation_in_delivery, without_posted},
     {"posted-in-a-bitmap", in_a_bitmap, without_posted},
     {"posted-checks", checks, without_posted},
     {0},

@@ -66,9 +66,10 @@ def lay_out(files, target):
 
 
 def fetch(version, say):
-    """Lays Bochs of that version under build/emulators, unless it is there, and mends its division if need be."""
+    """Lays Bochs of that version under build/emulators, unless it is there, and mends it if need be."""
     target = os.path.join(emulators.FOLDER, version)
     if os.path.exists(target):
+        complete(emulators.of_program(os.path.join(target, "bochs")), version, say)
         return
     suite = emulators.KNOWN[version].suite
     os.makedirs(emulators.FOLDER, exist_ok=True)
@@ -85,6 +86,13 @@ def fetch(version, say):
         os.chmod(program, 0o755)
         prove(emulators.of_program(program), version, say)
         os.rename(new, target)
+
+
+def complete(emulator, version, say):
+    """One that was fetched before gets what is mended since."""
+    if emulators.to_be_mended(version, emulator):
+        emulator_mend.mend_more(emulator.binary())
+        say(f"Bochs {version}, which was here, has its virtual interrupts mended, too")
 
 
 def prove(emulator, version, say):

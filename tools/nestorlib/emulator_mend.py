@@ -1,5 +1,5 @@
-"""Mends a copy of a build of Bochs that is wrong: it gets a right long_idiv() (tools/emulators/idiv.asm), and a
-posted-interrupt notification that finds no request makes up none."""
+"""Mends a copy of a build of Bochs that is wrong: it gets a right long_idiv() (tools/emulators/idiv.asm), and virtual
+interrupts that come once, when they may, and whose exits name them."""
 import hashlib
 import os
 import struct
@@ -12,15 +12,34 @@ from nestorlib.paths import TOOLS
 SOURCE = os.path.join(TOOLS, "emulators", "idiv.asm")
 SYMBOL = b"_Z9long_idivP7Bit128sPlPKS_l"
 
-# highest_priority_int() returns -1 where no bit of the virtual IRR is set, and its caller takes that for vector FFH. A
-# test for it goes to the place of the comparison with RVI, and that to the padding before a loop.
-POSTED = b"_ZN8BX_CPU_C31VMX_Posted_Interrupt_ProcessingEh"
-POSTED_PATCHES = (      # offset, what is there, what shall be
-    (0x171, "0f 1f 40 00 66 66 2e 0f 1f 84 00 00 00 00 00",
-     "eb 0d  3a 83 01 90 00 00  72 62  eb 58  90 90 90"),   # jmp loop; cmp al, RVI; jb end; jmp store
-    (0x1cf, "3a 83 01 90 00 00  72 06  88 83 01 90 00 00",
-     "85 c0  78 0a  eb 9e  88 83 01 90 00 00  90 90"),      # test eax, eax; js end; jmp cmp; store: mov RVI, al
-)
+# A function of virtual interrupts -> (offset, what is there, what shall be) of each change.
+PATCHES = {
+    # highest_priority_int() returns -1 where no bit of the virtual IRR is set, and its caller takes that for vector
+    # FFH. A test for it goes to the place of the comparison with RVI, and that to the padding before a loop.
+    b"_ZN8BX_CPU_C31VMX_Posted_Interrupt_ProcessingEh": (
+        (0x171, "0f 1f 40 00 66 66 2e 0f 1f 84 00 00 00 00 00",
+         "eb 0d  3a 83 01 90 00 00  72 62  eb 58  90 90 90"),   # jmp loop; cmp al, RVI; jb end; jmp store
+        (0x1cf, "3a 83 01 90 00 00  72 06  88 83 01 90 00 00",
+         "85 c0  78 0a  eb 9e  88 83 01 90 00 00  90 90"),      # test eax, eax; js end; jmp cmp; store: mov RVI, al
+    ),
+    # An interrupt that is to exit lets a virtual one in that is pending, also while RFLAGS.IF keeps it out: its bit is
+    # looked for in pending_event alone. Where that has it event_mask is asked, too, in the padding behind the function.
+    b"_ZN8BX_CPU_C18HandleExtInterruptEv": (
+        (0x041, "0f 85 a9 00 00 00", "0f 85 10 01 00 00"),      # jne ask
+        (0x157, "90 0f 1f 84 00 00 00 00 00",
+         "f6 83 e5 91 00 00 02  eb 8d"),                        # ask: test byte event_mask + 1, 2; jmp decide
+        (0x0ed, "0f 1f 00", "75 12 90"),                        # decide: jne back; then the delivery
+        (0x101, "0f 1f 80 00 00 00 00", "e9 41 ff ff ff 66 90"),    # back: jmp behind the first jne
+    ),
+    # An exit out of the delivery names the event before: nothing notes this one. That takes the place of the call of
+    # bx_instr_hwinterrupt(), which does nothing.
+    b"_ZN8BX_CPU_C29VMX_Deliver_Virtual_InterruptEv": (
+        (0x15e, "48 8b 8d e8 00 00 00  0f b7 95 80 01 00 00  44 89 e6  8b 7d 38  e8 f9 92 0c 00",
+         "44 89 a5 b0 90 00 00"                                 # mov idt_vector_info, vector
+         "c7 85 b4 90 00 00 00 00 00 00"                        # mov idt_vector_error_code, 0
+         "c6 85 d9 91 00 00 00  90"),                           # mov nmi_unblocking_iret, 0
+    ),
+}
 
 # Builds that are known to be wrong, and in no other way: SHA-256 -> what it is.
 BROKEN = {"18a8d445498ac03bc54b28a2d3890e3e3d4f113617e7e03408a69f5e58a91e05": "Debian's 3.1+dfsg-1, amd64"}
@@ -71,28 +90,31 @@ def mend_division(data):
 
 
 def patch(data, offset, old, new):
-    """Of the same length."""
+    """Of the same length; nothing is done where it was done before."""
     old, new = bytes.fromhex(old), bytes.fromhex(new)
-    if data[offset:offset + len(old)] != old or len(old) != len(new):
+    there = data[offset:offset + len(old)]
+    if there not in (old, new) or len(old) != len(new):
         raise RunnerError(f"at {offset:x} of the program is not what is to be replaced")
     data[offset:offset + len(new)] = new
 
 
-def mend_posted(data):
-    start, _ = find_function(data, POSTED)
-    for offset, old, new in POSTED_PATCHES:
-        patch(data, start + offset, old, new)
+def mend_virtual_interrupts(data):
+    for symbol, patches in PATCHES.items():
+        start, _ = find_function(data, symbol)
+        for offset, old, new in patches:
+            patch(data, start + offset, old, new)
 
 
-def posted_mended(path):
-    """True if that program is one that mend_posted() mended."""
+def is_mended(path):
+    """True if virtual interrupts are mended in that program."""
     with open(path, "rb") as file:
         data = file.read()
     try:
-        start, _ = find_function(data, POSTED)
+        starts = {symbol: find_function(data, symbol)[0] for symbol in PATCHES}
     except (RunnerError, struct.error):
         return False
-    return all(data.startswith(bytes.fromhex(new), start + offset) for offset, _, new in POSTED_PATCHES)
+    return all(data.startswith(bytes.fromhex(new), starts[symbol] + offset)
+               for symbol, patches in PATCHES.items() for offset, _, new in patches)
 
 
 def mend(path):
@@ -104,7 +126,19 @@ def mend(path):
         raise RunnerError(f"{path} (SHA-256 {digest}) divides wrongly and is a build that nobody has looked at: "
                           "it is not mended, and not used")
     mend_division(data)
-    mend_posted(data)
+    mend_virtual_interrupts(data)
+    replace(path, data)
+
+
+def mend_more(path):
+    """Likewise for one that was mended when less was known: its division is right."""
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    mend_virtual_interrupts(data)
+    replace(path, data)
+
+
+def replace(path, data):
     with open(path + ".new", "wb") as file:
         file.write(data)
     os.chmod(path + ".new", 0o755)

@@ -37,6 +37,9 @@ class Known:
 # back to those.
 DEBUGGER_LOOP = ("-debugger",)
 
+# Of `nestor`, what a mended one does not need.
+MENDED = ("virtual-vectoring=svi", "posted-interrupts=0")
+
 FACTS = (("suite", "Debian"), ("models", "newest models"), ("x2apic", "x2APIC"), ("init_exits", "INIT and SIPI exits"),
          ("trap_flag", "monitor trap flag"), ("uefi", "UEFI"), ("arithmetic", "64-bit IDIV"))
 
@@ -180,14 +183,20 @@ def known(emulator):
     return KNOWN.get(version_of(emulator), KNOWN[max(KNOWN)])
 
 
+def virtual_interrupts_right(emulator):
+    """True if virtual and posted interrupts are mended there."""
+    return seen(emulator, "virtual interrupts", lambda: emulator_mend.is_mended(emulator.binary()))
+
+
+def to_be_mended(version, emulator):
+    """True if tools/fetch-emulators has more to do there."""
+    return bool(fault_of(emulator)) or KNOWN[version].arithmetic == "mended" and not virtual_interrupts_right(emulator)
+
+
 def nestor_options(emulator):
     """The options that tell Nestor of it."""
-    return known(emulator).nestor
-
-
-def posts_rightly(emulator):
-    """True if a posted-interrupt notification that finds no request makes up none there."""
-    return seen(emulator, "posted", lambda: emulator_mend.posted_mended(emulator.binary()))
+    options = known(emulator).nestor.split()
+    return " ".join(word for word in options if word not in MENDED or not virtual_interrupts_right(emulator))
 
 
 def list_cpus():
