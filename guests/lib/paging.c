@@ -27,7 +27,7 @@ static void push_down(uint64_t *entry, int level)
         if (level == 2)
             table[i] &= ~PAGING_LARGE;
     }
-    *entry = (uint64_t)table | EPT_RWX;
+    *entry = (uint64_t)table | EPT_RWX | (leaf & EPT_XU);
 }
 
 uint64_t *paging_entry(uint64_t *root, uint64_t address, uint64_t span)
@@ -56,6 +56,22 @@ static uint64_t *alloc_identity(uint64_t leaf_size, uint64_t flags)
 uint64_t *ept_alloc_identity(uint64_t leaf_size)
 {
     return alloc_identity(leaf_size, EPT_RWX | EPT_WB);
+}
+
+static void open_to_users(uint64_t *table, int level)
+{
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        if (!table[i])
+            continue;
+        table[i] |= EPT_XU;
+        if (level > 1 && !(table[i] & PAGING_LARGE))
+            open_to_users((uint64_t *)(table[i] & PAGING_ADDRESS), level - 1);
+    }
+}
+
+void ept_open_to_users(uint64_t *root)
+{
+    open_to_users(root, LEVELS);
 }
 
 uint64_t *paging_alloc_identity(void)

@@ -23,6 +23,9 @@
 /* The lower 4 GiB one to one by leaves of 2 MiB or 1 GiB: as EPT with all rights, or as page tables for everybody. */
 uint64_t *ept_alloc_identity(uint64_t leaf_size);
 uint64_t *paging_alloc_identity(void);
+/* For mode-based execute control: all that is mapped may be executed at user-mode addresses, as L2's own code is, since
+ * L1's page tables are for everybody. */
+void ept_open_to_users(uint64_t *root);
 /* The entry for an address at this level, by what it spans: 4 KiB, 2 MiB, 1 GiB, 512 GiB. Larger leaves above are
  * split. */
 uint64_t *paging_entry(uint64_t *root, uint64_t address, uint64_t span);

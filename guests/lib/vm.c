@@ -18,6 +18,7 @@
 extern uint8_t l2_return[];
 
 bool vm_default_ept;
+void (*vm_also)(struct vm *);
 
 static bool in_l2;
 
@@ -106,6 +107,8 @@ void vm_create(struct vm *vm, void (*code)(void), unsigned options)
     set_default_controls(vm);
     set_host_state();
     set_guest_state();
+    if (vm_also)
+        vm_also(vm);
     vm_set_code(vm, code);
 }
 

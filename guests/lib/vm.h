@@ -31,6 +31,8 @@ struct vm {
 #define VM_NO_EPT BIT(1)
 /* True if a VM made with neither of them gets EPT. */
 extern bool vm_default_ept;
+/* If set, vm_create() ends with it: the VMCS is current. */
+extern void (*vm_also)(struct vm *);
 
 void vm_create(struct vm *, void (*code)(void), unsigned options);
 /* vmx_start(), and the first VM. */

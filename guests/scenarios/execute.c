@@ -28,18 +28,6 @@ static void l2_read(void)
     l2_value = *(volatile uint64_t *)WINDOW;
 }
 
-/* L2's own code is at user-mode addresses, as L1's tables are for everybody. */
-static void open_to_users(uint64_t *table, unsigned level)
-{
-    for (unsigned i = 0; i < 512; i++) {
-        if (!table[i])
-            continue;
-        table[i] |= EPT_XU;
-        if (level > 1 && !(table[i] & PAGING_LARGE))
-            open_to_users((uint64_t *)(table[i] & PAGING_ADDRESS), level - 1);
-    }
-}
-
 static void invept(void)
 {
     struct inv_descriptor descriptor = {.low = vmx_get(EPT_POINTER)};
@@ -57,7 +45,7 @@ static void start(struct executing *e)
     e->page = page_alloc();
     *(volatile uint8_t *)e->page = CODE_RET;
     e->entry = paging_entry(e->vm.ept, WINDOW, PAGE_SIZE);
-    open_to_users(e->vm.ept, 4);
+    ept_open_to_users(e->vm.ept);
     tables = paging_alloc_identity();
     e->linear = paging_entry(tables, WINDOW, PAGE_SIZE);
     vmx_set(GUEST_CR3, (uint64_t)tables);

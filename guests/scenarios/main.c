@@ -1,8 +1,9 @@
 /* Runs the scenarios that the command line names and reports them as TAP. A word is "all", a scenario, or a theme; with
  * a minus in front it takes away; "ept=0" and "ept=1" choose what L2s run on unless a scenario insists; "steps=N" is
- * for those that take random steps. */
+ * for those that take random steps; "features=1" gives each L2 all that the CPU has (guests/lib/features.c). */
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
+#include "guests/lib/features.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/multiboot.h"
@@ -72,6 +73,8 @@ static void add_word(const char *start, const char *end)
     word[length] = 0;
     if (string_equal(word, "ept=0"))
         vm_default_ept = false;
+    else if (string_equal(word, "features=1"))
+        vm_also = features_on;
     else if (!string_equal(word, "ept=1") && !is_steps(word))
         n_words++;
 }
@@ -187,6 +190,8 @@ uint8_t guest_main(const char *args)
             return STATUS_USAGE;
         }
     print("1..%u\n", count_selected());
+    if (vm_also)
+        features_print();
     failed = run_selected();
     print("# %u failed\n", failed);
     return failed ? STATUS_FAILED : 0;

@@ -1,8 +1,10 @@
 /* Two processors: the second one is taken away and brought back, races the first one for its L2's bitmap, and shares
  * VMCSs with it. Words of the command line: rounds=N of the race (1000), stores=N of that with L2 (500); soak, with
  * seed=N (1) and ticks=N; startup=1 for the tests of INIT and start-up IPIs alone, migration=1 for that one; flushes=N
- * turns for those of flushes.c, with no-bitmap=1 without MSR bitmaps; posts=N rounds of posts.c alone. */
+ * turns for those of flushes.c, with no-bitmap=1 without MSR bitmaps; posts=N rounds of posts.c alone;
+ * features=1: each L2 has all that the CPU has (guests/lib/features.c). */
 #include "guests/lib/check.h"
+#include "guests/lib/features.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/start.h"
 #include "guests/smp/second.h"
@@ -71,7 +73,7 @@ static unsigned run(const struct test *test, unsigned count)
 
 uint8_t guest_main(const char *args)
 {
-    uint64_t startup = 0, alone = 0;
+    uint64_t startup = 0, alone = 0, all = 0;
 
     for (; *args; args++) {
         (void)take_number(args, "rounds=", 7, &smp_rounds);
@@ -83,6 +85,11 @@ uint8_t guest_main(const char *args)
         (void)take_number(args, "flushes=", 8, &smp_flushes);
         (void)take_number(args, "no-bitmap=", 10, &smp_no_bitmap);
         (void)take_number(args, "posts=", 6, &smp_posts);
+        (void)take_number(args, "features=", 9, &all);
+    }
+    if (all) {
+        vm_also = features_on;
+        features_print();
     }
     second_prepare();
     if (smp_ticks)
