@@ -4,7 +4,7 @@
 # L1_STOP=init ends right after the first line (to time the boot alone), L1_STOP=kvm
 # when KVM is loaded, L1_STOP=port by a write to the debug-exit port, as long as the screen is L1's;
 # L2_CPUS=N gives L2 so many processors, L2_MEMORY=N so many MiB, L2_DISK=1 its kernel's image as a disk to read;
-# L2_ARGS=a,b,c adds words to L2's command line; L1_EXITS=1 has KVM count L2's exits by their reason.
+# L2_ARGS=a,b,c adds words to L2's command line; L1_EXITS=1 has KVM count L2's exits.
 # The last act is a power-off; a failure is told to the debug-exit port before.
 
 LEVEL=L1 # for say()
@@ -69,18 +69,33 @@ check_efi() {
 	say "efivars: $(tr -d '\000\007' <"$variable")"
 }
 
-# tracefs counts them: a line for each reason, by its number in the SDM.
+# tracefs counts them: a line for each reason, by its number in the SDM, for each interrupt that exits, by the
+# interruption information, and for each MSR that exits.
 count_exits() {
 	mount -t tracefs tracefs /sys/kernel/tracing || fail "no tracefs"
-	echo hist:keys=exit_reason >/sys/kernel/tracing/events/kvm/kvm_exit/trigger || fail "exits cannot be counted"
+	cd /sys/kernel/tracing/events/kvm
+	{
+		echo hist:keys=exit_reason >kvm_exit/trigger
+		echo 'hist:keys=intr_info.hex if exit_reason == 1' >>kvm_exit/trigger
+		echo hist:keys=write,ecx.hex >kvm_msr/trigger
+	} || fail "exits cannot be counted"
+	cd /
+}
+
+# say_counts TITLE KEY FILE: the lines of that histogram whose key the pattern matches.
+say_counts() {
+	sed -n "s/^{ $2 *} hitcount: *\([0-9]*\).*/\1 \2/p" "/sys/kernel/tracing/events/kvm/$3/hist" | sort -n |
+		while read -r key count; do
+			say "$1 $key: $count"
+		done
 }
 
 say_exits() {
 	say "exits of L2, enable_apicv=$(cat /sys/module/kvm_intel/parameters/enable_apicv):"
-	sed -n 's/.*exit_reason: *\([0-9]*\) *} hitcount: *\([0-9]*\)/\1 \2/p' \
-		/sys/kernel/tracing/events/kvm/kvm_exit/hist | sort -n | while read -r reason count; do
-		say "exit $reason: $count"
-	done
+	say_counts exit 'exit_reason: *\([0-9]*\)' kvm_exit
+	say_counts "exit 1 with" 'intr_info: *\([0-9a-f]*\)' kvm_exit
+	say_counts "RDMSR of" 'write: *0, ecx: *\([0-9a-f]*\)' kvm_msr
+	say_counts "WRMSR of" 'write: *1, ecx: *\([0-9a-f]*\)' kvm_msr
 }
 
 mount -t proc proc /proc
