@@ -336,11 +336,10 @@ static inline void go_to_l1(struct vcpu *vcpu, struct vmcs12_slot *slot, enum sa
     count(COUNT_EXITS_REFLECTED);
 }
 
-/* True if vmcs02, which L1 reads, has all that the exit says; the error code of an exception is not shown there. */
+/* True if vmcs02, which L1 reads, has all that the exit says. */
 static bool is_readable_in_vmcs02(const struct vcpu *vcpu)
 {
-    return vcpu->nested->vmread_bitmap && !vcpu->nested->current->enlightened && !vcpu->exit.changed &&
-           !(vcpu->exit.interruption_info & INTR_ERROR_CODE);
+    return vcpu->nested->vmread_bitmap && !vcpu->nested->current->enlightened && !vcpu->exit.changed;
 }
 
 /* The rest of the exit is the straight way's. Current: vmcs02. */

@@ -127,13 +127,13 @@ exit_shaped:
 ; Address"
 msr_exit:
         cmp     qword [rdx + P_MSR_PAGE], 0
-        je      long_way
+        je      paging_exit
         mov     edx, BITS_WRITE
         cmp     eax, EXIT_WRMSR
         je      .range
         xor     edx, edx
         cmp     eax, EXIT_RDMSR
-        jne     long_way
+        jne     paging_exit
 .range: mov     eax, ecx
         test    eax, MSR_OUTSIDE
         jz      .bit
@@ -149,6 +149,31 @@ msr_exit:
         jnc     long_way                ; 0 in L1's page: the exit is L0's alone
         COUNTED VMREADS, 1
         READ    EXIT_REASON
+        jmp     l1_wants
+
+; Exceptions and accesses to control registers. vmcs02 has L1's exception bitmap, mask and match of error codes, masks
+; and shadows of CR0 and CR4, CR3 targets and controls for CR3 and CR8 as L1 wrote them, so the CPU has asked what
+; nested/rules/decide.c asks. Nestor adds NMIs, and the bits of CR4 that L1's CPU has not. RDX is free here.
+paging_exit:
+        cmp     eax, EXIT_EXCEPTION_NMI
+        jne     .cr
+        COUNTED VMREADS, 1
+        READ    EXIT_INTERRUPTION_INFO
+        and     eax, INTR_TYPE
+        cmp     eax, INTR_IS_NMI
+        je      long_way
+        mov     rdx, [CPU(S_PLAN)]
+        mov     eax, EXIT_EXCEPTION_NMI
+        jmp     l1_wants
+.cr:    cmp     eax, EXIT_CR_ACCESS
+        jne     long_way
+        COUNTED VMREADS, 1
+        READ    EXIT_QUALIFICATION      ; CLTS and LMSW have the number 0
+        and     eax, CR_QUAL_NUMBER
+        cmp     eax, 4
+        je      long_way
+        mov     rdx, [CPU(S_PLAN)]
+        mov     eax, EXIT_CR_ACCESS
         jmp     l1_wants
 
 ; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first two may still turn back.

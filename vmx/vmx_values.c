@@ -146,6 +146,9 @@ static void bits(void)
     SAME(RFLAGS_ARITHMETIC);
     SAME(INSN_INFO_IS_REGISTER);
     SAME(STRAIGHT_ENCODINGS);
+    SAME(INTR_TYPE);
+    VALUE(INTR_IS_NMI, PUT(INTR_TYPE_NMI, INTR_TYPE));
+    SAME(CR_QUAL_NUMBER);
     /* The MSR bitmap by bit numbers, as BT counts them in memory: vmx/msr_bitmap.h has bytes. */
     VALUE(MSR_OUTSIDE, ~(MSR_BITMAP_RANGE - 1));
     SAME(MSR_BITMAP_HIGH_BASE);
