@@ -27,6 +27,7 @@
 #define STARTUP_CHOICES(V) V(STARTUP_AUTO, "auto") V(STARTUP_EXIT, "exit") V(STARTUP_TRAP, "trap")
 #define DUMP_CHOICES(V) V(DUMP_NONE, "none") V(DUMP_VMCS12, "vmcs12")
 #define VECTORING_CHOICES(V) V(VECTORING_CPU, "cpu") V(VECTORING_SVI, "svi")
+#define SHADOWING_CHOICES(V) V(SHADOWING_OFF, "0") V(SHADOWING_VMCS02, "1") V(SHADOWING_SMALL, "small")
 #define FAULT_CHOICES(V) \
     V(NO_INJECTED_FAULT, "none") V(FAULT_DROP_L0_BITS, "drop-l0-bits") V(FAULT_SKIP_REMERGE, "skip-remerge") \
     V(FAULT_SKIP_EPT02, "skip-ept02") V(FAULT_FORGET_GENERATION, "forget-generation") \

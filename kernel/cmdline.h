@@ -20,6 +20,7 @@ enum then_option { THEN_CHOICES(CHOICE_MEMBER) };
 enum startup_option { STARTUP_CHOICES(CHOICE_MEMBER) };
 enum gdb_choice { GDB_CHOICES(CHOICE_MEMBER) }; /* once parsed the UART's port, also of com2 */
 enum dump_choice { DUMP_CHOICES(CHOICE_MEMBER) };
+enum vmcs_shadowing { SHADOWING_CHOICES(CHOICE_MEMBER) };
 enum virtual_vectoring { VECTORING_CHOICES(CHOICE_MEMBER) };
 enum injected_fault { FAULT_CHOICES(CHOICE_MEMBER) };
 enum quiet_fault { QUIET_CHOICES(CHOICE_MEMBER) };

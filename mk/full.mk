@@ -18,6 +18,7 @@ test-full: setup ## slow tests of real L1s (tests/full/), under an hour
 	$(MAKE) all nestorctl full-assets
 	$(MAKE) nestor CHECKED=1
 	prove --timer --verbose $(PROVE_FLAGS) $(sort $(wildcard tests/full/*.t))
+	prove --timer --verbose $(PROVE_FLAGS) tests/vm/small.t :: shadow-paging linux
 
 soak: setup ## two processors under random load: MINUTES=60 SEED=1
 	$(MAKE) all

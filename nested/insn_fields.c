@@ -174,7 +174,7 @@ static inline bool access_plain(struct vcpu *vcpu, struct vmcs12_slot *slot, uin
         return true;
     }
     /* A mask of 0 is a read-only field; a row that vmcs02 shows to L1 must be written there, too. */
-    if (!vmcs12_write_masks[row] || (slot->mirrored && bits_test(vcpu->nested->rows_shown, row)))
+    if (!vmcs12_write_masks[row] || ((slot->mirrored || slot->small_shown) && bits_test(vcpu->nested->rows_shown, row)))
         return false;
     field_write(vcpu, slot, row, vcpu->regs[reg] & vmcs12_write_masks[row]);
     return true;
@@ -223,7 +223,7 @@ bool l2_shadow_access(struct vcpu *vcpu)
         return true;
     }
     struct vmcs12_slot *shadow = link == VMPTR_NONE ? NULL : slot_load(nested, link);
-    if (shadow && shadow->mirrored) /* L2 reaches it by exits alone */
+    if (shadow && (shadow->mirrored || shadow->small_shown)) /* L2 reaches it by exits alone */
         prepare_fetch_rows(nested, shadow);
     struct outcome out = vcpu->exit.reason == EXIT_VMREAD ? read_field(vcpu, shadow) : write_field(vcpu, shadow);
     if (vcpu->l2_unmapped) {

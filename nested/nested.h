@@ -53,7 +53,7 @@ struct host_image {
  *                                             ^                                                   |
  *                                             '---------------- next entry of L1 -----------------'
  *
- * Where the CPU has no VMCS shadowing, CLEAR and LAUNCHED stand in the place of SHADOW. slot_release() leads from each
+ * Where vmcs02 is not shown to L1, CLEAR and LAUNCHED stand in the place of SHADOW. slot_release() leads from each
  * back to FREE. nested/enter and nested/shadow change it; nested/quiet, what vmx/straight.asm has changed. */
 enum vmcs02_life {
     VMCS02_FREE,
@@ -86,6 +86,8 @@ struct vmcs12_slot {
     bool was_launched;          /* nested/enter: vmcs12's launch state before the entry under way */
     bool entered_straight;      /* that entry was a straight one: vmcs02 alone has L2's state */
     enum vmcs02_life life;
+    struct small_shadow *small; /* nested/small_shadow: what L1 is shown in the place of vmcs02, ... */
+    hpa_t small_shown;          /* ... from its first exit on; 0: not */
 
     /* Computed of vmcs12's controls whenever L1 wrote one: nested/prepare, nested/host_state. */
     struct host_image host;
@@ -119,7 +121,8 @@ struct nested {
     /* Constant after nested_init(). */
     struct vcpu *vcpu;
     uint8_t *scratch_page;                   /* where hardware writes of L2 go when L1 named no RAM */
-    uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: no VMCS shadowing */
+    uint8_t *vmread_bitmap, *vmwrite_bitmap; /* for L1; NULL: vmcs02 is not shown to it */
+    bool shows, small;                       /* L1 is shown something; not vmcs02 but copies: vmcs-shadowing=small */
     uint64_t field_offered[DIRTY_WORDS];     /* rows that the CPU has: nested/prepare */
     uint64_t rows_shown[DIRTY_WORDS];        /* that vmread_bitmap opens: nested/shadow */
 

@@ -10,6 +10,7 @@
 #include "nested/rules/decide.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/small_shadow.h"
 #include "nested/switched.h"
 #include "nested/vpid12.h"
 #include "vmx/cr.h"
@@ -153,7 +154,7 @@ static void write_controls(struct nested *nested, struct vmcs12_slot *slot)
     slot->watches_svi = options.virtual_vectoring == VECTORING_SVI && (vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
     slot->at_entry = switched_needs(v) | (slot->watches_svi ? AT_ENTRY_SVI : 0) | (options.lint ? AT_ENTRY_LINT : 0) |
                      (vmcs12_proc2(v) & PROC2_SPP ? AT_ENTRY_SPP : 0);
-    slot->straight = nested->vmread_bitmap && !slot->watches_svi && !slot->enlightened ? decide_straight(v) : 0;
+    slot->straight = nested->shows && !slot->watches_svi && !slot->enlightened ? decide_straight(v) : 0;
 }
 
 void prepare_eptp(struct nested *nested, struct vmcs12_slot *slot)
@@ -402,9 +403,9 @@ void prepare_fetch_rows(struct nested *nested, struct vmcs12_slot *slot)
     uint64_t any = 0;
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
         any |= slot->live[word];
-    if (!any && !slot->mirrored)
+    if (!slot->mirrored && !any && !slot->small_shown)
         return;
-    if (current != slot->vmcs02)
+    if (small_was_fetched(slot) || current != slot->vmcs02)
         vmcs_load(slot->vmcs02);
     prepare_fetch_unread(slot);
     fetch_live(slot, true);
@@ -424,8 +425,11 @@ static void save_known(struct vmcs12 *v)
 #undef FIELD
 }
 
-static void save_all(struct vmcs12_slot *slot)
+/* Where vmcs02 is not shown to L1. */
+static NOINLINE void save_copies(const struct nested *nested, struct vmcs12_slot *slot, enum save_exit exit)
 {
+    if (small_save(nested, slot, rows_left[EXIT_RECORDED], exit == EXIT_IN_VMCS02))
+        return;
     for (unsigned i = 0; i < rows_saved_count; i++)
         vmcs_read_to(&slot->v->field[rows_saved[i].row], rows_saved[i].encoding);
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
@@ -458,7 +462,7 @@ struct l1_registers save_vmcs02(const struct nested *nested, struct vmcs12_slot 
         for (unsigned word = 0; word < DIRTY_WORDS; word++)
             slot->live[word] = rows_left[exit][word];
     } else {
-        save_all(slot);
+        save_copies(nested, slot, exit);
     }
     if (slot->nmi_blocked)
         keep_nmi_blocked(v);

@@ -61,9 +61,9 @@ static bool follows_mode(const struct vmcs12 *v)
 static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
-    return nested->vmread_bitmap && !options.trace && slot->host.host64 && v->launched && !has_lists(v) &&
-           v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) && !slot->nmi_unvirtual &&
-           v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
+    return nested->vmread_bitmap && options.straight_way && !options.trace && slot->host.host64 && v->launched &&
+           !has_lists(v) && v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) &&
+           !slot->nmi_unvirtual && v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
            (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry &&
            !(slot->kept & (KEPT_PERF | KEPT_SWITCHED | KEPT_ENLIGHTENED)) &&
            !(nested->vcpu->vp_assist & HYPERV_ENABLE); /* each entry asks which VMCS it is */

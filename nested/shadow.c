@@ -15,6 +15,7 @@
 #include "kernel/string.h"
 #include "mm/page.h"
 #include "nested/slot.h"
+#include "nested/small_shadow.h"
 #include "vmx/run.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
@@ -62,13 +63,21 @@ static void show_row(struct nested *nested, unsigned row)
     bits_set(nested->rows_shown, row);
 }
 
+/* L2's state is in vmcs02 anyhow, and all of it shown. To a small shadow VMCS it would be copied: only this is. */
+static bool is_state_shown(const struct nested *nested, unsigned row)
+{
+    uint8_t sync = vmcs_fields[row].sync;
+    if (!nested->small)
+        return sync == VMCS_SYNC_BOTH || sync == VMCS_SYNC_LAZY;
+    return shadow_is_direct(row) || row == FIELD_INDEX_GUEST_CR0 || row == FIELD_INDEX_GUEST_CR3 ||
+           row == FIELD_INDEX_GUEST_CR4 || row == FIELD_INDEX_GUEST_CS_AR_BYTES || row == FIELD_INDEX_GUEST_SS_AR_BYTES;
+}
+
 static void open_rows(struct nested *nested)
 {
-    for (unsigned row = 0; row < FIELD_COUNT; row++) {
-        uint8_t sync = vmcs_fields[row].sync;
-        if (is_offered(nested, row) && (sync == VMCS_SYNC_BOTH || sync == VMCS_SYNC_LAZY))
+    for (unsigned row = 0; row < FIELD_COUNT; row++)
+        if (is_offered(nested, row) && is_state_shown(nested, row))
             show_row(nested, row);
-    }
     for (unsigned i = 0; i < ARRAY_SIZE(exit_rows); i++)
         if (is_offered(nested, exit_rows[i]))
             show_row(nested, exit_rows[i]);
@@ -95,9 +104,15 @@ int shadow_init(struct nested *nested)
         return -1;
     memset(nested->vmread_bitmap, 0xff, PAGE_SIZE);
     memset(nested->vmwrite_bitmap, 0xff, PAGE_SIZE);
+    nested->shows = true;
+    nested->small = options.vmcs_shadowing == SHADOWING_SMALL;
     open_rows(nested);
     vmcs_write(VMREAD_BITMAP, va_to_hpa(nested->vmread_bitmap));
     vmcs_write(VMWRITE_BITMAP, va_to_hpa(nested->vmwrite_bitmap));
+    if (nested->small) { /* all but these two files works as without VMCS shadowing */
+        small_init(nested);
+        nested->vmread_bitmap = nested->vmwrite_bitmap = NULL;
+    }
     return 0;
 }
 
@@ -118,6 +133,20 @@ static void expect_life(const struct vmcs12_slot *slot, bool active)
 #endif
 }
 
+/* shadow_open() and shadow_close() where copies are shown. */
+static NOINLINE void open_by_copies(struct vmcs12_slot *slot)
+{
+    small_fetch(slot);
+    slot->life = VMCS02_ACTIVE;
+    vmcs_load(slot->vmcs02);
+}
+
+static NOINLINE void close_by_copies(const struct nested *nested, struct vmcs12_slot *slot)
+{
+    small_show(nested, slot);
+    vmcs_load(nested->vcpu->vmcs01);
+}
+
 /* The type may only be changed while the VMCS is not active. SDM 3C 25.2 "Format of the VMCS Region" */
 void shadow_open(struct vmcs12_slot *slot)
 {
@@ -125,6 +154,9 @@ void shadow_open(struct vmcs12_slot *slot)
     if (slot->life == VMCS02_SHADOW) {
         ASSERT(insn_vmclear(slot->vmcs02));
         set_type(slot, false);
+    } else if (slot->small_shown) {
+        open_by_copies(slot);
+        return;
     }
     slot->life = VMCS02_ACTIVE;
     vmcs_load(slot->vmcs02);
@@ -140,6 +172,10 @@ void shadow_close(struct nested *nested, struct vmcs12_slot *slot)
         slot->life = VMCS02_SHADOW;
     } else {
         slot->life = nested->vcpu->launched ? VMCS02_LAUNCHED : VMCS02_CLEAR;
+        if (nested->small) {
+            close_by_copies(nested, slot);
+            return;
+        }
     }
     vmcs_load(nested->vcpu->vmcs01);
 }
@@ -220,11 +256,23 @@ void shadow_write_exit(const struct nested *nested, struct vmcs12_slot *slot)
         vmcs_write_encoding(vmcs_fields[exit_rows[i]].encoding, slot->v->field[exit_rows[i]]);
 }
 
+static NOINLINE void put_small(const struct nested *nested, struct vmcs12_slot *slot, unsigned row)
+{
+    if (nested->vcpu->in_l2)
+        small_hide(slot);
+    else
+        small_put(nested, slot, row);
+}
+
 /* Vmcs12 has a new value for a row that L1 is shown: the VMWRITE exited, as the row is closed for writing. */
 void shadow_put(struct nested *nested, struct vmcs12_slot *slot, unsigned row)
 {
-    if (!slot->mirrored || !bits_test(nested->rows_shown, row))
+    if (!bits_test(nested->rows_shown, row))
         return;
+    if (!slot->mirrored) {
+        put_small(nested, slot, row);
+        return;
+    }
     if (nested->vcpu->in_l2) { /* L2's VMWRITE: it is not the current slot, which alone is shown */
         slot_unmirror(slot);
         return;
@@ -239,7 +287,9 @@ void shadow_select(struct nested *nested)
 {
     EXPECT_CURRENT(nested->vcpu->vmcs01);
     const struct vmcs12_slot *slot = nested->current;
-    hpa_t shown = slot && slot->mirrored ? slot->vmcs02 : 0;
+    hpa_t shown = 0;
+    if (slot)
+        shown = slot->mirrored ? slot->vmcs02 : slot->small_shown;
     if (shown == nested->shown)
         return;
     /* The control and the link pointer change together: with the control on the pointer must name a shadow VMCS. From

@@ -11,6 +11,7 @@
 #include "mm/page.h"
 #include "nested/lint.h"
 #include "nested/prepare.h"
+#include "nested/small_shadow.h"
 #include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 
@@ -84,6 +85,7 @@ void slot_release(struct nested *nested, struct vmcs12_slot *slot)
     ASSERT(insn_vmclear(slot->vmcs02));
     page_free(hpa_to_va(slot->vmcs02));
     page_free(slot->v);
+    small_free(slot);
     if (nested->current == slot)
         nested->current = NULL;
     *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};

@@ -286,6 +286,11 @@ QUIET hpa_t vmcs_alloc(const struct vmx_caps *caps)
     return va_to_hpa(region);
 }
 
+QUIET void vmcs_free(hpa_t vmcs)
+{
+    page_free(hpa_to_va(vmcs));
+}
+
 QUIET void vmcs_load(hpa_t vmcs)
 {
     (void)tlb_vmptrld(vmcs);

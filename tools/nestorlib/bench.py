@@ -51,10 +51,10 @@ def measure(rows="", cpu=CPU, *how):
     return read_rows(run([*image_arguments(cpu, f"rows={rows}"), *how]))
 
 
-def count(rows="", cpu=CPU):
+def count(rows="", cpu=CPU, options=""):
     """Row name -> how often Nestor executes what estimate.COUNTED names, for each turn. `make nestor COUNT_VMX=1`
     first."""
-    text = run([*image_arguments(cpu, "count=vmx", f"rows={rows}"), "--nestor", "stats=0xf8",
+    text = run([*image_arguments(cpu, "count=vmx", f"rows={rows}"), "--nestor", f"stats=0xf8 {options}",
                 "--nestor-elf", COUNTING_NESTOR])
     return {key: dict(zip(estimate.COUNTED, map(float, counts.split()), strict=True))
             for key, counts in COUNTS.findall(text)}
