@@ -1,7 +1,8 @@
 /* The cost of nested VMX to L1, in TSC ticks: a line `bench: KEY MINIMUM MEDIAN` for each row, per turn with two
  * decimals. tools/nestor-bench runs this and makes the table. Arguments: rows=KEY runs only rows whose keys begin so;
  * rounds=N makes each row so many times, of BATCHES batches each, for a machine where they differ; with count=vmx the
- * lines are `count: KEY N...` instead: what count.c counts; with screen the table is on the screen, too, and stays. */
+ * lines are `count: KEY N...` instead: what count.c counts; with screen the table is on the screen, too, and stays;
+ * as=NAME stands beside L0's name. */
 #include "guests/bench/table.h"
 #include "guests/lib/counters.h"
 #include "guests/lib/mem.h"
@@ -187,6 +188,8 @@ uint8_t guest_main(const char *args)
         print("bench: this is no Nestor that counts its VMX instructions\n");
         return 1;
     }
+    if (find_argument(args, "as=", 3))
+        table_name_run(find_argument(args, "as=", 3));
     good = run_rows(args);
     table_print_machine();
     table_print(results, result_count, counting);

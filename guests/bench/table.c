@@ -18,6 +18,8 @@
 #define CMOS_DATA 0x71
 #define CMOS_SECONDS 0
 
+static char run_name[32];
+
 void table_print(const struct bench_result *results, unsigned count, bool counted)
 {
     for (const struct bench_result *result = results; result < results + count; result++) {
@@ -61,7 +63,14 @@ void table_print_machine(void)
 {
     char cpu[3 * sizeof(struct cpuid) + 1] = {0}, l0[3 * sizeof(uint32_t) + 1] = {0};
 
-    print("bench: on %s, signature %x, L0: %s\n", brand(cpu), cpu_cpuid(1, 0).eax, l0_name(l0));
+    print("bench: on %s, signature %x, L0: %s%s\n", brand(cpu), cpu_cpuid(1, 0).eax, l0_name(l0), run_name);
+}
+
+void table_name_run(const char *name)
+{
+    run_name[0] = ' ';
+    for (unsigned i = 1; *name && *name != ' ' && i < sizeof(run_name) - 1; i++)
+        run_name[i] = *name++;
 }
 
 /* In 7 characters, as long as it is below 10 million. */

@@ -20,8 +20,10 @@ struct bench_table {
 
 /* `bench: KEY LEAST MEDIAN`, ticks per turn with two decimals; counted: `count: KEY N...`, hundredths likewise. */
 void table_print(const struct bench_result *results, unsigned count, bool counted);
-/* `bench: on CPU, signature N, L0: NAME`. */
+/* `bench: on CPU, signature N, L0: NAME`, and behind the name that of the run, if table_name_run() was told one: up to
+ * the next blank. */
 void table_print_machine(void);
+void table_name_run(const char *name);
 /* Draws the first page. False: there is no screen, or it is too small. */
 MUST_CHECK bool table_show(struct bench_table *table);
 /* Draws the next page again and again, for ten seconds each. After table_show(). */
