@@ -227,6 +227,33 @@ static void waits_for_flag(void)
     CHECK_EQ(l2_taken[1], 1);
 }
 
+/* A virtual interrupt ends HLT, also one that is there at the entry. The timer would end it else. */
+static void ends_halt(void)
+{
+    struct vm vm;
+
+    start(&vm, l2_end_interrupt);
+    vm_control_set(PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER);
+    for (unsigned round = 0; round < 2; round++) {
+        vmx_set(PREEMPTION_TIMER, LONG);
+        trap_count[VECTOR_LOW] = 0;
+        vm_set_code(&vm, l2_end_interrupt);
+        vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
+        vmx_set(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+        if (round) {
+            request(VECTOR_LOW);
+            irq_self_ipi(VECTOR_NOTIFICATION);
+        } else {
+            virtual_apic[(LAPIC_IRR + VECTOR_LOW / 32 * 0x10) / 4] |= 1u << VECTOR_LOW % 32;
+            vmx_set(GUEST_INTERRUPT_STATUS, PUT(VECTOR_LOW, STATUS_RVI));
+        }
+        EXPECT_DONE(&vm);
+        CHECK_EQ(l2_taken[0], 1);
+        CHECK_EQ(vmx_get(GUEST_INTERRUPT_STATUS), 0);
+        CHECK_EQ(vmx_get(GUEST_ACTIVITY_STATE), 0);
+    }
+}
+
 /* L2's code begins with the delivery of VECTOR_LOW; L1 has injected another one before. */
 static void start_posted_delivery(struct vm *vm, unsigned options)
 {
@@ -353,6 +380,7 @@ const struct scenario posted_scenarios[] = {
     {"posted-kept-pending", kept_pending, without_posted},
     {"posted-other-interrupts", other_interrupts, without_posted},
     {"posted-waits-for-flag", waits_for_flag, without_posted},
+    {"posted-ends-halt", ends_halt, without_posted},
     {"posted-fault-in-delivery", fault_in_delivery, without_posted},
     {"posted-violation-in-delivery", violation_in_delivery, without_posted},
     {"posted-in-a-bitmap", in_a_bitmap, without_posted},

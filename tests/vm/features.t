@@ -25,8 +25,8 @@ OTHERS = ("exit-user-wait", "spec-ctrl-virtual", "spec-ctrl-host", "spec-ctrl-ho
           "entry-tertiary-reserved", "shadow-operand-key",
           "ve-handled-by-l2", "execute-by-mode", "execute-by-tables", "execute-alone", "execute-control-off-and-on",
           "execute-misconfigured", "execute-in-a-bitmap", "execute-control-check", "posted-delivered",
-          "posted-kept-pending", "posted-other-interrupts", "posted-waits-for-flag", "posted-fault-in-delivery",
-          "posted-violation-in-delivery", "posted-in-a-bitmap", "posted-checks")
+          "posted-kept-pending", "posted-other-interrupts", "posted-waits-for-flag", "posted-ends-halt",
+          "posted-fault-in-delivery", "posted-violation-in-delivery", "posted-in-a-bitmap", "posted-checks")
 SUB_PAGES = ("sub-page-stores", "sub-page-taken-away", "sub-page-misses", "sub-page-misconfigured",
              "sub-page-not-eligible", "sub-page-table-and-page", "sub-page-dirty-flags", "sub-page-two-tables",
              "sub-page-in-a-bitmap", "sub-page-during-delivery", "sub-page-of-vmread", "sub-page-control-checks")

@@ -185,7 +185,8 @@ def known(emulator):
 
 def virtual_interrupts_right(emulator):
     """True if virtual and posted interrupts are mended there."""
-    return seen(emulator, "virtual interrupts", lambda: emulator_mend.is_mended(emulator.binary()))
+    key = "virtual interrupts " + emulator_mend.PATCHES_STAMP
+    return seen(emulator, key, lambda: emulator_mend.is_mended(emulator.binary()))
 
 
 def to_be_mended(version, emulator):
