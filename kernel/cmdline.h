@@ -31,6 +31,13 @@ enum quiet_fault { QUIET_CHOICES(CHOICE_MEMBER) };
 /* The options in force: the defaults until start/ parsed the command line into it. */
 extern struct options options;
 
+/* True if quiet-fault= names this step, which is left out then: in the build CHECKED=1 alone, and in tests. */
+#if defined(CHECKED) || defined(MUTANTS)
+#define MUTANT(name) (options.quiet_fault == QUIET_FAULT_##name)
+#else
+#define MUTANT(name) false
+#endif
+
 /* Told of each line that the user should see: a warning (`error` false) or an error. */
 typedef void (*cmdline_report_fn)(bool error, const char *text);
 

@@ -8,7 +8,6 @@
 #include "kernel/string.h"
 #include "mm/page.h"
 
-#define TOP_LEVEL 4u
 /* A and D are set from the start: the processor then never writes EPT01, and parts of a split page stay alike. */
 #define TABLE_FLAGS (EPT_RWX | EPT_A)
 #define LEAF_FLAGS (EPT_RWX | EPT_XU | EPT_A | EPT_D) /* EPT_XU for those who merge it: it is not in force here */
@@ -24,11 +23,6 @@
 static void set_entry(uint64_t *entry, uint64_t value)
 {
     __atomic_store_n(entry, value, __ATOMIC_RELEASE);
-}
-
-static uint64_t *table_of(uint64_t entry)
-{
-    return hpa_to_va(entry & EPT_ADDRESS);
 }
 
 static uint64_t table_entry(const uint64_t *table)
@@ -48,12 +42,12 @@ static uint64_t *find_entry(const struct ept *ept, gpa_t gpa, unsigned *level)
     uint64_t *entry;
 
 #pragma GCC unroll 4
-    for (unsigned at = TOP_LEVEL; at > 0; at--) {
+    for (unsigned at = EPT_TOP_LEVEL; at > 0; at--) {
         uint64_t value = *(entry = &table[ept_index(gpa, at)]);
         *level = at;
         if (!(value & EPT_RWX) || (value & EPT_LARGE)) /* ours have bit 7 in leaves alone */
             break;
-        table = table_of(value);
+        table = ept_table_of(value);
     }
     return entry;
 }
@@ -95,7 +89,7 @@ static int map_gigabyte(struct ept *ept, gpa_t base)
             return -1;
         set_entry(top, table_entry(table));
     }
-    entry = &table_of(*top)[ept_index(base, 3)];
+    entry = &ept_table_of(*top)[ept_index(base, 3)];
     if (*entry)
         return 0;
     value = build_entry(ept, base, 3);
@@ -192,7 +186,7 @@ static bool is_pinned(const struct ept *ept, gpa_t base, uint64_t size)
  * Other processors may walk the table until they pass an INVEPT, so it waits in ept->retired. */
 static bool join(struct ept *ept, uint64_t *entry, unsigned level)
 {
-    uint64_t *table = table_of(*entry), step = ept_level_size(level - 1);
+    uint64_t *table = ept_table_of(*entry), step = ept_level_size(level - 1);
 
     if (ept->keep_split || ept->retired_count == EPT_RETIRED_MAX || (level == 3 && !ept->features.pages_1g))
         return false;
@@ -212,11 +206,11 @@ static bool join(struct ept *ept, uint64_t *entry, unsigned level)
 
 static void join_around(struct ept *ept, gpa_t gpa)
 {
-    uint64_t *directory_pointer = &table_of(ept->root[ept_index(gpa, 4)])[ept_index(gpa, 3)], *entry;
+    uint64_t *directory_pointer = &ept_table_of(ept->root[ept_index(gpa, 4)])[ept_index(gpa, 3)], *entry;
 
     if (ept_is_leaf(*directory_pointer, 3))
         return;
-    entry = &table_of(*directory_pointer)[ept_index(gpa, 2)];
+    entry = &ept_table_of(*directory_pointer)[ept_index(gpa, 2)];
     if (ept_is_leaf(*entry, 2) || join(ept, entry, 2))
         (void)join(ept, directory_pointer, 3);
 }

@@ -6,6 +6,7 @@
 #define MM_EPT_H
 
 #include "kernel/base.h"
+#include "kernel/layout.h"
 #include "kernel/spinlock.h"
 #include "mm/memmap.h"
 #include "mm/mtrr.h"
@@ -25,6 +26,7 @@
 #define EPT_SUB_PAGE BIT(61) /* of a 4 KiB page without W: sub-page write permissions say which stores may be */
 #define EPT_ADDRESS BITS(51, 12)
 #define EPT_ENTRIES 512u
+#define EPT_TOP_LEVEL 4u
 
 /* Bytes that one entry of a table at `level` maps: 1: 4 KiB, 2: 2 MiB, 3: 1 GiB, 4: 512 GiB; and which entry it is. */
 static inline uint64_t ept_level_size(unsigned level)
@@ -105,12 +107,33 @@ static inline struct ept_leaf ept_leaf_of(uint64_t entry, gpa_t gpa, unsigned le
                              .memtype = (unsigned)GET(entry, EPT_MEMTYPE)};
 }
 
+static inline uint64_t *ept_table_of(uint64_t entry)
+{
+    return hpa_to_va(entry & EPT_ADDRESS);
+}
 /* Builds the identity map, up to 4 GiB or the end of RAM. Returns 0, or -1 when the pool is empty. */
 MUST_CHECK int ept_build(struct ept *ept);
 /* The EPTP for the hardware. */
 uint64_t ept_pointer(const struct ept *ept);
 /* The translation of gpa as it is now. */
 struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa);
+/* The leaf of a gpa that is RAM of L1, all of which is mapped, as it stands in the table. */
+static ALWAYS_INLINE uint64_t ept_ram_leaf(struct ept *ept, gpa_t gpa)
+{
+    uint64_t entry = 0;
+    const uint64_t *table = ept->root;
+
+    spinlock_lock(&ept->lock);
+#pragma GCC unroll 4
+    for (unsigned level = EPT_TOP_LEVEL; level > 0; level--) {
+        entry = table[ept_index(gpa, level)];
+        if (entry & EPT_LARGE) /* ours have bit 7 in leaves alone */
+            break;
+        table = ept_table_of(entry);
+    }
+    spinlock_unlock(&ept->lock);
+    return entry;
+}
 /* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and tells nobody: only
  * mm/ept_watch:ept_revoke() does. The second joins the large page again when all its parts are alike. 0, or -1 when the
  * pool is empty (protect) or the page is no RAM of L1. */

@@ -22,7 +22,7 @@ enum cause {
 };
 
 uint64_t ept_log_misconfigs; /* by any processor */
-static uint64_t said_violation;
+uint64_t ept_log_violations; /* the same */
 
 /* The entry at which a walk ended. */
 struct place {
@@ -73,12 +73,11 @@ static NOINLINE void say_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t
                  qualification);
 }
 
-/* Violations are the normal way in which a hypervisor fills its tables. A plain load sees that the kind was said
- * before; only then is anything else looked at. */
-void ept_log_violation(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
+/* Violations are the normal way in which a hypervisor fills its tables: a plain load has seen that the kind was not
+ * said before. */
+void ept_log_violation_any(const struct vcpu *vcpu, gpa_t gpa2, uint64_t qualification)
 {
-    unsigned kind = (unsigned)(qualification & BITS(5, 0));
-    if (__builtin_expect(!(said_violation & BIT(kind)), 0) && first_time(&said_violation, kind))
+    if (first_time(&ept_log_violations, (unsigned)(qualification & BITS(5, 0))))
         say_violation(vcpu, gpa2, qualification);
 }
 

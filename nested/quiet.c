@@ -69,6 +69,13 @@ static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slo
            !(nested->vcpu->vp_assist & HYPERV_ENABLE); /* each entry asks which VMCS it is */
 }
 
+/* True if nothing but EPT12's entries decides what becomes of an EPT violation. */
+static bool has_plain_ept(const struct vmcs12_slot *slot)
+{
+    const uint64_t more = PROC2_EPT_VE | PROC2_SPP | PROC2_MODE_BASED_EXECUTE;
+    return (vmcs12_proc2(slot->v) & (PROC2_EPT | more)) == PROC2_EPT && !slot->watches_svi;
+}
+
 /* Work beside the image, for registers that vmcs12's controls do not switch. An entry that loads none gives L2 the
  * register as L1 has it, so it is read each time. An exit that saves none leaves vmcs12's field as it was, but the CPU
  * saves into vmcs02 always (merge_controls()), so the field's value is put back at the next entry. An exit that loads
@@ -111,6 +118,7 @@ static NOINLINE void make_plan(const struct vcpu *vcpu, struct vmcs12_slot *slot
     const struct vmcs12 *v = slot->v;
     plan->valid = is_simple(vcpu->nested, slot);
     plan->made = true;
+    plan->plain_ept = has_plain_ept(slot);
     plan->vmcs02 = slot->vmcs02;
     plan->revision = hpa_to_va(slot->vmcs02);
     plan->reasons = slot->straight;
@@ -210,6 +218,12 @@ void straight_init(const struct nested *nested)
     }
 }
 
+/* True if straight_ept_enter() does all that L1's next entry has to do with EPT02. */
+static inline bool straight_may_revisit(const struct vmcs12_slot *slot)
+{
+    return slot->revisit == REVISIT_VIOLATION && slot->plan.plain_ept;
+}
+
 /* True if the rows hold that this processor alone changes, or those that any does; for exits of L2 alone, or also for
  * entries. */
 enum changer { OWN, ANY };
@@ -264,7 +278,9 @@ static NOINLINE void look(const struct vcpu *vcpu, struct straight *straight, st
     const struct nested *nested = vcpu->nested;
     if (!rows_hold(vcpu, nested, slot, OWN, ENTRY))
         return;
-    __atomic_store_n(&straight->quiet, 1, __ATOMIC_SEQ_CST); /* before the look: others take it away after a change */
+    uint8_t quiet = slot->revisit && options.quiet_fault != QUIET_FAULT_REVISIT ? QUIET_BUT_REVISIT : QUIET_ALL;
+    __atomic_store_n(&straight->quiet, quiet,
+                     __ATOMIC_SEQ_CST); /* before the look: others take it away after a change */
     if (!rows_hold(vcpu, nested, slot, ANY, ENTRY)) {
         straight->quiet = 0;
         return;
@@ -316,7 +332,7 @@ bool straight_is_quiet(struct vcpu *vcpu)
 {
     struct straight *straight = straight_of(vcpu->cpu);
     straight_ready(vcpu);
-    if (straight->quiet && vcpu_is_prepared(vcpu))
+    if (straight->quiet == QUIET_ALL && vcpu_is_prepared(vcpu))
         return true;
     straight->quiet = 0;
     return false;
@@ -420,7 +436,9 @@ static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot, bool decided
     interruptibility = vmcs_read(GUEST_INTERRUPTIBILITY);
     ASSERT(slot->plan.image[STRAIGHT_GUEST_RSP] == vmcs_read(HOST_RSP));
     ASSERT(slot->straight == decide_straight(slot->v) && (decided || reason < 64));
-    ASSERT(decided ? reason == vcpu->exit.reason : is_l1s(vcpu, slot, reason));
+    ASSERT(decided                        ? reason == vcpu->exit.reason
+           : reason == EXIT_EPT_VIOLATION ? slot->revisit & REVISIT_VIOLATION
+                                          : is_l1s(vcpu, slot, reason));
     ASSERT(!(vmcs_read(ENTRY_INTERRUPTION_INFO) & INTR_VALID));
     ASSERT((slot->v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) || !(interruptibility & BLOCKING_BY_NMI));
     ASSERT(!has_lists(slot->v));
@@ -448,6 +466,7 @@ static void check_entry_of_l2(struct vcpu *vcpu, struct vmcs12_slot *slot)
             panic("straight: vmcs02 has %lx for %s, vmcs12 %lx", vmcs_read_encoding(vmcs_fields[row].encoding),
                   vmcs_fields[row].name, v->field[row]);
     ASSERT(prepare_controls_are(nested, slot));
+    ASSERT(!slot->revisit);
 }
 
 void straight_checked(struct vcpu *vcpu)

@@ -12,7 +12,7 @@
 %include "vmx/straight.inc"
 
 extern vmx_exit, vmx_straight_checked, straight_dead
-extern straight_l1_alone
+extern straight_l1_alone, straight_ept_exit, straight_ept_enter
 extern end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
 global straight_exit_l1, straight_exit_l2, straight_ends, straight_ends_count
 global long_way, long_way_rax, long_way_rcx
@@ -166,7 +166,7 @@ paging_exit:
         mov     eax, EXIT_EXCEPTION_NMI
         jmp     l1_wants
 .cr:    cmp     eax, EXIT_CR_ACCESS
-        jne     long_way
+        jne     ept_exit
         COUNTED VMREADS, 1
         READ    EXIT_QUALIFICATION      ; CLTS and LMSW have the number 0
         and     eax, CR_QUAL_NUMBER
@@ -175,6 +175,20 @@ paging_exit:
         mov     rdx, [CPU(S_PLAN)]
         mov     eax, EXIT_CR_ACCESS
         jmp     l1_wants
+
+; EPT violations: those for which there is nothing but an entry of EPT12 to be looked at (nested/straight_ept.c).
+ept_exit:
+        cmp     eax, EXIT_EPT_VIOLATION
+        jne     long_way
+        CALL_C  straight_ept_exit
+        cmp     eax, VIOLATION_OF_L1
+        ja      filled
+        jb      long_way
+        mov     rdx, [CPU(S_PLAN)]
+        mov     eax, EXIT_EPT_VIOLATION
+        jmp     l1_wants
+filled:                         ; EPT02 has the page now, so L2 goes on
+        END     end_filled, S_QUIET, je, vmresume
 
 ; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first two may still turn back.
 shape_exit:
@@ -229,15 +243,8 @@ straight_to_l1:
 
 ; --- An exit of L1 ---
 
-; HOST_RIP of vmcs01, which is current. Of all exits of L1 this part takes VMRESUME, and vmx/straight_l1.asm three more.
-straight_exit_l1:
-        mov     [CPU(S_RAX)], rax
-        COUNTED VMREADS, 1
-        READ    EXIT_REASON
-        cmp     eax, EXIT_VMRESUME
-        jne     straight_l1_alone
-        cmp     byte [CPU(S_QUIET)], 0
-        je      long_way_rax
+; To the long way unless VMRESUME may enter.
+%macro L1_MAY_ENTER 0
         COUNTED VMREADS, 2
 ; CS and interruptibility are as an exit loads them, and stay in vmcs01 as they are: the next exit writes neither. So L1
 ; is in 64-bit mode, for which the plan is, at CPL 0, and nothing is blocked by MOV SS, which would fail the entry.
@@ -247,8 +254,21 @@ straight_exit_l1:
         READ    GUEST_INTERRUPTIBILITY
         test    eax, eax
         jnz     long_way_rax
+%endmacro
+
+; HOST_RIP of vmcs01, which is current. Of all exits of L1 this part takes VMRESUME, and vmx/straight_l1.asm three more.
+straight_exit_l1:
+        mov     [CPU(S_RAX)], rax
+        COUNTED VMREADS, 1
+        READ    EXIT_REASON
+        cmp     eax, EXIT_VMRESUME
+        jne     straight_l1_alone
+        cmp     byte [CPU(S_QUIET)], QUIET_ALL
+        jne     revisit
+        L1_MAY_ENTER
 open_l2:
         mov     [CPU(S_RDX)], rdx
+open_kept:
         mov     rdx, [CPU(S_PLAN)]
         test    dword [rdx + P_SHAPE], SHAPE_ENTRY
         jnz     shape_entry
@@ -260,6 +280,17 @@ entry_shaped:
         COUNTED VMPTRLDS, 1
         inc     qword [CPU(S_MOVES)]
         END     end_l2, S_QUIET, je, vmlaunch
+
+; L1 was told of an EPT violation, and may have mapped the page.
+revisit:
+        cmp     byte [CPU(S_QUIET)], QUIET_BUT_REVISIT
+        jne     long_way_rax
+        L1_MAY_ENTER
+        mov     [CPU(S_RDX)], rdx
+        CALL_C  straight_ept_enter
+        test    al, al
+        jnz     open_kept
+        jmp     long_way
 
 ; The long way has done what was due before this entry, and asked what is asked above (nested/quiet.c:
 ; straight_may_enter): now all is quiet. All registers are L1's again.
@@ -336,8 +367,9 @@ straight_ends_count:
 %else
         dq      end_l1, end_l1_last
         dq      end_l2, end_l2_last
+        dq      end_filled, end_filled_last
 straight_ends_count:
-        dq      5
+        dq      6
 %endif
 
 section .note.GNU-stack noalloc noexec nowrite progbits

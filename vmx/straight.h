@@ -69,12 +69,19 @@ struct straight_plan {
     uint64_t image[STRAIGHT_ROWS];
     uint64_t mode;    /* ENTRY_GUEST_64 or 0, of L2 when the plan was made */
     bool made, valid; /* nothing that it was made of has changed; the straight way can do it */
+    bool plain_ept;   /* and EPT violations of L2: L1 has none of the features that make more of them */
 };
+
+/* Of `quiet`. The last: all but the row REVISIT of nested/quiet.def, which straight_ept_enter() is for. */
+enum { QUIET_NOT, QUIET_ALL, QUIET_BUT_REVISIT };
+
+/* The answer of straight_ept_exit() of nested/. */
+enum straight_violation { VIOLATION_LONG, VIOLATION_OF_L1, VIOLATION_FILLED };
 
 struct straight {
     uint64_t rax, rdx, rcx;     /* the guest's, while straight.asm works */
     struct straight_plan *plan; /* of the current vmcs12; NULL: none */
-    uint8_t quiet;              /* 0: the next entry or exit looks at everything */
+    uint8_t quiet;              /* QUIET_NOT: the next entry or exit looks at everything */
     uint8_t stop;               /* an NMI came: what is about to enter a guest looks again */
     bool decided;               /* the first of `moves` is an exit that the long way found to be L1's, and counted */
     uint8_t entered;            /* L1 or L2 straight since L1's last VMPTRLD */

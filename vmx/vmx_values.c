@@ -80,6 +80,9 @@ static void straight_members(void)
     MEMBER(S_WORD, struct straight, word);
     MEMBER(S_FLAGS, struct straight, flags);
     VALUE(REASON_MAX, ARRAY_SIZE(((struct straight *)0)->by_reason) - 1);
+    SAME(QUIET_ALL);
+    SAME(QUIET_BUT_REVISIT);
+    SAME(VIOLATION_OF_L1);
 #define COUNTER(name, text) VALUE(name, NUMBER_##name);
 #include "kernel/counters_vmx.def"
 #undef COUNTER

@@ -4,6 +4,7 @@
 #include "guests/lib/cpu.h"
 #include "guests/lib/irq.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/lib/trap.h"
 #include "guests/scenarios/scenario.h"
 #include "kernel/inspect_abi.h"
@@ -364,8 +365,42 @@ static void event_after_window(void)
     }
 }
 
+/* An event runs into a page that L1 has mapped, and L0 has not yet: L0 maps it, and the event is delivered. */
+static void event_over_violation(void)
+{
+    enum { PAGES = 4 };
+    uint64_t *entry[PAGES], leaf[PAGES], *stack = page_alloc_run(PAGES, PAGE_SIZE);
+    struct inv_descriptor descriptor;
+    struct vm vm;
+
+    vmx_start();
+    vm_create(&vm, l2_cpuids, VM_EPT);
+    become_steady(&vm);
+    vm_skip(&vm);
+    vm_control_set(PIN_CONTROLS, PIN_NMI | PIN_VIRTUAL_NMIS); /* so that the CPU delivers it by the straight way */
+    for (unsigned i = 0; i < PAGES; i++) {
+        entry[i] = paging_entry(vm.ept, (uint64_t)stack + i * PAGE_SIZE, PAGE_SIZE);
+        leaf[i] = *entry[i];
+        *entry[i] = 0;
+    }
+    descriptor = (struct inv_descriptor){.low = vmx_get(EPT_POINTER)};
+    CHECK_EQ(vmx_invept(1, &descriptor), 0);
+    trap_count[VECTOR_TEST] = 0;
+    for (unsigned i = 0; i < PAGES; i++) {
+        become_steady(&vm);
+        vm_skip(&vm);
+        *entry[i] = leaf[i];
+        vmx_set(GUEST_RSP, (uint64_t)stack + (i + 1) * PAGE_SIZE);
+        vmx_set(GUEST_RFLAGS, RFLAGS_FIXED1 | RFLAGS_IF);
+        vmx_set(ENTRY_INTERRUPTION_INFO, INTR_VALID | PUT(INTR_TYPE_EXTERNAL, INTR_TYPE) | VECTOR_TEST);
+        EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+        CHECK_EQ(trap_count[VECTOR_TEST], i + 1);
+    }
+}
+
 const struct scenario straight_scenarios[] = {
     {"straight-event-stays", event_stays, NULL},
+    {"straight-event-over-violation", event_over_violation, without_ept},
     {"straight-refused-state", refused_state, NULL},
     {"straight-refused-event", refused_event, NULL},
     {"straight-withdrawn-event", withdrawn_event, NULL},

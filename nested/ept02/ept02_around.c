@@ -119,16 +119,12 @@ static void fill_range(struct around *a, unsigned i, unsigned end)
     }
 }
 
-/* Which places are worth a look; true if any. An L1 that maps page by page has nothing behind the one just filled, and
- * costs no more than this. */
+/* Which places are worth a look; true if any. */
 static inline bool choose_range(uint64_t *above, const uint64_t *entry, const uint64_t *table12, unsigned level,
                                 unsigned *first, unsigned *end)
 {
     unsigned index = (unsigned)((uintptr_t)entry % PAGE_SIZE / sizeof(*entry)), times = (unsigned)GET(*above, TIMES);
-    bool next = index + 1 < EPT_ENTRIES && (table12[index + 1] & EPT_R) && !entry[1];
 
-    if (!next && (!index || entry[-1] || !(table12[index - 1] & EPT_R)))
-        return false;
     if (times <= (level > 1 ? TIMES_LARGE : TIMES_SMALL)) {
         *first = index & ~((BLOCK << times) - 1);
         *end = *first + (BLOCK << times);
@@ -137,23 +133,23 @@ static inline bool choose_range(uint64_t *above, const uint64_t *entry, const ui
     }
     *first = index + 1;
     *end = MIN(*first + BLOCK, EPT_ENTRIES);
-    return next && (level > 1 || (index && entry[-1]));
+    return *first < EPT_ENTRIES && (table12[*first] & EPT_R) && !entry[1] && (level > 1 || (index && entry[-1]));
 }
 
-void ept02_fill_around(struct ept02s *e, struct ept02_root *root, uint64_t *above, uint64_t *entry,
-                       const struct ept12_walk *walk)
+void ept02_fill_neighbours(struct ept02s *e, struct ept02_root *root, uint64_t *above, uint64_t *entry, gpa_t table,
+                           unsigned level, uint64_t rights)
 {
-    const uint64_t *table12 = hpa_to_va(walk->table); /* RAM: nothing else has a leaf */
+    const uint64_t *table12 = hpa_to_va(table); /* RAM: nothing else has a leaf */
     unsigned first, end;
 
-    if (!choose_range(above, entry, table12, walk->level, &first, &end))
+    if (!choose_range(above, entry, table12, level, &first, &end))
         return;
     struct around a = {.e = e,
                        .root = root,
                        .table12 = table12,
                        .table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE),
-                       .level = walk->level,
-                       .above = walk->above,
+                       .level = level,
+                       .above = rights,
                        .flags = root->key & EPTP_AD};
     judge(&a, ept02_rules(e, root->key));
     fill_range(&a, first, end);

@@ -1,13 +1,27 @@
-/* The neighbours of a leaf that EPT02 was just given. nested/ept02/ept02_fill calls it. */
+/* The neighbours of a leaf that EPT02 was just given. nested/ept02/ept02_fill and
+ * nested/ept02/ept02_plain call it. */
 #ifndef NESTED_EPT02_EPT02_AROUND_H
 #define NESTED_EPT02_EPT02_AROUND_H
 
+#include "kernel/layout.h"
 #include "nested/ept02/ept02.h"
 #include "nested/ept02/ept12_walk.h"
 
-/* `entry`: the leaf, of the size that `walk` found, 4 KiB or 2 MiB; `above`: EPT02's entry that leads to its table.
- * The lock of e is held. */
-void ept02_fill_around(struct ept02s *e, struct ept02_root *root, uint64_t *above, uint64_t *entry,
-                       const struct ept12_walk *walk);
+/* `entry`: the leaf at `level`, 4 KiB or 2 MiB; `above`: EPT02's entry that leads to its table; `table12`: of EPT12, in
+ * RAM, with the entry that the leaf was made of; `rights`: what the tables above that allow. The lock of e is held. */
+void ept02_fill_neighbours(struct ept02s *e, struct ept02_root *root, uint64_t *above, uint64_t *entry, gpa_t table12,
+                           unsigned level, uint64_t rights);
+
+/* The same. An L1 that maps page by page has nothing behind the one just filled, and costs no more than this. */
+static ALWAYS_INLINE void ept02_fill_around(struct ept02s *e, struct ept02_root *root, uint64_t *above, uint64_t *entry,
+                                            gpa_t table12, unsigned level, uint64_t rights)
+{
+    uintptr_t offset = (uintptr_t)entry % PAGE_SIZE;
+    const uint64_t *entry12 = hpa_to_va(table12 + offset);
+    bool next = offset < PAGE_SIZE - sizeof(*entry) && (entry12[1] & EPT_R) && !entry[1];
+
+    if (next || (offset && (entry12[-1] & EPT_R) && !entry[-1]))
+        ept02_fill_neighbours(e, root, above, entry, table12, level, rights);
+}
 
 #endif

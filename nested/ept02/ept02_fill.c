@@ -125,23 +125,8 @@ static enum ept02_result fill_allowed(struct ept02s *e, uint64_t eptp12, gpa_t g
     root = ept02_get_root(e, eptp12);
     out->entry = install(e, root, gpa2, level, leaf, &above);
     if (!carveout && level == walk->level && level < 3)
-        ept02_fill_around(e, root, above, out->entry, walk);
+        ept02_fill_around(e, root, above, out->entry, walk->table, level, walk->above);
     return refused ? EPT02_CARVEOUT : EPT02_FILLED;
-}
-
-/* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
- * Violations": bits 5:3 are the AND along the walk. With A/D flags on, a page walk of L2's counts as read and write;
- * not every CPU says both. */
-static uint64_t reflected_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions,
-                                        uint64_t page_rights)
-{
-    uint64_t kept =
-        EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING | EPT_QUAL_SHADOW_STACK | page_rights;
-    bool page_walk = (hardware & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK)) == EPT_QUAL_GLA_VALID;
-
-    if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
-        access |= EPT_QUAL_READ;
-    return access | (hardware & kept) | ept12_allowed(permissions);
 }
 
 static inline void reflect_violation(const struct ept02s *e, uint64_t eptp12, uint64_t hardware, uint64_t access,
@@ -151,7 +136,7 @@ static inline void reflect_violation(const struct ept02s *e, uint64_t eptp12, ui
 
     if (__builtin_expect((access & EPT_SUB_PAGE) != 0, 0))
         asked ^= EPT_SUB_PAGE | EPT_W;
-    out->qualification = reflected_qualification(eptp12, hardware, asked, walk->permissions, e->rules[0].page_rights);
+    out->qualification = ept12_qualification(eptp12, hardware, asked, walk->permissions, e->rules[0].page_rights);
     out->sub_page = ept12_is_sub_page(walk, access);
 }
 

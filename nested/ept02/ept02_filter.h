@@ -11,10 +11,10 @@ void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size);
  * holds. */
 static inline void ept02_mark_page(struct ept02_shared *shared, hpa_t page)
 {
-    uint64_t number = page / PAGE_SIZE, bit = BIT(number % 64), *word = &shared->writable[number / 64];
+    uint64_t number = page / PAGE_SIZE, *word = &shared->writable[number / 64];
 
-    if (number < shared->page_limit && !(__atomic_load_n(word, __ATOMIC_ACQUIRE) & bit))
-        __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST);
+    if (number < shared->page_limit && !((__atomic_load_n(word, __ATOMIC_ACQUIRE) >> number % 64) & 1))
+        __atomic_fetch_or(word, BIT(number % 64), __ATOMIC_SEQ_CST);
 }
 /* Clears the page's mark; whether it was set. */
 bool ept02_take_mark(struct ept02_shared *shared, gpa_t page);

@@ -25,6 +25,21 @@ static inline uint64_t ept12_allowed(uint64_t permissions)
     return ((permissions | permissions / (EPT_XU / BIT(3))) & BITS(3, 0)) * EPT_QUAL_ALLOWED_READ;
 }
 
+/* The hardware's word on the access, L1's tables' on what they allow. SDM 3C table "Exit Qualification for EPT
+ * Violations": bits 5:3 are the AND along the walk. With A/D flags on, a page walk of L2's counts as read and write;
+ * not every CPU says both. */
+static inline uint64_t ept12_qualification(uint64_t eptp12, uint64_t hardware, uint64_t access, uint64_t permissions,
+                                           uint64_t page_rights)
+{
+    uint64_t kept =
+        EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK | EPT_QUAL_NMI_UNBLOCKING | EPT_QUAL_SHADOW_STACK | page_rights;
+    bool page_walk = (hardware & (EPT_QUAL_GLA_VALID | EPT_QUAL_NOT_WALK)) == EPT_QUAL_GLA_VALID;
+
+    if ((eptp12 & EPTP_AD) && page_walk && (access & EPT_QUAL_WRITE))
+        access |= EPT_QUAL_READ;
+    return access | (hardware & kept) | ept12_allowed(permissions);
+}
+
 /* The choices that the SDM leaves to the processor, as L1's capability MSRs state them. */
 struct ept12_rules {
     bool exec_only, pages_2m, pages_1g;

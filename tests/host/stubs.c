@@ -111,7 +111,8 @@ struct vmcs12;
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 SAYS_NOTHING(refusal_log, const struct vcpu *vcpu, unsigned refusal, uint64_t a, uint64_t b)
 SAYS_NOTHING(refusal_log_msr, const struct vcpu *vcpu, uint32_t msr, unsigned access, uint64_t value)
-SAYS_NOTHING(ept_log_violation, const struct vcpu *vcpu, uint64_t gpa2, uint64_t qualification)
+uint64_t ept_log_violations __attribute__((weak)) = ~0ull;
+SAYS_NOTHING(ept_log_violation_any, const struct vcpu *vcpu, uint64_t gpa2, uint64_t qualification)
 uint64_t ept_log_misconfigs __attribute__((weak));
 SAYS_NOTHING(ept_log_misconfig_any, const struct vcpu *vcpu, uint64_t gpa2, uint64_t table, unsigned level,
              uint64_t entry)

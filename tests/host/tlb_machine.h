@@ -44,7 +44,8 @@ static ucontext_t outside;
 static unsigned until_switch, density, waited;
 static unsigned stays; /* operations that the one that runs completes before the other goes on, unless it waits */
 static uint64_t operations;
-static uint64_t straight_ways;  /* entries and exits that Nestor did not look at */
+static uint64_t straight_ways; /* entries and exits that Nestor did not look at */
+static uint64_t straight_violations[VIOLATION_FILLED + 1];
 static uint64_t handed_back[2]; /* exits, and entries, that the long way left to the straight one */
 static void (*machine_step)(struct processor *p);
 

@@ -8,6 +8,7 @@
 #include "nested/host_state.h"
 #include "nested/quiet.h"
 #include "nested/slot.h"
+#include "nested/straight_ept.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/straight.h"
 
@@ -82,6 +83,24 @@ QUIET static void turn(struct processor *p)
     between();
 }
 
+/* An EPT violation of L2. True: L2 goes on, up to the last look, or the exit is L1's. */
+QUIET static enum straight_violation go_by_ept(struct processor *p)
+{
+    enum straight_violation violation = straight_ept_exit(&p->vcpu);
+
+    straight_violations[violation]++;
+    return violation;
+}
+
+/* True if L1's VMRESUME may enter: behind a violation that L1 was told of, EPT02 gets what L1 has mapped. */
+QUIET static bool may_enter(struct processor *p, uint32_t reason)
+{
+    uint8_t quiet = straight_of(&p->cpu)->quiet;
+
+    return reason == EXIT_VMRESUME &&
+           (quiet == QUIET_ALL || (quiet == QUIET_BUT_REVISIT && straight_ept_enter(&p->vcpu)));
+}
+
 /* Up to the last look. False: the long way. */
 QUIET static bool go_straight(struct processor *p, uint32_t reason)
 {
@@ -92,8 +111,13 @@ QUIET static bool go_straight(struct processor *p, uint32_t reason)
     if (!straight->quiet)
         return false;
     between();
-    if (of_l2 ? !is_for_l1(p, plan, reason) : reason != EXIT_VMRESUME)
+    if (of_l2 && reason == EXIT_EPT_VIOLATION) {
+        enum straight_violation violation = go_by_ept(p);
+        if (violation != VIOLATION_OF_L1)
+            return violation == VIOLATION_FILLED;
+    } else if (of_l2 ? !is_for_l1(p, plan, reason) : !may_enter(p, reason)) {
         return false;
+    }
     if (!of_l2 && (vmcs_read(GUEST_CS_AR_BYTES) != ACCESS_CODE64 || vmcs_read(GUEST_INTERRUPTIBILITY)))
         return false;
     straight->by_reason[of_l2 ? reason : 0] += of_l2;

@@ -22,6 +22,7 @@ ROWS = {
     "event": ("straight-event-stays", ()),
     "sysenter": ("straight-host-sysenter", ()),
     "left": ("straight-host-resume-after-sti", ()),
+    "delivery": ("straight-event-over-violation", ()),
     "once": ("switched-steady-after-failed-entry", NEWER),
 }
 BY_PORT = ("straight-event-after-window", ("--nestor", "stats=0xf8 inspect=0xea4"))
