@@ -187,13 +187,20 @@ static void fail_checks(struct vcpu *vcpu, const struct check_result *result)
         fail_instruction(vcpu, result->kind == CHECK_FAIL_HOST ? VMXERR_ENTRY_HOST_STATE : VMXERR_ENTRY_CONTROLS);
 }
 
+/* L1 may have written another to vmcs02, at which shadow_fetch() does not look; if L2 has, that costs a look. Current:
+ * vmcs02. */
+static NOINLINE check_scope_t scope_of_cr3(const struct vmcs12_slot *slot)
+{
+    return vmcs_read(GUEST_CR3) == slot->checked_cr3 ? 0 : check_scope_of(FIELD_INDEX_GUEST_CR3);
+}
+
 /* The rows that L1 writes to vmcs02 itself are the CPU's to judge, but not where Nestor does a part of the entry that
  * comes behind these checks: then they are judged before it. */
 static inline check_scope_t scope_of_direct(const struct vmcs12_slot *slot)
 {
     const struct vmcs12 *v = slot->v;
     bool has_part = v->ENTRY_MSR_LOAD_COUNT || v->GUEST_ACTIVITY_STATE == ACTIVITY_WAIT_SIPI;
-    return __builtin_expect(has_part, 0) ? slot->direct : 0;
+    return __builtin_expect(has_part, 0) ? slot->direct | scope_of_cr3(slot) : 0;
 }
 
 /* Which tables of checks the entry must pass: none when nothing that they look at changed since the last one. */
@@ -238,6 +245,8 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
     }
     slot->scope = slot->direct = 0;
     slot->checked_long_mode = long_mode;
+    if (!(check_scope_of(FIELD_INDEX_GUEST_CR3) & ~scope))
+        slot->checked_cr3 = slot->v->GUEST_CR3;
     return true;
 }
 

@@ -78,6 +78,7 @@ struct vmcs12_slot {
     check_scope_t scope;         /* of those rows, until an entry passes the checks */
     check_scope_t direct;        /* of rows that it wrote to vmcs02 itself, as far as shadow_fetch() saw; the same */
     bool checked_long_mode;      /* L1's mode at that entry */
+    uint64_t checked_cr3;        /* L2's CR3 when the checks looked at it last, and it passed */
 
     /* Where L2's state is: nested/prepare, nested/shadow. */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */

@@ -203,7 +203,7 @@ static void write_optional_registers(const struct vmcs12 *v, const struct l1_reg
 static void write_pdptes(struct vcpu *vcpu, const struct vmcs12 *v)
 {
     if (vmcs12_uses_pae(v))
-        (void)!cr_load_pdptes(vcpu, v->GUEST_CR3); /* checked with the guest state */
+        (void)!cr_load_pdptes(vcpu, vmcs_read(GUEST_CR3)); /* checked with the guest state */
 }
 
 /* vmcs02 has L1's event already while it is shown to L1; else it may have an older one of L1's. */

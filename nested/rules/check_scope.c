@@ -40,7 +40,7 @@ check_scope_t check_scope_of(unsigned row)
 
 check_scope_t check_scope_lazy(void)
 {
-    return TPR | REGISTERS | SEGMENTS | TABLES | SSP;
+    return TPR | REGISTERS | SEGMENTS | TABLES | SSP | PDPTES;
 }
 
 /* L1 can change its memory without an exit, so nothing tells that these verdicts are old. */

@@ -22,7 +22,7 @@ REPLUGGED = {"1": (), "2": (
     ("L1", "^L1: processor 1 went: 0$", "L1 takes its second processor away"),
     ("L1", "^L1: processor 1 is back: 0-1$", "and it comes back"))}
 # Of the exits that L1 gets, at least this share goes by the straight way (docs/adr/0017): KVM's VMCSs must fit it.
-STRAIGHT = {"ept": 0.8, "smp": 0.8}
+STRAIGHT = {"ept": 0.8, "shadow": 0.8, "smp": 0.8}
 LINE = re.compile(r"^ *[\d.]+ (L[012]|--) \| (.*)$")
 
 
