@@ -54,6 +54,7 @@ void ept02_plain_expect(const struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uin
     struct ept_leaf ept01 = {0};
     if (leaf && walk.kind == EPT12_WALK_OK)
         ept01 = ept_translate(e->shared->ept01, walk.gpa1);
+    ept01.permissions = (ept01.permissions & ~EPT_W) | (leaf & EPT_W); /* another processor may take it this moment */
     if (walk.table != end->table || __atomic_load_n(end->at, __ATOMIC_SEQ_CST) != end->entry)
         return;
     ASSERT(leaf ? walk.kind == EPT12_WALK_OK && ept12_leaf(&walk, &ept01) == leaf
