@@ -10,9 +10,19 @@
 
 /* Rows that L1 writes there: at most exits, or as a control of vmcs12 asks for. In the order in which they are read:
  * the event's validity before what depends on it. */
-static const uint8_t always_rows[] = {FIELD_INDEX_GUEST_RIP,    FIELD_INDEX_GUEST_RSP,
-                                      FIELD_INDEX_GUEST_RFLAGS, FIELD_INDEX_GUEST_INTERRUPTIBILITY,
-                                      FIELD_INDEX_HOST_RSP,     FIELD_INDEX_ENTRY_INTERRUPTION_INFO};
+static const uint8_t always_rows[] = {FIELD_INDEX_GUEST_RIP,
+                                      FIELD_INDEX_GUEST_RSP,
+                                      FIELD_INDEX_GUEST_RFLAGS,
+                                      FIELD_INDEX_GUEST_INTERRUPTIBILITY,
+                                      FIELD_INDEX_GUEST_CR3,
+                                      FIELD_INDEX_HOST_RSP,
+                                      FIELD_INDEX_ENTRY_INTERRUPTION_INFO};
+/* Which are those that nested/shadow opens for writing. */
+static const uint8_t direct_rows[] = {
+#define FIELD(name, enc, width, area, sync, merge, need, judged, view) VIEW_##view(, ROW_IN_LIST(name), , )
+#include "vmx/vmcs_fields.def"
+#undef FIELD
+};
 static const uint8_t sometimes_rows[] = {FIELD_INDEX_GUEST_INTERRUPT_STATUS, FIELD_INDEX_PREEMPTION_TIMER,
                                          FIELD_INDEX_TPR_THRESHOLD, FIELD_INDEX_ENTRY_EXCEPTION_ERROR_CODE,
                                          FIELD_INDEX_ENTRY_INSTRUCTION_LENGTH};
@@ -43,7 +53,8 @@ static void add_row(const struct nested *nested, unsigned row)
     rows[rows_count++] = entry;
     if (vmcs_fields[row].area == VMCS_AREA_INFO)
         described[described_count++] = entry;
-    else if (vmcs_fields[row].sync == VMCS_SYNC_BOTH)
+    else if (vmcs_fields[row].area == VMCS_AREA_GUEST && row != FIELD_INDEX_PML_INDEX &&
+             row != FIELD_INDEX_PREEMPTION_TIMER && row != FIELD_INDEX_GUEST_INTERRUPT_STATUS)
         saved[saved_count++] = entry;
 }
 
@@ -63,6 +74,8 @@ void small_init(const struct nested *nested)
     for (unsigned i = 0; i < ARRAY_SIZE(sometimes_rows); i++)
         add_row(nested, sometimes_rows[i]);
     written_count = rows_count;
+    for (unsigned i = 0; i < ARRAY_SIZE(direct_rows); i++)
+        ASSERT(!bits_test(nested->rows_shown, direct_rows[i]) || is_written(direct_rows[i]));
     for (unsigned row = 0; row < FIELD_COUNT; row++)
         if (!is_written(row))
             add_row(nested, row);
@@ -153,7 +166,7 @@ static void take(struct vmcs12_slot *slot, unsigned i, uint64_t value)
     unsigned row = rows[i].row;
     slot->v->field[row] = slot->small->has[i] = value;
     bits_set(slot->dirty, row);
-    if (row == FIELD_INDEX_TPR_THRESHOLD)
+    if (row == FIELD_INDEX_TPR_THRESHOLD || row == FIELD_INDEX_GUEST_CR3)
         slot->scope |= check_scope_of(row);
     else if (vmcs_fields[row].area != VMCS_AREA_CTRL)
         slot->direct |= check_scope_of(row);
