@@ -130,10 +130,11 @@ static uint64_t cr_lmsw_value(uint64_t qualification)
 }
 
 /* Reads of CR0 and CR4 never exit: the read shadows answer them. So each exit is a write, and each of the three forms
- * (MOV, LMSW, CLTS) becomes one value for the whole register. */
+ * (MOV, LMSW, CLTS) becomes one value for the whole register. Of an L2's those come here that would set a bit of CR4
+ * which L1's CPU has not: #GP. */
 void exit_cr_access(struct vcpu *vcpu)
 {
-    EXPECT_CURRENT(vcpu->vmcs01);
+    EXPECT_GUEST(vcpu);
     uint64_t qualification = vcpu->exit.qualification;
     unsigned number = (unsigned)GET(qualification, CR_QUAL_NUMBER);
     unsigned type = (unsigned)GET(qualification, CR_QUAL_TYPE);
