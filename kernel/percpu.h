@@ -11,7 +11,7 @@
 #define CPU_STACK_SIZE 16384
 #define IST_STACK_SIZE 8192 /* a panic prints its lines on one of these */
 
-#define STRAIGHT_WORDS 96
+#define STRAIGHT_WORDS 112
 
 struct cpu {
     struct cpu *self;                  /* first: this_cpu() reads it at GS:0 */

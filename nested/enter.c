@@ -279,6 +279,7 @@ void nested_enter(struct vcpu *vcpu, bool launch)
     /* L1's registers are read while vmcs01 is current. Then comes the move. The checks are made behind it, because
      * rows that they look at may be in vmcs02 alone. */
     vcpu->nested->left_as_loaded = straight_left_as_loaded(interruptibility);
+    straight_of(vcpu->cpu)->eptp_is_owed = false;
     bool long_mode = (vmcs_read(GUEST_EFER) & EFER_LMA) != 0;
     struct l1_registers l1 = read_l1_registers((uint32_t)slot->v->ENTRY_CONTROLS);
     turn_to_l2(vcpu, slot);
@@ -471,6 +472,7 @@ bool nested_resume_straight(struct vcpu *vcpu)
     if (!straight_may_enter(slot))
         return false;
     nested->left_as_loaded = true;
+    straight_of(vcpu->cpu)->eptp_is_owed = false;
     if (slot->revisit)
         l2_ept_prefill(vcpu);
     if (slot->root && l2_eptp_stands(slot) && slot->roots_seen == nested->ept02s.roots_changed)

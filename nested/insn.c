@@ -289,6 +289,19 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
     insn_succeed_plain(vcpu);
 }
 
+/* L1 goes from one L2 to another, which it enters next: all is asked at once. */
+void insn_vmptrld_usual(struct vcpu *vcpu, const struct straight_plan *plan)
+{
+    EXPECT_CURRENT(vcpu->vmcs01);
+    struct straight *straight = straight_of(vcpu->cpu);
+    if (straight->moves)
+        straight_settle(vcpu);
+    straight->quiet = straight->entered = 0;
+    slot_touch(vcpu->nested, plan->slot);
+    make_current(vcpu, plan->slot);
+    straight_ready(vcpu);
+}
+
 /* All-ones when there is no current VMCS. */
 void insn_exit_vmptrst(struct vcpu *vcpu)
 {

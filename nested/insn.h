@@ -25,6 +25,9 @@ void insn_exit_vmresume(struct vcpu *vcpu);
 void insn_exit_vmcall(struct vcpu *vcpu);
 void insn_exit_invept(struct vcpu *vcpu);
 void insn_exit_invvpid(struct vcpu *vcpu);
+/* nested_hooks.invept_usual, vmptrld_usual */
+bool insn_invept_usual(struct vcpu *vcpu, uint64_t type, uint64_t eptp12);
+void insn_vmptrld_usual(struct vcpu *vcpu, const struct straight_plan *plan);
 
 /* VMsucceed, VMfailInvalid, VMfail(error): flags of L1, error number, and on past the instruction. SDM 3C 31.2 */
 static inline void insn_succeed(struct vcpu *vcpu)

@@ -1,6 +1,7 @@
 /* INVEPT and INVVPID of L1. Neither is handed to the CPU as it is: EPTPs and VPIDs of L1 are not the hardware's.
  * INVEPT becomes a debt of the EPT02s that it names, paid before the next entry that uses them; INVVPID becomes one
  * of the hardware VPID that serves L1's. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */
+#include "kernel/cmdline.h"
 #include "kernel/x86.h"
 #include "nested/insn.h"
 #include "nested/lint.h"
@@ -9,6 +10,7 @@
 #include "vmx/event.h"
 #include "vmx/operand.h"
 #include "vmx/refusal.h"
+#include "vmx/vmcs_setup.h"
 #include "vmx/vmx_insn.h"
 
 /* The register operand holds the type; its number is in the instruction information. */
@@ -39,6 +41,30 @@ static bool invept_type_supported(const struct vmx_caps *caps, uint64_t type)
            (type == INVEPT_ALL && (caps->ept_vpid & EPT_CAP_INVEPT_ALL));
 }
 
+/* Another one of the same EPTP owes no more, until L2 is entered: vmx/straight_l1.asm. */
+static inline void owe_single(struct vcpu *vcpu, uint64_t eptp12)
+{
+    ept02_invept_single(&vcpu->nested->ept02s, eptp12);
+    straight_of(vcpu->cpu)->eptp_owed = eptp12;
+    straight_of(vcpu->cpu)->eptp_is_owed = options.fault == NO_INJECTED_FAULT;
+}
+
+/* An EPTP that has passed the checks before; of that type alone it is kept. */
+bool insn_invept_usual(struct vcpu *vcpu, uint64_t type, uint64_t eptp12)
+{
+    EXPECT_CURRENT(vcpu->vmcs01);
+    bool single = type == INVEPT_SINGLE && eptp12 && eptp12 == vcpu->nested->eptp12_valid;
+    if (!single && (type != INVEPT_ALL || !invept_type_supported(&vcpu->vm->caps12, type)))
+        return false;
+    straight_of(vcpu->cpu)->quiet = 0; /* the next entry has it to pay */
+    sppt02_invept(&vcpu->nested->sppt02);
+    if (single)
+        owe_single(vcpu, eptp12);
+    else
+        ept02_invept_all(&vcpu->nested->ept02s);
+    return true;
+}
+
 /* Bits 127:64 of the descriptor are not looked at: L1s leave junk there, and real CPUs accept it. */
 static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp12, bool plain)
 {
@@ -48,7 +74,7 @@ static ALWAYS_INLINE void invept(struct vcpu *vcpu, uint64_t type, uint64_t eptp
         ept02_invept_all(&nested->ept02s);
     } else if (eptp12 == nested->eptp12_valid || check_eptp(&vcpu->vm->caps12, eptp12)) {
         nested->eptp12_valid = eptp12;
-        ept02_invept_single(&nested->ept02s, eptp12);
+        owe_single(vcpu, eptp12);
     } else {
         refusal_log(vcpu, REFUSAL_INVEPT_EPTP, eptp12, 0);
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);

@@ -44,6 +44,8 @@ static void register_handlers(void)
         .straight_to_l1 = nested_straight_to_l1,
         .straight_resume = nested_resume_straight,
         .straight_settle = straight_settle,
+        .invept_usual = insn_invept_usual,
+        .vmptrld_usual = insn_vmptrld_usual,
         .straight_ready = straight_ready,
         .straight_checked = straight_checked,
         .exit_from_l2 = nested_exit_from_l2,

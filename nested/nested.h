@@ -70,7 +70,6 @@ struct vmcs12_slot {
     gpa_t vmptr; /* VMPTR_NONE: free */
     struct vmcs12 *v;
     hpa_t vmcs02;
-    uint64_t last_used;
     bool enlightened; /* an enlightened VMCS: what L1 sees of it is in its memory */
 
     /* Writes of L1 since the last entry: noted by slot_set_dirty(), and taken away by the entry. */
@@ -144,7 +143,6 @@ struct nested {
     /* L1's VMCSs: nested/slot. What other processors may write to is inside the two lists, which mm/ guards. */
     struct vmcs12_slot slot[NESTED_SLOTS];
     unsigned slots_taken;
-    uint64_t clock;                               /* of last_used */
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     struct ept_bypass posted[NESTED_SLOTS];       /* the same, with its posted-interrupt descriptor */
     struct watcher region[NESTED_SLOTS];          /* the slot's VMCS region, with the option lint=1 */

@@ -244,10 +244,13 @@ static ALWAYS_INLINE bool rows_hold(const struct vcpu *vcpu, const struct nested
 static NOINLINE void take_slot(const struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
 {
     straight->plan = &slot->plan;
-    straight->fields = slot->v->field;
-    straight->dirty = slot->dirty;
-    straight->scope = &slot->scope;
+    straight->fields = slot->plan.fields;
+    straight->dirty = slot->plan.dirty;
+    straight->scope = slot->plan.scope;
     straight->vmcs01 = vcpu->vmcs01;
+    straight->held[slot->vmptr / PAGE_SIZE % STRAIGHT_HELD] = &slot->plan;
+    straight->current = (void **)&vcpu->nested->current;
+    straight->shown = &vcpu->nested->shown;
 }
 
 /* NULL if there is no plan for it. */

@@ -109,7 +109,7 @@ static struct vmcs12_slot *slot_take(struct nested *nested)
         if (slot->vmptr == VMPTR_NONE)
             return slot;
         /* The current VMCS must stay: L1's next VMREAD has no operand that could bring it back. */
-        if (slot != nested->current && (!oldest || slot->last_used < oldest->last_used))
+        if (slot != nested->current && (!oldest || slot->plan.used < oldest->plan.used))
             oldest = slot;
     }
     nested->launch_state_lost |= oldest->enlightened;
@@ -153,6 +153,23 @@ static struct vmcs12_slot *find_kind(struct nested *nested, gpa_t vmptr, bool en
     return NULL;
 }
 
+/* The part of a plan that is the same as long as the slot is this vmcs12's. VMPTRLD of an enlightened VMCS is to load
+ * another one from memory. */
+static void slot_place_plan(const struct nested *nested, struct vmcs12_slot *slot)
+{
+    static const uint32_t nowhere = ~0u; /* a plan's vmcs12 is no shadow VMCS */
+    const struct gmem *gmem = &nested->vcpu->vm->gmem;
+    bool reached = slot->vmptr - gmem->main_base < gmem->main_size && !slot->enlightened;
+    struct straight_plan *plan = &slot->plan;
+    plan->vmptr = slot->vmptr;
+    plan->region = reached ? hpa_to_va(slot->vmptr) : &nowhere;
+    plan->identifier = (uint32_t)slot->v->revision;
+    plan->slot = slot;
+    plan->fields = slot->v->field;
+    plan->dirty = slot->dirty;
+    plan->scope = &slot->scope;
+}
+
 struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
 {
     struct vmcs12_slot *slot = find_kind(nested, vmptr, false);
@@ -162,6 +179,7 @@ struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
             return NULL;
         gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
         vmcs12_trim(slot->v);
+        slot_place_plan(nested, slot);
         lint_loaded(nested, slot);
     }
     slot_touch(nested, slot);
@@ -180,6 +198,7 @@ struct vmcs12_slot *slot_load_enlightened(struct nested *nested, gpa_t vmptr, bo
         slot->enlightened = true;
         slot->v->revision = (uint32_t)GET(nested->vcpu->vm->caps12.basic, VMX_BASIC_REVISION);
         slot->v->launched = nested->launch_state_lost && !launch;
+        slot_place_plan(nested, slot);
     }
     slot_touch(nested, slot);
     return slot;

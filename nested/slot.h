@@ -17,7 +17,7 @@ struct vmcs12_slot *slot_load_enlightened(struct nested *nested, gpa_t vmptr, bo
 /* The slot, and the merged bitmaps that it names, were used last. */
 static inline void slot_touch(struct nested *nested, struct vmcs12_slot *slot)
 {
-    slot->last_used = ++nested->clock;
+    slot->plan.used = ++straight_of(nested->vcpu->cpu)->clock;
     if (merged_cache_is_full(nested->bitmaps)) /* else nothing has to make room */
         slot_bitmaps_touch(&slot->bitmaps, nested->bitmaps);
 }

@@ -14,6 +14,8 @@ enum nmi_fate {
     NMI_AT_EXIT,     /* it waits for an exit to L1, which comes without Nestor's doing or not at all */
 };
 
+struct straight_plan; /* vmx/straight.h */
+
 struct nested_hooks {
     /* An exit of L2 (vmcs02 current): true when it went to L1, shall go by vcpu->next, or was dealt with, false when
      * the handler of L1's exits shall act on L2's state. */
@@ -30,6 +32,11 @@ struct nested_hooks {
     void (*straight_settle)(struct vcpu *vcpu);
     void (*straight_ready)(struct vcpu *vcpu);
     void (*straight_checked)(struct vcpu *vcpu);
+    /* INVEPT of L1 in the form that vmx/straight_l1.asm takes: its type, and the descriptor's first word. False: the
+     * long way must look. And VMPTRLD, found to be for the vmcs12 of that plan, behind straight entries or exits: what
+     * is left but L1's flags and instruction pointer. Current: vmcs01. */
+    bool (*invept_usual)(struct vcpu *vcpu, uint64_t type, uint64_t eptp12);
+    void (*vmptrld_usual)(struct vcpu *vcpu, const struct straight_plan *plan);
     /* VMREAD or VMWRITE of L1, of which nothing was read. */
     void (*field_access)(struct vcpu *vcpu, uint32_t reason);
     /* Turns an address that L2 takes for physical into L1's, for an access as in vmx/gva.h; `walk`: by L2's page walk,

@@ -57,10 +57,7 @@ bool operand_address(struct vcpu *vcpu, unsigned len, bool write, gva_t *gva, st
     return segment_linear(&segment, place.segment_number, place.offset, len, write, bits, gva, fault);
 }
 
-/* 64-bit addresses, memory, one of the first four segments, whose base is 0. */
-#define PLAIN_JUDGED (INSN_INFO_IS_REGISTER | INSN_INFO_ADDRESS_SIZE | BIT(17))
-#define PLAIN_MUST PUT(2, INSN_INFO_ADDRESS_SIZE)
-_Static_assert(INSN_INFO_SEGMENT >> 17 == 1, "PLAIN_JUDGED: FS and GS have bit 17");
+_Static_assert(INSN_INFO_SEGMENT >> 17 == 1, "OPERAND_PLAIN_JUDGED: FS and GS have bit 17");
 
 /* Nearly every operand is a variable of a 64-bit kernel that lies in one page. For it all the checks above come down to
  * a few compares; NULL, at the slightest doubt, sends the caller the long way, which knows every fault. */
@@ -69,7 +66,7 @@ const void *operand_plain(struct vcpu *vcpu, uint64_t len)
     EXPECT_CURRENT(vcpu->vmcs01);
     uint64_t info = vcpu->exit.instruction_info;
     gva_t gva = vmcs_read(EXIT_QUALIFICATION);
-    if ((info & PLAIN_JUDGED) != PLAIN_MUST || !operand_is_kernels())
+    if ((info & OPERAND_PLAIN_JUDGED) != OPERAND_PLAIN_MUST || !operand_is_kernels())
         return NULL;
     vmcs_read_to(&vcpu->regs[RSP], GUEST_RSP.encoding);
     if (!(info & INSN_INFO_BASE_INVALID))

@@ -25,6 +25,11 @@ const void *operand_plain(struct vcpu *vcpu, uint64_t len);
 /* Reads/writes a memory operand of len bytes. False: *fault. */
 bool operand_read(struct vcpu *vcpu, void *buffer, unsigned len, struct fault *fault);
 bool operand_write(struct vcpu *vcpu, const void *buffer, unsigned len, struct fault *fault);
+/* The instruction information of an operand in memory with a 64-bit address in one of the first four segments, whose
+ * base is 0. */
+#define OPERAND_PLAIN_JUDGED (INSN_INFO_IS_REGISTER | INSN_INFO_ADDRESS_SIZE | BIT(17))
+#define OPERAND_PLAIN_MUST PUT(2, INSN_INFO_ADDRESS_SIZE)
+
 /* General register of L1 by number; RSP comes from vmcs01. Values are truncated to 32 bits outside 64-bit mode, which
  * `long_mode` says: operand_long_mode(). */
 uint64_t operand_register_read(struct vcpu *vcpu, unsigned number, bool long_mode);

@@ -252,14 +252,17 @@ static inline void expect_root_state(void)
 #endif
 }
 
-/* L1's CPUID, VMREAD and VMWRITE that vmx/straight_l1.asm did, into the counters that the other ways use. */
+/* L1's instructions that vmx/straight_l1.asm did, into the counters that the other ways use. */
 static NOINLINE void count_l1(struct vcpu *vcpu, struct straight *straight)
 {
     vcpu->exits[0][EXIT_CPUID] += straight->cpuids;
     vcpu->exits[0][EXIT_VMREAD] += straight->vmreads;
-    vcpu->exits[0][EXIT_VMWRITE] += straight->l1_exits - straight->cpuids - straight->vmreads;
+    vcpu->exits[0][EXIT_VMPTRLD] += straight->vmptrlds;
+    vcpu->exits[0][EXIT_INVEPT] += straight->invepts;
+    vcpu->exits[0][EXIT_VMWRITE] +=
+        straight->l1_exits - straight->cpuids - straight->vmreads - straight->vmptrlds - straight->invepts;
     count_add(COUNT_EXITS_L1, straight->l1_exits);
-    straight->l1_exits = straight->cpuids = straight->vmreads = 0;
+    straight->l1_exits = straight->cpuids = straight->vmreads = straight->vmptrlds = straight->invepts = 0;
 #ifdef COUNT_VMX
     for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
         count_add(COUNT_VMREADS + i, straight->vmx[i]);

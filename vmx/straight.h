@@ -70,7 +70,17 @@ struct straight_plan {
     uint64_t mode;    /* ENTRY_GUEST_64 or 0, of L2 when the plan was made */
     bool made, valid; /* nothing that it was made of has changed; the straight way can do it */
     bool plain_ept;   /* and EPT violations of L2: L1 has none of the features that make more of them */
+    /* For L1's VMPTRLD and its other instructions: the vmcs12 and its slot, as nested/ has them. */
+    gpa_t vmptr;
+    const uint32_t *region; /* in L1's memory, whose first word must be `identifier`; a word that never is, else */
+    uint32_t identifier;
+    void *slot;
+    uint64_t *fields, *dirty; /* its rows, and which of them L1 wrote ... */
+    uint32_t *scope;          /* ... and what that touches */
+    uint64_t used;            /* struct straight's clock when it became current last */
 };
+
+#define STRAIGHT_HELD 4 /* a power of two */
 
 /* Of `quiet`. The last: all but the row REVISIT of nested/quiet.def, which straight_ept_enter() is for. */
 enum { QUIET_NOT, QUIET_ALL, QUIET_BUT_REVISIT };
@@ -90,15 +100,22 @@ struct straight {
     uint64_t moves;         /* entries and exits since Nestor's own state was last up to date: they take turns */
     uint64_t vmx[7];        /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
     uint64_t by_reason[64]; /* exits of L2 by this way; not in vcpu->exits */
-    /* L1's CPUID, VMREAD and VMWRITE, likewise in vcpu->exits later: all three, and two of them. */
-    uint64_t l1_exits, cpuids, vmreads;
-    uint64_t plain_leaves; /* of CPUID, see cpuid_is_plain() */
-    /* Of the current vmcs12, for a 64-bit L1: its rows, which of them L1 wrote, and what that touches. NULL: not so. */
-    uint64_t *fields, *dirty;
+    /* L1's CPUID, VMREAD, VMWRITE, VMPTRLD and INVEPT, likewise in vcpu->exits later: all, and all but VMWRITE. */
+    uint64_t l1_exits, cpuids, vmreads, vmptrlds, invepts;
+    uint64_t plain_leaves;    /* of CPUID, see cpuid_is_plain() */
+    uint64_t *fields, *dirty; /* the current plan's; NULL: L1's instructions take the long way */
     uint32_t *scope;
     uint64_t row, reg, word; /* while straight.asm works */
-    uint64_t msr_counted;    /* of by_reason: accesses to MSRs that are counted elsewhere already */
-    uint64_t flags;          /* as `row` */
+    /* Plans of vmcs12s that were current, by the low bits of the page's number; nested/'s idea of which vmcs12 is
+     * current, and what L1 is shown. */
+    struct straight_plan *held[STRAIGHT_HELD];
+    void **current;
+    hpa_t *shown;
+    uint64_t clock;       /* counts VMPTRLDs */
+    uint64_t eptp_owed;   /* with eptp_is_owed: L1's INVEPT of this EPTP has nothing to do, as L2 was not entered ... */
+    bool eptp_is_owed;    /* ... since the one before */
+    uint64_t msr_counted; /* of by_reason: accesses to MSRs that are counted elsewhere already */
+    uint64_t flags;       /* as `row` */
     /* IA32_SYSENTER_CS, _ESP and _EIP of vmcs01, and whose plan has loaded them by the long way; NULL: somebody has
      * written them since. */
     uint64_t sysenter[3];

@@ -1,16 +1,19 @@
-; CPUID, VMREAD and VMWRITE of L1 in their usual form, with all registers in place (vmx/straight.h): they change nothing
-; but L1's registers and vmcs12. RAX, RCX and RDX are put aside. All else takes the long way.
+; CPUID, VMREAD, VMWRITE, VMPTRLD and INVEPT of L1 in their usual form, with all registers in place (vmx/straight.h).
+; Beside L1's registers they change vmcs12, which of those that Nestor holds is current, or nothing. RAX, RCX and RDX
+; are put aside. All else takes the long way.
 ;
-; The usual form is that of a 64-bit kernel with both operands in registers: no address is computed, so no page of L1 is
-; walked and nothing can fault. vmcs01 is current from the exit to the entry; L1 is resumed behind its instruction, and
-; the two ways differ in nothing that it could see.
+; The usual form is that of a 64-bit kernel: fields with both operands in registers; an operand in memory on a page
+; whose walk gva_plain() has kept, which is looked at again, so that nothing can fault. vmcs01 is current from the exit
+; to the entry; L1 is resumed behind its instruction, and the two ways differ in nothing that it could see.
 
 %include "vmx/straight.inc"
 
 extern vmcs12_rows, vmcs12_write_masks, slot_row_scope, straight_readable, straight_writable, straight_words ; nested/
 extern long_way, long_way_rax, long_way_rcx
+extern nested_hooks              ; vmx/hooks
 global straight_l1_alone
 global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
+global end_vmptrld, end_vmptrld_last, end_invept, end_invept_last
 
 ; Of the instruction information: with INSN_INFO_IS_REGISTER operand 1 is a register, not memory. Its number is in bits
 ; 6:3, that of operand 2 in bits 31:28: SDM 3C 28.2.5. VMsucceed is RFLAGS_ARITHMETIC all 0: SDM 3C 31.2 "Conventions".
@@ -64,6 +67,10 @@ straight_l1_alone:
         je      l1_vmwrite
         cmp     eax, EXIT_CPUID
         je      l1_cpuid
+        cmp     eax, EXIT_INVEPT
+        je      l1_operand
+        cmp     eax, EXIT_VMPTRLD
+        je      l1_operand
         jmp     long_way_rax
 
 ; A leaf that L1 sees as the processor has it (cpuid_is_plain() of vmx/cpuid_policy), executed with L1's own registers.
@@ -97,9 +104,9 @@ l1_cpuid:
         cpuid
         END_L1  end_cpuid
 
-; The encoding that operand 2 holds, in RAX at the places of %1; EDX: the instruction information. Goes the long way
-; if L1 is no 64-bit kernel, or operand 1 is memory. S_FIELDS is NULL unless the current vmcs12 has a plan.
-%macro FIELD_ROW 1
+; The usual form's mode and state, for an instruction that ends with VMsucceed; EDX: the instruction information.
+; S_FIELDS is NULL unless the current vmcs12 has a plan.
+%macro USUAL 0
         cmp     qword [CPU(S_FIELDS)], 0
         je      long_way_rax
         COUNTED VMREADS, 6
@@ -120,10 +127,14 @@ l1_cpuid:
         mov     [CPU(S_FLAGS)], rcx     ; VMsucceed
         mov     eax, EXIT_INSTRUCTION_INFO
         vmread  rdx, rax
+%endmacro
+; The encoding that operand 2 holds, in RAX at the places of %1; EDX as above. Goes the long way if operand 1 is memory.
+%macro FIELD_ROW 1
+        USUAL
         test    edx, INSN_INFO_IS_REGISTER
         jz      long_way_rcx
         mov     eax, edx
-        shr     eax, 28
+        shr     eax, REG2_SHIFT
         jmp     [%1_field + rax * 8]
 %endmacro
 ; Where L1's registers are meanwhile, by their numbers; RSP is in the VMCS.
@@ -160,12 +171,12 @@ l1_cpuid:
 %assign number number + 1
 %endrep
 %endmacro
-%macro TABLE 2                  ; its name, that of the places
+%macro TABLE 2-3 long_way_rcx    ; its name, that of the places, and RSP's, which is in the VMCS
 %1:
 %assign number 0
 %rep 16
 %if number = 4
-        dq      long_way_rcx            ; RSP is in the VMCS
+        dq      %3
 %else
         dq      %2_%[number]
 %endif
@@ -263,8 +274,174 @@ vmwrite_done:
         RESTORE
         END_L1  end_vmwrite
 
+; CALL_HOOK member of nested_hooks, second argument, third: on a stack of Nestor's, at whose end is the vcpu, the first.
+; The registers that no function keeps are put aside.
+%macro CALL_HOOK 3
+        mov     rsp, [gs:abs CPU_STACK_WORD]
+        push    rdi
+        push    rsi
+        push    r8
+        push    r9
+        push    r10
+        push    r11
+        mov     rdi, [rsp + 6 * 8]
+        mov     rsi, %2
+        mov     rdx, %3
+        call    [nested_hooks + %1]
+        pop     r11
+        pop     r10
+        pop     r9
+        pop     r8
+        pop     rsi
+        pop     rdi
+%endmacro
+
+; The operand in memory of VMPTRLD or INVEPT, at RAX in the end: base and displacement, and a walk that is what it was
+; when gva_plain() walked.
+l1_operand:
+        mov     [CPU(S_WORD)], rax      ; the reason
+        USUAL
+        mov     [CPU(S_ROW)], rdx
+        mov     ecx, edx
+        and     ecx, OPERAND_JUDGED
+        cmp     ecx, OPERAND_MUST
+        jne     long_way_rcx
+        shr     edx, BASE_SHIFT
+        and     edx, 15
+        jmp     [operand_base + rdx * 8]
+operand_rsp:
+        COUNTED VMREADS, 1
+        READ    GUEST_RSP
+        jmp     operand_based
+        PLACES  operand_place, GET, operand_based
+operand_based:
+        COUNTED VMREADS, 5
+        mov     ecx, EXIT_QUALIFICATION
+        vmread  rcx, rcx
+        add     rcx, rax
+        mov     [CPU(S_REGISTER)], rcx
+        READ    GUEST_DR7               ; a breakpoint may be on it
+        test    al, DR7_ENABLED
+        jnz     long_way_rcx
+        mov     edx, ecx
+        shr     edx, 12
+        and     edx, PLAIN_WALKS - 1
+        shl     edx, WALK_SHIFT
+        add     rdx, gs:[abs CPU_VCPU]
+        mov     eax, ecx
+        and     eax, PAGE_SIZE - 1
+        cmp     eax, PAGE_SIZE - 16     ; no operand is longer
+        ja      long_way_rcx
+        sub     rcx, rax
+        or      rcx, 1
+        cmp     [rdx + VCPU_WALK + W_KEY], rcx
+        jne     long_way_rcx
+        READ    GUEST_CR3
+        cmp     [rdx + VCPU_WALK + W_CR3], rax
+        jne     long_way_rcx
+        READ    GUEST_CR4
+        cmp     [rdx + VCPU_WALK + W_CR4], rax
+        jne     long_way_rcx
+        READ    GUEST_EFER
+        cmp     [rdx + VCPU_WALK + W_EFER], rax
+        jne     long_way_rcx
+%assign depth 0
+%rep 4
+        mov     rax, [rdx + VCPU_WALK + W_ENTRY + 8 * depth]
+        mov     rax, [rax]
+        cmp     rax, [rdx + VCPU_WALK + W_VALUE + 8 * depth]
+        jne     long_way_rcx
+%assign depth depth + 1
+%endrep
+        mov     eax, [CPU(S_REGISTER)]
+        and     eax, PAGE_SIZE - 1
+        add     rax, [rdx + VCPU_WALK + W_AT]
+        cmp     byte [CPU(S_WORD)], EXIT_VMPTRLD
+        jne     invept_descriptor
+
+; A vmcs12 that Nestor holds and that has a plan, so that its vmcs02 may be shown in the place of the current one's.
+; nested/insn.c:insn_exit_vmptrld
+        mov     rax, [rax]
+        mov     ecx, eax
+        shr     ecx, 12
+        and     ecx, STRAIGHT_HELD - 1
+        mov     rdx, [CPU(S_HELD) + rcx * 8]
+        test    rdx, rdx
+        jz      long_way_rcx
+        cmp     [rdx + P_VMPTR], rax
+        jne     long_way_rcx
+        cmp     byte [rdx + P_MADE], 0
+        je      long_way_rcx
+        mov     rcx, [rdx + P_REGION]
+        mov     ecx, [rcx]
+        cmp     ecx, [rdx + P_IDENTIFIER]
+        jne     long_way_rcx
+        mov     rax, [CPU(S_SHOWN)]
+        cmp     qword [rax], 0
+        je      long_way_rcx
+        cmp     qword [CPU(S_MOVES)], 0
+        jne     vmptrld_entered
+        cmp     byte [CPU(S_ENTERED)], 0
+        jne     vmptrld_entered
+        COUNTED VMWRITES, 1
+        mov     rcx, [rdx + P_VMCS02]
+        mov     [rax], rcx
+        mov     eax, VMCS_LINK_POINTER
+        vmwrite rax, rcx
+        mov     rax, [CPU(S_CURRENT)]
+        mov     rcx, [rdx + P_SLOT]
+        mov     [rax], rcx
+        inc     qword [CPU(S_CLOCK)]
+        mov     rax, [CPU(S_CLOCK)]
+        mov     [rdx + P_USED], rax
+        mov     byte [CPU(S_QUIET)], 0
+        mov     [CPU(S_PLAN)], rdx
+        mov     rax, [rdx + P_FIELDS]
+        mov     [CPU(S_FIELDS)], rax
+        mov     rax, [rdx + P_DIRTY]
+        mov     [CPU(S_DIRTY)], rax
+        mov     rax, [rdx + P_SCOPE]
+        mov     [CPU(S_SCOPE)], rax
+vmptrld_done:
+        SUCCEED
+        inc     qword [CPU(S_VMPTRLDS)]
+        RESTORE
+        END_L1  end_vmptrld
+
+vmptrld_entered:
+        CALL_HOOK HOOK_VMPTRLD_USUAL, rdx, rcx
+        jmp     vmptrld_done
+
+; INVEPT of one EPTP is owed from here on, at the next entry, unless it is already: nested/ept02/ept02.c:owe_matching
+invept_descriptor:
+        mov     rcx, [rax]
+        mov     edx, [CPU(S_ROW)]
+        shr     edx, REG2_SHIFT
+        jmp     [invept_type + rdx * 8]
+        PLACES  invept_place, GET, invept_typed
+invept_typed:
+        cmp     rax, INVEPT_SINGLE
+        jne     invept_owe
+        cmp     byte [CPU(S_EPTP_IS_OWED)], 0
+        je      invept_owe
+        cmp     rcx, [CPU(S_EPTP_OWED)]
+        jne     invept_owe
+invept_owed:
+        SUCCEED
+        inc     qword [CPU(S_INVEPTS)]
+        RESTORE
+        END_L1  end_invept
+
+invept_owe:
+        CALL_HOOK HOOK_INVEPT_USUAL, rax, rcx
+        test    al, al
+        jnz     invept_owed
+        jmp     long_way_rcx
+
 section .rodata
 align 8
+        TABLE   operand_base, operand_place, operand_rsp
+        TABLE   invept_type, invept_place
         TABLE   vmread_field, vmread_place
         TABLE   vmread_to, vmread_put
         TABLE   vmwrite_field, vmwrite_place

@@ -4,7 +4,10 @@
 #include "kernel/msr.h"
 #include "kernel/percpu.h"
 #include "kernel/x86_bits.h"
+#include "mm/page.h"
+#include "vmx/hooks.h"
 #include "vmx/msr_bitmap.h"
+#include "vmx/operand.h"
 #include "vmx/straight.h"
 #include "vmx/vcpu.h"
 #include "vmx/vmx_bits.h"
@@ -71,6 +74,16 @@ static void straight_members(void)
     MEMBER(S_L1_EXITS, struct straight, l1_exits);
     MEMBER(S_CPUIDS, struct straight, cpuids);
     MEMBER(S_VMREADS, struct straight, vmreads);
+    MEMBER(S_VMPTRLDS, struct straight, vmptrlds);
+    MEMBER(S_INVEPTS, struct straight, invepts);
+    MEMBER(S_HELD, struct straight, held);
+    SAME(STRAIGHT_HELD);
+    MEMBER(S_CURRENT, struct straight, current);
+    MEMBER(S_SHOWN, struct straight, shown);
+    MEMBER(S_CLOCK, struct straight, clock);
+    MEMBER(S_ENTERED, struct straight, entered);
+    MEMBER(S_EPTP_OWED, struct straight, eptp_owed);
+    MEMBER(S_EPTP_IS_OWED, struct straight, eptp_is_owed);
     MEMBER(S_PLAIN_LEAVES, struct straight, plain_leaves);
     MEMBER(S_FIELDS, struct straight, fields);
     MEMBER(S_DIRTY, struct straight, dirty);
@@ -110,6 +123,33 @@ static void plan_members(void)
     MEMBER(P_PROC, struct straight_plan, proc);
     MEMBER(P_MSR_PAGE, struct straight_plan, msr_page);
     MEMBER(P_IMAGE, struct straight_plan, image);
+    MEMBER(P_MADE, struct straight_plan, made);
+    MEMBER(P_VMPTR, struct straight_plan, vmptr);
+    MEMBER(P_REGION, struct straight_plan, region);
+    MEMBER(P_IDENTIFIER, struct straight_plan, identifier);
+    MEMBER(P_SLOT, struct straight_plan, slot);
+    MEMBER(P_FIELDS, struct straight_plan, fields);
+    MEMBER(P_DIRTY, struct straight_plan, dirty);
+    MEMBER(P_SCOPE, struct straight_plan, scope);
+    MEMBER(P_USED, struct straight_plan, used);
+}
+
+/* A walk of L1's paging that gva_plain() has kept, in a vcpu; and hooks. */
+static void walk_members(void)
+{
+    MEMBER(CPU_VCPU, struct cpu, vcpu);
+    MEMBER(VCPU_WALK, struct vcpu, walk);
+    SAME(PLAIN_WALKS);
+    VALUE(WALK_SHIFT, __builtin_ctz(sizeof(struct plain_walk)));
+    MEMBER(W_KEY, struct plain_walk, key);
+    MEMBER(W_CR3, struct plain_walk, cr3);
+    MEMBER(W_CR4, struct plain_walk, cr4);
+    MEMBER(W_EFER, struct plain_walk, efer);
+    MEMBER(W_ENTRY, struct plain_walk, entry);
+    MEMBER(W_VALUE, struct plain_walk, value);
+    MEMBER(W_AT, struct plain_walk, at);
+    MEMBER(HOOK_INVEPT_USUAL, struct nested_hooks, invept_usual);
+    MEMBER(HOOK_VMPTRLD_USUAL, struct nested_hooks, vmptrld_usual);
 }
 
 static void shapes(void)
@@ -148,6 +188,13 @@ static void bits(void)
     SAME(RFLAGS_RF);
     SAME(RFLAGS_ARITHMETIC);
     SAME(INSN_INFO_IS_REGISTER);
+    VALUE(OPERAND_JUDGED, OPERAND_PLAIN_JUDGED | INSN_INFO_BASE_INVALID | INSN_INFO_INDEX_INVALID);
+    VALUE(OPERAND_MUST, OPERAND_PLAIN_MUST | INSN_INFO_INDEX_INVALID);
+    VALUE(BASE_SHIFT, __builtin_ctz(INSN_INFO_BASE));
+    VALUE(REG2_SHIFT, __builtin_ctz(INSN_INFO_REG2));
+    SAME(DR7_ENABLED);
+    SAME(INVEPT_SINGLE);
+    SAME(PAGE_SIZE);
     SAME(STRAIGHT_ENCODINGS);
     SAME(INTR_TYPE);
     VALUE(INTR_IS_NMI, PUT(INTR_TYPE_NMI, INTR_TYPE));
@@ -166,6 +213,7 @@ __attribute__((used)) static void values(void)
     members();
     straight_members();
     plan_members();
+    walk_members();
     shapes();
     bits();
 }

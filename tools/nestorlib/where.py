@@ -74,7 +74,7 @@ class Processor:
         moves, = words(straight + layout.moves, 1)
         decided = (memory.read(straight + layout.decided, 1) or b"\0")[0]
         self.by_reason = words(straight + layout.by_reason, 64)
-        self.l1_exits, self.cpuids, self.vmreads = words(straight + layout.l1_exits, 3)
+        self.l1_exits, self.cpuids, self.vmreads, self.vmptrlds, self.invepts = words(straight + layout.l1_exits, 5)
         vcpu, = words(address + layout.vcpu, 1)
         self.runs = vcpu != 0
         counts = words(vcpu + layout.exits, 2 * layout.reasons) if vcpu else (0,) * (2 * layout.reasons)
@@ -94,7 +94,8 @@ class Processor:
             if row in at:
                 self.counters[at[row]] += value
         for name, value in (("VMRESUME", self.entries), ("CPUID", self.cpuids), ("VMREAD", self.vmreads),
-                            ("VMWRITE", self.l1_exits - self.cpuids - self.vmreads)):
+                            ("VMPTRLD", self.vmptrlds), ("INVEPT", self.invepts),
+                            ("VMWRITE", self.l1_exits - self.cpuids - self.vmreads - self.vmptrlds - self.invepts)):
             if name in numbers:
                 self.reasons[0][numbers[name]] += value
         for number, value in enumerate(self.by_reason[:len(self.reasons[1])]):
