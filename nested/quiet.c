@@ -248,7 +248,8 @@ static NOINLINE void take_slot(const struct vcpu *vcpu, struct straight *straigh
     straight->dirty = slot->plan.dirty;
     straight->scope = slot->plan.scope;
     straight->vmcs01 = vcpu->vmcs01;
-    straight->held[slot->vmptr / PAGE_SIZE % STRAIGHT_HELD] = &slot->plan;
+    if (!vcpu->nested->small) /* VMPTRLD by vmx/straight_l1.asm has L1 shown vmcs02 */
+        straight->held[slot->vmptr / PAGE_SIZE % STRAIGHT_HELD] = &slot->plan;
     straight->current = (void **)&vcpu->nested->current;
     straight->shown = &vcpu->nested->shown;
 }
