@@ -1,25 +1,9 @@
 /* Parts of L1's state that Nestor does not write at each exit, as long as L1 leaves them as an exit loads them: here it
  * does not. */
-#include "guests/lib/cpu.h"
 #include "guests/lib/desc.h"
 #include "guests/lib/page.h"
 #include "guests/lib/trap.h"
-#include "guests/scenarios/scenario.h"
-
-#define STEADY 4
-
-static void l2_cpuids(void)
-{
-    for (;;)
-        (void)cpu_cpuid(0, 0);
-}
-
-/* Several exits in a row between which nothing changes. */
-static void become_steady(struct vm *vm)
-{
-    for (unsigned i = 0; i < STEADY; i++)
-        EXPECT_EXIT_SKIP(vm, EXIT_CPUID);
-}
+#include "guests/scenarios/steady.h"
 
 static void start_steady(struct vm *vm)
 {

@@ -1,32 +1,18 @@
 /* L1's VMPTRLD and INVEPT between L2s that are entered and leave in a row, with operands that change from one to the
  * next: each must be the one that the page tables and memory have now. */
-#include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
 #include "guests/lib/trap.h"
-#include "guests/scenarios/scenario.h"
+#include "guests/scenarios/steady.h"
 #include "kernel/x86_bits.h"
 
 #define WINDOW 0x6000000000ull /* of L1's, above what the identity map has */
 #define L2_WINDOW 0x3000000000ull
-#define STEADY 4
 #define PTE_ALL (PTE_P | PTE_W | PTE_A | PTE_D)
 
 static uint64_t *tables, old_cr3;
 static uint64_t *operands; /* the page at WINDOW, by its own address */
 static uint64_t *seen = (uint64_t *)WINDOW;
-
-static void l2_cpuids(void)
-{
-    for (;;)
-        (void)cpu_cpuid(0, 0);
-}
-
-static void become_steady(struct vm *vm)
-{
-    for (unsigned i = 0; i < STEADY; i++)
-        EXPECT_EXIT_SKIP(vm, EXIT_CPUID);
-}
 
 static void map(uint64_t address, uint64_t entry)
 {
