@@ -23,9 +23,10 @@ static const uint8_t direct_rows[] = {
 #include "vmx/vmcs_fields.def"
 #undef FIELD
 };
-static const uint8_t sometimes_rows[] = {FIELD_INDEX_GUEST_INTERRUPT_STATUS, FIELD_INDEX_PREEMPTION_TIMER,
-                                         FIELD_INDEX_TPR_THRESHOLD, FIELD_INDEX_ENTRY_EXCEPTION_ERROR_CODE,
-                                         FIELD_INDEX_ENTRY_INSTRUCTION_LENGTH};
+static const uint8_t sometimes_rows[] = {
+    FIELD_INDEX_GUEST_INTERRUPT_STATUS,     FIELD_INDEX_PREEMPTION_TIMER,         FIELD_INDEX_TPR_THRESHOLD,
+    FIELD_INDEX_ENTRY_EXCEPTION_ERROR_CODE, FIELD_INDEX_ENTRY_INSTRUCTION_LENGTH, FIELD_INDEX_EOI_EXIT_BITMAP0,
+    FIELD_INDEX_EOI_EXIT_BITMAP1,           FIELD_INDEX_EOI_EXIT_BITMAP2,         FIELD_INDEX_EOI_EXIT_BITMAP3};
 
 struct row {
     uint16_t row, encoding;
@@ -86,6 +87,10 @@ static bool is_unused(const struct vmcs12 *v, unsigned row)
 {
     switch (row) {
     case FIELD_INDEX_GUEST_INTERRUPT_STATUS:
+    case FIELD_INDEX_EOI_EXIT_BITMAP0:
+    case FIELD_INDEX_EOI_EXIT_BITMAP1:
+    case FIELD_INDEX_EOI_EXIT_BITMAP2:
+    case FIELD_INDEX_EOI_EXIT_BITMAP3:
         return !(vmcs12_proc2(v) & PROC2_VIRTUAL_INTERRUPTS);
     case FIELD_INDEX_PREEMPTION_TIMER:
         return !(v->PIN_CONTROLS & PIN_PREEMPTION_TIMER);

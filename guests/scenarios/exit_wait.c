@@ -1,4 +1,4 @@
-/* UMONITOR, UMWAIT and TPAUSE, and IA32_SPEC_CTRL virtualized: what CPUs since 2020 have. */
+/* UMONITOR, UMWAIT and TPAUSE, and IA32_SPEC_CTRL virtualized, which CPUs since 2020 have; and PAUSE in a loop. */
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
 #include "guests/scenarios/scenario.h"
@@ -236,7 +236,32 @@ static void host_spec_ctrl_checks(void)
     EXPECT_DONE(&vm);
 }
 
+static void l2_pause_often(void)
+{
+    for (unsigned i = 0; i < 2000; i++)
+        cpu_pause();
+}
+
+static void pause_loop(void)
+{
+    struct vm vm;
+
+    vm_start(&vm, l2_pause_often, 0);
+    vm_secondary_set((uint32_t)PROC2_PAUSE_LOOP);
+    vmx_set(PLE_GAP, 100);
+    vmx_set(PLE_WINDOW, 1000);
+    EXPECT_EXIT_SKIP(&vm, EXIT_PAUSE);
+    vm_control_clear(PROC2_CONTROLS, (uint32_t)PROC2_PAUSE_LOOP);
+    EXPECT_DONE(&vm);
+}
+
+static const char *without_pause_loop(void)
+{
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_PAUSE_LOOP) ? NULL : "no PAUSE-loop exiting";
+}
+
 const struct scenario exit_wait_scenarios[] = {
+    {"option-pause-loop", pause_loop, without_pause_loop},
     {"exit-user-wait", user_wait, without_waits},
     {"spec-ctrl-virtual", spec_ctrl, without_spec_ctrl},
     {"entry-tertiary-reserved", tertiary_reserved, without_tertiary},
