@@ -25,6 +25,8 @@ extern const struct bench_row l1_rows[];
 extern const struct bench_row round_trip_rows[];
 extern const struct bench_row kvm_rows[];
 extern const struct bench_row memory_rows[];
+extern const struct bench_row flag_rows[];
+extern const struct bench_row many_rows[];
 extern const struct bench_row msr_rows[];
 
 /* Counts of a turn, each times 100: VM entries, VMREAD, VMWRITE, VMPTRLD, VMCLEAR, INVEPT, INVVPID. count_row() needs
@@ -33,11 +35,15 @@ extern const struct bench_row msr_rows[];
 void count_row(const struct bench_row *row, uint32_t *hundredths);
 
 /* The L2s of a row. One that prepare() makes is cleared by main.c when the row is through. */
-#define BENCH_VMS 2
+#define BENCH_VMS 80
+#define BENCH_PAIR 2 /* of most rows that have more than one */
 extern struct vm bench_vm[BENCH_VMS];
 
 /* Makes a VM with EPT and enters it once, so that the next entry is a VMRESUME. The code has to exit at once. */
 void bench_create(struct vm *vm, void (*code)(void));
+
+/* Takes the tables of bench_vm[0]'s EPT from L2, as a guest of a real hypervisor does not map them. */
+void bench_hide_tables(void);
 
 /* Code of L2: exits again as soon as it is resumed. L1's loops leave L2 no register as it was: such code loads its
  * own. */
@@ -75,7 +81,8 @@ void prepare_vmcall(const struct bench_row *row);
     [host_rsp] "i"(HOST_RSP), [host_rip] "i"(HOST_RIP), [guest_rip] "i"(GUEST_RIP), [reason] "i"(EXIT_REASON),         \
         [length] "i"(EXIT_INSTRUCTION_LENGTH), [qualification] "i"(EXIT_QUALIFICATION),                                \
         [gpa] "i"(GUEST_PHYSICAL_ADDRESS), [event] "i"(ENTRY_INTERRUPTION_INFO), [host_fs] "i"(HOST_FS_BASE),          \
-        [timer] "i"(PREEMPTION_TIMER), [threshold] "i"(TPR_THRESHOLD), [proc] "i"(PROC_CONTROLS)
+        [timer] "i"(PREEMPTION_TIMER), [threshold] "i"(TPR_THRESHOLD), [proc] "i"(PROC_CONTROLS),                      \
+        [pml_index] "i"(PML_INDEX)
 
 /* The least that a hypervisor does at an exit for an instruction: it reads why, how long and where it is, and skips
  * it. */

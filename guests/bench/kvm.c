@@ -24,6 +24,8 @@
 BENCH_ROUND_TRIPS(loop_nothing, ASM_HOST, "", "")
 BENCH_ROUND_TRIPS(loop_handled, ASM_HOST, "", BENCH_HANDLE)
 BENCH_ROUND_TRIPS(loop_inject, ASM_HOST, WRITE_FIELD("event"), "")
+/* L2 halts, and is woken by an event. */
+BENCH_ROUND_TRIPS(loop_wake, ASM_HOST, WRITE_FIELD("event"), BENCH_HANDLE)
 BENCH_ROUND_TRIPS(loop_host_fs, ASM_HOST, WRITE_FIELD("host_fs"), "")
 BENCH_ROUND_TRIPS(loop_timer, ASM_HOST, WRITE_FIELD("timer"), "")
 /* The argument points to the virtual-APIC page: an entry with a priority below the threshold would fail. */
@@ -60,6 +62,11 @@ static void l2_out(void)
 static void l2_hlt(void)
 {
     asm volatile("1: hlt; jmp 1b");
+}
+
+static void l2_open_hlt(void)
+{
+    asm volatile("sti; nop; 1: hlt; jmp 1b");
 }
 
 /* Loads of two bytes each: L1's loop leaves no register as it was. */
@@ -114,13 +121,14 @@ struct shape {
     uint16_t exit;
 };
 
-enum { VMCALL, OPEN, CPUID, IO, HALT, WINDOW, TIMER_RUNS, TIMER_ENDS };
+enum { VMCALL, OPEN, CPUID, IO, HALT, WAKE, WINDOW, TIMER_RUNS, TIMER_ENDS };
 static const struct shape shapes[] = {
     [VMCALL] = {l2_vmcall, PIN_CONTROLS, 0, EXIT_VMCALL},
     [OPEN] = {l2_open, PIN_CONTROLS, 0, EXIT_VMCALL},
     [CPUID] = {l2_cpuid, PIN_CONTROLS, 0, EXIT_CPUID},
     [IO] = {l2_out, PROC_CONTROLS, (uint32_t)PROC_UNCOND_IO, EXIT_IO},
     [HALT] = {l2_hlt, PROC_CONTROLS, (uint32_t)PROC_HLT, EXIT_HLT},
+    [WAKE] = {l2_open_hlt, PROC_CONTROLS, (uint32_t)PROC_HLT, EXIT_HLT},
     [WINDOW] = {l2_open, PIN_CONTROLS, 0, EXIT_VMCALL},
     [TIMER_RUNS] = {l2_vmcall, PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER, EXIT_VMCALL},
     [TIMER_ENDS] = {l2_vmcall, PIN_CONTROLS, (uint32_t)PIN_PREEMPTION_TIMER, EXIT_PREEMPTION_TIMER},
@@ -206,8 +214,9 @@ static uint64_t batch_device(const struct bench_row *row)
 
 static uint64_t batch_inject(const struct bench_row *row)
 {
+    uint64_t (*loop)(unsigned turns, const void *argument) = row->argument == WAKE ? loop_wake : loop_inject;
     unsigned taken = trap_count[IRQ_VECTOR_SELF];
-    uint64_t ticks = loop_inject(row->turns, (void *)(uintptr_t)(EVENT_VALID | IRQ_VECTOR_SELF));
+    uint64_t ticks = loop(row->turns, (void *)(uintptr_t)(EVENT_VALID | IRQ_VECTOR_SELF));
 
     CHECK_EQ(trap_count[IRQ_VECTOR_SELF] - taken, row->turns);
     return ticks;
@@ -245,6 +254,7 @@ const struct bench_row kvm_rows[] = {
     {"kvm-handled-first", ONE_BY_ONE, prepare, batch_first, CPUID},
     {"kvm-io", TURNS, prepare, batch_handled, IO},
     {"kvm-hlt", TURNS, prepare, batch_handled, HALT},
+    {"kvm-hlt-wake", TURNS, prepare, batch_inject, WAKE},
     {"kvm-mmio-misconfig", TURNS, prepare_device, batch_device, (uint32_t)MISCONFIGURED},
     {"kvm-mmio-violation", TURNS, prepare_device, batch_device, 0},
     {"kvm-inject", TURNS, prepare, batch_inject, OPEN},

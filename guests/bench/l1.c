@@ -14,7 +14,7 @@ BENCH_LOOP(loop_cr4, "mov %[argument], %%cr4\nmov %[other], %%cr4\n")
 static void prepare(const struct bench_row *row)
 {
     (void)row;
-    for (unsigned i = BENCH_VMS; i-- > 0;)
+    for (unsigned i = BENCH_PAIR; i-- > 0;)
         bench_create(&bench_vm[i], l2_vmcall);
 }
 

@@ -14,7 +14,8 @@
 
 struct vm bench_vm[BENCH_VMS];
 
-static const struct bench_row *const groups[] = {round_trip_rows, kvm_rows, l1_rows, memory_rows, msr_rows};
+static const struct bench_row *const groups[] = {round_trip_rows, kvm_rows,  l1_rows, memory_rows,
+                                                 flag_rows,       many_rows, msr_rows};
 static const struct bench_row *current;
 static uint64_t samples[MAX_ROUNDS * BATCHES];
 static unsigned sample_count, rounds = 1;

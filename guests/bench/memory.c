@@ -115,6 +115,12 @@ static void hide_tables(uint64_t *table, unsigned level)
             hide_tables((uint64_t *)(table[i] & PAGING_ADDRESS), level - 1);
 }
 
+void bench_hide_tables(void)
+{
+    for (unsigned i = 0; i < 2; i++)
+        hide_tables(bench_vm[0].ept, 4);
+}
+
 /* Maps the next window by leaves of the row's size, and writes down which pages to touch. */
 static void open_window(const struct bench_row *row)
 {
@@ -126,8 +132,8 @@ static void open_window(const struct bench_row *row)
         uint64_t *entry = paging_entry(bench_vm[0].ept, next_window + i * size, size);
         *entry = (size == LARGE_2M ? target | PAGING_LARGE : target + i * size % LARGE_2M) | EPT_RWX | EPT_WB;
     }
-    for (unsigned i = 0; row->argument & APART && i < 2; i++)
-        hide_tables(bench_vm[0].ept, 4);
+    if (row->argument & APART)
+        bench_hide_tables();
     touches = row->turns;
     for (uint64_t i = 0; i < touches; i++) {
         /* A generator of period 2^k over the low bits: it repeats no page of the window. */

@@ -75,7 +75,7 @@ static uint64_t batch_store(const struct bench_row *row)
 static void prepare_two_vms(const struct bench_row *row)
 {
     (void)row;
-    for (unsigned i = 0; i < BENCH_VMS; i++)
+    for (unsigned i = 0; i < BENCH_PAIR; i++)
         bench_create(&bench_vm[i], l2_vmcall);
 }
 
