@@ -30,9 +30,12 @@ static bool is_bypassed(const struct ept_watch *watch, gpa_t page)
     return false;
 }
 
-static void set_pages(struct ept_watch *watch, uint64_t pages)
+static void count_page(struct ept_watch *watch, gpa_t page, bool watched)
 {
-    __atomic_store_n(&watch->pages, pages, __ATOMIC_SEQ_CST);
+    uint32_t *count = &watch->in_bucket[page / PAGE_SIZE % WATCH_BUCKETS];
+
+    watch->pages = watched ? watch->pages + 1 : watch->pages - 1;
+    __atomic_store_n(count, watched ? *count + 1 : *count - 1, __ATOMIC_SEQ_CST);
 }
 
 static void unlink_watcher(struct watcher **link)
@@ -86,7 +89,7 @@ static int protect_and_link(struct ept_watch *watch, void *what)
         /* After EPT01: an EPT02 fill looks there, so none can bring W back behind the hook's back. */
         if (watch->protect_ept02)
             watch->protect_ept02(watch->context, w->page);
-        set_pages(watch, watch->pages + 1);
+        count_page(watch, w->page, true);
         count(COUNT_PAGES_TRACED);
         taken = 1;
     }
@@ -106,7 +109,7 @@ int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w)
 
 static void allow_page(struct ept_watch *watch, gpa_t page)
 {
-    set_pages(watch, watch->pages - 1);
+    count_page(watch, page, false);
     count_subtract(COUNT_PAGES_TRACED, 1);
     ept_write_allow(watch->ept01, page);
 }
@@ -136,7 +139,7 @@ bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa)
     bool watched = false;
 
     /* Most stores of L0 to L1's memory end here. */
-    if (__atomic_load_n(&watch->pages, __ATOMIC_SEQ_CST) == 0)
+    if (!ept_watch_may_hit(watch, gpa))
         return false;
     spinlock_lock(&watch->lock);
     link = bucket_of(watch, page);
@@ -156,7 +159,7 @@ void ept_watch_flags_set(struct ept_watch *watch, gpa_t gpa)
     gpa_t page = ALIGN_DOWN(gpa, PAGE_SIZE);
     bool nothing = true;
 
-    if (__atomic_load_n(&watch->pages, __ATOMIC_SEQ_CST) == 0)
+    if (!ept_watch_may_hit(watch, gpa))
         return;
     spinlock_lock(&watch->lock);
     for (const struct watcher *w = *bucket_of(watch, page); w; w = w->next)

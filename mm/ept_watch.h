@@ -32,8 +32,9 @@ struct ept_watch {
     struct ept *ept01;
     struct spinlock lock; /* LOCK_WATCH */
     struct watcher *bucket[WATCH_BUCKETS];
-    uint64_t pages;              /* watched pages now; read without the lock */
-    struct ept_bypass *bypasses; /* a page may be in it several times */
+    uint64_t pages;                    /* watched pages now ... */
+    uint32_t in_bucket[WATCH_BUCKETS]; /* ... by bucket; read without the lock */
+    struct ept_bypass *bypasses;       /* a page may be in it several times */
     /* Takes W from every EPT02 leaf that maps the page; nested/ept02/ept02 fills the slot at start. */
     void (*protect_ept02)(void *context, gpa_t page);
     void *context;
@@ -52,6 +53,11 @@ int ept_revoke(struct ept_watch *watch, int (*take)(struct ept_watch *watch, voi
 MUST_CHECK int ept_watch_add(struct ept_watch *watch, gpa_t page, struct watcher *w);
 /* Disarms; the last watcher of a page gives W back and the large page is joined. Nothing if not armed. */
 void ept_watch_remove(struct ept_watch *watch, struct watcher *w);
+/* False: nobody watches the page. Behind a fence: who watches it from then on sees what was stored before. */
+static inline bool ept_watch_may_hit(const struct ept_watch *watch, gpa_t gpa)
+{
+    return __atomic_load_n(&watch->in_bucket[gpa / PAGE_SIZE % WATCH_BUCKETS], __ATOMIC_SEQ_CST) != 0;
+}
 /* A store to gpa1 is about to be repeated, or happened (gmem): drops all watches of that page. True when the page was
  * watched. False also when another processor's hit came first: the store can be repeated then, too. */
 bool ept_watch_hit(struct ept_watch *watch, gpa_t gpa);

@@ -43,6 +43,12 @@ static inline void *gmem_write_begin(const struct gmem *gmem, gpa_t page)
     return hpa_to_va(page);
 }
 void gmem_write_end(const struct gmem *gmem, gpa_t page);
+/* False: there are none, of either page. */
+static inline bool gmem_may_be_watched(const struct gmem *gmem, gpa_t first, gpa_t last)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return ept_watch_may_hit(gmem->watch, first) || ept_watch_may_hit(gmem->watch, last);
+}
 /* The page itself for reading, or NULL when not RAM; gpa page-aligned. */
 const void *gmem_page(const struct gmem *gmem, gpa_t gpa);
 /* True if the page that holds gpa is RAM of L1. */
