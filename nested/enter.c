@@ -14,6 +14,7 @@
 #include "nested/rules/check.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/straight_lists.h"
 #include "nested/switched.h"
 #include "nested/vmcs12_dump.h"
 #include "vmx/dump.h"
@@ -407,8 +408,11 @@ static void undo_entry(struct vcpu *vcpu, struct vmcs12_slot *slot)
     if (vcpu->l2_event_written && slot->mirrored)
         shadow_write_event(slot);
     vcpu->l2_event_written = false;
-    if (slot->entered_straight) /* so vmcs12 is older */
+    if (slot->entered_straight) { /* so vmcs12 is older */
         prepare_leave_unread(slot);
+        if (slot->plan.shape & SHAPE_ENTRY_LIST) /* it comes behind the checks of the CPU */
+            straight_lists_undo(vcpu->nested);
+    }
     if (__builtin_expect(vcpu->waiting, 0)) /* L2 was to wait for a start-up IPI: others would send no kick */
         startup_wait_no_more(vcpu);
 }

@@ -4,15 +4,11 @@
 #include "nested/msr_area.h"
 
 #include "kernel/msr.h"
+#include "kernel/panic.h"
+#include "kernel/x86.h"
 #include "nested/nested.h"
 #include "vmx/msr_guest.h"
 #include "vmx/vmcs_setup.h"
-
-struct msr_entry {
-    uint32_t index;
-    uint32_t reserved;
-    uint64_t value;
-};
 
 /* Lists are 16-byte aligned, or the entry is refused. Where no RAM is, all is ones. */
 static inline struct msr_entry read_listed(const struct gmem *gmem, gpa_t at)
@@ -110,3 +106,19 @@ uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count)
     }
     return 0;
 }
+
+#ifdef CHECKED
+void msr_area_check_load(struct vcpu *vcpu, uint64_t head, uint64_t value)
+{
+    const struct msr_entry entry = {(uint32_t)head, (uint32_t)(head >> 32), value};
+    uint64_t loaded;
+    ASSERT(load_entry(vcpu, &entry, 0, 1) == MSR_RULES);
+    ASSERT(msr_guest_read(vcpu, entry.index, &loaded) && loaded == value && rdmsr(entry.index) == value);
+}
+
+void msr_area_check_store(struct vcpu *vcpu, uint64_t head, uint64_t value)
+{
+    struct msr_entry entry = {(uint32_t)head, (uint32_t)(head >> 32), 0};
+    ASSERT(store_entry(vcpu, &entry, 0, 1) == MSR_RULES && entry.value == value);
+}
+#endif

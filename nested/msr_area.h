@@ -29,11 +29,35 @@ struct msr_refusal {
     uint64_t value;
 };
 
+/* As in memory. SDM 3C 25.7.2 "VM-Exit Controls for MSRs" */
+struct msr_entry {
+    uint32_t index;
+    uint32_t reserved;
+    uint64_t value;
+};
+
+/* Longer lists take the long way. */
+#define STRAIGHT_LIST_MAX 64
+
+/* The old values of the registers that a list has changed, in its order. */
+struct msr_undo {
+    uint64_t count;
+    struct {
+        uint64_t index, value;
+    } was[STRAIGHT_LIST_MAX];
+};
+
 /* Loads `count` MSRs from L1's list. Current: the VMCS of the level that gets them. Returns 0, or the number (from 1)
  * of the entry that failed, and why in vcpu->nested->refusal. */
 MUST_CHECK uint32_t msr_area_load_list(struct vcpu *vcpu, gpa_t list, uint32_t count);
 /* Stores MSRs of the level whose VMCS is current into L1's list. Returns as above. */
 MUST_CHECK uint32_t msr_area_store_list(struct vcpu *vcpu, gpa_t list, uint32_t count);
+
+#ifdef CHECKED
+/* Of an entry that the straight way has loaded or stored: the long way would have done the same. */
+void msr_area_check_load(struct vcpu *vcpu, uint64_t head, uint64_t value);
+void msr_area_check_store(struct vcpu *vcpu, uint64_t head, uint64_t value);
+#endif
 
 /* msr_area_load_list() of a list that may be empty, as most are. */
 static inline uint32_t msr_area_load(struct vcpu *vcpu, gpa_t list, uint32_t count)

@@ -163,6 +163,7 @@ struct nested {
     bool loads_once;                   /* vmcs01 has such controls: an exit to L1 must write them again */
 
     struct msr_refusal refusal; /* of the last list of MSRs that failed: nested/msr_area */
+    struct msr_undo msr_undo;   /* of the last list that was loaded straight: nested/straight_lists */
 };
 
 /* L1's EPTP as nested/ept02 takes it: with the meaning of X. Of the L2 that runs, slot->eptp12 is that. */

@@ -16,6 +16,7 @@
 #include "nested/rules/merge.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
+#include "nested/straight_lists.h"
 #include "nested/vpid12.h"
 #include "vmx/msr_bitmap.h"
 #include "vmx/run.h"
@@ -27,12 +28,6 @@
 _Static_assert(STRAIGHT_ENCODINGS == VMCS12_ENCODINGS, "straight_l1.asm looks into vmcs12_rows[]");
 uint64_t straight_readable[DIRTY_WORDS], straight_writable[DIRTY_WORDS];
 uint8_t straight_words[FIELD_COUNT];
-
-/* Each entry of an MSR list may fail the entry of L2, or be a VMX abort of L1: the long way goes through them. */
-static bool has_lists(const struct vmcs12 *v)
-{
-    return v->ENTRY_MSR_LOAD_COUNT || v->EXIT_MSR_STORE_COUNT || v->EXIT_MSR_LOAD_COUNT;
-}
 
 /* Without EPT an entry reads the PDPTEs from L1's memory. What L2 has of CR4 the straight way does not see; out of
  * IA-32e mode L2 does not get by itself. */
@@ -62,8 +57,9 @@ static bool is_simple(const struct nested *nested, const struct vmcs12_slot *slo
 {
     const struct vmcs12 *v = slot->v;
     return nested->vmread_bitmap && options.straight_way && !options.trace && slot->host.host64 && v->launched &&
-           !has_lists(v) && v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) &&
-           !slot->nmi_unvirtual && v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
+           (!straight_has_lists(v) || straight_lists_are_plain(nested->vcpu, v)) &&
+           v->VMCS_LINK_POINTER == VMPTR_NONE && !may_use_pae(v) && !loses_registers(v) && !slot->nmi_unvirtual &&
+           v->GUEST_ACTIVITY_STATE != ACTIVITY_WAIT_SIPI && /* Nestor waits, too */
            (!follows_mode(v) || (v->ENTRY_CONTROLS & ENTRY_GUEST_64)) && !slot->at_entry &&
            !(slot->kept & (KEPT_PERF | KEPT_SWITCHED | KEPT_ENLIGHTENED)) &&
            !(nested->vcpu->vp_assist & HYPERV_ENABLE); /* each entry asks which VMCS it is */
@@ -108,6 +104,10 @@ static uint64_t shape_of(const struct vcpu *vcpu, const struct vmcs12_slot *slot
         shape |= SHAPE_NMI;
     if (follows_mode(v))
         shape |= SHAPE_MODE;
+    if (v->ENTRY_MSR_LOAD_COUNT)
+        shape |= SHAPE_ENTRY_LIST;
+    if (v->EXIT_MSR_STORE_COUNT || v->EXIT_MSR_LOAD_COUNT)
+        shape |= SHAPE_EXIT_LISTS;
     return shape;
 }
 
@@ -304,7 +304,7 @@ void straight_ready(struct vcpu *vcpu)
 }
 
 /* L1's state is in the image, except for what vmx/straight.asm reads of L2 for it. */
-bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
+bool straight_may_exit(struct vcpu *vcpu, const struct vmcs12_slot *slot)
 {
     EXPECT_CURRENT(slot->vmcs02);
     const struct straight_plan *plan = &slot->plan;
@@ -314,7 +314,11 @@ bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot)
         return false;
     if ((plan->shape & SHAPE_MODE) && !(vmcs_read(ENTRY_CONTROLS) & ENTRY_GUEST_64))
         return false;
-    return !(plan->shape & SHAPE_NMI) || !(vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
+    if (!(plan->shape & (SHAPE_NMI | SHAPE_EXIT_LISTS)))
+        return true;
+    if ((plan->shape & SHAPE_NMI) && (vmcs_read(GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI))
+        return false;
+    return !(plan->shape & SHAPE_EXIT_LISTS) || straight_lists_exit(vcpu);
 }
 
 /* With that CS it is a 64-bit L1 at CPL 0. */
@@ -445,7 +449,6 @@ static void check_exit(struct vcpu *vcpu, struct vmcs12_slot *slot, bool decided
                                           : is_l1s(vcpu, slot, reason));
     ASSERT(!(vmcs_read(ENTRY_INTERRUPTION_INFO) & INTR_VALID));
     ASSERT((slot->v->PIN_CONTROLS & PIN_VIRTUAL_NMIS) || !(interruptibility & BLOCKING_BY_NMI));
-    ASSERT(!has_lists(slot->v));
     ASSERT(insn_vmclear(slot->vmcs02)); /* L1 is about to reach it by the link pointer */
     vmcs_load(vcpu->vmcs01);
     ASSERT(vmcs_read(VMCS_LINK_POINTER) == slot->vmcs02);

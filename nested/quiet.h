@@ -29,8 +29,8 @@ bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned 
 void straight_follow(const struct vcpu *vcpu);
 
 /* An exit of L2 that the long way found to be L1's, by a valid plan: true if the straight way may do the rest of it,
- * vcpu->next. Current: the slot's vmcs02. */
-bool straight_may_exit(const struct vcpu *vcpu, const struct vmcs12_slot *slot);
+ * vcpu->next; what L1 has in lists of MSRs is done then. Current: the slot's vmcs02. */
+bool straight_may_exit(struct vcpu *vcpu, const struct vmcs12_slot *slot);
 /* L1's VMRESUME that came when not all was quiet, the plan valid: true if nothing but that forbids it the straight way,
  * and true if all is quiet now. Current: vmcs01. */
 bool straight_may_enter(const struct vmcs12_slot *slot);

@@ -48,6 +48,15 @@ static const struct loaded_msr {
 };
 #define LOADING_CONTROLS (ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_UINV | ENTRY_LOAD_PERF_GLOBAL)
 
+bool msr_plain[MSR_PLAIN_COUNT];
+#define MSR_POLICY(first, last, access, handler, root, reason)
+#define MSR_PASSED(first, last, root, reason)
+#define MSR_PLAIN(first, last, which)                                                                                  \
+    _Static_assert((first) >= MSR_PLAIN_FIRST && (last) < MSR_PLAIN_FIRST + MSR_PLAIN_COUNT, "msr_plain[] has it");
+#include "vmx/msr_policy.def"
+#undef MSR_POLICY
+#undef MSR_PASSED
+
 #define CPUID_EDX_DEBUG_STORE BIT(21)
 #define CPUID_STATE_COMPONENTS 0xd
 #define EFER_WRITABLE (EFER_SCE | EFER_LME | EFER_NXE)
@@ -383,6 +392,13 @@ void msr_prepare_processor(const struct vm *vm)
         turn_off(IA32_XSS);
 }
 
+static void find_plain(void)
+{
+    uint64_t ignored;
+    for (uint32_t i = 0; i < MSR_PLAIN_COUNT; i++)
+        msr_plain[i] = msr_policy_is_plain(MSR_PLAIN_FIRST + i) && rdmsr_safe(MSR_PLAIN_FIRST + i, &ignored);
+}
+
 int msr_policy_init(struct vm *vm)
 {
     spinlock_init(&vm->msr_policy_lock, LOCK_MSR_POLICY);
@@ -391,6 +407,7 @@ int msr_policy_init(struct vm *vm)
     if (!vm->msr_bitmap || !vm->msr_bitmap01)
         return -1;
     msr_policy_build(vm->msr_bitmap);
+    find_plain();
     vm->debugctl = debugctl_find_bits();
     vm->debug_store_hidden = cpuid(1, 0).edx & CPUID_EDX_DEBUG_STORE;
     if (vm->startup_trapped)

@@ -25,4 +25,16 @@ void msr_policy_change(struct vm *vm, uint32_t msr, bool read, bool write);
 MUST_CHECK bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value);
 MUST_CHECK bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value);
 
+/* MSRs whose value for the guest is the register's, whatever VMCS is current, that the CPU has, and of which WRMSR does
+ * no more than to change it: by number from MSR_PLAIN_FIRST on. msr_policy_init() makes it of msr_policy.def. */
+#define MSR_PLAIN_FIRST 0xc0000080u
+#define MSR_PLAIN_COUNT 0x90u
+extern bool msr_plain[MSR_PLAIN_COUNT];
+/* `head`: the number, and above it 32 bits that must be 0. */
+static inline bool msr_is_plain(uint64_t head)
+{
+    uint64_t at = head - MSR_PLAIN_FIRST;
+    return at < MSR_PLAIN_COUNT && msr_plain[at];
+}
+
 #endif

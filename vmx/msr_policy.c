@@ -70,6 +70,19 @@ bool msr_policy_watches(uint32_t msr)
     return false;
 }
 
+bool msr_policy_is_plain(uint32_t msr)
+{
+#define MSR_POLICY(first, last, access, handler, root, reason)
+#define MSR_PASSED(first, last, root, reason)
+#define MSR_PLAIN(first, last, which)                                                                                  \
+    if (msr >= (first) && msr <= (last))                                                                               \
+        return true;
+#include "vmx/msr_policy.def"
+#undef MSR_POLICY
+#undef MSR_PASSED
+    return false;
+}
+
 void msr_policy_build_l1(uint8_t *bitmap, const uint8_t *l0)
 {
     memcpy(bitmap, l0, PAGE_SIZE);

@@ -40,6 +40,8 @@ void msr_policy_build(uint8_t *bitmap);
 /* True if L1's writes exit although L0 passes them; and the page for L1 itself: `l0` and those. */
 bool msr_policy_watches(uint32_t msr);
 void msr_policy_build_l1(uint8_t *bitmap, const uint8_t *l0);
+/* True if a list of MSRs may name it on the straight way. */
+bool msr_policy_is_plain(uint32_t msr);
 /* The row that keeps this access, or NULL: L0 does not care, the access is the CPU's. */
 const struct msr_policy_row *msr_policy_find(uint32_t msr, enum msr_access access);
 /* All rows, for tests and listings; and those of MSRs that are passed. */

@@ -386,7 +386,8 @@ void vcpu_straight_checked(struct vcpu *vcpu)
     expect_root_state();
     straight_of(vcpu->cpu)->quiet = 0;
     nested_hooks.straight_checked(vcpu);
-    expect_paid(vcpu);
+    if (!vcpu->attention) /* else vcpu_enter_again() comes next, and pays */
+        expect_paid(vcpu);
     nested_hooks.straight_ready(vcpu);
 }
 #else

@@ -12,7 +12,7 @@
 %include "vmx/straight.inc"
 
 extern vmx_exit, vmx_straight_checked, straight_dead
-extern straight_l1_alone, straight_ept_exit, straight_ept_enter
+extern straight_l1_alone, straight_ept_exit, straight_ept_enter, straight_lists_exit, straight_lists_enter
 extern end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
 extern end_vmptrld, end_vmptrld_last, end_invept, end_invept_last
 global straight_exit_l1, straight_exit_l2, straight_ends, straight_ends_count
@@ -191,7 +191,7 @@ ept_exit:
 filled:                         ; EPT02 has the page now, so L2 goes on
         END     end_filled, S_QUIET, je, vmresume
 
-; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first two may still turn back.
+; The rest that some vmcs12s ask for (SHAPE_ of vmx/straight.h), each for itself. The first three may still turn back.
 shape_exit:
         cmp     dword [rdx + P_SHAPE], SHAPE_BARE
         je      bare_exit
@@ -200,8 +200,14 @@ shape_exit:
         READ    ENTRY_CONTROLS
         test    eax, ENTRY_GUEST_64
         jz      uncount
-.mode:  IF_SHAPE SHAPE_NMI, .nmi
+.mode:  IF_SHAPE SHAPE_NMI | SHAPE_EXIT_LISTS, .nmi
+        IF_SHAPE SHAPE_NMI, .lists
         EXIT_NMI
+.lists: IF_SHAPE SHAPE_EXIT_LISTS, .nmi
+        CALL_C  straight_lists_exit
+        mov     rdx, [CPU(S_PLAN)]
+        test    al, al
+        jz      uncount
 .nmi:   IF_SHAPE SHAPE_KEEP_EFER, .efer
         EXIT_EFER
 .efer:  IF_SHAPE SHAPE_KEEP_PAT, .pat
@@ -294,7 +300,8 @@ revisit:
         jmp     long_way
 
 ; The long way has done what was due before this entry, and asked what is asked above (nested/quiet.c:
-; straight_may_enter): now all is quiet. All registers are L1's again.
+; straight_may_enter): now all is quiet. All registers are L1's again. Only a list of MSRs may turn this back, and the
+; long way does not come here again then: there is no plan any longer.
 straight_to_l2:
         mov     [CPU(S_RAX)], rax
         jmp     open_l2
@@ -304,8 +311,14 @@ straight_to_l2:
 shape_entry:
         cmp     dword [rdx + P_SHAPE], SHAPE_BARE
         je      bare_entry
-        IF_SHAPE SHAPE_READ_EFER, .l1_efer
+        IF_SHAPE SHAPE_READ_EFER | SHAPE_ENTRY_LIST, .l1_efer
+        IF_SHAPE SHAPE_READ_EFER, .list
         ENTRY_READ_EFER
+.list:  IF_SHAPE SHAPE_ENTRY_LIST, .l1_efer
+        CALL_C  straight_lists_enter
+        mov     rdx, [CPU(S_PLAN)]
+        test    al, al
+        jz      long_way
 .l1_efer:
         IF_SHAPE SHAPE_READ_DEBUG, .l1_debug
         ENTRY_READ_DEBUG

@@ -39,10 +39,13 @@ enum {
     SHAPE_NMI = 1 << 10,      /* blocking by NMI is no virtual one of L2's: it stays for L1, and events are looked at */
     SHAPE_PROC = 1 << 11,     /* L1 asked for the interrupt window, or no longer: `proc` is written at the next entry */
     SHAPE_MODE = 1 << 12,     /* the plan is for an L2 in 64-bit mode, which it may have left */
+    SHAPE_ENTRY_LIST = 1 << 13, /* L1's entries load MSRs ... */
+    SHAPE_EXIT_LISTS = 1 << 14, /* ... and exits store or load some */
     /* Those for which an entry or an exit has something to do, so that one test finds that there is nothing. */
     SHAPE_ENTRY = SHAPE_READ_DEBUG | SHAPE_READ_PAT | SHAPE_READ_EFER | SHAPE_DEBUG | SHAPE_PAT | SHAPE_EFER |
-                  SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_NMI | SHAPE_PROC,
-    SHAPE_EXIT = SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_KEEP_PAT | SHAPE_KEEP_EFER | SHAPE_NMI | SHAPE_MODE,
+                  SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_NMI | SHAPE_PROC | SHAPE_ENTRY_LIST,
+    SHAPE_EXIT =
+        SHAPE_TIMER | SHAPE_NO_VPID | SHAPE_KEEP_PAT | SHAPE_KEEP_EFER | SHAPE_NMI | SHAPE_MODE | SHAPE_EXIT_LISTS,
     /* No control that may be 0 is 1, as hypervisors begin: straight.asm has the whole of it without a test. */
     SHAPE_BARE = SHAPE_READ_DEBUG | SHAPE_READ_PAT | SHAPE_READ_EFER | SHAPE_DEBUG | SHAPE_PAT | SHAPE_EFER |
                  SHAPE_NO_VPID | SHAPE_KEEP_PAT | SHAPE_KEEP_EFER | SHAPE_NMI,

@@ -11,6 +11,7 @@
 #include "kernel/safe.h"
 #include "mm/page.h"
 #include "vmx/msr_guest.h"
+#include "vmx/msr_policy.h"
 #include "vmx/startup.h"
 
 uint64_t fake_vmcs[0x8000];
@@ -346,6 +347,36 @@ static void test_apic_of_two_processors_stays_on(void **state)
     assert_true(vcpu.attention);
 }
 
+/* The straight way accesses them without a look at policy or VMCS: for each the register alone must be the answer. */
+static void test_plain_msrs_are_the_registers(void **state)
+{
+    static uint64_t before[ARRAY_SIZE(fake_vmcs)];
+    unsigned plain = 0;
+    (void)state;
+    assert_int_equal(msr_policy_init(&vm), 0);
+    vm.caps12.entry.may = ~0u;
+    fake_vmcs[ENTRY_CONTROLS_ENCODING] = ~0ull;
+    memcpy(before, fake_vmcs, sizeof before);
+    for (uint64_t head = 0; head <= UINT32_MAX; head++) {
+        uint64_t value;
+        if (!msr_is_plain(head))
+            continue;
+        plain++;
+        assert_null(msr_policy_find((uint32_t)head, MSR_READ));
+        assert_null(msr_policy_find((uint32_t)head, MSR_WRITE));
+        assert_false(msr_policy_watches((uint32_t)head));
+        reached = 0;
+        read_value = head + 1;
+        assert_true(msr_guest_read(&vcpu, (uint32_t)head, &value) && value == head + 1);
+        assert_true(msr_guest_write(&vcpu, (uint32_t)head, 0x123));
+        assert_int_equal(reached, 1);
+        assert_int_equal(reached_msr, head);
+        assert_memory_equal(before, fake_vmcs, sizeof before);
+        assert_false(msr_is_plain(head | BIT(32)) || msr_is_plain(head | BIT(63)));
+    }
+    assert_int_equal(plain, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +389,7 @@ int main(void)
         cmocka_unit_test_setup(test_apic_base_beyond_the_direct_map, fresh),
         cmocka_unit_test_setup(test_apic_that_stays_on_leaves_x2apic, fresh),
         cmocka_unit_test_setup(test_apic_of_two_processors_stays_on, fresh),
+        cmocka_unit_test_setup(test_plain_msrs_are_the_registers, fresh),
     };
     return cmocka_run_group_tests_name("msr", tests, NULL, NULL);
 }

@@ -23,6 +23,9 @@ ROWS = {
     "sysenter": ("straight-host-sysenter", ()),
     "left": ("straight-host-resume-after-sti", ()),
     "delivery": ("straight-event-over-violation", ()),
+    "half": ("straight-list-fails-half-way", ()),
+    "loaded": ("straight-list-put-back", ()),
+    "untold": ("straight-list-over-bitmap", ()),
     "once": ("switched-steady-after-failed-entry", NEWER),
 }
 # CR4 of this CPU has bits that L1's has not, so that MOV to CR4 exits to L0.
