@@ -5,6 +5,8 @@ The figures repeat to the tick for one compiler. Where another one built Nestor 
 explains. `make bench-record` records new figures. """
 import os
 import sys
+import tempfile
+from unittest import mock
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -13,7 +15,7 @@ from lib_tap import ROOT, Tap  # noqa: E402  (the path must be set first)
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from nestorlib import bench, estimate, figures, macro, page, report  # noqa: E402
+from nestorlib import bench, estimate, figures, fullbench, macro, page, report  # noqa: E402
 
 
 def check_comparison(tap):
@@ -45,6 +47,53 @@ def check_report(tap):
     tap.equal(estimate.cycles(500, counts), expected, "the estimate takes each VMX instruction for its own cycles")
 
 
+def check_exits(tap):
+    """The exits of L1 in a boot, as a summary of Nestor's has them."""
+    summary = ("| exits by reason          L1      L2 |\n|  10 CPUID    50   4 |\n|  24 VMRESUME     900    0 |\n"
+               "|  30 I/O instruction   0   7 |\n|  55 XSETBV   3   2 |\n| exits of L1   953 |\n| exits of L2   13 |\n")
+    with mock.patch.object(bench, "run", lambda _: summary):
+        found = macro.count_exits(20000000)
+    tap.equal(report.exits({"exits": {"20 M": found}})[1:],
+              [["CPUID", "50"], ["VMRESUME", "900"], ["others", "3"], ["all exits of L1", "953"],
+               ["all exits of L2", "13"]], "exits of L1 have a row for each frequent reason, and their sum")
+    with mock.patch.object(bench, "run", lambda _: summary.replace("953", "954")):
+        try:
+            macro.count_exits(20000000)
+            tap.ok(False, "a sum that is not the rows' is refused")
+        except bench.Failed:
+            tap.ok(True, "a sum that is not the rows' is refused")
+
+
+def check_parts(tap):
+    """A measurement that failed goes on from there."""
+    ran = []
+
+    def job(name, fails):
+        ran.append(name)
+        if fails:
+            raise bench.Failed("stands still")
+        return {name: 1.5}
+
+    def jobs(fails):
+        return {"first": (job, "first", False), "second": (job, "second", fails)}
+
+    with tempfile.TemporaryDirectory(prefix="bench-test.") as work, \
+            mock.patch.object(fullbench, "PARTS", os.path.join(work, "parts.json")), \
+            mock.patch.object(fullbench.Progress, "say", lambda *_: None):
+        try:
+            fullbench.run_jobs(jobs(True), 1, "these programs")
+            tap.ok(False, "a job that fails twice ends the measurement")
+        except bench.Failed:
+            tap.equal(ran, ["first", "second", "second"], "a job that fails is tried once more, and then ends all")
+        ran.clear()
+        results = fullbench.run_jobs(jobs(False), 1, "these programs")
+        tap.equal((ran, results), (["second"], {"first": {"first": 1.5}, "second": {"second": 1.5}}),
+                  "the next one measures what is left")
+        ran.clear()
+        fullbench.run_jobs(jobs(False), 1, "these programs")
+        tap.equal(ran, ["first", "second"], "after a whole one all is measured anew")
+
+
 def check_counts(tap):
     """A build with COUNT_VMX=1 tells what it executes."""
     try:
@@ -60,6 +109,8 @@ def main():
     tap = Tap()
     check_comparison(tap)
     check_report(tap)
+    check_exits(tap)
+    check_parts(tap)
     check_counts(tap)
     compiler, cpu, recorded = figures.read()
     limit = figures.PERCENT

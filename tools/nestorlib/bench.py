@@ -7,6 +7,7 @@ from nestorlib import estimate, kvm
 from nestorlib.paths import BUILD, TOOLS
 
 CPU = "corei7_skylake_x"    # the model of all recorded figures
+NESTOR = os.path.join(BUILD, "nestor.elf")
 COUNTING_NESTOR = os.path.join(BUILD, "count", "nestor.elf")
 IMAGE = os.path.join(BUILD, "guests", "bench.elf")
 ROW = re.compile(r"^bench: ([\w-]+) (\d+\.\d\d) (\d+\.\d\d)$", re.M)

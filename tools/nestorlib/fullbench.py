@@ -1,14 +1,18 @@
-"""The measurements of `make bench`: the jobs, run two at a time, and the file that keeps the results."""
+"""The measurements of `make bench`: the jobs, run two at a time, and the files that keep the results."""
 import concurrent.futures
+import hashlib
 import json
 import os
 import sys
+import threading
 import time
 
 from nestorlib import bench, figures, initramfs, kvm, linux, macro, report
 from nestorlib.paths import BUILD
 
 FILE = os.path.join(BUILD, "bench", "results.json")
+# Results of a measurement that is not complete: the next `make bench` of the same programs goes on from there.
+PARTS = os.path.join(BUILD, "bench", "parts.json")
 
 # Column -> what measures it.
 COLUMNS = {
@@ -47,21 +51,62 @@ class Progress:
         return result
 
 
-def run_jobs(jobs, at_once):
-    """name -> (function, arguments...): the results by name. The first failure ends all that has not begun."""
-    progress = Progress(len(jobs))
-    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        futures = {name: pool.submit(progress.run, name, *job) for name, job in jobs.items()}
+class Parts:
+    """Results by the name of their job, kept in PARTS until all are there."""
+
+    def __init__(self, of):
+        self.of = of
+        self.lock = threading.Lock()
+        self.results = {}
+        if os.path.exists(PARTS):
+            kept = read(PARTS)
+            self.results = kept["results"] if kept["of"] == of else {}
+
+    def run(self, progress, name, job, *arguments):
+        """A job that fails is tried once more: KVM as L0 stands still now and then."""
         try:
-            return {name: future.result() for name, future in futures.items()}
+            result = progress.run(name, job, *arguments)
+        except bench.Failed as failure:
+            progress.say(f"{name}: failed and is tried again: {str(failure).splitlines()[0]}")
+            result = progress.run(name, job, *arguments)
+        with self.lock:
+            self.results[name] = result
+            write(PARTS, {"of": self.of, "results": self.results})
+
+
+def run_jobs(jobs, at_once, of):
+    """name -> (function, arguments...): the results by name. The first failure ends all that has not begun."""
+    parts = Parts(of)
+    left = {name: job for name, job in jobs.items() if name not in parts.results}
+    progress = Progress(len(left))
+    for name in parts.results:
+        progress.say(f"{name}: was measured before")
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(parts.run, progress, name, *job) for name, job in left.items()]
+        try:
+            for future in futures:
+                future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    os.remove(PARTS)
+    return parts.results
+
+
+def programs():
+    """One word for all that runs: other programs, other results."""
+    found = hashlib.sha256()
+    scripts = sorted(entry.path for entry in os.scandir(initramfs.SOURCES))
+    for path in (bench.NESTOR, bench.COUNTING_NESTOR, bench.IMAGE, linux.KERNEL, linux.INITRD, *scripts):
+        with open(path, "rb") as program:
+            found.update(program.read())
+    return found.hexdigest()
 
 
 def measure(rows, cpu, at_once):
     """All results; kept in FILE when they are complete. With some rows alone, Linux as a whole is left out."""
     whole = {(name, kind): (job, kind) for name, job in macro.COLUMNS.items() for kind in macro.KINDS if not rows}
+    exits = {clock: (macro.count_exits, clock) for clock in macro.CLOCKS if not rows}
     jobs = {name: (job, rows, cpu) for name, job in (COLUMNS | {COUNTS: bench.count}).items()}
     try:
         kvm.build_initrd(bench.IMAGE)
@@ -70,13 +115,16 @@ def measure(rows, cpu, at_once):
     except initramfs.BuildError as error:
         raise bench.Failed(error) from error
     # The longest first: they run two at a time.
-    measured = run_jobs({f"Linux, {name}{kind}": job for (name, kind), job in reversed(whole.items())} | jobs, at_once)
+    measured = run_jobs({f"Linux, {name}{kind}": job for (name, kind), job in reversed(whole.items())} | jobs |
+                        {f"Linux, exits at {clock:,}": job for clock, job in exits.items()}, at_once,
+                        {"cpu": cpu, "rows": rows, "programs": programs()})
     results = {"of": describe() | {"cpu": cpu}, "ticks": {name: measured[name] for name in report.COLUMNS},
                "counts": measured[COUNTS]}
     if whole:
         results["macro"] = {name: {key: ticks for kind in macro.KINDS
                                    for key, ticks in measured[f"Linux, {name}{kind}"].items()}
                             for name in macro.COLUMNS}
+        results["exits"] = {f"{clock // 10**6} M": measured[f"Linux, exits at {clock:,}"] for clock in exits}
     write(FILE, results)
     return results
 

@@ -84,5 +84,22 @@ def measure_kvm(kind):
     return {key: ticks for key, ticks in rows.items() if key != "L1 boot"}
 
 
+# By reason, of L1. `make run`'s clock is the slower one: more clock interrupts come in a boot.
+CLOCKS = (IPS, 20000000)
+EXITS = re.compile(r"\| +\d+ ([^|]*?) +(\d+) +\d+ \|")
+TOTALS = re.compile(r"\| exits of (L[12]) +(\d+) \|")
+
+
+def count_exits(clock):
+    """Reason -> exits of L1 while it boots and boots an L2 as `make run` does, and their sum; and that of L2's."""
+    text = bench.run(["--timeout", "600", "--ips", str(clock), "--l1", linux.KERNEL, "--module", linux.INITRD,
+                      "--l1-args", quiet(linux.l1_args("bochs", clock)), "--nestor", "log=warn"])
+    exits = {reason: int(count) for reason, count in EXITS.findall(text) if int(count)}
+    totals = {f"all exits of {level}": int(count) for level, count in TOTALS.findall(text)}
+    if sum(exits.values()) != totals.get("all exits of L1"):
+        raise bench.Failed(f"the summary's exits of L1 are not what it says they are together\n{text[-3000:]}")
+    return exits | totals
+
+
 # Column -> what measures it, kind by kind. L1 is Linux with KVM in each, and without L0 in the first.
 COLUMNS = {"L0 none": measure_bare, "L0 Nestor": measure_nestor, "L0 KVM": measure_kvm}

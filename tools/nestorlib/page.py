@@ -19,6 +19,7 @@ def parts(results):
         "counts": report.lines(report.counts(results), True),
         "latencies": report.lines(report.latencies(), True, (0, 2)),
         "macro": report.lines(report.macro(results), True),
+        "exits": report.lines(report.exits(results), True),
     }
 
 

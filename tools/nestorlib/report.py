@@ -2,6 +2,7 @@
 
 from nestorlib import estimate
 
+OFTEN = 40
 COLUMNS = ("bare", "Nestor", "KVM (off)", "KVM (default)")
 
 
@@ -56,6 +57,19 @@ def macro(results):
     return cells
 
 
+def exits(results):
+    """Cells: the exits of L1 in a boot by reason, a column for each clock; reasons that are rare in one row."""
+    columns = results["exits"]
+    sums = [key for key in keys(columns) if key.startswith("all ")]
+    often = [key for key in keys(columns)
+             if key not in sums and max(rows.get(key, 0) for rows in columns.values()) >= OFTEN]
+    others = {name: sum(count for key, count in rows.items() if key not in often + sums)
+              for name, rows in columns.items()}
+    shown = {name: rows | {"others": others[name]} for name, rows in columns.items()}
+    return [["exits of L1", *(f"{name} ticks a second" for name in columns)],
+            *([key, *(f"{rows.get(key, 0):,}" for rows in shown.values())] for key in [*often, "others", *sums])]
+
+
 def latencies():
     """Cells: what the estimate takes each for."""
     return [["for each", "cycles", "from"]] + [[name, str(cycles), source] for name, (cycles, source) in
@@ -80,4 +94,6 @@ def whole(results, markdown=False):
         text += ["", *lines(counts(results), markdown), "", *lines(latencies(), markdown, (0, 2))]
     if "macro" in results:
         text += ["", *lines(macro(results), markdown)]
+    if "exits" in results:
+        text += ["", *lines(exits(results), markdown)]
     return text
