@@ -214,7 +214,7 @@ void insn_exit_vmclear(struct vcpu *vcpu)
     struct vmcs12_slot *slot = slot_find(nested, pointer);
     bool enlightened = slot ? slot->enlightened : enlightened_is_at(vcpu, pointer);
     if (slot)
-        slot_release(nested, slot);
+        slot_clear(nested, slot);
     shadow_select(nested);
     /* Also for a VMCS that Nestor does not hold: its launch state is in the region alone. */
     if (!enlightened)

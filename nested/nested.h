@@ -16,6 +16,7 @@
 #include "vmx/vcpu.h"
 
 #define NESTED_SLOTS 64
+#define KEPT_SLOTS 8
 #define VMPTR_NONE (~0ull)
 #define LOGGED_KEPT 8
 #define REVISIT_VIOLATION 1
@@ -53,8 +54,9 @@ struct host_image {
  *                                             ^                                                   |
  *                                             '---------------- next entry of L1 -----------------'
  *
- * Where vmcs02 is not shown to L1, CLEAR and LAUNCHED stand in the place of SHADOW. slot_release() leads from each
- * back to FREE. nested/enter and nested/shadow change it; nested/quiet, what vmx/straight.asm has changed. */
+ * Where vmcs02 is not shown to L1, CLEAR and LAUNCHED stand in the place of SHADOW. The slot's end leads from each
+ * back to FREE; VMCLEAR of L1 from ACTIVE or LAUNCHED to CLEAR, and leaves the others. nested/slot, nested/enter and
+ * nested/shadow change it; nested/quiet, what vmx/straight.asm has changed. */
 enum vmcs02_life {
     VMCS02_FREE,
     VMCS02_EMPTY,    /* made, launch state clear; Nestor's constant fields are not in it yet */
@@ -67,8 +69,9 @@ enum vmcs02_life {
 /* One VMCS of L1 that was loaded by VMPTRLD and not cleared since, with the vmcs02 that runs its L2. */
 struct vmcs12_slot {
     /* nested/slot: made, and freed. */
-    gpa_t vmptr; /* VMPTR_NONE: free */
-    struct vmcs12 *v;
+    gpa_t vmptr;      /* VMPTR_NONE: free, or left by VMCLEAR, ... */
+    gpa_t cleared;    /* ... which was of this one */
+    struct vmcs12 *v; /* NULL: free */
     hpa_t vmcs02;
     bool enlightened; /* an enlightened VMCS: what L1 sees of it is in its memory */
 
@@ -142,7 +145,7 @@ struct nested {
 
     /* L1's VMCSs: nested/slot. What other processors may write to is inside the two lists, which mm/ guards. */
     struct vmcs12_slot slot[NESTED_SLOTS];
-    unsigned slots_taken;
+    unsigned slots_taken, slots_kept;             /* those that VMCLEAR left are not taken; KEPT_SLOTS at most */
     struct ept_bypass virtual_apic[NESTED_SLOTS]; /* L1's page that the slot's vmcs02 has as virtual-APIC page */
     struct ept_bypass posted[NESTED_SLOTS];       /* the same, with its posted-interrupt descriptor */
     struct watcher region[NESTED_SLOTS];          /* the slot's VMCS region, with the option lint=1 */

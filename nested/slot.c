@@ -66,30 +66,103 @@ void slot_suspend_bitmaps(const struct nested *nested, struct vmcs12_slot *slot)
         slot_set_dirty(slot, FIELD_INDEX_MSR_BITMAP); /* the next entry writes the merged ones again */
 }
 
-/* VMCLEAR, VMXOFF, or another VMCS that needs the slot. L1 sees no difference between the three except for its
- * memory. */
-void slot_release(struct nested *nested, struct vmcs12_slot *slot)
+/* The order matters: first what is in vmcs02 alone, then the image to L1's memory, then whatever could still write
+ * either of them. */
+static void write_back(struct nested *nested, struct vmcs12_slot *slot)
 {
+    struct vcpu *vcpu = nested->vcpu;
     lint_released(nested, slot); /* the image may be written from here on */
-    /* The order matters: first what is in vmcs02 alone, then the image to L1's memory, then whatever could still write
-     * either of them. */
-    if (!slot->enlightened) { /* of one that is, L1 has all already */
+    if (!slot->enlightened) {    /* of one that is, L1 has all already */
         prepare_fetch_rows(nested, slot);
-        gmem_write(&nested->vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
+        gmem_write(&vcpu->vm->gmem, slot->vmptr, slot->v, sizeof(*slot->v));
         count(COUNT_VMCS12_STORES);
     }
     slot_bitmaps_put(&slot->bitmaps, nested->bitmaps);
-    ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
-    ept_watch_bypass_remove(nested->vcpu->vm->gmem.watch, &nested->posted[slot - nested->slot]);
-    ept_unpin(&nested->vcpu->vm->ept01, &nested->apic_access[slot - nested->slot]);
+    ept_watch_bypass_remove(vcpu->vm->gmem.watch, &nested->virtual_apic[slot - nested->slot]);
+    ept_watch_bypass_remove(vcpu->vm->gmem.watch, &nested->posted[slot - nested->slot]);
+    ept_unpin(&vcpu->vm->ept01, &nested->apic_access[slot - nested->slot]);
     ASSERT(insn_vmclear(slot->vmcs02));
-    page_free(hpa_to_va(slot->vmcs02));
-    page_free(slot->v);
     small_free(slot);
     if (nested->current == slot)
         nested->current = NULL;
-    *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
     nested->slots_taken--;
+}
+
+static void free_pages(struct vmcs12_slot *slot)
+{
+    page_free(hpa_to_va(slot->vmcs02));
+    page_free(slot->v);
+    *slot = (struct vmcs12_slot){.vmptr = VMPTR_NONE};
+}
+
+/* VMXOFF, or another VMCS that needs the slot. */
+static void slot_release(struct nested *nested, struct vmcs12_slot *slot)
+{
+    write_back(nested, slot);
+    free_pages(slot);
+}
+
+/* True if the slot has what VMCLEAR left in it. */
+static inline bool is_kept(const struct vmcs12_slot *slot)
+{
+    return slot->vmptr == VMPTR_NONE && slot->v;
+}
+
+static void forget_kept(struct nested *nested, struct vmcs12_slot *slot)
+{
+    free_pages(slot);
+    nested->slots_kept--;
+}
+
+static void forget_all_kept(struct nested *nested)
+{
+    for (unsigned i = 0; nested->slots_kept; i++)
+        if (is_kept(&nested->slot[i]))
+            forget_kept(nested, &nested->slot[i]);
+}
+
+/* The one that was current longest ago, of those that VMCLEAR left or of the others; not the current one, which must
+ * stay: L1's next VMREAD has no operand that could bring it back. NULL: there is none. */
+static struct vmcs12_slot *find_oldest(struct nested *nested, bool kept)
+{
+    struct vmcs12_slot *oldest = NULL;
+    for (unsigned i = 0; i < NESTED_SLOTS; i++) {
+        struct vmcs12_slot *slot = &nested->slot[i];
+        if (slot->v && is_kept(slot) == kept && slot != nested->current &&
+            (!oldest || slot->plan.used < oldest->plan.used))
+            oldest = slot;
+    }
+    return oldest;
+}
+
+/* Some hypervisors execute VMCLEAR whenever they leave a virtual processor, and load it again soon. So what was made of
+ * the image stays: rows of vmcs12 and of vmcs02 that L1 does not change in its memory meanwhile need not be checked and
+ * written again (take_up()). All else is as in a new slot. */
+void slot_clear(struct nested *nested, struct vmcs12_slot *slot)
+{
+    if (slot->enlightened) {
+        slot_release(nested, slot);
+        return;
+    }
+    write_back(nested, slot);
+    struct vmcs12_slot kept = {
+        .vmptr = VMPTR_NONE,
+        .cleared = slot->vmptr,
+        .v = slot->v,
+        .vmcs02 = slot->vmcs02,
+        .scope = slot->scope,
+        .direct = slot->direct,
+        .checked_long_mode = slot->checked_long_mode,
+        .checked_cr3 = slot->checked_cr3,
+        .life = slot->life == VMCS02_EMPTY || slot->life == VMCS02_SHADOW ? slot->life : VMCS02_CLEAR,
+        .eptp02 = slot->eptp02,
+        .vpid02 = slot->vpid02,
+        .plan.used = slot->plan.used,
+    };
+    memcpy(kept.dirty, slot->dirty, sizeof(kept.dirty));
+    *slot = kept;
+    if (++nested->slots_kept > KEPT_SLOTS)
+        forget_kept(nested, find_oldest(nested, true));
 }
 
 void slot_release_all(struct nested *nested)
@@ -97,21 +170,22 @@ void slot_release_all(struct nested *nested)
     for (unsigned i = 0; nested->slots_taken; i++)
         if (nested->slot[i].vmptr != VMPTR_NONE)
             slot_release(nested, &nested->slot[i]);
+    forget_all_kept(nested);
     merged_cache_release(nested->bitmaps, &nested->bitmap_owner);
 }
 
 /* A free slot, or the one that was current longest ago, emptied. */
 static struct vmcs12_slot *slot_take(struct nested *nested)
 {
-    struct vmcs12_slot *oldest = NULL;
-    for (unsigned i = 0; i < NESTED_SLOTS; i++) {
-        struct vmcs12_slot *slot = &nested->slot[i];
-        if (slot->vmptr == VMPTR_NONE)
-            return slot;
-        /* The current VMCS must stay: L1's next VMREAD has no operand that could bring it back. */
-        if (slot != nested->current && (!oldest || slot->plan.used < oldest->plan.used))
-            oldest = slot;
+    for (unsigned i = 0; i < NESTED_SLOTS; i++)
+        if (!nested->slot[i].v)
+            return &nested->slot[i];
+    struct vmcs12_slot *oldest = find_oldest(nested, true);
+    if (oldest) {
+        forget_kept(nested, oldest);
+        return oldest;
     }
+    oldest = find_oldest(nested, false);
     nested->launch_state_lost |= oldest->enlightened;
     slot_release(nested, oldest);
     return oldest;
@@ -122,6 +196,8 @@ static struct vmcs12_slot *slot_take(struct nested *nested)
 static struct vmcs12_slot *slot_make(struct nested *nested, gpa_t vmptr)
 {
     struct vmcs12_slot *slot = slot_take(nested);
+    if (page_count_free() < KEPT_SLOTS)
+        forget_all_kept(nested);
     slot->v = page_alloc();
     slot->vmcs02 = vmcs_alloc(&nested->vcpu->vm->caps);
     /* Half a slot is none. */
@@ -170,15 +246,85 @@ static void slot_place_plan(const struct nested *nested, struct vmcs12_slot *slo
     plan->scope = &slot->scope;
 }
 
+/* The slot in which VMCLEAR left vmptr; NULL: there is none. */
+static struct vmcs12_slot *find_kept(struct nested *nested, gpa_t vmptr)
+{
+    struct vmcs12_slot *slot = nested->slot;
+    for (unsigned left = nested->slots_kept; left; slot++) {
+        if (!is_kept(slot))
+            continue;
+        if (slot->cleared == vmptr)
+            return slot;
+        left--;
+    }
+    return NULL;
+}
+
+#define ROWS_AT_ONCE 8
+static inline bool are_same(const struct vmcs12 *image, const struct vmcs12 *v, unsigned row)
+{
+    uint64_t other = 0;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < ROWS_AT_ONCE; i++)
+        other |= image->field[row + i] ^ v->field[row + i];
+    return !other;
+}
+
+/* Rows that are others in L1's memory are those that L1 wrote, as by VMWRITE. L1 may write meanwhile: what is compared
+ * is what counts. */
+static void take_rows(struct vmcs12_slot *slot, const struct vmcs12 *image)
+{
+    for (unsigned row = 0; row < FIELD_COUNT; row++) {
+        while (row + ROWS_AT_ONCE <= FIELD_COUNT && are_same(image, slot->v, row))
+            row += ROWS_AT_ONCE;
+        if (row == FIELD_COUNT)
+            return;
+        uint64_t value = __atomic_load_n(&image->field[row], __ATOMIC_RELAXED) & vmcs12_width_mask(row);
+        if (value == slot->v->field[row])
+            continue;
+        slot->v->field[row] = value;
+        slot_set_dirty(slot, row);
+    }
+}
+
+/* The slot that VMCLEAR left, with what L1 has changed in its memory since. The pages and merged bitmaps that controls
+ * ask for are looked for again. NULL: all must be read. */
+static struct vmcs12_slot *take_up(struct nested *nested, gpa_t vmptr)
+{
+    const struct vmcs12 *image = gmem_page(&nested->vcpu->vm->gmem, vmptr);
+    struct vmcs12_slot *slot = image ? find_kept(nested, vmptr) : NULL;
+    if (!slot)
+        return NULL;
+    slot->vmptr = vmptr;
+    nested->slots_kept--;
+    nested->slots_taken++;
+    slot->bitmaps.owner = &nested->bitmap_owner;
+    memcpy(slot->v, image, offsetof(struct vmcs12, field));
+    take_rows(slot, image);
+    bits_set(slot->dirty, FIELD_INDEX_MSR_BITMAP); /* one of those by which the controls are computed anew */
+    count(COUNT_VMCS12_LOADS);
+    return slot;
+}
+
+static struct vmcs12_slot *read_image(struct nested *nested, gpa_t vmptr)
+{
+    struct vmcs12_slot *slot = slot_make(nested, vmptr);
+    if (!slot)
+        return NULL;
+    gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
+    vmcs12_trim(slot->v);
+    return slot;
+}
+
 struct vmcs12_slot *slot_load(struct nested *nested, gpa_t vmptr)
 {
     struct vmcs12_slot *slot = find_kind(nested, vmptr, false);
     if (!slot) {
-        slot = slot_make(nested, vmptr);
+        slot = take_up(nested, vmptr);
+        if (!slot)
+            slot = read_image(nested, vmptr);
         if (!slot)
             return NULL;
-        gmem_read(&nested->vcpu->vm->gmem, vmptr, slot->v, sizeof(*slot->v));
-        vmcs12_trim(slot->v);
         slot_place_plan(nested, slot);
         lint_loaded(nested, slot);
     }

@@ -21,8 +21,9 @@ static inline void slot_touch(struct nested *nested, struct vmcs12_slot *slot)
     if (merged_cache_is_full(nested->bitmaps)) /* else nothing has to make room */
         slot_bitmaps_touch(&slot->bitmaps, nested->bitmaps);
 }
-/* Writes vmcs12 back to L1's memory and frees what belongs to it. */
-void slot_release(struct nested *nested, struct vmcs12_slot *slot);
+/* VMCLEAR: writes vmcs12 back to L1's memory. The slot is free, and soon taken up again where nothing else needs it. */
+void slot_clear(struct nested *nested, struct vmcs12_slot *slot);
+/* VMXOFF: the same for all, and frees what belongs to them. */
 void slot_release_all(struct nested *nested);
 
 /* Beside the tables of checks, in vmcs12_slot.scope: the merged bitmaps must be looked for again. */

@@ -273,21 +273,24 @@ static const struct rule {
     [EXIT_NOTIFY] = {.when = IF_PROC2, .bits = PROC2_NOTIFY},
 };
 
-/* True if L1 may want the exit by its controls; a row's own question is still to be asked. */
-static bool controls_want(const struct vmcs12 *v, const struct rule *rule)
+/* Control words by enum when; the others ask for no bit. */
+struct asked {
+    uint32_t word[IF_PROC2 + 1];
+};
+
+static inline struct asked asked_of(const struct vmcs12 *v)
 {
-    switch (rule->when) {
-    case IF_PIN:
-        return v->PIN_CONTROLS & rule->bits;
-    case IF_PROC:
-        return v->PROC_CONTROLS & rule->bits;
-    case IF_PROC2:
-        return vmcs12_proc2(v) & rule->bits;
-    case ASK:
-    case ALWAYS:
-        break;
-    }
-    return true;
+    return (struct asked){{
+        [IF_PIN] = (uint32_t)v->PIN_CONTROLS,
+        [IF_PROC] = (uint32_t)v->PROC_CONTROLS,
+        [IF_PROC2] = vmcs12_proc2(v),
+    }};
+}
+
+/* True if L1 may want the exit by its controls; a row's own question is still to be asked. */
+static inline bool controls_want(const struct asked *asked, const struct rule *rule)
+{
+    return !rule->bits || (asked->word[rule->when] & rule->bits);
 }
 
 /* L0 first: an exit that is L0's own by nature, such as its NMI, is not L1's even if L1 asked for the like. */
@@ -301,7 +304,8 @@ enum decision decide_exit(const struct decide_input *in)
     rule = &rules[in->exit->reason];
     if (rule->l0_keeps && rule->l0_keeps(in))
         return TO_L0;
-    if (!controls_want(in->v, rule) || (rule->when == ASK && !rule->l1_wants(in)))
+    const struct asked asked = asked_of(in->v);
+    if (!controls_want(&asked, rule) || (rule->when == ASK && !rule->l1_wants(in)))
         return TO_L0;
     return TO_L1;
 }
@@ -311,12 +315,13 @@ enum decision decide_exit(const struct decide_input *in)
 
 uint64_t decide_straight(const struct vmcs12 *v)
 {
+    const struct asked asked = asked_of(v);
     uint64_t straight = 0;
 
     /* A row that asks neither L0 nor a bitmap depends on the controls alone, so its answer holds until L1 writes
      * one. */
     for (unsigned reason = 0; reason < MIN(EXIT_REASON_COUNT, 64); reason++)
-        if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(v, &rules[reason]))
+        if (rules[reason].when != ASK && !rules[reason].l0_keeps && controls_want(&asked, &rules[reason]))
             straight |= BIT(reason);
     if ((v->PROC_CONTROLS & (PROC_USE_IO_BITMAPS | PROC_UNCOND_IO)) == PROC_UNCOND_IO)
         straight |= BIT(EXIT_IO); /* whatever the port */
