@@ -65,10 +65,11 @@ static ALWAYS_INLINE uint64_t load_plain(struct vcpu *vcpu, const uint64_t *at, 
     uint64_t left = count, changed = 0;
     for (; left > 0; left--, at += WORDS) {
         uint64_t head = read_word(at), value = read_word(at + 1), old;
-        if (!msr_is_plain(head))
+        enum msr_plainness plain = msr_is_plain(head);
+        if (plain == MSR_NOT_PLAIN)
             break;
         old = rdmsr((uint32_t)head);
-        if (old != value) {
+        if (old != value || (plain == MSR_PLAIN_ACTS)) {
             undo->was[changed].index = head;
             undo->was[changed].value = old;
             if (!wrmsr_safe_inline((uint32_t)head, value))

@@ -48,11 +48,14 @@ static const struct loaded_msr {
 };
 #define LOADING_CONTROLS (ENTRY_LOAD_CET | ENTRY_LOAD_PKRS | ENTRY_LOAD_UINV | ENTRY_LOAD_PERF_GLOBAL)
 
-bool msr_plain[MSR_PLAIN_COUNT];
+bool msr_plain[MSR_PLAIN_COUNT], msr_acting[MSR_ACTING_COUNT];
 #define MSR_POLICY(first, last, access, handler, root, reason)
 #define MSR_PASSED(first, last, root, reason)
-#define MSR_PLAIN(first, last, which)                                                                                  \
-    _Static_assert((first) >= MSR_PLAIN_FIRST && (last) < MSR_PLAIN_FIRST + MSR_PLAIN_COUNT, "msr_plain[] has it");
+#define MSR_PLAIN(first, last, again, which)                                                                           \
+    _Static_assert(MSR_PLAIN_##again == MSR_PLAIN_ACTS                                                                 \
+                       ? (last) < MSR_ACTING_COUNT                                                                     \
+                       : (first) >= MSR_PLAIN_FIRST && (last) < MSR_PLAIN_FIRST + MSR_PLAIN_COUNT,                     \
+                   "msr_plain[] or msr_acting[] has it");
 #include "vmx/msr_policy.def"
 #undef MSR_POLICY
 #undef MSR_PASSED
@@ -392,11 +395,18 @@ void msr_prepare_processor(const struct vm *vm)
         turn_off(IA32_XSS);
 }
 
-static void find_plain(void)
+static bool is_plain_here(uint32_t msr)
 {
     uint64_t ignored;
+    return msr_policy_is_plain(msr) && rdmsr_safe(msr, &ignored);
+}
+
+static void find_plain(void)
+{
     for (uint32_t i = 0; i < MSR_PLAIN_COUNT; i++)
-        msr_plain[i] = msr_policy_is_plain(MSR_PLAIN_FIRST + i) && rdmsr_safe(MSR_PLAIN_FIRST + i, &ignored);
+        msr_plain[i] = is_plain_here(MSR_PLAIN_FIRST + i);
+    for (uint32_t i = 0; i < MSR_ACTING_COUNT; i++)
+        msr_acting[i] = is_plain_here(i);
 }
 
 int msr_policy_init(struct vm *vm)

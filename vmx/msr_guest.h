@@ -26,15 +26,20 @@ MUST_CHECK bool msr_guest_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 MUST_CHECK bool msr_guest_write(struct vcpu *vcpu, uint32_t msr, uint64_t value);
 
 /* MSRs whose value for the guest is the register's, whatever VMCS is current, that the CPU has, and of which WRMSR does
- * no more than to change it: by number from MSR_PLAIN_FIRST on. msr_policy_init() makes it of msr_policy.def. */
+ * no more than to change it. Those that do nothing when it stays are counted from MSR_PLAIN_FIRST on, the others from 0
+ * on. msr_policy_init() makes both of msr_policy.def. */
 #define MSR_PLAIN_FIRST 0xc0000080u
 #define MSR_PLAIN_COUNT 0x90u
-extern bool msr_plain[MSR_PLAIN_COUNT];
+#define MSR_ACTING_COUNT 0x80u
+extern bool msr_plain[MSR_PLAIN_COUNT], msr_acting[MSR_ACTING_COUNT];
+enum msr_plainness { MSR_NOT_PLAIN, MSR_PLAIN_NOTHING, MSR_PLAIN_ACTS };
 /* `head`: the number, and above it 32 bits that must be 0. */
-static inline bool msr_is_plain(uint64_t head)
+static ALWAYS_INLINE enum msr_plainness msr_is_plain(uint64_t head)
 {
     uint64_t at = head - MSR_PLAIN_FIRST;
-    return at < MSR_PLAIN_COUNT && msr_plain[at];
+    if (__builtin_expect(at < MSR_PLAIN_COUNT, 1))
+        return msr_plain[at] ? MSR_PLAIN_NOTHING : MSR_NOT_PLAIN;
+    return head < MSR_ACTING_COUNT && msr_acting[head] ? MSR_PLAIN_ACTS : MSR_NOT_PLAIN;
 }
 
 #endif

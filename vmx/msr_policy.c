@@ -74,7 +74,7 @@ bool msr_policy_is_plain(uint32_t msr)
 {
 #define MSR_POLICY(first, last, access, handler, root, reason)
 #define MSR_PASSED(first, last, root, reason)
-#define MSR_PLAIN(first, last, which)                                                                                  \
+#define MSR_PLAIN(first, last, again, which)                                                                           \
     if (msr >= (first) && msr <= (last))                                                                               \
         return true;
 #include "vmx/msr_policy.def"

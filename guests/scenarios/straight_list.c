@@ -330,6 +330,50 @@ static void over_bitmap_behind(void)
     check_bitmap_stored((struct msr_entry *)(pages + PAGE_SIZE - 0x20), 5, pages + PAGE_SIZE);
 }
 
+static volatile uint64_t l2_speculation;
+
+static void l2_speculates(void)
+{
+    for (uint64_t i = 0;; i++) {
+        l2_speculation = cpu_rdmsr(IA32_SPEC_CTRL);
+        cpu_wrmsr(IA32_SPEC_CTRL, i % 2);
+        (void)cpu_cpuid(0, 0);
+    }
+}
+
+/* The one MSR that hypervisors have in their lists on most CPUs: one list for entry and exit, another for L1's. */
+static void of_speculation(void)
+{
+    uint64_t own = cpu_rdmsr(IA32_SPEC_CTRL);
+    struct vm vm;
+
+    create(&vm, l2_speculates);
+    vmx_set(ENTRY_MSR_LOAD_ADDR, (uint64_t)exit_store);
+    exit_store[0] = (struct msr_entry){IA32_SPEC_CTRL, 0, 0};
+    exit_load[0] = (struct msr_entry){IA32_SPEC_CTRL, 0, 1};
+    set_counts(1, 1, 1);
+    for (uint64_t round = 0; round < 8; round++) {
+        EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+        CHECK_EQ(l2_speculation, round ? (round - 1) % 2 : 0);
+        CHECK_EQ(exit_store[0].value, round % 2);
+        CHECK_EQ(cpu_rdmsr(IA32_SPEC_CTRL), exit_load[0].value);
+        exit_load[0].value = round / 2 % 2;
+    }
+    if (counters_present())
+        CHECK_EQ(straight_exits(&vm), STEADY);
+    exit_store[0].value = BIT(40);
+    cpu_wrmsr(IA32_SPEC_CTRL, 0);
+    exit_load[0].value = 1;
+    expect_failed(&vm, REASON_LOAD_FAILED);
+    CHECK_EQ(cpu_rdmsr(IA32_SPEC_CTRL), 1);
+    cpu_wrmsr(IA32_SPEC_CTRL, own);
+}
+
+static const char *without_speculation(void)
+{
+    return cpu_cpuid(7, 0).edx & BIT(26) ? NULL : "no IA32_SPEC_CTRL";
+}
+
 /* Where no RAM is, all bits read as 1. */
 static void not_in_ram(void)
 {
@@ -359,5 +403,6 @@ const struct scenario straight_list_scenarios[] = {
     {"straight-list-over-bitmap", over_bitmap, NULL},
     {"straight-list-over-bitmap-behind", over_bitmap_behind, NULL},
     {"straight-list-not-in-ram", not_in_ram, NULL},
+    {"straight-list-of-speculation", of_speculation, without_speculation},
     {NULL, NULL, NULL},
 };

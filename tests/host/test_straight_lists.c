@@ -18,10 +18,11 @@
 #define ENTRY_SIZE sizeof(struct msr_entry)
 #define REFUSED BIT(40) /* in a value: WRMSR faults */
 
-bool msr_plain[MSR_PLAIN_COUNT];
+bool msr_plain[MSR_PLAIN_COUNT], msr_acting[MSR_ACTING_COUNT];
 struct options options;
 
-static const uint32_t plain[] = {0xc0000081, 0xc0000082, 0xc0000103};
+static const uint32_t plain[] = {0xc0000081, 0xc0000082, 0xc0000103, IA32_SPEC_CTRL}; /* the last acts */
+#define ACTING 3
 static uint8_t *memory;
 static struct ept ept;
 static struct memmap map;
@@ -32,6 +33,7 @@ static struct nested nested;
 static struct vmcs12_slot slot;
 static struct vmcs12 vmcs12;
 static uint64_t registers[ARRAY_SIZE(plain)];
+static unsigned writes;
 
 static uint64_t *register_of(uint32_t index)
 {
@@ -52,6 +54,7 @@ bool fake_wrmsr(uint32_t index, uint64_t value)
     if (value & REFUSED)
         return false;
     *register_of(index) = value;
+    writes++;
     return true;
 }
 
@@ -69,8 +72,9 @@ static int setup(void **state)
     assert_int_equal(ept_build(&ept), 0);
     vm.watch = (struct ept_watch){.ept01 = &ept};
     gmem_init(&vm.gmem, &map, &vm.watch);
-    for (unsigned i = 0; i < ARRAY_SIZE(plain); i++)
+    for (unsigned i = 0; i < ACTING; i++)
         msr_plain[plain[i] - MSR_PLAIN_FIRST] = true;
+    msr_acting[IA32_SPEC_CTRL] = true;
     vcpu = (struct vcpu){.vm = &vm, .cpu = &cpu, .nested = &nested};
     slot.v = &vmcs12;
     nested.current = &slot;
@@ -190,6 +194,29 @@ static void test_as_a_walk(void **state)
     assert_int_not_equal(wrong_turns(QUIET_FAULT_LOADED), 0);
 }
 
+static unsigned writes_of(unsigned number, uint64_t value)
+{
+    vmcs12.ENTRY_MSR_LOAD_ADDR = LISTS;
+    vmcs12.ENTRY_MSR_LOAD_COUNT = 2;
+    for (unsigned i = 0; i < 2; i++)
+        *entry_at(memory, LISTS, i) = (struct msr_entry){plain[number], 0, value};
+    writes = 0;
+    assert_true(straight_lists_enter(&vcpu));
+    assert_int_equal(registers[number], value);
+    return writes;
+}
+
+/* IA32_SPEC_CTRL is written although it has the value, as the CPU writes it. */
+static void test_acting_msr_is_written_again(void **state)
+{
+    (void)state;
+    registers[0] = registers[ACTING] = 1;
+    assert_int_equal(writes_of(0, 1), 0);
+    assert_int_equal(writes_of(0, 2), 1);
+    assert_int_equal(writes_of(ACTING, 1), 2);
+    assert_int_equal(writes_of(ACTING, 0), 2);
+}
+
 static uint64_t stored_when_stale;
 
 static void became_stale(struct watcher *w)
@@ -263,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_as_a_walk, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_acting_msr_is_written_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_watches_is_told_after_the_store, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists_that_are_not_tried, setup, teardown),
     };

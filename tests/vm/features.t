@@ -22,6 +22,7 @@ SWITCHED = ("switched-all-settings", "switched-shadow-stack-pointer", "switched-
             "switched-steady-after-failed-entry")
 LEVELS_5 = ("paging-57-bits", "paging-57-bits-of-l1")
 OTHERS = ("exit-user-wait", "spec-ctrl-virtual", "spec-ctrl-host", "spec-ctrl-host-checks",
+          "straight-list-of-speculation",
           "entry-tertiary-reserved", "shadow-operand-key",
           "ve-handled-by-l2", "execute-by-mode", "execute-by-tables", "execute-alone", "execute-control-off-and-on",
           "execute-misconfigured", "execute-in-a-bitmap", "execute-control-check", "posted-delivered",
