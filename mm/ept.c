@@ -155,6 +155,13 @@ struct ept_leaf ept_translate(struct ept *ept, gpa_t gpa)
     return leaf;
 }
 
+const uint64_t *ept_find_held(const struct ept *ept, gpa_t gpa, unsigned *level)
+{
+    const uint64_t *entry = gpa >> ept->features.address_bits ? NULL : find_entry(ept, gpa, level);
+
+    return entry && *entry ? entry : NULL;
+}
+
 /* Replaces the leaf `*entry` at `level` by a table of smaller leaves that map the same. */
 static int split(uint64_t *entry, unsigned level)
 {

@@ -134,6 +134,18 @@ static ALWAYS_INLINE uint64_t ept_ram_leaf(struct ept *ept, gpa_t gpa)
     spinlock_unlock(&ept->lock);
     return entry;
 }
+/* For a look at many pages at once: while EPT01 is held, none of its entries changes, but W in a leaf of Nestor's
+ * memory. Short, and nothing else here is called meanwhile. */
+static inline void ept_hold(struct ept *ept)
+{
+    spinlock_lock(&ept->lock);
+}
+static inline void ept_let_go(struct ept *ept)
+{
+    spinlock_unlock(&ept->lock);
+}
+/* The leaf of gpa and its level, while EPT01 is held; NULL when nothing is mapped there. */
+const uint64_t *ept_find_held(const struct ept *ept, gpa_t gpa, unsigned *level);
 /* Takes W from / gives W back to the 4 KiB page of gpa; the first splits large pages down to it and tells nobody: only
  * mm/ept_watch:ept_revoke() does. The second joins the large page again when all its parts are alike. 0, or -1 when the
  * pool is empty (protect) or the page is no RAM of L1. */

@@ -42,7 +42,7 @@ uint64_t ept02_eptp(const struct ept02_root *root)
 static void flush_tree(struct ept02s *e, struct ept02_root *root)
 {
     spinlock_lock(&e->lock);
-    if (root->filled) {
+    if (root->used) {
         ept02_clear(e, root);
         count(COUNT_EPT02_FLUSHES);
     }
@@ -171,27 +171,37 @@ void ept02_close(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2)
 
 /* --- Write protection --- */
 
-/* Takes W from every leaf below `table` that maps the page; true when there was one. */
-static bool protect_below(uint64_t *table, unsigned level, gpa_t page)
+/* Takes W from the leaf if it maps the page; true then. */
+static inline bool protect_leaf(uint64_t *leaf, unsigned level, gpa_t page)
 {
+    uint64_t entry = *leaf;
+
+    if (!(entry & (EPT_W | EPT_SUB_PAGE)) || ((entry ^ page) & EPT_ADDRESS & ~(ept_level_size(level) - 1)))
+        return false;
+    ept02_set_entry(leaf, entry & ~(EPT_W | EPT_SUB_PAGE));
+    return true;
+}
+
+/* The same of every leaf below the table of the entry `above`, at `level`. */
+static bool protect_below(uint64_t above, unsigned level, gpa_t page)
+{
+    uint64_t *table = ept02_table_of(above), used = level > 1 ? GET(above, EPT02_USED) : BITS(7, 0);
     bool found = false;
 
-    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
-        /* Most tables are nearly empty: eight entries at a time, a cache line, by one look. */
-        if (i % 8 == 0 && !ept02_any_of_8(&table[i])) {
-            i += 7;
-            continue;
-        }
-        uint64_t entry = table[i];
-        if (!ept_is_leaf(entry, level)) {
-            found |= entry && protect_below(ept02_table_of(entry), level - 1, page);
-        } else if ((entry & (EPT_W | EPT_SUB_PAGE)) &&
-                   ((entry ^ page) & EPT_ADDRESS & ~(ept_level_size(level) - 1)) == 0) {
-            ept02_set_entry(&table[i], entry & ~(EPT_W | EPT_SUB_PAGE));
-            found = true;
-        }
+    if (level == 1 && !(above & EPT02_MIXED))
+        return protect_leaf(&table[ept_index(page, 1)], 1, page);
+    for (unsigned i = 0; (i = ept02_next_used(table, used, i)) < EPT_ENTRIES; i++) {
+        if (ept_is_leaf(table[i], level))
+            found |= protect_leaf(&table[i], level, page);
+        else
+            found |= protect_below(table[i], level - 1, page);
     }
     return found;
+}
+
+static bool protect_root(const struct ept02_root *root, gpa_t page)
+{
+    return root->table && root->used && protect_below(ept02_top_entry(root), EPT02_TOP_LEVEL, page);
 }
 
 void ept02_protect(void *context, gpa_t page)
@@ -205,7 +215,7 @@ void ept02_protect(void *context, gpa_t page)
     for (struct ept02s *e = shared->list; e; e = e->next) {
         spinlock_lock(&e->lock);
         for (unsigned i = 0; i < EPT02_ROOTS; i++)
-            if (e->root[i].table && protect_below(e->root[i].table, EPT02_TOP_LEVEL, page)) {
+            if (protect_root(&e->root[i], page)) {
                 /* Its processor may have the right cached; the caller's kick and the debt together make it forget. */
                 ledger_owe_others(va_to_hpa(e->root[i].table), "a page of EPT02 that lost W");
                 ept02_want_invept(&e->root[i]);

@@ -16,6 +16,7 @@
 
 #define EPT02_ROOTS 16
 #define EPT02_RESERVE 5 /* one root, its three tables and one more: enough to translate any one address */
+#define EPT02_KEPT 32   /* free pages, the reserve among them, that wait for the next table */
 
 struct cpu;
 
@@ -23,10 +24,11 @@ struct cpu;
 struct ept02_shared {
     const struct gmem *gmem;
     struct ept *ept01;
-    /* One bit per 4 KiB page of L1's RAM: set before an EPT02 leaf with W may map it, cleared when the page is
-     * protected. Saves the scan of all trees in the usual case. Touched with atomics. */
-    uint64_t *writable;
-    uint64_t writable_pages; /* of the allocator, that hold `writable` */
+    /* One bit per 4 KiB page of L1's RAM: set before an EPT02 leaf of 4 KiB with W may map it, cleared when the page is
+     * protected. And one per 2 MiB, for larger leaves. They save the scan of all trees in the usual case. Touched with
+     * atomics: nested/ept02/ept02_filter. */
+    uint64_t *writable, *writable_large;
+    uint64_t writable_pages; /* of the allocator, that hold both */
     uint64_t page_limit;     /* 4 KiB pages of L1 that `writable` covers */
     bool trace;              /* EPT12's tables are write-traced; set by the caller before ept02_init() */
     struct spinlock lock;    /* guards the list */
@@ -43,7 +45,7 @@ struct ept02_root {
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
     bool overflow;      /* it was made of tables that nobody knows */
-    bool filled;        /* something was mapped since it was empty */
+    uint8_t used;       /* a bit for each eighth of the table that may have entries; 0: it is empty */
     bool dirty;         /* atomic: a table that it was made of was stored to, or is not traced */
     uint8_t owes;       /* atomic: EPT02_OWES_ */
 };
@@ -67,10 +69,10 @@ struct ept02s {
     uint64_t looks;            /* entries at which L1 had executed INVEPT for the root since its last */
     uint64_t clock;            /* counts uses, for last_used */
     uint64_t roots_changed;    /* moves when a root comes or goes; never 0 once there is one */
-    unsigned pages_used;       /* pages in the trees and in the reserve */
+    unsigned pages_used;       /* pages in the trees and kept */
     unsigned page_limit;
-    void *reserve[EPT02_RESERVE]; /* so that one address can always be mapped, whoever holds the other pages */
-    unsigned reserved;
+    void *kept[EPT02_KEPT]; /* free, and filled with 0 */
+    unsigned clean;         /* how many are kept */
 };
 
 static inline const struct ept12_rules *ept02_rules(const struct ept02s *ept02s, uint64_t eptp12)
@@ -109,10 +111,10 @@ void ept02_shared_release(struct ept02_shared *shared, struct ept_watch *watch);
  * this processor's trees, at least EPT02_RESERVE. 0, or -1 when pages run out. */
 MUST_CHECK int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct vmx_caps *offered,
                           unsigned page_limit);
-/* Frees all trees and the reserve; ept02_init() may follow. */
+/* Frees all trees and what is kept; ept02_init() may follow. */
 void ept02_release(struct ept02s *ept02s);
 /* The last step of ept02_release(), and of ept02_init() when it fails. */
-void ept02_free_reserve(struct ept02s *ept02s);
+void ept02_free_kept(struct ept02s *ept02s);
 
 /* The EPT02 of L1's eptp12 (a valid one: the entry checks come first), found by its EP4TA and A/D flag or made empty,
  * evicting the least recently used. It stands as long as ept02s->roots_changed does. */
@@ -149,6 +151,10 @@ static inline bool ept02_settle(struct ept02s *ept02s, struct ept02_root *root)
  * `qualification`: the hardware's, 0 when there is none. `log_full`: L1 logs page modifications and has no room. */
 enum ept02_result ept02_fill(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                              uint64_t qualification, bool log_full, struct ept02_exit *out);
+
+/* True if INVEPT knows the table of EPT12 at `level` in which a walk of gpa2 ended, or drops all. It is remembered, for
+ * all addresses below that table: `covered`. */
+bool ept02_find_cover(struct ept02s *ept02s, uint64_t eptp12, gpa_t gpa2, gpa_t table12, unsigned level);
 
 /* Drops the mapping of gpa2 from EPT02, as an EPT violation invalidates what the processor has cached for the address
  * that caused it. SDM 3C 29.4.3.1 "Operations that Invalidate Cached Mappings" */

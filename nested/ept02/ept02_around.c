@@ -1,8 +1,10 @@
-/* Filling more of EPT02 than was asked for. An exit costs as much as some dozens of entries, and an L2 that touches one
- * page touches its neighbours: the first fill in a table of EPT02 takes the 16 entries around it, the second 128, the
- * third all of it; of large pages each of the first three twice as many as the one before. Only what L1 cannot tell is
- * taken: entries of the same table of EPT12, which is traced or not as a whole, that set no flag and are of the usual
- * kind. */
+/* Filling more of EPT02 than was asked for. An exit costs as much as some hundred entries, and an L2 that touches one
+ * page touches its neighbours: the first fill in a table of EPT02 takes the 32 pages around it, the second 128, the
+ * third all. Only what L1 cannot tell is taken: entries of the same table of EPT12, which is traced or not as a whole,
+ * that set no flag and are of the usual kind.
+ *
+ * EPT01 is held meanwhile. So one look at it is good for as much as one of its tables maps, and the marks of writable
+ * pages may come at any time before it is let go: who takes W from it looks for them later. */
 #include "nested/ept02/ept02_around.h"
 
 #include "kernel/percpu.h"
@@ -10,197 +12,235 @@
 #include "nested/ept02/ept02_tree.h"
 #include "vmx/vmx_bits.h"
 
-#define BLOCK 16u /* a power of two */
-#define RUN 512u  /* places that are filled before EPT01 is looked at again */
-#define TURNS 48u /* runs, and leaves of EPT01 that they come to, in one call */
-#define ROW 64u   /* pages of one word of nested/ept02/ept02_filter */
+#define BLOCK 16u       /* behind a page whose table was filled before */
+#define LOOKS 64u       /* at EPT01, in one call */
+#define NOTHING BIT(63) /* no address is behind it */
 /* Bits that the CPU ignores in an entry that leads to a table: how often that was filled. */
-#define TIMES BITS(55, 52)
-#define TIMES_SMALL 2u /* of 4 KiB pages: BLOCK, 128, all of it */
-#define TIMES_LARGE 2u /* of 2 MiB ones: BLOCK << this at the most */
+#define TIMES BITS(53, 52)
+/* How many are taken then, powers of two; 0: BLOCK from the next one on. */
+static const uint16_t counts[GET(TIMES, TIMES) + 1] = {32, 128, EPT_ENTRIES};
 
 struct around {
-    struct ept02s *e;
-    struct ept02_root *root;
-    const uint64_t *table12; /* EPT12's table */
-    uint64_t *table;         /* EPT02's */
-    unsigned level;
-    bool flags;              /* EPT12 has A and D */
-    uint64_t judged, usual;  /* what must be what in an entry */
-    uint64_t above;          /* the rights that the tables above leave */
-    struct ept_leaf ept01;   /* behind the entries last looked at */
-    uint64_t behind, within; /* its address, and the bits of an entry that must be the same to lie in it */
-    uint64_t keep, fixed;    /* bits of the entry that EPT02's has, too, and those that it has beside */
+    const struct ept02_around *in;
+    uint64_t *table;        /* EPT02's */
+    uint64_t judged, usual; /* what must be what in an entry */
+    uint64_t dirty;         /* EPT_D if EPT12 has A and D */
+    unsigned looks, filled;
+    bool mixed; /* a page has another place than its leaf: EPT02_MIXED */
+    /* EPT01 behind the entry last looked at: */
+    gpa_t behind;          /* what its table there begins with; NOTHING at first */
+    const uint64_t *parts; /* that table, of the level of EPT12's; NULL: one larger leaf is behind all, ... */
+    uint64_t leaf01;       /* ... this one */
 };
 
 /* All that decides in ept12_walk() for an entry that is readable, write-back and has no reserved bit. */
-static void judge(struct around *a, const struct ept12_rules *rules)
+static inline void judge(struct around *a, const struct ept12_rules *rules, unsigned level)
 {
-    uint64_t more = EPT_R | (a->flags ? EPT_A : 0) | (a->level > 1 ? EPT_LARGE : 0);
+    bool flags = a->in->root->key & EPTP_AD;
+    uint64_t more = EPT_R | (flags ? EPT_A : 0) | (level > 1 ? EPT_LARGE : 0);
 
-    a->judged = (rules->page_judged & ~rules->rights) | more | (BITS(51, 12) & (ept_level_size(a->level) - 1));
+    a->judged = (rules->page_judged & ~rules->rights) | more | (BITS(51, 12) & (ept_level_size(level) - 1));
     a->usual = (rules->page & ~rules->rights) | more;
-    a->behind = ~0ull;
-    a->within = EPT_ADDRESS;
+    a->dirty = flags ? EPT_D : 0;
+    a->behind = NOTHING;
 }
 
-/* EPT01's leaf behind the entry, if it is as large and leads where EPT12 says. Large pages are looked at one by one:
- * each is marked before. */
-static bool look_behind(struct around *a, uint64_t entry)
+/* True if EPT01 has leaves of this level or a larger one there, none of Nestor's memory. */
+static NOINLINE bool look_behind(struct around *a, gpa_t gpa1, unsigned level)
 {
-    gpa_t gpa1 = entry & EPT_ADDRESS;
-    const struct ept12_walk whole = {.level = a->level, .memtype = MEMTYPE_WB, .dirty = true};
-    struct ept_leaf ept01;
+    const struct ept *ept01 = a->in->e->shared->ept01;
+    const uint64_t *entry;
+    unsigned level01;
 
-    if (a->level > 1)
-        ept02_mark_writable(a->e->shared, gpa1, ept_level_size(a->level));
-    ept01 = ept_translate(a->e->shared->ept01, gpa1);
-    if (ept01.level < a->level || ept01.hpa != gpa1 || ept_is_carveout(a->e->shared->ept01, gpa1))
+    if (a->looks == LOOKS)
         return false;
-    a->ept01 = ept01;
-    a->behind = gpa1;
-    a->within = EPT_ADDRESS & ~(ept_level_size(a->level > 1 ? a->level : ept01.level) - 1);
-    a->keep = EPT_ADDRESS | EPT_IGNORE_PAT | (a->above & ept01.permissions);
-    a->fixed = ept12_leaf(&whole, &(struct ept_leaf){.level = ept01.level, .memtype = ept01.memtype});
+    a->looks++;
+    if (ept_is_carveout(ept01, gpa1) || !(entry = ept_find_held(ept01, gpa1, &level01)) || level01 < level)
+        return false;
+    a->behind = ALIGN_DOWN(gpa1, ept_level_size(level + 1));
+    a->parts = level01 == level ? (const uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE) : NULL;
+    a->leaf01 = *entry;
     return true;
 }
 
-/* EPT01 may have lost W while places were filled, without a mark having been seen. */
-static bool still_stands(const struct around *a)
+/* EPT02's leaf on EPT01's, as ept12_leaf() makes it. */
+static ALWAYS_INLINE uint64_t leaf_on(const struct around *a, uint64_t entry, uint64_t leaf01, unsigned level)
 {
-    struct ept_leaf again = ept_translate(a->e->shared->ept01, a->ept01.hpa);
+    uint64_t leaf = (entry & (EPT_ADDRESS | EPT_IGNORE_PAT | (a->in->rights & leaf01))) | (leaf01 & EPT_MEMTYPE);
 
-    return again.level == a->ept01.level && again.permissions == a->ept01.permissions;
+    if (a->dirty & ~entry)
+        leaf &= ~EPT_W;
+    return leaf | EPT_A | EPT_D | (level > 1 ? EPT_LARGE : 0);
 }
 
-/* The place behind those that lead to one page after the other from the entry on, as memory of guests mostly lies: they
- * get leaves like its own. Up to a multiple of 64 pages, so that EPT01's leaf, if it is a large one, is behind all. */
-static inline unsigned fill_row(const struct around *a, unsigned i, unsigned end, uint64_t entry, uint64_t leaf)
+/* True if the 8 entries lead to one page after the other, the first to that of `entry`. */
+static ALWAYS_INLINE bool is_row_of_8(const uint64_t *table12, uint64_t entry)
 {
-    uint64_t first = (entry & EPT_ADDRESS) + PAGE_SIZE;
-    unsigned from = i + 1, to = from, last = MIN(end, from + (ROW - (unsigned)(first / PAGE_SIZE) % ROW) % ROW);
-
-    for (; to < last; to++) {
-        entry += PAGE_SIZE;
-        if (__atomic_load_n(&a->table12[to], __ATOMIC_RELAXED) != entry || a->table[to])
-            break;
-    }
-    if ((leaf & EPT_W) && to > from)
-        ept02_mark_writable(a->e->shared, first, (to - from) * PAGE_SIZE);
 #pragma GCC unroll 8
-    for (unsigned n = from; n < to; n++)
-        ept02_set_entry(&a->table[n], leaf += PAGE_SIZE);
-    return to;
+    for (unsigned i = 0; i < 8; i++)
+        if (table12[i] != entry + i * PAGE_SIZE)
+            return false;
+    return true;
 }
 
-/* Free places from `first` on, as long as EPT01 has the same leaf behind them; the first that was not looked at. The
- * processor that uses the table is here, and others that scan it wait for the lock: so what is stored too early can be
- * taken back. Whatever else there was goes with it. */
-static unsigned fill_run(const struct around *a, unsigned first, unsigned end)
+/* True if each of the 8 places is free or has the leaf that it is to get; those that have it count less. */
+static bool may_hold_row_of_8(const uint64_t *table, uint64_t leaf, unsigned *filled)
 {
-    const uint64_t judged = a->judged, usual = a->usual, behind = a->behind, within = a->within, keep = a->keep;
-    const uint64_t fixed = a->fixed, dirty = a->flags ? EPT_D : 0;
-    const uint64_t *table12 = a->table12;
-    uint64_t *table = a->table;
-    const bool row = !(within & (ROW * PAGE_SIZE - 1)); /* EPT01's leaf is a large one */
-    unsigned i = first, filled = 0, next;
+    unsigned taken = 0;
 
-    for (end = MIN(end, first + RUN); i < end; i = next) {
-        next = i + 1;
-        if (row && i % 8 == 0 && i + 8 <= end && !ept02_any_of_8(&table12[i])) {
-            next = i + 8;
+    for (unsigned i = 0; i < 8; i++) {
+        if (table[i] && table[i] != leaf + i * PAGE_SIZE)
+            return false;
+        taken += table[i] != 0;
+    }
+    *filled -= taken;
+    return true;
+}
+
+static ALWAYS_INLINE bool all_of_8(const uint64_t *entry)
+{
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        if (!entry[i])
+            return false;
+    return true;
+}
+
+/* Entries that lead to one page after the other, the first to that of `entry`, as memory of guests mostly lies: they
+ * get leaves like the first one's. By eight, and not beyond the large page of EPT01 that is behind all; how many. */
+static NOINLINE unsigned fill_row(const uint64_t *table12, uint64_t *table, unsigned count, uint64_t entry,
+                                  uint64_t leaf, unsigned *filled)
+{
+    const uint64_t *first = table12;
+    unsigned left = MIN(count, EPT_ENTRIES - ept_index(entry, 1)) / 8;
+
+    for (;
+         left > 0 && is_row_of_8(table12, entry) && (!ept02_any_of_8(table) || may_hold_row_of_8(table, leaf, filled));
+         left--) {
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < 8; i++)
+            ept02_set_entry(&table[i], leaf + i * PAGE_SIZE);
+        table += 8;
+        table12 += 8;
+        entry += 8 * PAGE_SIZE;
+        leaf += 8 * PAGE_SIZE;
+    }
+    return (unsigned)(table12 - first);
+}
+
+/* Free places of 4 KiB pages from i on. */
+static void fill_small(struct around *a, unsigned i, unsigned end)
+{
+    const uint64_t *table12 = a->in->table12;
+    uint64_t *table = a->table, leaf, leaf01;
+
+    for (unsigned count; i < end; i += count) {
+        if (i % 8 == 0 && i + 8 <= end && (!ept02_any_of_8(&table12[i]) || all_of_8(&table[i]))) {
+            count = 8;
             continue;
         }
-        uint64_t entry = __atomic_load_n(&table12[i], __ATOMIC_ACQUIRE), leaf = (entry & keep) | fixed;
-        if ((entry & judged) != usual || table[i])
+        uint64_t entry = __atomic_load_n(&table12[i], __ATOMIC_ACQUIRE);
+        gpa_t gpa1 = entry & EPT_ADDRESS;
+        count = 1;
+        if ((entry & a->judged) != a->usual || (gpa1 - a->behind >= LARGE_2M && !look_behind(a, gpa1, 1)))
             continue;
-        if ((entry ^ behind) & within)
-            break;
-        if (dirty & ~entry)
-            leaf &= ~EPT_W;
+        leaf01 = a->parts ? a->parts[ept_index(gpa1, 1)] : a->leaf01;
+        leaf = leaf_on(a, entry, leaf01, 1);
+        if (!a->parts)
+            count = fill_row(&table12[i], &table[i], end - i, entry, leaf, &a->filled);
+        if (a->parts || !count) {
+            count = 1;
+            if (table[i] || (a->parts && ((leaf01 ^ entry) & (EPT_ADDRESS | EPT_R)))) /* taken, or hidden */
+                continue;
+            ept02_set_entry(&table[i], leaf);
+        }
         if (leaf & EPT_W)
-            ept02_mark_page(a->e->shared, entry & EPT_ADDRESS);
+            ept02_mark_pages(a->in->e->shared, gpa1, count);
+        a->mixed |= (gpa1 / PAGE_SIZE - i) % EPT_ENTRIES != 0;
+        a->filled += count;
+    }
+}
+
+/* A leaf of 2 MiB on EPT01's; 0: none. */
+static NOINLINE uint64_t large_leaf(struct around *a, uint64_t entry)
+{
+    gpa_t gpa1 = entry & EPT_ADDRESS;
+
+    if ((entry & a->judged) != a->usual || (gpa1 - a->behind >= LARGE_1G && !look_behind(a, gpa1, 2)))
+        return 0;
+    uint64_t leaf01 = a->parts ? a->parts[ept_index(gpa1, 2)] : a->leaf01;
+    if (a->parts && ((leaf01 ^ entry) & (EPT_ADDRESS | EPT_LARGE))) /* there are smaller ones */
+        return 0;
+    return leaf_on(a, entry, leaf01, 2);
+}
+
+/* Free places of 2 MiB pages. Most entries are like the one before in all save the address, and so are EPT01's leaves
+ * behind them: `same` is how the two differ, `made` how EPT12's and EPT02's do. */
+static NOINLINE void fill_large(struct around *a, unsigned i, unsigned end)
+{
+    const uint64_t *table12 = a->in->table12, *parts = NULL, flags = ~(EPT_ADDRESS & ~(LARGE_2M - 1));
+    uint64_t *table = a->table, last = ~0ull, behind = NOTHING, same = 0, made = 0;
+    struct ept02_shared *shared = a->in->e->shared;
+    unsigned filled = 0;
+
+    for (; i < end; i++) {
+        uint64_t entry = __atomic_load_n(&table12[i], __ATOMIC_ACQUIRE), leaf = entry ^ made, at = entry - behind;
+        if (table[i])
+            continue;
+        if (((entry ^ last) & flags) || at >= LARGE_1G || (parts[at / LARGE_2M] ^ entry) != same) {
+            leaf = large_leaf(a, entry);
+            if (!leaf)
+                continue;
+            made = entry ^ leaf;
+            parts = a->parts;
+            behind = parts ? a->behind : NOTHING;
+            same = parts ? entry ^ parts[ept_index(entry, 2)] : 0;
+            last = entry;
+        }
+        if (leaf & EPT_W)
+            ept02_mark_2m(shared, leaf & EPT_ADDRESS);
         ept02_set_entry(&table[i], leaf);
-        if (row)
-            next = fill_row(a, i, end, entry, leaf);
-        filled += next - i;
+        filled++;
     }
-    if (filled && !still_stands(a)) {
-        for (unsigned n = first; n < i; n++)
-            ept02_set_entry(&table[n], 0);
-        ept02_want_invept(a->root);
-        return EPT_ENTRIES;
-    }
-    count_add(COUNT_EPT02_FILLS, filled);
-    return i;
+    a->filled = filled;
 }
 
-/* Pages of 2 MiB: each has an EPT01 of its own behind it, which was looked at after the page was marked. */
-static void fill_large(struct around *a, unsigned i, unsigned end)
+/* The places that are worth a look; true if any. */
+static inline bool choose_range(const struct ept02_around *in, unsigned *first, unsigned *end)
 {
-    for (unsigned turns = 0; turns < TURNS && i < end; i++) {
-        uint64_t entry = __atomic_load_n(&a->table12[i], __ATOMIC_ACQUIRE), leaf;
-        if ((entry & a->judged) != a->usual || a->table[i])
-            continue;
-        turns++;
-        if (((entry ^ a->behind) & a->within) && !look_behind(a, entry))
-            continue;
-        leaf = (entry & a->keep) | a->fixed;
-        if (a->flags && !(entry & EPT_D))
-            leaf &= ~EPT_W;
-        ept02_set_entry(&a->table[i], leaf);
-        count(COUNT_EPT02_FILLS);
-    }
-}
+    unsigned index = (unsigned)((uintptr_t)in->entry % PAGE_SIZE / sizeof(*in->entry));
+    unsigned times = (unsigned)GET(*in->above, TIMES), count = counts[times];
 
-static void fill_range(struct around *a, unsigned i, unsigned end)
-{
-    for (unsigned turns = 0; turns < TURNS && i < end; turns++) {
-        uint64_t entry = __atomic_load_n(&a->table12[i], __ATOMIC_ACQUIRE);
-        if (((entry ^ a->behind) & a->within) && (entry & a->judged) == a->usual && !a->table[i] &&
-            !look_behind(a, entry))
-            i++;
-        else
-            i = fill_run(a, i, end);
-    }
-}
-
-/* Which places are worth a look; true if any. */
-static inline bool choose_range(uint64_t *above, const uint64_t *entry, const uint64_t *table12, unsigned level,
-                                unsigned *first, unsigned *end)
-{
-    unsigned index = (unsigned)((uintptr_t)entry % PAGE_SIZE / sizeof(*entry)), times = (unsigned)GET(*above, TIMES);
-
-    if (times <= (level > 1 ? TIMES_LARGE : TIMES_SMALL)) {
-        unsigned count = MIN(BLOCK << (level > 1 ? times : 3 * times), EPT_ENTRIES);
+    if (count) {
         *first = index & ~(count - 1);
         *end = *first + count;
-        ept02_set_entry(above, (*above & ~TIMES) | PUT(times + 1, TIMES));
+        ept02_set_entry(in->above, (*in->above & ~TIMES) | PUT(times + 1, TIMES));
         return true;
     }
     *first = index + 1;
     *end = MIN(*first + BLOCK, EPT_ENTRIES);
-    return *first < EPT_ENTRIES && (table12[*first] & EPT_R) && !entry[1] && (level > 1 || (index && entry[-1]));
+    return *first < EPT_ENTRIES && (in->table12[*first] & EPT_R) && !in->entry[1] &&
+           (in->level > 1 || (index && in->entry[-1]));
 }
 
-void ept02_fill_neighbours(struct ept02s *e, struct ept02_root *root, uint64_t *above, uint64_t *entry, gpa_t table,
-                           unsigned level, uint64_t rights)
+void ept02_fill_neighbours(const struct ept02_around *in)
 {
-    const uint64_t *table12 = hpa_to_va(table); /* RAM: nothing else has a leaf */
+    struct around a = {.in = in, .table = (uint64_t *)ALIGN_DOWN((uintptr_t)in->entry, PAGE_SIZE)};
+    struct ept *ept01 = in->e->shared->ept01;
     unsigned first, end;
 
-    if (!choose_range(above, entry, table12, level, &first, &end))
+    if (!choose_range(in, &first, &end))
         return;
-    struct around a = {.e = e,
-                       .root = root,
-                       .table12 = table12,
-                       .table = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, PAGE_SIZE),
-                       .level = level,
-                       .above = rights,
-                       .flags = root->key & EPTP_AD};
-    judge(&a, ept02_rules(e, root->key));
-    if (level > 1)
+    judge(&a, ept02_rules(in->e, in->root->key), in->level);
+    ept_hold(ept01);
+    if (in->level > 1)
         fill_large(&a, first, end);
     else
-        fill_range(&a, first, end);
+        fill_small(&a, first, end);
+    ept_let_go(ept01);
+    if (in->level > 1)
+        ept02_tell_used(in->root, in->above, first, end);
+    else if (a.mixed)
+        ept02_set_entry(in->above, *in->above | EPT02_MIXED);
+    count_add(COUNT_EPT02_FILLS, a.filled);
 }

@@ -14,8 +14,10 @@ static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
 {
     uint64_t *table = root->table;
 
+    *above = NULL;
     for (unsigned at = EPT02_TOP_LEVEL; at > level; at--) {
-        uint64_t *entry = &table[ept_index(gpa2, at)];
+        unsigned index = ept_index(gpa2, at);
+        uint64_t *entry = &table[index];
         if (!*entry || ept_is_leaf(*entry, at)) {
             uint64_t *below = ept02_take_page(e);
             if (!below)
@@ -23,7 +25,7 @@ static uint64_t *descend(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
             if (*entry)
                 ept02_want_invept(root);
             ept02_set_entry(entry, va_to_hpa(below) | EPT02_TABLE_FLAGS);
-            root->filled = true;
+            ept02_tell_used(root, *above, index, index + 1);
         }
         table = ept02_table_of(*entry);
         *above = entry;
@@ -50,13 +52,16 @@ static uint64_t *install(struct ept02s *e, struct ept02_root *root, gpa_t gpa2, 
 
     while (!(entry = descend(e, root, gpa2, level, above)))
         ept02_recycle(e, root);
-    root->filled = true;
+    if (level == 1)
+        ept02_tell_place(*above, gpa2, leaf);
+    else
+        ept02_tell_used(root, *above, ept_index(gpa2, level), ept_index(gpa2, level) + 1);
     old = *entry;
     ept02_set_entry(entry, leaf);
     /* A table becomes a large leaf: its pages are free once nothing points to them. */
     if (old && !ept_is_leaf(old, level)) {
-        ept02_empty_table(e, ept02_table_of(old), level - 1);
-        ept02_give_page(e, ept02_table_of(old));
+        ept02_empty_table(e, old, level - 1);
+        ept02_give_page(e, ept02_table_of(old), level - 1);
         ept02_want_invept(root);
     } else if (!only_adds(old, leaf)) {
         ept02_want_invept(root);
@@ -75,29 +80,32 @@ static struct ept_leaf ept01_leaf(struct ept02s *e, gpa_t gpa1)
     return leaf;
 }
 
-/* Pages that the walk may make writable are marked before EPT01 is looked at. ept02_protect() runs after EPT01 lost W:
+/* Pages that the leaf may make writable are marked before EPT01 is looked at. ept02_protect() runs after EPT01 lost W:
  * either it sees the mark and waits for the lock, or EPT01's change is seen here. */
 static void mark_writable(struct ept02s *e, const struct ept12_walk *walk, unsigned level)
 {
-    uint64_t size = ept_level_size(level);
-
     if (!(walk->permissions & (EPT_W | EPT_SUB_PAGE)))
         return;
     if (level == 1)
         ept02_mark_page(e->shared, walk->gpa1);
+    else if (level == 2)
+        ept02_mark_2m(e->shared, walk->gpa1);
     else
-        ept02_mark_writable(e->shared, walk->gpa1 & ~(size - 1), size);
+        ept02_mark_1g(e->shared, ALIGN_DOWN(walk->gpa1, LARGE_1G));
 }
 
-/* EPT01's leaf behind the walk's, with all marked that the two together may make writable. */
+/* EPT01's leaf behind the walk's, with all marked that the two together may make writable. Its size may change between
+ * two looks. */
 static inline void look_at_ept01(struct ept02s *e, const struct ept12_walk *walk, struct ept_leaf *leaf)
 {
-    mark_writable(e, walk, MIN(walk->level, 2));
-    *leaf = ept01_leaf(e, walk->gpa1);
-    if (MIN(walk->level, leaf->level) < 3)
-        return;
-    mark_writable(e, walk, 3); /* rare, and dear */
-    *leaf = ept01_leaf(e, walk->gpa1);
+    unsigned level = MIN(walk->level, 2), marked = 0;
+
+    do {
+        mark_writable(e, walk, level);
+        marked |= 1u << level;
+        *leaf = ept01_leaf(e, walk->gpa1);
+        level = MIN(walk->level, leaf->level);
+    } while (level && !(marked >> level & 1));
 }
 
 /* The walk allowed the access; what EPT01 says is the rest. The lock is held from the look at EPT01 to the store. */
@@ -140,17 +148,15 @@ static inline void reflect_violation(const struct ept02s *e, uint64_t eptp12, ui
     out->sub_page = ept12_is_sub_page(walk, access);
 }
 
-/* True if the tables of this walk are traced, and then what else the answer holds for: all addresses below the last
- * table, which is remembered. */
-static NOINLINE bool find_cover(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, const struct ept12_walk *walk)
+bool ept02_find_cover(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, gpa_t table12, unsigned level)
 {
     const struct ept02_root *root = ept02_find_root(e, eptp12);
 
-    if (!root || (!root->overflow && !ept12_trace_covers(e, root, gpa2, walk)))
+    if (!root || (!root->overflow && !ept12_trace_covers(e, root, gpa2, table12, level)))
         return false;
     e->covered.eptp12 = eptp12;
-    e->covered.table = walk->table;
-    e->covered.size = ept_level_size(walk->level + 1);
+    e->covered.table = table12;
+    e->covered.size = ept_level_size(level + 1);
     e->covered.base = ALIGN_DOWN(gpa2, e->covered.size);
     return true;
 }
@@ -160,7 +166,7 @@ static inline bool is_covered(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, con
 {
     return (gpa2 - e->covered.base < e->covered.size && e->covered.table == walk->table &&
             e->covered.eptp12 == eptp12) ||
-           find_cover(e, eptp12, gpa2, walk);
+           ept02_find_cover(e, eptp12, gpa2, walk->table, walk->level);
 }
 
 /* Traces the tables on the way and walks again. One that L1 put in the way meanwhile stays unknown. */
@@ -173,7 +179,7 @@ static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12,
     e->covered.size = 0;
     ept12_trace_path(e, root, eptp12, gpa2);
     walk = ept12_walk(e->shared->gmem, ept02_rules(e, eptp12), eptp12, gpa2, access, log_full);
-    if (walk.kind == EPT12_WALK_OK && !ept12_trace_covers(e, root, gpa2, &walk)) {
+    if (walk.kind == EPT12_WALK_OK && !ept02_find_cover(e, eptp12, gpa2, walk.table, walk.level)) {
         root->overflow = true;
         ept02_set_dirty(root, true);
     }

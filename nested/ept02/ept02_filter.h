@@ -1,22 +1,41 @@
-/* The filter of writable pages of L1 (ept02_shared.writable): which may be mapped with W by some EPT02.
- * No lock; any processor may call. nested/ept02/ept02 uses it. */
+/* The filter of writable pages of L1: which may be mapped with W by some EPT02, by a leaf of 4 KiB
+ * (ept02_shared.writable) or by a larger one (ept02_shared.writable_large). A page is marked before EPT01 is looked at,
+ * or while it is held; its protection asks when EPT01 has lost W. The lock of the EPT02 is held from the mark to the
+ * store of the leaf. Any processor may call. nested/ept02/ uses it. */
 #ifndef NESTED_EPT02_EPT02_FILTER_H
 #define NESTED_EPT02_EPT02_FILTER_H
 
+#include "kernel/layout.h"
 #include "nested/ept02/ept02.h"
 
-/* Leaves with W may map [hpa, hpa+size) from now on. On return the mark is seen by whoever takes it. */
-void ept02_mark_writable(struct ept02_shared *shared, hpa_t hpa, uint64_t size);
-/* The same for one page of 4 KiB. Where it is marked already, its protection waits for the lock that the caller
- * holds. */
-static inline void ept02_mark_page(struct ept02_shared *shared, hpa_t page)
-{
-    uint64_t number = page / PAGE_SIZE, *word = &shared->writable[number / 64];
+/* Pages of one word of the filter. */
+#define EPT02_WORD 64u
 
-    if (number < shared->page_limit && !((__atomic_load_n(word, __ATOMIC_ACQUIRE) >> number % 64) & 1))
-        __atomic_fetch_or(word, BIT(number % 64), __ATOMIC_SEQ_CST);
+static ALWAYS_INLINE void ept02_mark_bits(uint64_t *word, uint64_t bits)
+{
+    if (~__atomic_load_n(word, __ATOMIC_ACQUIRE) & bits)
+        __atomic_fetch_or(word, bits, __ATOMIC_SEQ_CST);
 }
-/* Clears the page's mark; whether it was set. */
+/* One page of 4 KiB, and `count` from one on. */
+static ALWAYS_INLINE void ept02_mark_page(struct ept02_shared *shared, hpa_t page)
+{
+    uint64_t number = page / PAGE_SIZE;
+
+    if (number < shared->page_limit)
+        ept02_mark_bits(&shared->writable[number / EPT02_WORD], BIT(number % EPT02_WORD));
+}
+void ept02_mark_pages(struct ept02_shared *shared, hpa_t page, unsigned count);
+/* 2 MiB that one leaf maps. */
+static ALWAYS_INLINE void ept02_mark_2m(struct ept02_shared *shared, hpa_t hpa)
+{
+    uint64_t number = hpa / LARGE_2M;
+
+    if (hpa / PAGE_SIZE < shared->page_limit)
+        ept02_mark_bits(&shared->writable_large[number / EPT02_WORD], BIT(number % EPT02_WORD));
+}
+/* 1 GiB that one leaf maps. */
+void ept02_mark_1g(struct ept02_shared *shared, hpa_t hpa);
+/* Clears the marks of the page: whether there was one. All leaves that map it then lose W. */
 bool ept02_take_mark(struct ept02_shared *shared, gpa_t page);
 
 #endif

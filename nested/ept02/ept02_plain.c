@@ -13,7 +13,7 @@
 
 /* True if the page is an ordinary one, has the flags that the access sets, and INVEPT knows the table: see
  * is_covered() of nested/ept02/ept02_fill. */
-static ALWAYS_INLINE bool is_plain(const struct ept02s *e, const struct ept02_root *root, uint64_t eptp12, gpa_t gpa2,
+static ALWAYS_INLINE bool is_plain(struct ept02s *e, const struct ept02_root *root, uint64_t eptp12, gpa_t gpa2,
                                    uint64_t access, const struct ept02_plain *end)
 {
     const struct ept12_rules *rules = e->rules;
@@ -25,7 +25,9 @@ static ALWAYS_INLINE bool is_plain(const struct ept02s *e, const struct ept02_ro
     if ((eptp12 & EPTP_AD) && (!(end->common & EPT_A) || ((access & EPT_W) && !(end->entry & EPT_D))))
         return false;
     return root->overflow || !e->trace ||
-           (gpa2 - e->covered.base < e->covered.size && e->covered.table == end->table && e->covered.eptp12 == eptp12);
+           (gpa2 - e->covered.base < e->covered.size && e->covered.table == end->table &&
+            e->covered.eptp12 == eptp12) ||
+           ept02_find_cover(e, eptp12, gpa2, end->table, 1);
 }
 
 /* EPT02's entry for the page, if its table is there and has nothing in the place; and the one above it. The trees are

@@ -4,18 +4,26 @@
 #include "nested/ept02/ept02_tree.h"
 #include "nested/ept02/ept12_trace.h"
 
+static uint64_t pages_of_bits(uint64_t bits)
+{
+    return ALIGN_UP(MAX(bits, 1), PAGE_SIZE * 8) / (PAGE_SIZE * 8);
+}
+
 int ept02_shared_init(struct ept02_shared *shared, const struct gmem *gmem, struct ept *ept01, struct ept_watch *watch)
 {
-    /* One bit for each page of RAM: whether some EPT02 may map it writable. ept02_protect() looks at nothing else for
-     * the pages that none does. */
+    /* ept02_protect() looks at nothing else for the pages that no EPT02 maps writable. */
     uint64_t page_limit = memmap_ram_end(gmem->map) / PAGE_SIZE;
-    uint64_t pages = ALIGN_UP(page_limit, PAGE_SIZE * 8) / (PAGE_SIZE * 8);
-    uint64_t *writable = page_alloc_run((unsigned)MAX(pages, 1));
+    uint64_t pages = pages_of_bits(page_limit), large = pages_of_bits(page_limit / (LARGE_2M / PAGE_SIZE) + 1);
+    uint64_t *writable = page_alloc_run((unsigned)(pages + large));
 
     if (!writable)
         return -1;
-    *shared = (struct ept02_shared){.gmem = gmem, .ept01 = ept01, .writable = writable, .page_limit = page_limit};
-    shared->writable_pages = MAX(pages, 1);
+    *shared = (struct ept02_shared){.gmem = gmem,
+                                    .ept01 = ept01,
+                                    .writable = writable,
+                                    .writable_large = writable + pages * (PAGE_SIZE / sizeof(*writable)),
+                                    .writable_pages = pages + large,
+                                    .page_limit = page_limit};
     spinlock_init(&shared->lock, LOCK_EPT12_LIST);
     watch->protect_ept02 = ept02_protect;
     watch->context = shared;
@@ -32,10 +40,11 @@ void ept02_shared_release(struct ept02_shared *shared, struct ept_watch *watch)
     shared->writable = NULL;
 }
 
-void ept02_free_reserve(struct ept02s *e)
+void ept02_free_kept(struct ept02s *e)
 {
-    while (e->reserved > 0)
-        page_free(e->reserve[--e->reserved]);
+    e->pages_used -= e->clean;
+    while (e->clean > 0)
+        page_free(e->kept[--e->clean]);
 }
 
 /* The reserve is allocated and the list joined last, so that a failure leaves nothing that another processor could
@@ -49,15 +58,15 @@ int ept02_init(struct ept02s *ept02s, struct ept02_shared *shared, const struct 
     spinlock_init(&ept02s->lock, LOCK_EPT12);
     /* The reserve is one path of tables: with it at least one page can always be mapped, however many pages others
      * took. */
-    for (; ept02s->reserved < EPT02_RESERVE; ept02s->reserved++) {
-        ept02s->reserve[ept02s->reserved] = page_alloc();
-        if (!ept02s->reserve[ept02s->reserved]) {
-            ept02_free_reserve(ept02s);
+    for (; ept02s->clean < EPT02_RESERVE; ept02s->clean++) {
+        ept02s->kept[ept02s->clean] = page_alloc();
+        if (!ept02s->kept[ept02s->clean]) {
+            ept02_free_kept(ept02s);
             return -1;
         }
     }
     if (shared->trace && ept12_trace_init(ept02s)) {
-        ept02_free_reserve(ept02s);
+        ept02_free_kept(ept02s);
         return -1;
     }
     spinlock_lock(&shared->lock);
@@ -82,7 +91,7 @@ void ept02_release(struct ept02s *ept02s)
         if (ept02s->root[i].table)
             ept02_free(ept02s, &ept02s->root[i]);
     ept12_trace_release(ept02s);
-    ept02_free_reserve(ept02s);
+    ept02_free_kept(ept02s);
     /* Every page that was taken has come back. */
-    ASSERT(ept02s->pages_used == EPT02_RESERVE);
+    ASSERT(ept02s->pages_used == 0);
 }

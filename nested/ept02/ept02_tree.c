@@ -15,47 +15,43 @@
 
 /* --- Pages --- */
 
+/* Pages that were given back serve first, as they are clean. Then within the processor's share; the reserve last, as it
+ * must serve when all else is gone. */
 void *ept02_take_page(struct ept02s *e)
 {
     void *page = NULL;
 
-    /* Within the processor's share first; the reserve last, as it must serve when all else is gone. */
-    if (e->pages_used < e->page_limit)
+    if (e->clean <= EPT02_RESERVE && e->pages_used < e->page_limit)
         page = page_alloc();
     if (page) {
         e->pages_used++;
         return page;
     }
-    return e->reserved > 0 ? memset(e->reserve[--e->reserved], 0, PAGE_SIZE) : NULL;
+    return e->clean > 0 ? e->kept[--e->clean] : NULL;
 }
 
 /* The reserve is filled first: it must be whole before the next fill. */
-void ept02_give_page(struct ept02s *e, void *page)
+void ept02_give_page(struct ept02s *e, void *page, unsigned level)
 {
-    if (e->reserved < EPT02_RESERVE) {
-        e->reserve[e->reserved++] = page;
+    if (e->clean < EPT02_KEPT) {
+        e->kept[e->clean++] = level > 1 ? page : memset(page, 0, PAGE_SIZE);
         return;
     }
     e->pages_used--;
     page_free(page);
 }
 
-/* Frees the tables below `table`, which is at `level`, and clears its entries; one of leaves alone goes as it is. */
-void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level)
+void ept02_empty_table(struct ept02s *e, uint64_t above, unsigned level)
 {
-    for (unsigned i = 0; level > 1 && i < EPT_ENTRIES; i++) {
-        if (i % 8 == 0 && !ept02_any_of_8(&table[i])) {
-            i += 7;
-            continue;
-        }
+    uint64_t *table = ept02_table_of(above), used = GET(above, EPT02_USED);
+
+    for (unsigned i = 0; level > 1 && (i = ept02_next_used(table, used, i)) < EPT_ENTRIES; i++) {
         uint64_t entry = table[i];
-        if (!entry)
-            continue;
         ept02_set_entry(&table[i], 0);
         if (ept_is_leaf(entry, level))
             continue;
-        ept02_empty_table(e, ept02_table_of(entry), level - 1);
-        ept02_give_page(e, ept02_table_of(entry));
+        ept02_empty_table(e, entry, level - 1);
+        ept02_give_page(e, ept02_table_of(entry), level - 1);
     }
 }
 
@@ -65,24 +61,25 @@ void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level)
  * have taken it away. */
 void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base)
 {
-    uint64_t *table = root->table, *entry = NULL;
+    uint64_t *table = root->table, *entry = NULL, above = ept02_top_entry(root);
 
     spinlock_lock(&e->lock);
     for (unsigned at = EPT02_TOP_LEVEL; table && at > level; at--) {
         entry = &table[ept_index(base, at)];
-        table = *entry && !ept_is_leaf(*entry, at) ? ept02_table_of(*entry) : NULL;
+        above = *entry;
+        table = above && !ept_is_leaf(above, at) ? ept02_table_of(above) : NULL;
     }
     if (table) {
-        ept02_empty_table(e, table, level);
+        ept02_empty_table(e, above, level);
         ept02_want_invept(root);
     }
     if (table && !entry)
-        root->filled = false;
+        root->used = 0;
     if (entry && *entry) { /* a leaf there covers it all, and was made of a table above: it goes as well */
         ept02_set_entry(entry, 0);
         ept02_want_invept(root);
         if (table)
-            ept02_give_page(e, table);
+            ept02_give_page(e, table, level);
     }
     spinlock_unlock(&e->lock);
 }
@@ -104,17 +101,17 @@ void ept02_stop_repeating(struct ept02s *e, const struct ept02_root *root, gpa_t
 /* An empty tree has nothing to drop; the mappings that it had have asked for their INVEPT. */
 void ept02_clear(struct ept02s *e, struct ept02_root *root)
 {
-    if (!root->filled)
+    if (!root->used)
         return;
-    ept02_empty_table(e, root->table, EPT02_TOP_LEVEL);
-    root->filled = false;
+    ept02_empty_table(e, ept02_top_entry(root), EPT02_TOP_LEVEL);
+    root->used = 0;
     ept02_want_invept(root);
 }
 
 void ept02_free(struct ept02s *e, struct ept02_root *root)
 {
     ept02_clear(e, root);
-    ept02_give_page(e, root->table);
+    ept02_give_page(e, root->table, EPT02_TOP_LEVEL);
     root->table = NULL;
     e->settled &= ~(uint32_t)BIT(root - e->root);
     e->roots_changed++;
@@ -173,7 +170,7 @@ static struct ept02_root *make_root(struct ept02s *e, uint64_t eptp12)
     while (!(root = free_slot(e)) || !(root->table = ept02_take_page(e)))
         ept02_recycle(e, NULL);
     root->key = eptp12 & KEY_MASK;
-    root->filled = false;
+    root->used = 0;
     /* Untraced until its first INVEPT: L1 builds its tables now, and an earlier root may have left trackers here. */
     root->overflow = true;
     ept02_set_dirty(root, true);

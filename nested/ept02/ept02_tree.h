@@ -17,11 +17,18 @@
  * Misconfigurations" */
 #define EPT02_MISCONFIGURED (EPT_W | EPT_ADDRESS)
 
+/* Bits that the CPU ignores in an entry that leads to a table. To one of 4 KiB pages: one of them has another place in
+ * its 2 MiB than its leaf has in the table. To another: a bit for each eighth of it that may have entries. */
+#define EPT02_MIXED BIT(54)
+#define EPT02_USED BITS(61, 54)
+
 /* A page for a table, filled with 0; NULL when there is none. */
 void *ept02_take_page(struct ept02s *e);
-void ept02_give_page(struct ept02s *e, void *page);
-/* Frees the tables below `table`, which is at `level`, and clears its entries. */
-void ept02_empty_table(struct ept02s *e, uint64_t *table, unsigned level);
+/* A table of this level; one above the last has been emptied. */
+void ept02_give_page(struct ept02s *e, void *page, unsigned level);
+/* Frees the tables below the one of the entry `above`, which is at `level`, and clears its entries; one of leaves alone
+ * is left as it is. */
+void ept02_empty_table(struct ept02s *e, uint64_t above, unsigned level);
 /* All that is mapped below the table of EPT02 at `level` whose entry 0 maps `base` goes; asks for an INVEPT. Takes the
  * lock. */
 void ept02_drop(struct ept02s *e, struct ept02_root *root, unsigned level, gpa_t base);
@@ -42,6 +49,17 @@ static inline bool ept02_any_of_8(const uint64_t *entry)
 {
     return entry[0] | entry[1] | entry[2] | entry[3] | entry[4] | entry[5] | entry[6] | entry[7];
 }
+/* The next entry from `i` on that is not 0, of a table with these eighths in use; EPT_ENTRIES: there is none. */
+static inline unsigned ept02_next_used(const uint64_t *table, uint64_t used, unsigned i)
+{
+    while (i < EPT_ENTRIES && !table[i]) {
+        if (i % (EPT_ENTRIES / 8) == 0 && !((used >> i / (EPT_ENTRIES / 8)) & 1))
+            i += EPT_ENTRIES / 8;
+        else
+            i += i % 8 == 0 && !ept02_any_of_8(&table[i]) ? 8 : 1;
+    }
+    return i;
+}
 static inline uint64_t *ept02_table_of(uint64_t entry)
 {
     return hpa_to_va(entry & EPT_ADDRESS);
@@ -49,6 +67,28 @@ static inline uint64_t *ept02_table_of(uint64_t entry)
 static inline void ept02_set_entry(uint64_t *entry, uint64_t value)
 {
     __atomic_store_n(entry, value, __ATOMIC_RELEASE);
+}
+/* `leaf`, of a 4 KiB page, comes into the table of `above` as that of gpa2. */
+static inline void ept02_tell_place(uint64_t *above, gpa_t gpa2, uint64_t leaf)
+{
+    if ((leaf ^ gpa2) & BITS(20, 12))
+        ept02_set_entry(above, *above | EPT02_MIXED);
+}
+/* The entries from `first` to before `end` of the table of `above`, no last one, are used from now on. NULL: the root's
+ * table. */
+static inline void ept02_tell_used(struct ept02_root *root, uint64_t *above, unsigned first, unsigned end)
+{
+    uint64_t eighths = BITS((end - 1) / (EPT_ENTRIES / 8), first / (EPT_ENTRIES / 8));
+
+    if (above)
+        ept02_set_entry(above, *above | PUT(eighths, EPT02_USED));
+    else
+        root->used |= (uint8_t)eighths;
+}
+/* As an entry that leads to the root's table would be. */
+static inline uint64_t ept02_top_entry(const struct ept02_root *root)
+{
+    return va_to_hpa(root->table) | PUT(root->used, EPT02_USED);
 }
 /* The root's next use must pass an INVEPT. No lock is needed. */
 static inline void ept02_want_invept(struct ept02_root *root)

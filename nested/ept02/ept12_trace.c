@@ -89,15 +89,15 @@ static struct ept12_tracker *find_tracker(struct ept12_trace *trace, const struc
     return NULL;
 }
 
-bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk)
+bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, gpa_t table12, unsigned level)
 {
-    gpa_t base = base_of(gpa2, walk->level);
+    gpa_t base = base_of(gpa2, level);
     struct ept12_tracker *t = e->trace->latest;
 
     /* L2 mostly faults below the table where it did last. */
-    if (!t || !is_at(t, root, walk->level, base))
-        t = find_tracker(e->trace, root, walk->level, base);
-    if (!t || t->watcher.page != walk->table)
+    if (!t || !is_at(t, root, level, base))
+        t = find_tracker(e->trace, root, level, base);
+    if (!t || t->watcher.page != table12)
         return false;
     e->trace->latest = t;
     return true;

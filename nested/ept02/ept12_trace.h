@@ -42,8 +42,8 @@ MUST_CHECK int ept12_trace_init(struct ept02s *e);
 void ept12_trace_forget(struct ept02s *e);
 void ept12_trace_release(struct ept02s *e);
 
-/* True if the table in which the walk of gpa2 ended, and all above it, are known. */
-bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);
+/* True if the table at `level` in which a walk of gpa2 ended, and all above it, are known. */
+bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, gpa_t table12, unsigned level);
 /* The same of a table that the walk found a misconfigured leaf in, not stored to since it was traced: from now on the
  * next store takes away what EPT02 repeats of it. To be asked again under the ept02s' lock before that is stored. */
 bool ept12_trace_may_repeat(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);

@@ -3,8 +3,9 @@
    mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c mm/page.c */
 #include "tests/host/ept12_world.h"
 
-/* Pages of L1 that the tests map in a row, of 512. */
+/* Pages of L1 that the tests map in a row, of 512; and those of the first fill in a table. */
 #define RUN 40u
+#define FIRST 32u
 
 /* EPT12 maps `count` pages from gpa2 0 on to 4 MiB on. */
 static void map_pages(unsigned count, uint64_t flags)
@@ -37,19 +38,64 @@ static void touch(unsigned page)
     assert_int_equal(fill(page * PAGE_SIZE, READ), EPT02_FILLED);
 }
 
-/* The 16 around the first, 128 at the second, and at the third all of the table. */
+/* The 32 around the first, 128 at the second, and at the third all of the table; each is counted once. */
 static void test_more_each_time(void **state)
 {
-    static const unsigned touched[] = {37, 50, 300}, first[] = {32, 0, 128}, sum[] = {16, 128, EPT_ENTRIES};
+    static const unsigned touched[] = {133, 170, 50}, sum[] = {FIRST, 128, EPT_ENTRIES};
 
     (void)state;
     map_pages(EPT_ENTRIES, RWX_WB);
     for (unsigned i = 0; i < ARRAY_SIZE(touched); i++) {
         touch(touched[i]);
-        assert_int_equal(leaf02(first[i] * PAGE_SIZE).level, 1);
-        assert_int_equal(mapped_from(0), sum[i]);
+        assert_int_equal(mapped_from(i < 2 ? 128 : 0), sum[i]);
+        assert_int_equal(this_cpu()->counters[COUNT_EPT02_FILLS], sum[i]);
     }
     expect_mapped(0, EPT_ENTRIES, EPT_RWX);
+}
+
+/* Holes, leaves with other rights, breaks in the order of pages, leaves that are there already: at random, all of what
+ * is mapped leads where L1 says, with what L1 allows. */
+static void test_rows_at_random(void **state)
+{
+    (void)state;
+    for (gpa_t base = 0; base < 40 * LARGE_2M; base += LARGE_2M) {
+        uint64_t *table12 = map12(base, 0, 0);
+        for (unsigned i = 0, page = 0; i < EPT_ENTRIES; i++, page++) {
+            if (host_random() % 20 == 0)
+                page = host_random() % 512;
+            table12[i] = (4 * MIB + page % 512 * PAGE_SIZE) | RWX_WB;
+            if (host_random() % 20 == 0)
+                table12[i] &= ~(EPT_W * (host_random() % 4));
+        }
+        for (unsigned n = 0; n < 2 + base / LARGE_2M % 3; n++) {
+            unsigned i = host_random() % EPT_ENTRIES;
+            (void)fill(base + i * PAGE_SIZE, READ);
+        }
+        for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+            struct ept_leaf leaf = leaf02(base + i * PAGE_SIZE);
+            if (leaf.level && !(table12[i] & EPT_R))
+                fail();
+            if (!leaf.level)
+                continue;
+            assert_int_equal(leaf.hpa, table12[i] & EPT_ADDRESS);
+            assert_int_equal(leaf.permissions, table12[i] & EPT_RWX);
+        }
+    }
+}
+
+/* A leaf that EPT02 has is left as it is, also one of a page that is traced no more. */
+static void test_what_is_there_stays(void **state)
+{
+    (void)state;
+    map_pages(EPT_ENTRIES, RWX_WB);
+    touch(0);
+    assert_int_equal(ept_watch_add(&watch, 4 * MIB + 9 * PAGE_SIZE, &watcher), 0);
+    ept_watch_remove(&watch, &watcher);
+    touch(100);
+    touch(300);
+    assert_int_equal(leaf02(9 * PAGE_SIZE).permissions, EPT_R | EPT_X);
+    assert_int_equal(leaf02(10 * PAGE_SIZE).permissions, EPT_RWX);
+    assert_int_equal(mapped_from(0), EPT_ENTRIES);
 }
 
 /* L1 maps page by page: nothing is there that could be taken, and later, what it mapped behind the touched one. */
@@ -63,7 +109,7 @@ static void test_no_neighbours(void **state)
     assert_int_equal(mapped_from(0), 20);
     map12(101 * PAGE_SIZE, 4 * MIB, RWX_WB);
     map12(102 * PAGE_SIZE, 4 * MIB, RWX_WB);
-    map12(120 * PAGE_SIZE, 4 * MIB, RWX_WB);
+    map12(200 * PAGE_SIZE, 4 * MIB, RWX_WB);
     touch(101);
     assert_int_equal(mapped_from(0), 20 + 2);
 }
@@ -101,7 +147,7 @@ static void test_flags_stay_l1s(void **state)
     clean = map12(3 * PAGE_SIZE, 4 * MIB + 3 * PAGE_SIZE, RWX_WB | EPT_A);
     unused = map12(5 * PAGE_SIZE, 4 * MIB + 5 * PAGE_SIZE, RWX_WB);
     touch(0);
-    assert_int_equal(mapped_from(0), 15);
+    assert_int_equal(mapped_from(0), FIRST - 1);
     assert_int_equal(leaf02(2 * PAGE_SIZE).permissions, EPT_RWX);
     assert_int_equal(leaf02(3 * PAGE_SIZE).permissions, EPT_R | EPT_X);
     assert_int_equal(leaf02(5 * PAGE_SIZE).level, 0);
@@ -176,6 +222,71 @@ static void test_large_pages(void **state)
     ept_watch_remove(&watch, &watcher);
 }
 
+/* 32 at the first, 128 at the second, all at the third; as EPT01 has them, of 2 MiB or of 1 GiB. */
+static void test_large_rows(void **state)
+{
+    static const unsigned touched[] = {35, 70, 300}, sum[] = {32, 128, EPT_ENTRIES - 6};
+
+    (void)state;
+    for (unsigned i = 0; i < EPT_ENTRIES; i++)
+        map12_at(i * LARGE_2M, 2, (i / 16 % 2 ? FAR + i * LARGE_2M : i % 4 * LARGE_2M) | RWX_WB | EPT_LARGE, EPT_RWX);
+    for (unsigned i = 128; i < EPT_ENTRIES; i += EPT_ENTRIES / 8)
+        map12_at(i * LARGE_2M, 2, CARVEOUT | RWX_WB | EPT_LARGE, EPT_RWX);
+    assert_int_equal(ept_watch_add(&watch, PAGE_SIZE, &watcher), 0);
+    ept_watch_remove(&watch, &watcher); /* the first gigabyte is in pages of 2 MiB now */
+    for (unsigned i = 0; i < ARRAY_SIZE(touched); i++) {
+        unsigned mapped = 0;
+        assert_int_equal(fill(touched[i] * LARGE_2M, READ), EPT02_FILLED);
+        for (unsigned n = 0; n < EPT_ENTRIES; n++) {
+            struct ept_leaf leaf = leaf02(n * LARGE_2M);
+            mapped += leaf.level == 2;
+            assert_true(!leaf.level || leaf.hpa == (n / 16 % 2 ? FAR + n * LARGE_2M : n % 4 * LARGE_2M));
+            assert_true(!leaf.level || leaf.permissions == EPT_RWX);
+        }
+        assert_int_equal(mapped, sum[i]);
+    }
+    assert_int_equal(ept_watch_add(&watch, 6 * MIB, &watcher), 0);
+    for (unsigned n = 0; n < EPT_ENTRIES; n++)
+        if (leaf02(n * LARGE_2M).level)
+            assert_int_equal(leaf02(n * LARGE_2M).permissions, n / 16 % 2 == 0 && n % 4 == 3 ? EPT_R | EPT_X : EPT_RWX);
+    ept_watch_remove(&watch, &watcher);
+}
+
+/* A row does not go on where EPT01 has another leaf: a page of another 2 MiB may be traced, or Nestor's. */
+static void test_row_ends_with_ept01(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        map12(i * PAGE_SIZE, 3 * MIB + i * PAGE_SIZE, RWX_WB);
+        map12(LARGE_2M + i * PAGE_SIZE, 7 * MIB + i * PAGE_SIZE, RWX_WB);
+    }
+    assert_int_equal(ept_watch_add(&watch, 4 * MIB + 5 * PAGE_SIZE, &watcher), 0);
+    touch(0);
+    touch(100);
+    touch(300);
+    touch(EPT_ENTRIES);
+    touch(EPT_ENTRIES + 100);
+    touch(EPT_ENTRIES + 200);
+    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        assert_int_equal(leaf02(i * PAGE_SIZE).permissions, i == 256 + 5 ? EPT_R | EPT_X : EPT_RWX);
+        assert_int_equal(leaf02(LARGE_2M + i * PAGE_SIZE).level, i < 256);
+    }
+    ept_watch_remove(&watch, &watcher);
+}
+
+/* The page that Nestor's memory reads as is itself of that memory, and writable while a processor makes a step. */
+static void test_page_of_ones(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        map12(i * PAGE_SIZE, i == 3 ? ept01.ones_page : 4 * MIB + i * PAGE_SIZE, RWX_WB);
+    *ept_carveout_entry(&ept01, ept01.ones_page) |= EPT_W;
+    touch(0);
+    assert_int_equal(leaf02(3 * PAGE_SIZE).level, 0);
+    assert_int_equal(leaf02(4 * PAGE_SIZE).level, 1);
+    *ept_carveout_entry(&ept01, ept01.ones_page) &= ~EPT_W;
+}
+
 /* INVEPT takes all of it back. */
 static void test_invept(void **state)
 {
@@ -187,15 +298,20 @@ static void test_invept(void **state)
     assert_int_equal(mapped_from(0), 0);
     assert_false(settle());
     touch(0);
-    assert_int_equal(mapped_from(0), 16);
+    assert_int_equal(mapped_from(0), FIRST);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_more_each_time), TEST(test_no_neighbours), TEST(test_what_is_left),  TEST(test_flags_stay_l1s),
-        TEST(test_rights),         TEST(test_rights_above),  TEST(test_traced_before), TEST(test_traced_afterwards),
+        TEST(test_more_each_time), TEST(test_no_neighbours),
+        TEST(test_what_is_left),   TEST(test_flags_stay_l1s),
+        TEST(test_rights),         TEST(test_rights_above),
+        TEST(test_traced_before),  TEST(test_traced_afterwards),
         TEST(test_large_pages),    TEST(test_invept),
+        TEST(test_rows_at_random), TEST(test_what_is_there_stays),
+        TEST(test_large_rows),     TEST(test_row_ends_with_ept01),
+        TEST(test_page_of_ones),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

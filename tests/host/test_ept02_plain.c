@@ -110,7 +110,7 @@ static void test_marked(void **state)
     }
 }
 
-/* Below a table that was not the last to be found traced nothing is filled: the long fill knows all of them. */
+/* Below a table that is not traced nothing is filled: the long fill traces it. */
 static void test_traced(void **state)
 {
     uint64_t *entry;
@@ -125,13 +125,18 @@ static void test_traced(void **state)
     make_table(0); /* the first has traced the table, this one finds it so */
     map12(PAGE_SIZE, PAGE, RWX_WB);
     assert_int_equal(plain(PAGE_SIZE, READ), PLAIN_FILLED);
-    entry = map12(BESIDE, PAGE, RWX_WB);
-    assert_int_equal(plain(BESIDE, READ), PLAIN_OTHER);
-    make_table(BESIDE);
+    map12(BESIDE, PAGE, RWX_WB);
     assert_int_equal(plain(BESIDE, READ), PLAIN_FILLED);
+    /* L1 hangs another table in the place. */
+    map12_at(BESIDE, 2, new_table() | EPT_RWX, EPT_RWX);
+    entry = map12(BESIDE + PAGE_SIZE, PAGE, RWX_WB);
+    assert_int_equal(plain(BESIDE + PAGE_SIZE, READ), PLAIN_OTHER);
+    assert_int_equal(fill(BESIDE + PAGE_SIZE, READ), EPT02_FILLED);
+    map12(BESIDE + 2 * PAGE_SIZE, PAGE, RWX_WB);
+    assert_int_equal(plain(BESIDE + 2 * PAGE_SIZE, READ), PLAIN_FILLED);
     gmem_write64(&gmem, (gpa_t)((uint8_t *)entry - memory), 0);
     invept_and_entry();
-    assert_int_equal(leaf02(BESIDE).level, 0);
+    assert_int_equal(leaf02(BESIDE + PAGE_SIZE).level, 0);
 }
 
 static uint64_t random_entry(void)

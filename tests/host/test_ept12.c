@@ -139,7 +139,7 @@ static void test_large_page_toggles(void **state)
     }
     ept02_invept_all(&e);
     assert_true(settle());
-    assert_int_equal(e.pages_used - e.reserved, 1); /* the root alone */
+    assert_int_equal(e.pages_used - e.clean, 1); /* the root alone */
 }
 
 static void test_roots_by_ep4ta_and_ad(void **state)
@@ -192,7 +192,7 @@ static void test_least_recently_used_root_goes(void **state)
     for (unsigned i = 0; i < EPT02_ROOTS; i++)
         (void)eptp02_of(0x300000000 + i * PAGE_SIZE);
     assert_int_equal(ept02_translate(&e, first, 0x1000).level, 0);
-    assert_int_equal(e.pages_used, EPT02_ROOTS + (e.reserved));
+    assert_int_equal(e.pages_used, EPT02_ROOTS + (e.clean));
 }
 
 /* --- Want of pages --- */

@@ -72,15 +72,56 @@ static void test_filter_saves_the_scan(void **state)
     assert_int_equal(shared.writable[0], 0);
     assert_true(settle());
     ept_watch_remove(&watch, &watcher);
-    /* A large leaf marks all its pages. */
+    /* A large leaf has a mark of its own, as it loses W as a whole. */
     map12_at(GIB, 2, 0x200000 | RWX_WB | EPT_LARGE, EPT_RWX);
     assert_int_equal(fill(GIB, WRITE), EPT02_FILLED);
-    for (unsigned word = 8; word < 16; word++)
-        assert_int_equal(shared.writable[word], ~0ull);
-    assert_int_equal(shared.writable[7] | shared.writable[16], 0);
+    assert_int_equal(shared.writable[8], 0);
+    assert_int_equal(shared.writable_large[0], BIT(1));
     assert_int_equal(ept_watch_add(&watch, 0x2ff000, &watcher), 0);
     assert_int_equal(leaf02(GIB).permissions, EPT_R | EPT_X);
+    assert_int_equal(shared.writable_large[0], 0);
     ept_watch_remove(&watch, &watcher);
+    /* The part of one that EPT01 has split is a page like others. */
+    assert_int_equal(ept_watch_add(&watch, 0x2ff000, &watcher), 0);
+    assert_int_equal(fill(GIB + 0x5000, WRITE), EPT02_FILLED);
+    assert_int_equal(leaf02(GIB + 0x5000).level, 1);
+    assert_int_equal(shared.writable[8], BIT(5));
+    ept_watch_remove(&watch, &watcher);
+}
+
+/* Whatever place the leaves have, in their tables and those above. */
+static void test_all_places_lose_w(void **state)
+{
+    static const gpa_t places[] = {0x5000,
+                                   0x6000,
+                                   LARGE_2M - PAGE_SIZE,
+                                   5 * LARGE_2M + 0x5000,
+                                   511 * LARGE_2M,
+                                   3 * GIB + 300 * LARGE_2M + 0x7000,
+                                   511 * GIB,
+                                   700 * GIB + 0x5000,
+                                   BIT(47) + 0x5000,
+                                   BIT(48) - PAGE_SIZE};
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        map12(places[i], 0x5000, RWX_WB);
+        assert_int_equal(fill(places[i], WRITE), EPT02_FILLED);
+    }
+    map12(0x7000, 0x6000, RWX_WB);
+    map12_at(2 * GIB, 3, 0 | RWX_WB | EPT_LARGE, EPT_RWX);
+    assert_int_equal(fill(0x7000, WRITE), EPT02_FILLED);
+    assert_int_equal(fill(2 * GIB + 0x5000, WRITE), EPT02_FILLED);
+    for (unsigned round = 0; round < 2; round++) {
+        assert_int_equal(ept_watch_add(&watch, 0x5000, &watcher), 0);
+        for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
+            assert_int_equal(leaf02(places[i]).permissions, EPT_R | EPT_X);
+        assert_int_equal(leaf02(2 * GIB + 0x5000).permissions, EPT_R | EPT_X);
+        assert_int_equal(leaf02(0x7000).permissions, EPT_RWX);
+        ept_watch_remove(&watch, &watcher);
+        for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
+            assert_int_equal(fill(places[i], WRITE), EPT02_FILLED);
+        assert_int_equal(fill(2 * GIB + 0x5000, WRITE), EPT02_FILLED);
+    }
 }
 
 /* --- Everything at once --- */
@@ -230,8 +271,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_traced_page_has_no_w),  TEST(test_tracing_takes_w_from_all_leaves),
-        TEST(test_filter_saves_the_scan), TEST(test_random_life),
-        TEST(test_fill_against_protect),
+        TEST(test_filter_saves_the_scan), TEST(test_all_places_lose_w),
+        TEST(test_random_life),           TEST(test_fill_against_protect),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
