@@ -3,6 +3,7 @@
 #include "guests/lib/counters.h"
 #include "guests/lib/cpu.h"
 #include "guests/lib/page.h"
+#include "guests/lib/paging.h"
 #include "guests/scenarios/scenario.h"
 
 #define STEADY 4
@@ -246,6 +247,57 @@ static void closer_look_half_way(void)
     }
 }
 
+static uint8_t *touched;
+
+static void l2_touches(void)
+{
+    for (;;) {
+        cpu_wrmsr(IA32_STAR, l2_star_next);
+        *(volatile uint8_t *)touched = 1;
+        (void)cpu_cpuid(0, 0);
+    }
+}
+
+static void check_touch(struct vm *vm, uint64_t *entry, uint64_t round)
+{
+    uint64_t leaf = (uint64_t)touched | EPT_RWX | EPT_WB;
+
+    l2_star_next = GUEST_VALUE + round;
+    if (round % 3 == 2)
+        exit_load[1] = (struct msr_entry){IA32_PAT, 0, cpu_rdmsr(IA32_PAT)};
+    EXPECT_EXIT(vm, EXIT_EPT_VIOLATION);
+    CHECK_EQ(vm->exit.gpa, (uint64_t)touched);
+    CHECK_EQ(exit_store[0].value, GUEST_VALUE + round);
+    CHECK_EQ(cpu_rdmsr(IA32_STAR), HOST_VALUE);
+    *entry = leaf;
+    exit_load[1] = (struct msr_entry){IA32_LSTAR, 0, 0};
+    EXPECT_EXIT_SKIP(vm, EXIT_CPUID);
+}
+
+/* Pages that L2 lacks: L1 gets the exit, with its lists done, and maps the page. */
+static void around_violations(void)
+{
+    enum { PAGES = 9 };
+    uint64_t *entry[PAGES];
+    uint8_t *pages;
+    struct vm vm;
+
+    create(&vm, l2_touches);
+    pages = page_alloc_run(PAGES, PAGE_SIZE);
+    for (unsigned i = 0; i < PAGES; i++)
+        *(entry[i] = paging_entry(vm.ept, (uint64_t)pages + i * PAGE_SIZE, PAGE_SIZE)) = 0;
+    touched = page_alloc();
+    exit_store[0] = (struct msr_entry){IA32_STAR, 0, 0};
+    exit_load[0] = (struct msr_entry){IA32_STAR, 0, HOST_VALUE};
+    exit_load[1] = (struct msr_entry){IA32_LSTAR, 0, 0};
+    set_counts(0, 1, 2);
+    become_steady(&vm);
+    for (unsigned i = 0; i < PAGES; i++) {
+        touched = pages + i * PAGE_SIZE;
+        check_touch(&vm, entry[i], i);
+    }
+}
+
 /* The exit loads what it has stored, and so does the next entry. */
 static void one_list_for_all(void)
 {
@@ -398,6 +450,7 @@ const struct scenario straight_list_scenarios[] = {
     {"straight-list-fails-half-way", fails_half_way, NULL},
     {"straight-list-put-back", put_back, NULL},
     {"straight-list-closer-look", closer_look_half_way, NULL},
+    {"straight-list-around-violations", around_violations, without_ept},
     {"straight-list-one-for-all", one_list_for_all, NULL},
     {"straight-list-any-length", of_any_length, NULL},
     {"straight-list-over-bitmap", over_bitmap, NULL},

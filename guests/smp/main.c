@@ -38,6 +38,7 @@ static const struct test tests[] = {
     {"wait_drops_init", test_wait_drops_init},
     {"race", test_race},
     {"race_of_l2", test_race_of_l2},
+    {"race_of_lists", test_race_of_lists},
     {"restart_again", test_restart},
     {"migration", test_migration},
     {"travel", test_travel},

@@ -8,10 +8,11 @@
 /* Words of the command line. */
 extern uint64_t smp_rounds, smp_l2_rounds, smp_seed, smp_ticks, smp_flushes, smp_no_bitmap, smp_posts;
 
-void test_race(void);       /* race.c */
-void test_race_of_l2(void); /* race_of_l2.c */
-void test_migration(void);  /* migrate.c */
-void test_travel(void);     /* migrate.c */
+void test_race(void);          /* race.c */
+void test_race_of_l2(void);    /* race_of_l2.c */
+void test_race_of_lists(void); /* race_of_lists.c */
+void test_migration(void);     /* migrate.c */
+void test_travel(void);        /* migrate.c */
 void test_shared_vmcs(void);
 void test_l2s_tables(void); /* flushes.c */
 void test_moved(void);

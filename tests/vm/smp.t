@@ -21,9 +21,10 @@ RESULT = re.compile(r"^(not )?ok \d+ - (\S+)$", re.M)
 COUNTS = re.compile(r"^# (\d+) rounds, \d+ entries, (\d+) lost, \d+ seen before the signal, (\d+) NMIs", re.M)
 KICKS = re.compile(r"processors kicked to pass an INVEPT +(\d+)")
 STORES = re.compile(r"^# (\d+) rounds of L2's stores, twice: (\d+) and (\d+) lost", re.M)
+LISTS = re.compile(r"^# (\d+) rounds of stores of lists: (\d+) lost, (\d+) wrong", re.M)
 BARE = re.compile(r"^# (\d+) entries without L0's bits", re.M)
 STARTUP_TESTS = ["start", "restart", "init_in_l2", "init_in_root", "init_before_l2", "wait_for_sipi", "wait_drops_init"]
-TESTS = STARTUP_TESTS + ["race", "race_of_l2", "restart_again", "migration", "travel", "shared_vmcs"]
+TESTS = STARTUP_TESTS + ["race", "race_of_l2", "race_of_lists", "restart_again", "migration", "travel", "shared_vmcs"]
 FAULTS = {"skip-kick": "without kicks", "read-first": "when the page is read before it is protected"}
 
 
@@ -47,6 +48,8 @@ def check_all(tap, rounds):
     stores = STORES.search(done.out)
     tap.equal(stores and stores.groups()[1:], ("0", "0"), "no store of an L2 through EPT12 was lost")
     tap.comment(stores.group(0)[2:] if stores else "")
+    lists = LISTS.search(done.out)
+    tap.equal(lists and lists.groups(), (str(rounds), "0", "0"), "no store of a list of MSRs was lost")
     kicks = KICKS.search(done.err)
     tap.ok(kicks and int(kicks.group(1)) >= rounds, "the second processor was kicked in each round", done.err[-2000:])
 
@@ -58,6 +61,8 @@ def check_faults(tap):
         counts = COUNTS.search(done.out)
         tap.ok(counts and int(counts.group(2)) > 0, f"{meaning} stores are lost", done.out[-2000:], done.err[-2000:])
         tap.equal(done.status, 1, "and the run fails")
+    lists = LISTS.search(run(100, "quiet-fault=untold", 4).out)
+    tap.ok(lists and int(lists.group(2)) > 0, "when nobody is told of them, stores of lists of MSRs are lost")
     done = run(4, "fault=early-generation", 100)
     tap.ok("ledger: processor 1 was told" in done.err, 
            "the ledger of flushes sees a generation that moves before EPT02 loses W",
