@@ -174,20 +174,24 @@ void slot_release_all(struct nested *nested)
     merged_cache_release(nested->bitmaps, &nested->bitmap_owner);
 }
 
-/* A free slot, or the one that was current longest ago, emptied. */
+/* The one that was current longest ago goes. */
+static struct vmcs12_slot *evict(struct nested *nested)
+{
+    struct vmcs12_slot *oldest = find_oldest(nested, false);
+    nested->launch_state_lost |= oldest->enlightened;
+    slot_clear(nested, oldest);
+    return oldest;
+}
+
+/* A free slot. */
 static struct vmcs12_slot *slot_take(struct nested *nested)
 {
     for (unsigned i = 0; i < NESTED_SLOTS; i++)
         if (!nested->slot[i].v)
             return &nested->slot[i];
-    struct vmcs12_slot *oldest = find_oldest(nested, true);
-    if (oldest) {
+    struct vmcs12_slot *oldest = nested->slots_kept ? find_oldest(nested, true) : evict(nested);
+    if (is_kept(oldest))
         forget_kept(nested, oldest);
-        return oldest;
-    }
-    oldest = find_oldest(nested, false);
-    nested->launch_state_lost |= oldest->enlightened;
-    slot_release(nested, oldest);
     return oldest;
 }
 
@@ -260,6 +264,20 @@ static struct vmcs12_slot *find_kept(struct nested *nested, gpa_t vmptr)
     return NULL;
 }
 
+/* A slot that is kept, to be vmptr's: the one that was, or where it is time for one to go, the oldest of another. The
+ * VMCSs of one hypervisor are alike in most rows. NULL: a new one is to be made. */
+static struct vmcs12_slot *find_like(struct nested *nested, gpa_t vmptr)
+{
+    struct vmcs12_slot *slot = find_kept(nested, vmptr);
+    if (slot)
+        return slot;
+    bool full = nested->slots_taken + nested->slots_kept == NESTED_SLOTS;
+    if (!full && nested->slots_kept < KEPT_SLOTS)
+        return NULL;
+    slot = nested->slots_kept ? find_oldest(nested, true) : evict(nested);
+    return is_kept(slot) ? slot : NULL;
+}
+
 #define ROWS_AT_ONCE 8
 static inline bool are_same(const struct vmcs12 *image, const struct vmcs12 *v, unsigned row)
 {
@@ -270,8 +288,8 @@ static inline bool are_same(const struct vmcs12 *image, const struct vmcs12 *v, 
     return !other;
 }
 
-/* Rows that are others in L1's memory are those that L1 wrote, as by VMWRITE. L1 may write meanwhile: what is compared
- * is what counts. */
+/* Rows that are others in L1's memory are as if L1 had written them by VMWRITE. L1 may store to it meanwhile: what is
+ * compared is what counts. */
 static void take_rows(struct vmcs12_slot *slot, const struct vmcs12 *image)
 {
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
@@ -287,12 +305,12 @@ static void take_rows(struct vmcs12_slot *slot, const struct vmcs12 *image)
     }
 }
 
-/* The slot that VMCLEAR left, with what L1 has changed in its memory since. The pages and merged bitmaps that controls
- * ask for are looked for again. NULL: all must be read. */
+/* A slot that is kept becomes vmptr's, with the rows that are others in L1's memory. The pages and merged bitmaps that
+ * controls ask for are looked for again. NULL: there is none. */
 static struct vmcs12_slot *take_up(struct nested *nested, gpa_t vmptr)
 {
     const struct vmcs12 *image = gmem_page(&nested->vcpu->vm->gmem, vmptr);
-    struct vmcs12_slot *slot = image ? find_kept(nested, vmptr) : NULL;
+    struct vmcs12_slot *slot = image ? find_like(nested, vmptr) : NULL;
     if (!slot)
         return NULL;
     slot->vmptr = vmptr;

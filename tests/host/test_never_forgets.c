@@ -138,7 +138,7 @@ static void test_nothing_stale(void **state)
     uint64_t sum[VIOLATION_FILLED + 1] = {0};
 
     (void)state;
-    for (uint64_t seed = 1; seed <= 12; seed++)
+    for (uint64_t seed = 1; seed <= 24; seed++)
         if (!run(seed, 20000))
             fail_msg("seed %lu: %s", seed, failure);
         else if (options.vmcs_shadowing == SHADOWING_VMCS02 &&
