@@ -31,8 +31,8 @@ build/guests/%.asm.o: guests/%.asm $(wildcard guests/lib/*.inc) mk/guests.mk
 	$(call say,NASM,$<)
 	$(Q)$(NASM) -f elf64 -I ./ $< -o $@
 
-# What an image takes of Nestor's own sources.
-GUEST_BORROWS_bench := kernel/screen kernel/font
+# What an image takes of Nestor's own sources, and of another image's.
+GUEST_BORROWS_bench := kernel/screen kernel/font smp/second smp/ap.asm
 
 build/guests/kernel/%.o: kernel/%.c mk/guests.mk
 	@mkdir -p $(@D)

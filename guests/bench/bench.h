@@ -28,6 +28,7 @@ extern const struct bench_row memory_rows[];
 extern const struct bench_row flag_rows[];
 extern const struct bench_row many_rows[];
 extern const struct bench_row msr_rows[];
+extern const struct bench_row smp_rows[]; /* with two processors, after second_start() */
 
 /* Counts of a turn, each times 100: VM entries, VMREAD, VMWRITE, VMPTRLD, VMCLEAR, INVEPT, INVVPID. count_row() needs
  * the row prepared, and a Nestor for which counters_vmx_present(). */
@@ -41,6 +42,11 @@ extern struct vm bench_vm[BENCH_VMS];
 
 /* Makes a VM with EPT and enters it once, so that the next entry is a VMRESUME. The code has to exit at once. */
 void bench_create(struct vm *vm, void (*code)(void));
+
+/* Lets the processor enter VMX operation, if nobody has decided that yet. */
+void bench_unlock_vmx(void);
+/* If prepare() sets it, it is called before they are cleared. */
+extern void (*bench_finish)(void);
 
 /* Takes the tables of bench_vm[0]'s EPT from L2, as a guest of a real hypervisor does not map them. */
 void bench_hide_tables(void);

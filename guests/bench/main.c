@@ -2,24 +2,28 @@
  * decimals. tools/nestor-bench runs this and makes the table. Arguments: rows=KEY runs only rows whose keys begin so;
  * rounds=N makes each row so many times, of BATCHES batches each, for a machine where they differ; with count=vmx the
  * lines are `count: KEY N...` instead: what count.c counts; with screen the table is on the screen, too, and stays;
- * as=NAME stands beside L0's name. */
+ * as=NAME stands beside L0's name. With cpus=2 the rows are those for two processors, else the others.
+ * each=1: `bench: row KEY` before a row, and its line as soon as it ends; behind=KEY runs only rows behind that one. */
 #include "guests/bench/table.h"
 #include "guests/lib/counters.h"
 #include "guests/lib/mem.h"
 #include "guests/lib/page.h"
 #include "guests/lib/start.h"
+#include "guests/smp/second.h"
 
 #define MAX_ROWS 128
 #define MAX_ROUNDS 32u
 
 struct vm bench_vm[BENCH_VMS];
+void (*bench_finish)(void);
 
 static const struct bench_row *const groups[] = {round_trip_rows, kvm_rows,  l1_rows, memory_rows,
                                                  flag_rows,       many_rows, msr_rows};
+static const struct bench_row *const groups_of_two[] = {smp_rows};
 static const struct bench_row *current;
 static uint64_t samples[MAX_ROUNDS * BATCHES];
 static unsigned sample_count, rounds = 1;
-static bool counting;
+static bool counting, each;
 static uint32_t counts[BENCH_COUNTS];
 static struct bench_result results[MAX_ROWS];
 static unsigned result_count;
@@ -65,6 +69,7 @@ static void run_batches(void)
 
 static void measure(void)
 {
+    bench_finish = NULL;
     vmx_start();
     if (current->prepare)
         current->prepare(current);
@@ -72,6 +77,8 @@ static void measure(void)
         count_row(current, counts);
     else
         run_batches();
+    if (bench_finish)
+        bench_finish();
     clear_vms();
     vmx_stop();
 }
@@ -85,15 +92,26 @@ static const char *find_argument(const char *args, const char *name, size_t leng
     return NULL;
 }
 
-/* True if the key begins with what the argument rows= says. */
+/* True if the key begins with the word, or is it; also if there is none. */
+static bool begins_with(const char *key, const char *word, bool whole)
+{
+    for (; word && *word && *word != ' '; word++)
+        if (*word != *key++)
+            return false;
+    return !whole || !*key;
+}
+
+/* By what the arguments rows= and behind= say. */
 static bool wanted(const char *args, const char *key)
 {
-    const char *start = find_argument(args, "rows=", 5);
+    static bool passed;
+    const char *behind = find_argument(args, "behind=", 7);
 
-    for (; start && *start && *start != ' '; start++)
-        if (*start != *key++)
-            return false;
-    return true;
+    if (behind && !passed) {
+        passed = begins_with(key, behind, true);
+        return false;
+    }
+    return begins_with(key, find_argument(args, "rows=", 5), false);
 }
 
 static bool run_round(void)
@@ -124,6 +142,8 @@ static bool run_row(const struct bench_row *row)
 {
     current = row;
     sample_count = 0;
+    if (each)
+        print("bench: row %s\n", row->key);
     for (unsigned i = 0; i < rounds; i++)
         if (!run_round())
             return false;
@@ -134,8 +154,16 @@ static bool run_row(const struct bench_row *row)
                                         .least = samples[0] * 100 / row->turns,
                                         .median = samples[sample_count / 2] * 100 / row->turns};
         memcpy(result->counts, counts, sizeof(counts));
+        if (each)
+            table_print(result, 1, counting);
     }
     return true;
+}
+
+void bench_unlock_vmx(void)
+{
+    if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_LOCK))
+        cpu_wrmsr(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
 }
 
 /* NULL: there is VMX. */
@@ -145,8 +173,7 @@ static const char *find_obstacle(void)
         return "this CPU shows no VMX (CPUID.1:ECX[5] is 0), and nothing was measured.\nAMD's CPUs have none. On "
                "Intel's switch VT-x on in the firmware's set-up; in a\nvirtual machine, nested virtualization in the "
                "hypervisor below (KVM:\nkvm_intel.nested=1, and the CPU model host).";
-    if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_LOCK))
-        cpu_wrmsr(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX_OUTSIDE_SMX);
+    bench_unlock_vmx();
     if (!(cpu_rdmsr(IA32_FEATURE_CONTROL) & FEATURE_CONTROL_VMX_OUTSIDE_SMX))
         return "the firmware has locked VMX off (IA32_FEATURE_CONTROL), and nothing was\nmeasured. Switch it on in the "
                "firmware's set-up, often under CPU or Security:\nIntel Virtualization Technology, VT-x.";
@@ -162,18 +189,30 @@ static unsigned number_of(const char *text)
     return number;
 }
 
-static bool run_rows(const char *args)
+static bool run_groups(const char *args, const struct bench_row *const *list, size_t count)
 {
     bool good = true;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
-        for (const struct bench_row *row = groups[i]; row->key; row++)
+    for (unsigned i = 0; i < count; i++)
+        for (const struct bench_row *row = list[i]; row->key; row++)
             if (wanted(args, row->key))
                 good &= run_row(row);
     return good;
 }
 
-/* All figures are printed at the end: a UART that empties in the background would disturb them. */
+static bool run_rows(const char *args)
+{
+    if (!find_argument(args, "cpus=2", 6))
+        return run_groups(args, groups, ARRAY_SIZE(groups));
+    second_prepare();
+    if (!check_run(second_start)) {
+        print("bench: there is no second processor\n");
+        return false;
+    }
+    return run_groups(args, groups_of_two, ARRAY_SIZE(groups_of_two));
+}
+
+/* But for each=1 all figures are printed at the end: a UART that empties in the background would disturb them. */
 uint8_t guest_main(const char *args)
 {
     const char *obstacle = find_obstacle();
@@ -191,9 +230,11 @@ uint8_t guest_main(const char *args)
     }
     if (find_argument(args, "as=", 3))
         table_name_run(find_argument(args, "as=", 3));
+    each = find_argument(args, "each=1", 6);
     good = run_rows(args);
     table_print_machine();
-    table_print(results, result_count, counting);
+    if (!each)
+        table_print(results, result_count, counting);
     table.count = result_count;
     shown = find_argument(args, "screen", 6) && table_show(&table);
     print("bench: end %u\n", result_count);

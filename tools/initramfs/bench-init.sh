@@ -1,7 +1,8 @@
 #!/bin/sh
 # L0's init where Linux KVM is what is measured: runs guests/bench as its L1 under QEMU, and powers off. This QEMU,
 # the smallest of Debian's, knows no power-off of L1's: its last line ends the run.
-# From the kernel command line: rows=KEY for L1, and kvm.X=Y and kvm_intel.X=Y for the modules.
+# From the kernel command line: cpus=N for QEMU and L1, rows=KEY, each=1 and behind=KEY for L1, and kvm.X=Y and
+# kvm_intel.X=Y for the modules.
 
 LEVEL=L0 # for say()
 . /lib.sh
@@ -9,8 +10,10 @@ LEVEL=L0 # for say()
 # The serial port is left a second for what it has not sent yet.
 run_bench() {
 	cr=$(printf '\r')
-	qemu -L /seabios -M microvm,rtc=off -accel kvm -cpu host -m 256 -nodefaults -no-user-config -display none \
-		-no-reboot -serial stdio -kernel /bench.elf -append "$(grep -o "rows=[^ ]*" /proc/cmdline)" 2>&1 |
+	words=$(grep -oE "(cpus|rows|each|behind)=[^ ]*" /proc/cmdline | tr '\n' ' ')
+	cpus=$(grep -o "cpus=[^ ]*" /proc/cmdline)
+	qemu -L /seabios -M microvm,rtc=off -accel kvm -cpu host -smp "$cpus" -m 256 -nodefaults -no-user-config \
+		-display none -no-reboot -serial stdio -kernel /bench.elf -append "$words" 2>&1 |
 		while IFS= read -r line; do
 		line=${line%"$cr"}
 		echo "$line"

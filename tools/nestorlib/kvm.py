@@ -24,14 +24,14 @@ def build_initrd(image):
     initramfs.write_over(linux.INITRD, overlay, INITRD)
 
 
-def l0_args(mitigations, rows):
+def l0_args(mitigations, cpus, words):
     args = linux.l1_args("bochs", IPS).replace("loglevel=6", "quiet")
     if mitigations == DEFAULT:
         args = args.replace("mitigations=off ", "")
-    return f"{args} rows={rows}"
+    return " ".join((args, f"cpus={cpus}", *words))
 
 
-def run_arguments(mitigations, rows=""):
-    """Of nestor-run."""
-    return ["--bare", "--memory", "1536", "--timeout", "600", "--ips", str(IPS), "--l1", linux.KERNEL,
-            "--module", INITRD, "--l1-args", l0_args(mitigations, rows)]
+def run_arguments(mitigations, cpus, *words):
+    """Of nestor-run; L0 and L1 have so many processors, and the words are guests/bench's."""
+    return ["--bare", "--memory", "1536", "--timeout", "600", "--ips", str(IPS), "--cpus", str(cpus), "--l1",
+            linux.KERNEL, "--module", INITRD, "--l1-args", l0_args(mitigations, cpus, words)]
