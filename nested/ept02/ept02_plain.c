@@ -57,7 +57,9 @@ void ept02_plain_expect(const struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uin
     if (leaf && walk.kind == EPT12_WALK_OK)
         ept01 = ept_translate(e->shared->ept01, walk.gpa1);
     ept01.permissions = (ept01.permissions & ~EPT_W) | (leaf & EPT_W); /* another processor may take it this moment */
-    if (walk.table != end->table || __atomic_load_n(end->at, __ATOMIC_SEQ_CST) != end->entry)
+    struct ept02_plain again;
+    if (!ept02_plain_walk(e, eptp12, gpa2, &again) || again.table != end->table || again.entry != end->entry ||
+        again.common != end->common)
         return;
     ASSERT(leaf ? walk.kind == EPT12_WALK_OK && ept12_leaf(&walk, &ept01) == leaf
                 : walk.kind == EPT12_WALK_VIOLATION && !walk.permissions);
