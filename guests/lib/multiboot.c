@@ -38,7 +38,7 @@ static struct region regions[32];
 static unsigned n_regions;
 static struct module modules[8];
 static unsigned n_modules;
-static char args[512];
+static char args[1024];
 static struct boot_framebuffer screen;
 static bool has_screen;
 
