@@ -15,8 +15,12 @@
 #include "vmx/straight.h"
 #include "vmx/vcpu.h"
 
+#ifndef NESTED_SLOTS
 #define NESTED_SLOTS 64
+#endif
+#ifndef KEPT_SLOTS
 #define KEPT_SLOTS 8
+#endif
 #define VMPTR_NONE (~0ull)
 #define LOGGED_KEPT 8
 #define REVISIT_VIOLATION 1
