@@ -253,6 +253,7 @@ static void many(void)
     for (unsigned i = 0; i < ARRAY_SIZE(vms); i++) {
         vm_create(&vms[i], l2_cpuids, VM_NO_EPT);
         vmx_set(CR0_READ_SHADOW, 0x1000 + i);
+        vmx_set(GUEST_SYSENTER_EIP, 0x2000 + i);
         vm_clear(&vms[i]);
     }
     for (unsigned width = 1; width <= ARRAY_SIZE(vms); width = width < 16 ? 2 * width + 1 : width + 49)
@@ -261,6 +262,7 @@ static void many(void)
                 vm_load(&vms[i]);
                 CHECK_EQ(vmx_get(CR0_READ_SHADOW), 0x1000 + i);
                 EXPECT_EXIT_SKIP(&vms[i], EXIT_CPUID);
+                CHECK_EQ(vmx_get(GUEST_SYSENTER_EIP), 0x2000 + i); /* as L2 had it */
                 if (i % 4 != round)
                     vm_clear(&vms[i]);
             }
