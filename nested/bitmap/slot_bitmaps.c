@@ -100,9 +100,9 @@ static bool refresh(struct slot_bitmaps *s, const struct merged_cache *cache, en
     return by_word || merged_state(m) == MERGED_FRESH;
 }
 
-/* `now` was read before: a store meanwhile makes the next entry look again. */
+/* `now` was read before: a store meanwhile makes the next entry look again. `wanted`: L2 accesses an MSR now. */
 static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct merged_cache *cache,
-                                               const struct vmcs12 *v, uint64_t now)
+                                               const struct vmcs12 *v, uint64_t now, bool wanted)
 {
     bool use_msr = (v->PROC_CONTROLS & PROC_USE_MSR_BITMAPS) && options.bitmap != BITMAP_EXIT;
     bool use_io = (v->PROC_CONTROLS & PROC_USE_IO_BITMAPS) != 0;
@@ -110,6 +110,8 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     bool io_moved = follow_pointer(s, cache, MERGED_IO_A, use_io, v->IO_BITMAP_A);
     io_moved |= follow_pointer(s, cache, MERGED_IO_B, use_io, v->IO_BITMAP_B);
     struct merged *msr = s->merged[MERGED_MSR];
+    if (wanted && msr && merged_is_claimed(msr)) /* it may be another than before */
+        merged_wanted(msr);
     /* A merge may wait: until L2 accesses an MSR the page of ones serves as well. I/O bitmaps are rare and are merged
      * at once. */
     bool waits = msr && merged_waits(msr);
@@ -136,7 +138,7 @@ void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, co
 {
     uint64_t now = merged_cache_now(cache);
     if (__builtin_expect(s->seen != now, 0)) {
-        slot_bitmaps_refresh_anew(s, cache, v, now);
+        slot_bitmaps_refresh_anew(s, cache, v, now, false);
         return;
     }
     slot_bitmaps_count_saved(s, 1);
@@ -183,11 +185,10 @@ bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cac
 void slot_bitmaps_restore(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v, bool msr)
 {
     /* L2 does access MSRs: for some entries to come the merge is not put off. */
-    if (msr && s->merged[MERGED_MSR]) {
-        merged_wanted(s->merged[MERGED_MSR]);
-        s->seen = 0;
-    }
-    slot_bitmaps_refresh(s, cache, v);
+    if (msr && s->merged[MERGED_MSR])
+        slot_bitmaps_refresh_anew(s, cache, v, merged_cache_now(cache), true);
+    else
+        slot_bitmaps_refresh(s, cache, v);
     slot_bitmaps_write(s, cache, v);
 }
 

@@ -191,18 +191,39 @@ static void test_at_random(void **unused)
     }
 }
 
+/* An access to an MSR needs the merge at once, also where it takes another of the page's, of which one had waited. */
+static void test_access_does_not_wait(void **unused)
+{
+    struct slot_bitmaps second = {.owner = &processor_a};
+    (void)unused;
+    for (unsigned i = 0; i < MERGED_EAGER_FIRST - 1; i++) {
+        l1_store(PAGE_A, (uint8_t)i);
+        enter_as_ordinary(&slot);
+        enter_as_ordinary(&slot); /* so that tracing pays */
+    }
+    l1_store(PAGE_A, 0x10);
+    enter_as_ordinary(&other); /* its own, as the first processor names that one */
+    enter_as_ordinary(&second);
+    enter_as_ordinary(&slot);
+    assert_ptr_equal(second.merged[MERGED_MSR], other.merged[MERGED_MSR]);
+    slot_bitmaps_put(&slot, &cache);
+    l1_store(PAGE_A, 0x20);
+    assert_true(slot_bitmaps_suspend(&second, &cache));
+    slot_bitmaps_restore(&second, &cache, &v, true);
+    assert_ptr_not_equal(second.merged[MERGED_MSR], other.merged[MERGED_MSR]);
+    assert_int_equal(slot_bitmaps_hw(&second), HW_MERGED);
+    assert_true(is_merge(second.merged[MERGED_MSR], l0_page));
+    slot_bitmaps_put(&second, &cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORD_TEST(test_page_is_not_watched),
-        WORD_TEST(test_word_counts_and_not_the_store),
-        WORD_TEST(test_policy_counts_at_once),
-        WORD_TEST(test_ordinary_again),
-        WORD_TEST(test_watched_before),
-        WORD_TEST(test_others_do_not_trust_it),
-        WORD_TEST(test_another_page),
-        WORD_TEST(test_other_policies),
-        WORD_TEST(test_at_random),
+        WORD_TEST(test_page_is_not_watched),   WORD_TEST(test_word_counts_and_not_the_store),
+        WORD_TEST(test_policy_counts_at_once), WORD_TEST(test_ordinary_again),
+        WORD_TEST(test_watched_before),        WORD_TEST(test_others_do_not_trust_it),
+        WORD_TEST(test_another_page),          WORD_TEST(test_other_policies),
+        WORD_TEST(test_access_does_not_wait),  WORD_TEST(test_at_random),
     };
     return cmocka_run_group_tests_name("merged_by_word", tests, NULL, NULL);
 }
