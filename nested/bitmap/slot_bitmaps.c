@@ -126,12 +126,7 @@ static NOINLINE void slot_bitmaps_refresh_anew(struct slot_bitmaps *s, struct me
     s->saved_by[MERGED_MSR] += waits;
     /* The next entry does all this again only if something has changed in the cache since `now`. */
     s->seen = settled && !options.bitmap_check ? now : 0;
-}
-
-const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s)
-{
-    const struct merged *m = s->merged[MERGED_MSR];
-    return m && s->hw == HW_MERGED ? merged_copy(m) : NULL;
+    s->copy = msr && !waits ? merged_copy(msr) : NULL;
 }
 
 void slot_bitmaps_refresh(struct slot_bitmaps *s, struct merged_cache *cache, const struct vmcs12 *v)
@@ -179,6 +174,7 @@ bool slot_bitmaps_suspend(struct slot_bitmaps *s, const struct merged_cache *cac
     vmcs_write(IO_BITMAP_B, ones);
     s->hw = HW_SUSPENDED;
     s->seen = 0;
+    s->copy = NULL;
     return true;
 }
 
@@ -217,5 +213,6 @@ bool slot_bitmaps_forget(struct slot_bitmaps *s, const struct merged *m)
         return false;
     s->merged[m->kind] = NULL;
     s->seen = 0;
+    s->copy = NULL;
     return true;
 }

@@ -28,7 +28,8 @@ struct slot_bitmaps {
     struct merged *merged[MERGED_KINDS]; /* NULL: not in use */
     uint64_t saved;                      /* entries that needed no merge, ever */
     uint64_t saved_by[MERGED_KINDS];     /* that number when the page was last named or merged */
-    uint64_t seen; /* slot_bitmaps_refresh() has nothing to do while merged_cache_now() is this; 0: never */
+    uint64_t seen;       /* slot_bitmaps_refresh() has nothing to do while merged_cache_now() is this; 0: never */
+    const uint8_t *copy; /* L1's MSR bitmap as it was merged then; NULL: L2 does not run on the merged one */
     enum hw_bitmaps hw;
     bool by_word; /* L1 says when it has written to its MSR bitmap, and nobody else is to look */
     bool written; /* so it has said, since the page was merged last */
@@ -51,7 +52,10 @@ static inline void slot_bitmaps_count_saved(struct slot_bitmaps *s, uint64_t ent
         count_add(COUNT_BITMAP_MERGES_SAVED, entries);
 }
 /* L1's MSR bitmap as it was merged, by which exits are decided while all are fresh; NULL: they are not. */
-const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s);
+static inline const uint8_t *slot_bitmaps_merged_copy(const struct slot_bitmaps *s)
+{
+    return s->copy;
+}
 /* A row of vmcs12 changed on which they depend: the next refresh looks at them all. */
 static inline void slot_bitmaps_look_again(struct slot_bitmaps *s)
 {
