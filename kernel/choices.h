@@ -38,8 +38,8 @@
     V(FAULT_INVEPT_AT_ONCE, "invept-at-once") V(FAULT_KEEP_VPID, "keep-vpid") \
     V(FAULT_SKIP_INVVPID, "skip-invvpid") V(FAULT_KEEP_MISCONFIGURED, "keep-misconfigured") \
     V(FAULT_REFUSE_PROCESSOR, "refuse-processor") V(FAULT_VMX_LOCKED, "vmx-locked") V(FAULT_PANIC, "panic")
-/* The rows of nested/quiet.def; then: what others change is not heard of; and steps of nested/straight_ept and
- * nested/straight_lists. */
+/* The rows of nested/quiet.def; then: what others change is not heard of; steps of nested/straight_ept and
+ * nested/straight_lists; and what was known of another vmcs12 before counts. */
 #define QUIET_CHOICES(V) \
     V(QUIET_FAULT_NONE, "none") V(QUIET_FAULT_PLAN, "plan") V(QUIET_FAULT_REVISIT, "revisit") \
     V(QUIET_FAULT_INVEPT, "invept") V(QUIET_FAULT_ROWS, "rows") V(QUIET_FAULT_BITMAPS, "bitmaps") \
@@ -48,7 +48,8 @@
     V(QUIET_FAULT_ACCESS, "access") V(QUIET_FAULT_ONCE, "once") V(QUIET_FAULT_WINDOW, "window") \
     V(QUIET_FAULT_STEP, "step") V(QUIET_FAULT_NMI, "nmi") V(QUIET_FAULT_REQUESTS, "requests") \
     V(QUIET_FAULT_DEAF, "deaf") V(QUIET_FAULT_UNMARKED, "unmarked") V(QUIET_FAULT_DELIVERY, "delivery") \
-    V(QUIET_FAULT_HALF, "half") V(QUIET_FAULT_LOADED, "loaded") V(QUIET_FAULT_UNTOLD, "untold")
+    V(QUIET_FAULT_HALF, "half") V(QUIET_FAULT_LOADED, "loaded") V(QUIET_FAULT_UNTOLD, "untold") \
+    V(QUIET_FAULT_EPOCH, "epoch")
 /* clang-format on */
 
 #endif

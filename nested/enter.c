@@ -209,7 +209,7 @@ static inline check_scope_t scope_to_check(const struct vmcs12_slot *slot, bool 
 {
     if (long_mode != slot->checked_long_mode)
         return CHECK_SCOPE_ALL;
-    return slot->scope | check_scope_of_memory(slot->v) | scope_of_direct(slot);
+    return slot->plan.scope | check_scope_of_memory(slot->v) | scope_of_direct(slot);
 }
 
 static struct check_result check_slot(const struct vcpu *vcpu, const struct vmcs12_slot *slot, bool long_mode,
@@ -244,7 +244,7 @@ static NOINLINE bool pass_checks(struct vcpu *vcpu, bool long_mode, check_scope_
         fail_checks(vcpu, &result);
         return false;
     }
-    slot->scope = slot->direct = 0;
+    slot->plan.scope = slot->direct = 0;
     slot->checked_long_mode = long_mode;
     if (!(check_scope_of(FIELD_INDEX_GUEST_CR3) & ~scope))
         slot->checked_cr3 = slot->v->GUEST_CR3;

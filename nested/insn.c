@@ -9,6 +9,7 @@
 #include "nested/enlightened.h"
 #include "nested/lint.h"
 #include "nested/quiet.h"
+#include "nested/settle.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "vmx/cr.h"
@@ -289,14 +290,15 @@ void insn_exit_vmptrld(struct vcpu *vcpu)
     insn_succeed_plain(vcpu);
 }
 
-/* L1 goes from one L2 to another, which it enters next: all is asked at once. */
+/* L1 goes from one L2 to another, which it enters next: all is asked at once. Of the one that it leaves all stays true
+ * for when it comes back. */
 void insn_vmptrld_usual(struct vcpu *vcpu, const struct straight_plan *plan)
 {
     EXPECT_CURRENT(vcpu->vmcs01);
     struct straight *straight = straight_of(vcpu->cpu);
     if (straight->moves)
         straight_settle(vcpu);
-    straight->quiet = straight->entered = 0;
+    straight->entered = 0;
     slot_touch(vcpu->nested, plan->slot);
     make_current(vcpu, plan->slot);
     straight_ready(vcpu);

@@ -160,7 +160,7 @@ static inline bool is_only_filled(const struct vcpu *vcpu, const struct ept02_ex
 {
     const struct nested *nested = vcpu->nested;
     const struct vmcs12_slot *slot = nested->current;
-    return !out->dirtied && !slot->revisit && !slot->scope && !vcpu->inject_info && !vcpu->nmi_window &&
+    return !out->dirtied && !slot->revisit && !slot->plan.scope && !vcpu->inject_info && !vcpu->nmi_window &&
            slot->roots_seen == nested->ept02s.roots_changed;
 }
 

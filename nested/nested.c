@@ -16,6 +16,7 @@
 #include "nested/l2_ept.h"
 #include "nested/prepare.h"
 #include "nested/quiet.h"
+#include "nested/settle.h"
 #include "nested/shadow.h"
 #include "nested/slot.h"
 #include "nested/window.h"

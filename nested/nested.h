@@ -26,6 +26,8 @@
 #define REVISIT_VIOLATION 1
 #define REVISIT_LOGGED 2
 #define DIRTY_WORDS ((FIELD_COUNT + 63) / 64)
+_Static_assert(DIRTY_WORDS == STRAIGHT_DIRTY_WORDS, "straight_plan.dirty");
+_Static_assert(sizeof(check_scope_t) == sizeof(((struct straight_plan *)0)->scope), "straight_plan.scope");
 
 /* L1's state after an exit, as far as it is no copy of vmcs12's host-state area. nested/host_state.c */
 struct host_image {
@@ -60,7 +62,7 @@ struct host_image {
  *
  * Where vmcs02 is not shown to L1, CLEAR and LAUNCHED stand in the place of SHADOW. The slot's end leads from each
  * back to FREE; VMCLEAR of L1 from ACTIVE or LAUNCHED to CLEAR, and leaves the others. nested/slot, nested/enter and
- * nested/shadow change it; nested/quiet, what vmx/straight.asm has changed. */
+ * nested/shadow change it; nested/settle, what vmx/straight.asm has changed. */
 enum vmcs02_life {
     VMCS02_FREE,
     VMCS02_EMPTY,    /* made, launch state clear; Nestor's constant fields are not in it yet */
@@ -79,12 +81,11 @@ struct vmcs12_slot {
     hpa_t vmcs02;
     bool enlightened; /* an enlightened VMCS: what L1 sees of it is in its memory */
 
-    /* Writes of L1 since the last entry: noted by slot_set_dirty(), and taken away by the entry. */
-    uint64_t dirty[DIRTY_WORDS]; /* rows that it wrote; a fresh slot has all set */
-    check_scope_t scope;         /* of those rows, until an entry passes the checks */
-    check_scope_t direct;        /* of rows that it wrote to vmcs02 itself, as far as shadow_fetch() saw; the same */
-    bool checked_long_mode;      /* L1's mode at that entry */
-    uint64_t checked_cr3;        /* L2's CR3 when the checks looked at it last, and it passed */
+    /* Writes of L1 since the last entry: slot_set_dirty() notes them in plan.dirty and plan.scope, and the entry takes
+     * them away. A fresh slot has all set. */
+    check_scope_t direct;   /* the scope of rows that it wrote to vmcs02 itself, as far as shadow_fetch() saw */
+    bool checked_long_mode; /* L1's mode at the last entry that passed the checks */
+    uint64_t checked_cr3;   /* L2's CR3 when the checks looked at it last, and it passed */
 
     /* Where L2's state is: nested/prepare, nested/shadow. */
     uint64_t live[DIRTY_WORDS]; /* LAZY rows whose value is vmcs02's: prepare_fetch_rows() brings them to `v` */
@@ -137,6 +138,7 @@ struct nested {
     bool vmxon;
     gpa_t vmxon_pointer;
     struct vmcs12_slot *current; /* NULL: no current VMCS */
+    hpa_t shown;                 /* vmcs01's link pointer; 0: nothing is shown (nested/shadow) */
     bool left_as_loaded;         /* L1's last entry left CS and interruptibility as an exit loads them */
     bool launch_state_lost;      /* an enlightened VMCS had to make room: nested/slot */
     uint64_t eptp12_valid;       /* an operand of INVEPT that passed the check: nested/insn_invalidate */
@@ -156,7 +158,6 @@ struct nested {
     gpa_t lint_from;                              /* where nested/lint goes on to compare EPT02, */
     unsigned lint_spent;                          /* and what it has done of that too lately */
     struct ept_pin apic_access[NESTED_SLOTS];     /* the slot's APIC-access page, when EPT01 serves its L2 */
-    hpa_t shown;                                  /* vmcs01's link pointer; 0: nothing is shown (nested/shadow) */
 
     /* Tables and bitmaps of L2: nested/ept02/ and nested/bitmap/ alone look inside, and have their own locks and
      * watchers. */
@@ -172,6 +173,10 @@ struct nested {
     struct msr_refusal refusal; /* of the last list of MSRs that failed: nested/msr_area */
     struct msr_undo msr_undo;   /* of the last list that was loaded straight: nested/straight_lists */
 };
+/* vmx/straight_l1.asm has its VMPTRLD change both. */
+_Static_assert(offsetof(struct nested, shown) - offsetof(struct nested, current) ==
+                   offsetof(struct straight_current, shown) - offsetof(struct straight_current, slot),
+               "struct straight_current");
 
 /* L1's EPTP as nested/ept02 takes it: with the meaning of X. Of the L2 that runs, slot->eptp12 is that. */
 static inline uint64_t l2_eptp12(const struct vmcs12 *v)

@@ -231,17 +231,17 @@ _Static_assert(DIRTY_WORDS == 3, "prepare_vmcs02() asks each word");
 static NOINLINE struct dirty_rows write_dirty(struct vmcs12_slot *slot)
 {
     struct dirty_rows found = {false, false};
-    if (bits_test(slot->dirty, FIELD_INDEX_GUEST_ACTIVITY_STATE)) /* the plan asks for it */
+    if (bits_test(slot->plan.dirty, FIELD_INDEX_GUEST_ACTIVITY_STATE)) /* the plan asks for it */
         slot->plan.made = slot->plan.valid = false;
     for (unsigned word = 0; word < DIRTY_WORDS; word++) {
-        uint64_t copy = slot->dirty[word] & rows_copied[word];
-        if (slot->dirty[word] != copy)
+        uint64_t copy = slot->plan.dirty[word] & rows_copied[word];
+        if (slot->plan.dirty[word] != copy)
             slot->plan.made = slot->plan.valid = false;
-        found.computed |= (slot->dirty[word] & rows_computed[word]) != 0;
-        if (slot->dirty[word] & rows_host[word])
+        found.computed |= (slot->plan.dirty[word] & rows_computed[word]) != 0;
+        if (slot->plan.dirty[word] & rows_host[word])
             slot->host.ready = false;
-        found.optional |= (slot->dirty[word] & rows_optional[word]) != 0;
-        slot->dirty[word] = 0;
+        found.optional |= (slot->plan.dirty[word] & rows_optional[word]) != 0;
+        slot->plan.dirty[word] = 0;
         while (copy) {
             unsigned row = 64 * word + (unsigned)__builtin_ctzll(copy);
             vmcs_write_encoding(vmcs_fields[row].encoding, slot->v->field[row]);
@@ -283,7 +283,7 @@ void prepare_vmcs02(struct nested *nested, struct vmcs12_slot *slot, const struc
     struct vcpu *vcpu = nested->vcpu;
     const struct vmcs12 *v = slot->v;
     struct dirty_rows dirty = {false, false};
-    if (slot->dirty[0] | slot->dirty[1] | slot->dirty[2])
+    if (slot->plan.dirty[0] | slot->plan.dirty[1] | slot->plan.dirty[2])
         dirty = write_dirty(slot);
     if (__builtin_expect(vcpu->vm->cr4_hidden != 0, 0))
         keep_cr4_hidden(v, vcpu->vm->cr4_hidden);

@@ -204,6 +204,9 @@ bool straight_write(const struct vcpu *vcpu, struct vmcs12_slot *slot, unsigned 
  * is marked, unless it is read-only, or straight_write() has something better. */
 void straight_init(const struct nested *nested)
 {
+    static struct straight_plan nobody; /* of no vmcs12 */
+    for (unsigned i = 0; i < STRAIGHT_HELD; i++)
+        straight_of(nested->vcpu->cpu)->held[i] = &nobody;
     for (unsigned row = 0; row < FIELD_COUNT; row++) {
         if (!bits_test(nested->field_offered, row) || bits_test(nested->rows_shown, row) || prepare_may_leave(row))
             continue;
@@ -245,13 +248,10 @@ static NOINLINE void take_slot(const struct vcpu *vcpu, struct straight *straigh
 {
     straight->plan = &slot->plan;
     straight->fields = slot->plan.fields;
-    straight->dirty = slot->plan.dirty;
-    straight->scope = slot->plan.scope;
     straight->vmcs01 = vcpu->vmcs01;
     if (!vcpu->nested->small) /* VMPTRLD by vmx/straight_l1.asm has L1 shown vmcs02 */
         straight->held[slot->vmptr / PAGE_SIZE % STRAIGHT_HELD] = &slot->plan;
-    straight->current = (void **)&vcpu->nested->current;
-    straight->shown = &vcpu->nested->shown;
+    straight->current = (struct straight_current *)&vcpu->nested->current;
 }
 
 /* NULL if there is no plan for it. */
@@ -273,22 +273,32 @@ void straight_follow(const struct vcpu *vcpu)
     (void)follow(vcpu, straight_of(vcpu->cpu));
 }
 
-/* Another processor changes a condition first and clears `quiet` then; here `quiet` is set first, and the conditions
+/* `quiet` speaks of every vmcs12 that was looked at since it was set last, which `epoch` counts: while it stands,
+ * nothing of any of them has changed, so L1 may turn to another and back (vmx/straight_l1.asm). So it is set anew only
+ * where somebody has cleared it, or where it is to say that one vmcs12 has EPT02 to look at.
+ *
+ * Another processor changes a condition first and clears `quiet` then; here `quiet` is set first, and the conditions
  * that others change are looked at then. So whichever comes later sees what the other did: in no order is `quiet` left
  * set with a condition that does not hold. That takes sequentially consistent accesses on both sides: x86 alone would
  * let the load of a condition pass the store of `quiet`. */
 static NOINLINE void look(const struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
 {
     const struct nested *nested = vcpu->nested;
-    if (!rows_hold(vcpu, nested, slot, OWN, ENTRY))
+    if (!rows_hold(vcpu, nested, slot, OWN, ENTRY)) {
+        straight->quiet = 0;
         return;
+    }
     uint8_t quiet = slot->revisit && options.quiet_fault != QUIET_FAULT_REVISIT ? QUIET_BUT_REVISIT : QUIET_ALL;
-    __atomic_store_n(&straight->quiet, quiet,
-                     __ATOMIC_SEQ_CST); /* before the look: others take it away after a change */
+    if (quiet == QUIET_BUT_REVISIT || __atomic_load_n(&straight->quiet, __ATOMIC_SEQ_CST) != QUIET_ALL) {
+        straight->epoch += !MUTANT(EPOCH);
+        __atomic_store_n(&straight->quiet, quiet,
+                         __ATOMIC_SEQ_CST); /* before the look: others take it away after a change */
+    }
     if (!rows_hold(vcpu, nested, slot, ANY, ENTRY)) {
         straight->quiet = 0;
         return;
     }
+    slot->plan.epoch = straight->epoch;
     slot->plan.timer = slot->v->PREEMPTION_TIMER;
     slot->plan.msr_page = slot_bitmaps_merged_copy(&slot->bitmaps);
 }
@@ -301,6 +311,8 @@ void straight_ready(struct vcpu *vcpu)
         straight->stop = 1;
     if (slot && (slot->plan.valid || options.quiet_fault == QUIET_FAULT_PLAN))
         look(vcpu, straight, slot);
+    else
+        straight->quiet = 0;
 }
 
 /* L1's state is in the image, except for what vmx/straight.asm reads of L2 for it. */
@@ -330,7 +342,7 @@ bool straight_left_as_loaded(uint64_t interruptibility)
 bool straight_may_enter(const struct vmcs12_slot *slot)
 {
     const struct straight_plan *plan = &slot->plan;
-    if ((slot->dirty[0] | slot->dirty[1] | slot->dirty[2] | slot->scope))
+    if ((slot->plan.dirty[0] | slot->plan.dirty[1] | slot->plan.dirty[2] | slot->plan.scope))
         return false;
     return straight_left_as_loaded(vmcs_read(GUEST_INTERRUPTIBILITY)) &&
            (!(plan->shape & SHAPE_READ_EFER) || vmcs_read(GUEST_EFER) == plan->l1_efer);
@@ -344,57 +356,6 @@ bool straight_is_quiet(struct vcpu *vcpu)
         return true;
     straight->quiet = 0;
     return false;
-}
-
-/* The straight way adds to a few words; here they become what the long way counts one by one, so that counters and
- * summary do not tell the two ways apart, except in the one that says how often the straight one was taken. */
-static void add_counts(struct vcpu *vcpu, struct straight *straight, struct vmcs12_slot *slot)
-{
-    uint64_t entries = (straight->moves + !vcpu->in_l2) / 2;
-    uint64_t exits = straight->moves - entries - straight->decided;
-    vcpu->exits[0][EXIT_VMRESUME] += entries;
-    count_add(COUNT_EXITS_L1, entries);
-    count_add(COUNT_NESTED_ENTRIES, entries);
-    count_add(COUNT_EXITS_L2, exits);
-    count_add(COUNT_EXITS_REFLECTED, exits);
-    count_add(COUNT_EXITS_STRAIGHT, exits);
-    uint64_t msr = straight->by_reason[EXIT_RDMSR] + straight->by_reason[EXIT_WRMSR];
-    count_add(COUNT_L2_MSR_EXITS_L1, msr - straight->msr_counted);
-    straight->msr_counted = msr;
-    slot_bitmaps_count_saved(&slot->bitmaps, entries);
-    trace(TRACE_STRAIGHT, (uint32_t)entries, exits);
-    straight->moves = straight->decided = 0;
-#ifdef COUNT_VMX
-    for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
-        count_add(COUNT_VMREADS + i, straight->vmx[i]);
-        straight->vmx[i] = 0;
-    }
-#endif
-}
-
-/* Nestor's own state as the long way would have left it: whose VMCS is current, what vmcs02 is, what vmcs12 has. Called
- * before anything else of a long exit looks at that state. */
-void straight_settle(struct vcpu *vcpu)
-{
-    struct straight *straight = straight_of(vcpu->cpu);
-    struct vmcs12_slot *slot = vcpu->nested->current;
-    bool to_l2 = straight_in_l2(vcpu);
-    if (slot->plan.shape & SHAPE_NO_VPID) /* vmx/straight.asm has flushed */
-        ledger_pay_vpid(ledger_now(), slot->plan.invvpid_type, to_l2 ? VPID_L2_NONE : VPID_L1, 0);
-    straight->entered = 1;
-    add_counts(vcpu, straight, slot);
-    vcpu->in_l2 = to_l2;
-    vcpu->launched = !to_l2; /* should it not have come to the entry yet: VMLAUNCH of vmcs02, VMRESUME of vmcs01 */
-    slot->life = to_l2 ? VMCS02_ACTIVE : VMCS02_SHADOW;
-    slot->was_launched = true;
-    vcpu->l2_straight = slot->straight;
-    if (slot->kept & KEPT_TIMER)
-        slot->v->PREEMPTION_TIMER = slot->plan.timer;
-    if (to_l2)
-        shadow_fetch_event(slot); /* before an event of Nestor's takes its place */
-    else
-        prepare_leave_unread(slot);
-    slot->entered_straight = to_l2;
 }
 
 #ifdef CHECKED

@@ -39,8 +39,8 @@ bool straight_may_enter(const struct vmcs12_slot *slot);
 bool straight_left_as_loaded(uint64_t interruptibility);
 bool straight_is_quiet(struct vcpu *vcpu);
 
-/* nested_hooks.straight_settle, straight_ready, straight_checked */
-void straight_settle(struct vcpu *vcpu);
+/* nested_hooks.straight_ready, straight_checked. The first also where another vmcs12 has become the current one, when
+ * `quiet` may stand. */
 void straight_ready(struct vcpu *vcpu);
 void straight_checked(struct vcpu *vcpu);
 

@@ -185,7 +185,7 @@ static NOINLINE void fetch_tpr_threshold(struct vmcs12_slot *slot)
 {
     uint32_t threshold = vmcs_read(TPR_THRESHOLD);
     if (threshold != slot->v->TPR_THRESHOLD)
-        slot->scope |= check_scope_of(FIELD_INDEX_TPR_THRESHOLD);
+        slot->plan.scope |= check_scope_of(FIELD_INDEX_TPR_THRESHOLD);
     slot->v->TPR_THRESHOLD = threshold;
 }
 
@@ -218,7 +218,7 @@ void shadow_fetch(struct vmcs12_slot *slot)
     v->GUEST_RSP = vmcs_read(GUEST_RSP); /* no rule names it */
     shadow_fetch_event(slot);
     if (v->ENTRY_INTERRUPTION_INFO & INTR_VALID)
-        slot->scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
+        slot->plan.scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
     if (slot->tpr_shadow)
         fetch_tpr_threshold(slot);
 }

@@ -35,7 +35,7 @@ void slot_init(void)
 void slot_set_all_dirty(struct vmcs12_slot *slot)
 {
     for (unsigned word = 0; word < DIRTY_WORDS; word++)
-        slot->dirty[word] = ~slot->live[word];
+        slot->plan.dirty[word] = ~slot->live[word];
 }
 
 /* 64 compares at most; L1 looks VMCSs up by VMPTRLD and VMCLEAR, not at entries. */
@@ -150,7 +150,6 @@ void slot_clear(struct nested *nested, struct vmcs12_slot *slot)
         .cleared = slot->vmptr,
         .v = slot->v,
         .vmcs02 = slot->vmcs02,
-        .scope = slot->scope,
         .direct = slot->direct,
         .checked_long_mode = slot->checked_long_mode,
         .checked_cr3 = slot->checked_cr3,
@@ -158,8 +157,9 @@ void slot_clear(struct nested *nested, struct vmcs12_slot *slot)
         .eptp02 = slot->eptp02,
         .vpid02 = slot->vpid02,
         .plan.used = slot->plan.used,
+        .plan.scope = slot->plan.scope,
     };
-    memcpy(kept.dirty, slot->dirty, sizeof(kept.dirty));
+    memcpy(kept.plan.dirty, slot->plan.dirty, sizeof(kept.plan.dirty));
     *slot = kept;
     if (++nested->slots_kept > KEPT_SLOTS)
         forget_kept(nested, find_oldest(nested, true));
@@ -218,7 +218,7 @@ static struct vmcs12_slot *slot_make(struct nested *nested, gpa_t vmptr)
     slot->life = VMCS02_EMPTY;
     slot->bitmaps.owner = &nested->bitmap_owner;
     slot_set_all_dirty(slot);
-    slot->scope = CHECK_SCOPE_ALL;
+    slot->plan.scope = CHECK_SCOPE_ALL;
     count(COUNT_VMCS12_LOADS);
     return slot;
 }
@@ -246,8 +246,6 @@ static void slot_place_plan(const struct nested *nested, struct vmcs12_slot *slo
     plan->identifier = (uint32_t)slot->v->revision;
     plan->slot = slot;
     plan->fields = slot->v->field;
-    plan->dirty = slot->dirty;
-    plan->scope = &slot->scope;
 }
 
 /* The slot in which VMCLEAR left vmptr; NULL: there is none. */
@@ -319,7 +317,7 @@ static struct vmcs12_slot *take_up(struct nested *nested, gpa_t vmptr)
     slot->bitmaps.owner = &nested->bitmap_owner;
     memcpy(slot->v, image, offsetof(struct vmcs12, field));
     take_rows(slot, image);
-    bits_set(slot->dirty, FIELD_INDEX_MSR_BITMAP); /* one of those by which the controls are computed anew */
+    bits_set(slot->plan.dirty, FIELD_INDEX_MSR_BITMAP); /* one of those by which the controls are computed anew */
     count(COUNT_VMCS12_LOADS);
     return slot;
 }

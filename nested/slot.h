@@ -26,16 +26,16 @@ void slot_clear(struct nested *nested, struct vmcs12_slot *slot);
 /* VMXOFF: the same for all, and frees what belongs to them. */
 void slot_release_all(struct nested *nested);
 
-/* Beside the tables of checks, in vmcs12_slot.scope: the merged bitmaps must be looked for again. */
+/* Beside the tables of checks, in straight_plan.scope: the merged bitmaps must be looked for again. */
 #define SLOT_SCOPE_BITMAPS BIT(31)
 /* check_scope_of() of each row, and the above, filled by slot_init(). */
 extern check_scope_t slot_row_scope[FIELD_COUNT];
 /* L1 wrote the row. */
 static inline void slot_set_dirty(struct vmcs12_slot *slot, uint64_t row)
 {
-    bits_set(slot->dirty, row);
+    bits_set(slot->plan.dirty, row);
     bits_clear(slot->live, row);
-    slot->scope |= slot_row_scope[row];
+    slot->plan.scope |= slot_row_scope[row];
 }
 /* vmcs02 has the row's value, and vmcs12 an old one. */
 static inline bool slot_is_live(const struct vmcs12_slot *slot, uint64_t row)

@@ -170,9 +170,9 @@ static void take(struct vmcs12_slot *slot, unsigned i, uint64_t value)
 {
     unsigned row = rows[i].row;
     slot->v->field[row] = slot->small->has[i] = value;
-    bits_set(slot->dirty, row);
+    bits_set(slot->plan.dirty, row);
     if (row == FIELD_INDEX_TPR_THRESHOLD || row == FIELD_INDEX_GUEST_CR3)
-        slot->scope |= check_scope_of(row);
+        slot->plan.scope |= check_scope_of(row);
     else if (vmcs_fields[row].area != VMCS_AREA_CTRL)
         slot->direct |= check_scope_of(row);
 }
@@ -189,7 +189,7 @@ static void fetch(struct vmcs12_slot *slot, bool all)
             take(slot, i, value);
     }
     if (slot->v->ENTRY_INTERRUPTION_INFO & INTR_VALID)
-        slot->scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
+        slot->plan.scope |= check_scope_of(FIELD_INDEX_ENTRY_INTERRUPTION_INFO);
 }
 
 void small_fetch(struct vmcs12_slot *slot)

@@ -7,7 +7,7 @@
 #include "nested/ept02/ept02_plain.h"
 #include "nested/ept_log.h"
 #include "nested/nested.h"
-#include "nested/quiet.h"
+#include "nested/settle.h"
 #include "vmx/straight.h"
 #include "vmx/vmcs_setup.h"
 

@@ -238,26 +238,33 @@ static uint64_t walk_levels(const struct vcpu *vcpu, struct plain_walk *walk, gv
 
 /* Fills the cache's entry. A supervisor's read of a present page is forbidden by SMAP, a protection key or LASS alone;
  * where one of these is on and might matter, the whole walk decides. */
-static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
+static bool walk_page(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
 {
     const struct gmem *gmem = &vcpu->vm->gmem;
     bool canonical = x86_is_canonical(gva, 48);
     uint64_t size, user;
-    walk->key = 0;
     if (!(walk->efer & EFER_LMA) || (walk->cr4 & CR4_LA57) || !canonical || !(size = walk_levels(vcpu, walk, gva)))
-        return NULL;
+        return false;
     user = walk->value[0] & walk->value[1] & walk->value[2] & walk->value[3] & PTE_U;
     if (user ? (walk->cr4 & (CR4_SMAP | CR4_PKE)) : (walk->cr4 & CR4_PKS))
-        return NULL;
+        return false;
     if ((walk->cr4 & CR4_LASS) && !(gva >> 63))
-        return NULL;
+        return false;
     gpa_t page =
         ALIGN_DOWN(walk->value[3] & vcpu->vm->caps.address_mask, size) | (ALIGN_DOWN(gva, PAGE_SIZE) & (size - 1));
     if (page - gmem->main_base >= gmem->main_size)
-        return NULL;
+        return false;
     walk->at = hpa_to_va(page);
-    walk->key = ALIGN_DOWN(gva, PAGE_SIZE) | 1;
-    return walk->at + (gva & PAGE_MASK);
+    return true;
+}
+
+static NOINLINE const void *walk_anew(const struct vcpu *vcpu, struct plain_walk *walk, gva_t gva)
+{
+    walk->page = ALIGN_DOWN(gva, PAGE_SIZE);
+    if (walk_page(vcpu, walk, gva))
+        return walk->at + (gva & PAGE_MASK);
+    walk->cr4 = 0;
+    return NULL;
 }
 
 /* L1's other processors may write the entry meanwhile: one load, one look. */
@@ -273,7 +280,7 @@ const void *gva_plain(struct vcpu *vcpu, gva_t gva, uint64_t len)
     uint64_t cr3 = vmcs_read(GUEST_CR3), cr4 = vmcs_read(GUEST_CR4), efer = vmcs_read(GUEST_EFER);
     if ((gva & PAGE_MASK) + len > PAGE_SIZE)
         return NULL;
-    if (walk->key == (ALIGN_DOWN(gva, PAGE_SIZE) | 1) && walk->cr3 == cr3 && walk->cr4 == cr4 && walk->efer == efer &&
+    if (walk->page == ALIGN_DOWN(gva, PAGE_SIZE) && walk->cr3 == cr3 && walk->cr4 == cr4 && walk->efer == efer &&
         is_unchanged(walk, 0) && is_unchanged(walk, 1) && is_unchanged(walk, 2) && is_unchanged(walk, 3))
         return walk->at + (gva & PAGE_MASK);
     walk->cr3 = cr3;

@@ -384,11 +384,11 @@ void vcpu_straight_checked(struct vcpu *vcpu)
     leave_straight(vcpu);
     spinlock_expect_none();
     expect_root_state();
-    straight_of(vcpu->cpu)->quiet = 0;
     nested_hooks.straight_checked(vcpu);
     if (!vcpu->attention) /* else vcpu_enter_again() comes next, and pays */
         expect_paid(vcpu);
-    nested_hooks.straight_ready(vcpu);
+    if (!straight_of(vcpu->cpu)->quiet)
+        nested_hooks.straight_ready(vcpu);
 }
 #else
 void vcpu_straight_checked(struct vcpu *vcpu)

@@ -7,7 +7,7 @@
 ; Each question is asked while everything is still as the exit left it. Whatever is not as the plan says goes the long
 ; way, to vmx_exit, with all registers as the guest had them: the long way cannot tell that the straight one was tried.
 ; Once vmcs02 is turned there is no way back, so no question comes after that; only the last look before the entry does,
-; and what it finds is told by S_MOVES (straight_settle() of nested/quiet brings the rest up to date).
+; and what it finds is told by S_MOVES (straight_settle() of nested/settle brings the rest up to date).
 
 %include "vmx/straight.inc"
 

@@ -1,8 +1,8 @@
 /* The straight way: an exit of L2 that is L1's whatever else it says, and L1's VMRESUME behind it, when nothing came
  * up since that was looked at in full last. vmx/straight.asm does them with L2's and L1's registers in place;
- * nested/quiet makes the plan, says when all is quiet, and brings Nestor's own state up to date when an exit leaves
- * the straight way. vmx/straight_l1.asm does the usual CPUID, VMREAD and VMWRITE of L1 likewise. A struct straight
- * belongs to its processor; `quiet` may be cleared by any. vmx/ and nested/quiet use it. */
+ * nested/quiet makes the plan and says when all is quiet; nested/settle brings Nestor's own state up to date when an
+ * exit leaves the straight way. vmx/straight_l1.asm does the usual CPUID, VMREAD and VMWRITE of L1 likewise. A struct
+ * straight belongs to its processor; `quiet` may be cleared by any. vmx/, nested/quiet and nested/settle use it. */
 #ifndef VMX_STRAIGHT_H
 #define VMX_STRAIGHT_H
 
@@ -54,6 +54,8 @@ enum {
 /* Encodings that the straight VMREAD and VMWRITE of L1 look up: nested/rules/vmcs12.h has a row for each. */
 #define STRAIGHT_ENCODINGS 0x8000u
 
+#define STRAIGHT_DIRTY_WORDS 3 /* a bit for each row of vmx/vmcs_fields.def */
+
 /* All that entries and exits of one vmcs12 need. */
 struct straight_plan {
     hpa_t vmcs02;
@@ -78,12 +80,22 @@ struct straight_plan {
     const uint32_t *region; /* in L1's memory, whose first word must be `identifier`; a word that never is, else */
     uint32_t identifier;
     void *slot;
-    uint64_t *fields, *dirty; /* its rows, and which of them L1 wrote ... */
-    uint32_t *scope;          /* ... and what that touches */
-    uint64_t used;            /* struct straight's clock when it became current last */
+    uint64_t *fields; /* its rows ... */
+    /* ... which of them L1 wrote since the last entry, and what that touches: nested/slot. */
+    uint64_t dirty[STRAIGHT_DIRTY_WORDS];
+    uint32_t scope;
+    uint64_t used; /* struct straight's clock when it became current last */
+    uint64_t
+        epoch; /* struct straight's when it was looked at: all is quiet while that is the same, and `quiet` stands */
+    uint64_t moves; /* entries and exits of it that are not settled, up to the last VMPTRLD of another */
 };
 
-#define STRAIGHT_HELD 4 /* a power of two */
+#define STRAIGHT_HELD 8 /* a power of two */
+
+struct straight_current {
+    void *slot; /* as in a plan */
+    hpa_t shown;
+};
 
 /* Of `quiet`. The last: all but the row REVISIT of nested/quiet.def, which straight_ept_enter() is for. */
 enum { QUIET_NOT, QUIET_ALL, QUIET_BUT_REVISIT };
@@ -97,23 +109,23 @@ struct straight {
     uint8_t quiet;              /* QUIET_NOT: the next entry or exit looks at everything */
     uint8_t stop;               /* an NMI came: what is about to enter a guest looks again */
     bool decided;               /* the first of `moves` is an exit that the long way found to be L1's, and counted */
-    uint8_t entered;            /* L1 or L2 straight since L1's last VMPTRLD */
+    uint8_t entered;            /* L1 or L2 straight since L1's last VMPTRLD that was not straight itself */
     uint8_t padding[4];
     hpa_t vmcs01;
     uint64_t moves;         /* entries and exits since Nestor's own state was last up to date: they take turns */
+    uint64_t moves_then;    /* that at L1's last VMPTRLD since: the plan of each vmcs12 that was left has its part */
+    uint64_t epoch;         /* counts how often `quiet` was set: what was known of another vmcs12 before is void */
     uint64_t vmx[7];        /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
     uint64_t by_reason[64]; /* exits of L2 by this way; not in vcpu->exits */
     /* L1's CPUID, VMREAD, VMWRITE, VMPTRLD and INVEPT, likewise in vcpu->exits later: all, and all but VMWRITE. */
     uint64_t l1_exits, cpuids, vmreads, vmptrlds, invepts;
-    uint64_t plain_leaves;    /* of CPUID, see cpuid_is_plain() */
-    uint64_t *fields, *dirty; /* the current plan's; NULL: L1's instructions take the long way */
-    uint32_t *scope;
+    uint64_t plain_leaves;   /* of CPUID, see cpuid_is_plain() */
+    uint64_t *fields;        /* the current plan's; NULL: L1's instructions take the long way */
     uint64_t row, reg, word; /* while straight.asm works */
-    /* Plans of vmcs12s that were current, by the low bits of the page's number; nested/'s idea of which vmcs12 is
-     * current, and what L1 is shown. */
+    /* Plans of vmcs12s that were current, by the low bits of the page's number, or an empty one; nested/'s idea of
+     * which vmcs12 is current, and what L1 is shown. */
     struct straight_plan *held[STRAIGHT_HELD];
-    void **current;
-    hpa_t *shown;
+    struct straight_current *current;
     uint64_t clock;       /* counts VMPTRLDs */
     uint64_t eptp_owed;   /* with eptp_is_owed: L1's INVEPT of this EPTP has nothing to do, as L2 was not entered ... */
     bool eptp_is_owed;    /* ... since the one before */

@@ -67,10 +67,10 @@ straight_l1_alone:
         je      l1_vmwrite
         cmp     eax, EXIT_CPUID
         je      l1_cpuid
-        cmp     eax, EXIT_INVEPT
-        je      l1_operand
         cmp     eax, EXIT_VMPTRLD
-        je      l1_operand
+        je      l1_vmptrld
+        cmp     eax, EXIT_INVEPT
+        je      l1_invept
         jmp     long_way_rax
 
 ; A leaf that L1 sees as the processor has it (cpuid_is_plain() of vmx/cpuid_policy), executed with L1's own registers.
@@ -264,78 +264,45 @@ vmwrite_done:
         and     rax, [vmcs12_write_masks + rcx * 8]
         mov     rdx, [CPU(S_FIELDS)]
         mov     [rdx + rcx * 8], rax
-        mov     rdx, [CPU(S_DIRTY)]
-        bts     qword [rdx], rcx
+        mov     rdx, [CPU(S_PLAN)]
+        bts     qword [rdx + P_DIRTY], rcx
         mov     eax, [slot_row_scope + rcx * 4]
-        mov     rdx, [CPU(S_SCOPE)]
-        or      [rdx], eax
+        or      [rdx + P_SCOPE], eax
         mov     byte [CPU(S_QUIET)], 0
         SUCCEED
         RESTORE
         END_L1  end_vmwrite
 
-; CALL_HOOK member of nested_hooks, second argument, third: on a stack of Nestor's, at whose end is the vcpu, the first.
-; The registers that no function keeps are put aside.
-%macro CALL_HOOK 3
-        mov     rsp, [gs:abs CPU_STACK_WORD]
-        push    rdi
-        push    rsi
-        push    r8
-        push    r9
-        push    r10
-        push    r11
-        mov     rdi, [rsp + 6 * 8]
-        mov     rsi, %2
-        mov     rdx, %3
-        call    [nested_hooks + %1]
-        pop     r11
-        pop     r10
-        pop     r9
-        pop     r8
-        pop     rsi
-        pop     rdi
-%endmacro
-
 ; The operand in memory of VMPTRLD or INVEPT, at RAX in the end: base and displacement, and a walk that is what it was
-; when gva_plain() walked.
-l1_operand:
-        mov     [CPU(S_WORD)], rax      ; the reason
-        USUAL
-        mov     [CPU(S_ROW)], rdx
+; when gva_plain() walked. OPERAND name; EDX: the instruction information.
+%macro OPERAND 1
         mov     ecx, edx
         and     ecx, OPERAND_JUDGED
         cmp     ecx, OPERAND_MUST
         jne     long_way_rcx
         shr     edx, BASE_SHIFT
         and     edx, 15
-        jmp     [operand_base + rdx * 8]
-operand_rsp:
+        jmp     [%1_base + rdx * 8]
+%1_rsp:
         COUNTED VMREADS, 1
         READ    GUEST_RSP
-        jmp     operand_based
-        PLACES  operand_place, GET, operand_based
-operand_based:
+        jmp     %1_based
+        PLACES  %1_place, GET, %1_based
+%1_based:
         COUNTED VMREADS, 5
         mov     ecx, EXIT_QUALIFICATION
         vmread  rcx, rcx
         add     rcx, rax
-        mov     [CPU(S_REGISTER)], rcx
         READ    GUEST_DR7               ; a breakpoint may be on it
         test    al, DR7_ENABLED
         jnz     long_way_rcx
         mov     edx, ecx
-        shr     edx, 12
-        and     edx, PLAIN_WALKS - 1
-        shl     edx, WALK_SHIFT
+        and     edx, (PLAIN_WALKS - 1) * PAGE_SIZE
+        shr     edx, PAGE_SHIFT - WALK_SHIFT
         add     rdx, gs:[abs CPU_VCPU]
-        mov     eax, ecx
-        and     eax, PAGE_SIZE - 1
-        cmp     eax, PAGE_SIZE - 16     ; no operand is longer
+        sub     rcx, [rdx + VCPU_WALK + W_PAGE]
+        cmp     rcx, PAGE_SIZE - 16     ; no operand is longer
         ja      long_way_rcx
-        sub     rcx, rax
-        or      rcx, 1
-        cmp     [rdx + VCPU_WALK + W_KEY], rcx
-        jne     long_way_rcx
         READ    GUEST_CR3
         cmp     [rdx + VCPU_WALK + W_CR3], rax
         jne     long_way_rcx
@@ -353,73 +320,91 @@ operand_based:
         jne     long_way_rcx
 %assign depth depth + 1
 %endrep
-        mov     eax, [CPU(S_REGISTER)]
-        and     eax, PAGE_SIZE - 1
-        add     rax, [rdx + VCPU_WALK + W_AT]
-        cmp     byte [CPU(S_WORD)], EXIT_VMPTRLD
-        jne     invept_descriptor
+        mov     rax, [rdx + VCPU_WALK + W_AT]
+        add     rax, rcx
+%endmacro
 
 ; A vmcs12 that Nestor holds and that has a plan, so that its vmcs02 may be shown in the place of the current one's.
+; When L1 was there last all was quiet, and has been since (nested/quiet.c:look): it goes on straight from here.
 ; nested/insn.c:insn_exit_vmptrld
+l1_vmptrld:
+        USUAL
+        OPERAND vmptrld
         mov     rax, [rax]
         mov     ecx, eax
-        shr     ecx, 12
+        shr     ecx, PAGE_SHIFT
         and     ecx, STRAIGHT_HELD - 1
         mov     rdx, [CPU(S_HELD) + rcx * 8]
-        test    rdx, rdx
-        jz      long_way_rcx
         cmp     [rdx + P_VMPTR], rax
         jne     long_way_rcx
-        cmp     byte [rdx + P_MADE], 0
-        je      long_way_rcx
+        cmp     byte [CPU(S_QUIET)], QUIET_ALL
+        jne     vmptrld_unknown
+        mov     rcx, [CPU(S_EPOCH)]
+        cmp     [rdx + P_EPOCH], rcx
+        jne     vmptrld_unknown
         mov     rcx, [rdx + P_REGION]
         mov     ecx, [rcx]
         cmp     ecx, [rdx + P_IDENTIFIER]
         jne     long_way_rcx
-        mov     rax, [CPU(S_SHOWN)]
-        cmp     qword [rax], 0
-        je      long_way_rcx
-        cmp     qword [CPU(S_MOVES)], 0
-        jne     vmptrld_entered
-        cmp     byte [CPU(S_ENTERED)], 0
-        jne     vmptrld_entered
+        mov     rcx, [CPU(S_PLAN)]      ; of the vmcs12 that L1 leaves
+        mov     rax, [CPU(S_MOVES)]
+        sub     rax, [CPU(S_MOVES_THEN)]
+        add     [rcx + P_MOVES], rax
+        add     [CPU(S_MOVES_THEN)], rax
+vmptrld_found:
         COUNTED VMWRITES, 1
-        mov     rcx, [rdx + P_VMCS02]
-        mov     [rax], rcx
-        mov     eax, VMCS_LINK_POINTER
-        vmwrite rax, rcx
-        mov     rax, [CPU(S_CURRENT)]
-        mov     rcx, [rdx + P_SLOT]
-        mov     [rax], rcx
-        inc     qword [CPU(S_CLOCK)]
-        mov     rax, [CPU(S_CLOCK)]
-        mov     [rdx + P_USED], rax
-        mov     byte [CPU(S_QUIET)], 0
+        mov     rax, [rdx + P_VMCS02]
+        mov     ecx, VMCS_LINK_POINTER
+        vmwrite rcx, rax
+        mov     rcx, [CPU(S_CURRENT)]
+        mov     [rcx + CURRENT_SHOWN], rax
+        mov     rax, [rdx + P_SLOT]
+        mov     [rcx + CURRENT_SLOT], rax
         mov     [CPU(S_PLAN)], rdx
         mov     rax, [rdx + P_FIELDS]
         mov     [CPU(S_FIELDS)], rax
-        mov     rax, [rdx + P_DIRTY]
-        mov     [CPU(S_DIRTY)], rax
-        mov     rax, [rdx + P_SCOPE]
-        mov     [CPU(S_SCOPE)], rax
 vmptrld_done:
         SUCCEED
         inc     qword [CPU(S_VMPTRLDS)]
         RESTORE
         END_L1  end_vmptrld
 
+; Behind entries or exits all is asked at once, as L1 enters this one next.
+vmptrld_unknown:
+        cmp     byte [rdx + P_MADE], 0
+        je      long_way_rcx
+        mov     rcx, [rdx + P_REGION]
+        mov     ecx, [rcx]
+        cmp     ecx, [rdx + P_IDENTIFIER]
+        jne     long_way_rcx
+        mov     rax, [CPU(S_CURRENT)]
+        cmp     qword [rax + CURRENT_SHOWN], 0
+        je      long_way_rcx
+        mov     rax, [CPU(S_MOVES)]
+        cmp     rax, [CPU(S_MOVES_THEN)]
+        jne     vmptrld_entered
+        cmp     byte [CPU(S_ENTERED)], 0
+        jne     vmptrld_entered
+        mov     byte [CPU(S_QUIET)], 0
+        inc     qword [CPU(S_CLOCK)]
+        mov     rax, [CPU(S_CLOCK)]
+        mov     [rdx + P_USED], rax
+        jmp     vmptrld_found
 vmptrld_entered:
-        CALL_HOOK HOOK_VMPTRLD_USUAL, rdx, rcx
+        CALL_C  [nested_hooks + HOOK_VMPTRLD_USUAL], rdx
         jmp     vmptrld_done
 
 ; INVEPT of one EPTP is owed from here on, at the next entry, unless it is already: nested/ept02/ept02.c:owe_matching
-invept_descriptor:
+l1_invept:
+        USUAL
+        mov     [CPU(S_ROW)], rdx
+        OPERAND invept
         mov     rcx, [rax]
         mov     edx, [CPU(S_ROW)]
         shr     edx, REG2_SHIFT
         jmp     [invept_type + rdx * 8]
-        PLACES  invept_place, GET, invept_typed
-invept_typed:
+        PLACES  invept_typed, GET, invept_known
+invept_known:
         cmp     rax, INVEPT_SINGLE
         jne     invept_owe
         cmp     byte [CPU(S_EPTP_IS_OWED)], 0
@@ -433,15 +418,16 @@ invept_owed:
         END_L1  end_invept
 
 invept_owe:
-        CALL_HOOK HOOK_INVEPT_USUAL, rax, rcx
+        CALL_C  [nested_hooks + HOOK_INVEPT_USUAL], rax, rcx
         test    al, al
         jnz     invept_owed
         jmp     long_way_rcx
 
 section .rodata
 align 8
-        TABLE   operand_base, operand_place, operand_rsp
-        TABLE   invept_type, invept_place
+        TABLE   vmptrld_base, vmptrld_place, vmptrld_rsp
+        TABLE   invept_base, invept_place, invept_rsp
+        TABLE   invept_type, invept_typed
         TABLE   vmread_field, vmread_place
         TABLE   vmread_to, vmread_put
         TABLE   vmwrite_field, vmwrite_place

@@ -60,8 +60,8 @@ enum waiting { WAITING_NOT, WAITING_L1, WAITING_L2 };
 
 /* A walk of gva_plain()'s and the entries that it met: while they are what they were, so is its result. */
 struct plain_walk {
-    gva_t key; /* of the page: its address | 1; 0: nothing was walked yet, or to no end */
-    uint64_t cr3, cr4, efer;
+    gva_t page;               /* in L1's linear memory */
+    uint64_t cr3, cr4, efer;  /* cr4 is 0, as L1's never is: nothing was walked yet, or to no end */
     const uint64_t *entry[4]; /* where; the last twice when the walk ended above it */
     uint64_t value[4];
     const uint8_t *at;   /* the page in the direct map */

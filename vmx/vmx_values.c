@@ -69,6 +69,8 @@ static void straight_members(void)
     MEMBER(S_STOP, struct straight, stop);
     MEMBER(S_VMCS01, struct straight, vmcs01);
     MEMBER(S_MOVES, struct straight, moves);
+    MEMBER(S_MOVES_THEN, struct straight, moves_then);
+    MEMBER(S_EPOCH, struct straight, epoch);
     MEMBER(S_VMX, struct straight, vmx);
     MEMBER(S_BY_REASON, struct straight, by_reason);
     MEMBER(S_L1_EXITS, struct straight, l1_exits);
@@ -79,15 +81,14 @@ static void straight_members(void)
     MEMBER(S_HELD, struct straight, held);
     SAME(STRAIGHT_HELD);
     MEMBER(S_CURRENT, struct straight, current);
-    MEMBER(S_SHOWN, struct straight, shown);
+    MEMBER(CURRENT_SLOT, struct straight_current, slot);
+    MEMBER(CURRENT_SHOWN, struct straight_current, shown);
     MEMBER(S_CLOCK, struct straight, clock);
     MEMBER(S_ENTERED, struct straight, entered);
     MEMBER(S_EPTP_OWED, struct straight, eptp_owed);
     MEMBER(S_EPTP_IS_OWED, struct straight, eptp_is_owed);
     MEMBER(S_PLAIN_LEAVES, struct straight, plain_leaves);
     MEMBER(S_FIELDS, struct straight, fields);
-    MEMBER(S_DIRTY, struct straight, dirty);
-    MEMBER(S_SCOPE, struct straight, scope);
     MEMBER(S_ROW, struct straight, row);
     MEMBER(S_REGISTER, struct straight, reg);
     MEMBER(S_WORD, struct straight, word);
@@ -132,6 +133,8 @@ static void plan_members(void)
     MEMBER(P_DIRTY, struct straight_plan, dirty);
     MEMBER(P_SCOPE, struct straight_plan, scope);
     MEMBER(P_USED, struct straight_plan, used);
+    MEMBER(P_EPOCH, struct straight_plan, epoch);
+    MEMBER(P_MOVES, struct straight_plan, moves);
 }
 
 /* A walk of L1's paging that gva_plain() has kept, in a vcpu; and hooks. */
@@ -141,7 +144,7 @@ static void walk_members(void)
     MEMBER(VCPU_WALK, struct vcpu, walk);
     SAME(PLAIN_WALKS);
     VALUE(WALK_SHIFT, __builtin_ctz(sizeof(struct plain_walk)));
-    MEMBER(W_KEY, struct plain_walk, key);
+    MEMBER(W_PAGE, struct plain_walk, page);
     MEMBER(W_CR3, struct plain_walk, cr3);
     MEMBER(W_CR4, struct plain_walk, cr4);
     MEMBER(W_EFER, struct plain_walk, efer);
@@ -197,6 +200,7 @@ static void bits(void)
     SAME(DR7_ENABLED);
     SAME(INVEPT_SINGLE);
     SAME(PAGE_SIZE);
+    VALUE(PAGE_SHIFT, __builtin_ctz(PAGE_SIZE));
     SAME(STRAIGHT_ENCODINGS);
     SAME(INTR_TYPE);
     VALUE(INTR_IS_NMI, PUT(INTR_TYPE_NMI, INTR_TYPE));

@@ -33,6 +33,7 @@ struct processor {
     struct tlb tlb;
     hpa_t vmcs; /* current */
     bool in_nestor, in_nmi, entering, ending, again;
+    bool alone;    /* an instruction of L1's, done without the rest of Nestor */
     bool nmi;      /* one is on its way */
     uint16_t pcid; /* of the guest's CR3 */
     ucontext_t context;
@@ -45,6 +46,7 @@ static unsigned until_switch, density, waited;
 static unsigned stays; /* operations that the one that runs completes before the other goes on, unless it waits */
 static uint64_t operations;
 static uint64_t straight_ways; /* entries and exits that Nestor did not look at */
+static uint64_t turns_kept;    /* VMPTRLDs of L1 at which it knew all of the other vmcs12 */
 static uint64_t straight_violations[VIOLATION_FILLED + 1];
 static uint64_t handed_back[2]; /* exits, and entries, that the long way left to the straight one */
 static void (*machine_step)(struct processor *p);

@@ -9,7 +9,9 @@
 #include "nested/quiet.h"
 #include "nested/slot.h"
 #include "nested/straight_ept.h"
+#include "vmx/hooks.h"
 #include "vmx/msr_bitmap.h"
+#include "vmx/operand.h"
 #include "vmx/straight.h"
 
 static const uint8_t straight_end[1];
@@ -101,6 +103,36 @@ QUIET static bool may_enter(struct processor *p, uint32_t reason)
            (quiet == QUIET_ALL || (quiet == QUIET_BUT_REVISIT && straight_ept_enter(&p->vcpu)));
 }
 
+/* VMPTRLD of L1: what was known of the other vmcs12 holds as long as the byte has stood since. False: the long way. */
+QUIET static bool turn_to_other(struct processor *p)
+{
+    struct straight *straight = straight_of(&p->cpu);
+    gpa_t vmptr = *(const gpa_t *)operand_plain(&p->vcpu, sizeof vmptr);
+    struct straight_plan *plan = straight->held[vmptr / PAGE_SIZE % STRAIGHT_HELD];
+
+    if (straight->stop || !straight->fields || plan->vmptr != vmptr)
+        return false;
+    between();
+    if (straight->quiet == QUIET_ALL && plan->epoch == straight->epoch) {
+        turns_kept++;
+        straight->plan->moves += straight->moves - straight->moves_then;
+        straight->moves_then = straight->moves;
+    } else if (!plan->made || !straight->current->shown) {
+        return false;
+    } else if (straight->moves != straight->moves_then || straight->entered) {
+        nested_hooks.vmptrld_usual(&p->vcpu, plan);
+        return true;
+    } else {
+        straight->quiet = 0;
+        plan->used = ++straight->clock;
+    }
+    vmcs_write(VMCS_LINK_POINTER, plan->vmcs02);
+    *straight->current = (struct straight_current){plan->slot, plan->vmcs02};
+    straight->plan = plan;
+    straight->fields = plan->fields;
+    return true;
+}
+
 /* Up to the last look. False: the long way. */
 QUIET static bool go_straight(struct processor *p, uint32_t reason)
 {
@@ -108,6 +140,9 @@ QUIET static bool go_straight(struct processor *p, uint32_t reason)
     struct straight_plan *plan = straight->plan;
     bool of_l2 = runs_l2(p);
 
+    p->alone = !of_l2 && reason == EXIT_VMPTRLD;
+    if (p->alone)
+        return turn_to_other(p);
     if (!straight->quiet)
         return false;
     between();
@@ -131,6 +166,7 @@ QUIET static bool go_long(struct processor *p)
 {
     enum vcpu_next next = vcpu_handle_exit(&p->vcpu);
 
+    p->alone = false;
     if (next == NEXT_ENTER)
         return false;
     handed_back[next == NEXT_STRAIGHT_TO_L2]++;
@@ -155,10 +191,12 @@ QUIET static bool end_straight(struct processor *p)
 }
 
 /* True if the guest runs then. False: what is done before any entry is to be done; in half of the cases as in a checked
- * build. */
+ * build, which has nothing to compare behind an instruction of L1's. */
 QUIET static bool is_in(struct processor *p)
 {
     bool checked = options.quiet_fault == QUIET_FAULT_STEP || host_random() % 2; /* that one would crash */
+
+    checked &= !p->alone;
 
     if (checked)
         vcpu_straight_checked(&p->vcpu);
