@@ -182,6 +182,28 @@ static inline bool protect_leaf(uint64_t *leaf, unsigned level, gpa_t page)
     return true;
 }
 
+static bool protect_below(uint64_t above, unsigned level, gpa_t page);
+
+/* The same of a table of 2 MiB pages and tables below. */
+static bool protect_large(uint64_t *table, uint64_t used, gpa_t page)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < EPT_ENTRIES; i++) {
+        uint64_t entry = table[i];
+        /* Most are of large pages, and of others. */
+        if ((entry & EPT_LARGE) && ((entry ^ page) & EPT_ADDRESS & ~(LARGE_2M - 1)))
+            continue;
+        if (entry & EPT_LARGE)
+            found |= protect_leaf(&table[i], 2, page);
+        else if (entry)
+            found |= protect_below(entry, 1, page);
+        else if ((i = ept02_next_used(table, used, i)) < EPT_ENTRIES)
+            i--;
+    }
+    return found;
+}
+
 /* The same of every leaf below the table of the entry `above`, at `level`. */
 static bool protect_below(uint64_t above, unsigned level, gpa_t page)
 {
@@ -190,6 +212,8 @@ static bool protect_below(uint64_t above, unsigned level, gpa_t page)
 
     if (level == 1 && !(above & EPT02_MIXED))
         return protect_leaf(&table[ept_index(page, 1)], 1, page);
+    if (level == 2)
+        return protect_large(table, used, page);
     for (unsigned i = 0; (i = ept02_next_used(table, used, i)) < EPT_ENTRIES; i++) {
         if (ept_is_leaf(table[i], level))
             found |= protect_leaf(&table[i], level, page);

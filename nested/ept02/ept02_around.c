@@ -174,35 +174,67 @@ static NOINLINE uint64_t large_leaf(struct around *a, uint64_t entry)
     return leaf_on(a, entry, leaf01, 2);
 }
 
-/* Free places of 2 MiB pages. Most entries are like the one before in all save the address, and so are EPT01's leaves
- * behind them: `same` is how the two differ, `made` how EPT12's and EPT02's do. */
-static NOINLINE void fill_large(struct around *a, unsigned i, unsigned end)
+/* Most entries are like the one before, and so are EPT01's leaves behind them: in all save how far they lead behind the
+ * beginning of the gigabyte. */
+struct like {
+    uint64_t base12, base01, base02; /* EPT12's entry, EPT01's leaf and EPT02's, were they of that beginning */
+    const uint64_t *parts;           /* EPT01's; NULL: look at each entry */
+    uint64_t *marks;                 /* of the gigabyte; NULL: there is nothing to mark */
+};
+
+static void take_for_like(struct like *like, const struct around *a, uint64_t entry, uint64_t leaf)
 {
-    const uint64_t *table12 = a->in->table12, *parts = NULL, flags = ~(EPT_ADDRESS & ~(LARGE_2M - 1));
-    uint64_t *table = a->table, last = ~0ull, behind = NOTHING, same = 0, made = 0;
-    struct ept02_shared *shared = a->in->e->shared;
-    unsigned filled = 0;
+    static uint64_t marked[LARGE_1G / LARGE_2M / EPT02_WORD] = {[0 ... LARGE_1G / LARGE_2M / EPT02_WORD - 1] = ~0ull};
+    uint64_t at = (entry & EPT_ADDRESS) - a->behind;
+    uint64_t *marks = leaf & EPT_W ? ept02_marks_of_1g(a->in->e->shared, a->behind) : NULL;
+
+    *like = (struct like){.base12 = entry - at,
+                          .base01 = a->parts ? a->parts[at / LARGE_2M] - at : 0,
+                          .base02 = leaf - at,
+                          .parts = a->parts,
+                          .marks = marks ? marks : marked};
+}
+
+/* As long as places are free and entries are like that; the first that is not. */
+static NOINLINE unsigned fill_like(const struct around *a, struct like like, unsigned i, unsigned end)
+{
+    const uint64_t *table12 = a->in->table12;
+    uint64_t *table = a->table;
+
+    for (; i < end && !table[i]; i++) {
+        uint64_t at = __atomic_load_n(&table12[i], __ATOMIC_ACQUIRE) - like.base12, number = at / LARGE_2M;
+        if (at >= LARGE_1G || at % LARGE_2M || like.parts[number] != like.base01 + at)
+            break;
+        ept02_mark_bit(&like.marks[number / EPT02_WORD], number % EPT02_WORD);
+        ept02_set_entry(&table[i], like.base02 + at);
+    }
+    return i;
+}
+
+/* Free places of 2 MiB pages. */
+static void fill_large(struct around *a, unsigned i, unsigned end)
+{
+    const uint64_t *table12 = a->in->table12;
+    struct like like = {0};
 
     for (; i < end; i++) {
-        uint64_t entry = __atomic_load_n(&table12[i], __ATOMIC_ACQUIRE), leaf = entry ^ made, at = entry - behind;
-        if (table[i])
+        unsigned from = i;
+        if (a->table[i] || !table12[i])
             continue;
-        if (((entry ^ last) & flags) || at >= LARGE_1G || (parts[at / LARGE_2M] ^ entry) != same) {
-            leaf = large_leaf(a, entry);
-            if (!leaf)
-                continue;
-            made = entry ^ leaf;
-            parts = a->parts;
-            behind = parts ? a->behind : NOTHING;
-            same = parts ? entry ^ parts[ept_index(entry, 2)] : 0;
-            last = entry;
-        }
+        if (like.parts)
+            i = fill_like(a, like, i, end);
+        a->filled += i - from;
+        if (i == end)
+            break;
+        uint64_t entry = __atomic_load_n(&table12[i], __ATOMIC_ACQUIRE), leaf;
+        if (a->table[i] || !(leaf = large_leaf(a, entry)))
+            continue;
+        take_for_like(&like, a, entry, leaf);
         if (leaf & EPT_W)
-            ept02_mark_2m(shared, leaf & EPT_ADDRESS);
-        ept02_set_entry(&table[i], leaf);
-        filled++;
+            ept02_mark_2m(a->in->e->shared, leaf & EPT_ADDRESS);
+        ept02_set_entry(&a->table[i], leaf);
+        a->filled++;
     }
-    a->filled = filled;
 }
 
 /* The places that are worth a look; true if any. */

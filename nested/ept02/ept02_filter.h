@@ -16,13 +16,18 @@ static ALWAYS_INLINE void ept02_mark_bits(uint64_t *word, uint64_t bits)
     if (~__atomic_load_n(word, __ATOMIC_ACQUIRE) & bits)
         __atomic_fetch_or(word, bits, __ATOMIC_SEQ_CST);
 }
+static ALWAYS_INLINE void ept02_mark_bit(uint64_t *word, unsigned bit)
+{
+    if (!((__atomic_load_n(word, __ATOMIC_ACQUIRE) >> bit) & 1))
+        __atomic_fetch_or(word, BIT(bit), __ATOMIC_SEQ_CST);
+}
 /* One page of 4 KiB, and `count` from one on. */
 static ALWAYS_INLINE void ept02_mark_page(struct ept02_shared *shared, hpa_t page)
 {
     uint64_t number = page / PAGE_SIZE;
 
     if (number < shared->page_limit)
-        ept02_mark_bits(&shared->writable[number / EPT02_WORD], BIT(number % EPT02_WORD));
+        ept02_mark_bit(&shared->writable[number / EPT02_WORD], number % EPT02_WORD);
 }
 void ept02_mark_pages(struct ept02_shared *shared, hpa_t page, unsigned count);
 /* 2 MiB that one leaf maps. */
@@ -31,7 +36,12 @@ static ALWAYS_INLINE void ept02_mark_2m(struct ept02_shared *shared, hpa_t hpa)
     uint64_t number = hpa / LARGE_2M;
 
     if (hpa / PAGE_SIZE < shared->page_limit)
-        ept02_mark_bits(&shared->writable_large[number / EPT02_WORD], BIT(number % EPT02_WORD));
+        ept02_mark_bit(&shared->writable_large[number / EPT02_WORD], number % EPT02_WORD);
+}
+/* The marks of such, of all 2 MiB of this gigabyte; NULL: it has no RAM. */
+static inline uint64_t *ept02_marks_of_1g(const struct ept02_shared *shared, hpa_t hpa)
+{
+    return hpa / PAGE_SIZE < shared->page_limit ? &shared->writable_large[hpa / LARGE_2M / EPT02_WORD] : NULL;
 }
 /* 1 GiB that one leaf maps. */
 void ept02_mark_1g(struct ept02_shared *shared, hpa_t hpa);
