@@ -10,8 +10,8 @@
 #include "guests/smp/second.h"
 
 #define TURNS_SMP 64
-#define WINDOW GIB        /* the address of L2's whose entry of EPT12 changes */
-#define PATIENCE 2000000u /* pauses */
+#define WINDOW GIB         /* the address of L2's whose entry of EPT12 changes */
+#define PATIENCE 10000000u /* pauses */
 #define ICR_ASSERT 0x4000u
 #define ICR_HIGH (LAPIC_ICR_LOW + 0x10)
 #define SECOND_IN_ICR (1u << 24)

@@ -16,7 +16,7 @@ def build_initrd(image):
     """L1's usual archive with another init."""
     overlay = initramfs.Archive()
     overlay.add_file("init", initramfs.read(os.path.join(initramfs.SOURCES, "bench-init.sh")), 0o755)
-    for applet in ("grep", "sleep"):
+    for applet in ("grep", "pidof", "sleep", "taskset"):
         overlay.add_link("bin/" + applet, "busybox")
     overlay.add_file("bench.elf", initramfs.read(image))
     for name, source in FIRMWARE.items():
