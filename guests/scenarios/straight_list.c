@@ -47,11 +47,11 @@ static void set_counts(unsigned at_entry, unsigned stored, unsigned at_exit)
     vmx_set(EXIT_MSR_LOAD_COUNT, at_exit);
 }
 
-static void create(struct vm *vm, void (*code)(void))
+static void create_with(struct vm *vm, void (*code)(void), unsigned options)
 {
     static const uint32_t used[] = {IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_KERNEL_GS_BASE};
 
-    vm_start(vm, code, 0);
+    vm_start(vm, code, options);
     entry_load = page_alloc();
     exit_store = page_alloc();
     exit_load = page_alloc();
@@ -61,6 +61,11 @@ static void create(struct vm *vm, void (*code)(void))
     for (unsigned i = 0; i < ARRAY_SIZE(used); i++)
         cpu_wrmsr(used[i], 0);
     l2_star_next = 0;
+}
+
+static void create(struct vm *vm, void (*code)(void))
+{
+    create_with(vm, code, 0);
 }
 
 static void become_steady(struct vm *vm)
@@ -282,7 +287,7 @@ static void around_violations(void)
     uint8_t *pages;
     struct vm vm;
 
-    create(&vm, l2_touches);
+    create_with(&vm, l2_touches, VM_EPT);
     pages = page_alloc_run(PAGES, PAGE_SIZE);
     for (unsigned i = 0; i < PAGES; i++)
         *(entry[i] = paging_entry(vm.ept, (uint64_t)pages + i * PAGE_SIZE, PAGE_SIZE)) = 0;
