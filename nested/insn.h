@@ -8,6 +8,7 @@
 #include "nested/nested.h"
 #include "vmx/run.h"
 #include "vmx/skip.h"
+#include "vmx/vmx_insn.h"
 
 void insn_exit_vmxon(struct vcpu *vcpu);
 void insn_exit_vmxoff(struct vcpu *vcpu);
@@ -25,8 +26,9 @@ void insn_exit_vmresume(struct vcpu *vcpu);
 void insn_exit_vmcall(struct vcpu *vcpu);
 void insn_exit_invept(struct vcpu *vcpu);
 void insn_exit_invvpid(struct vcpu *vcpu);
-/* nested_hooks.invept_usual, vmptrld_usual */
+/* nested_hooks.invept_usual, invvpid_usual, vmptrld_usual */
 bool insn_invept_usual(struct vcpu *vcpu, uint64_t type, uint64_t eptp12);
+bool insn_invvpid_usual(struct vcpu *vcpu, uint64_t type, const struct invalidate_descriptor *operand);
 void insn_vmptrld_usual(struct vcpu *vcpu, const struct straight_plan *plan);
 
 /* VMsucceed, VMfailInvalid, VMfail(error): flags of L1, error number, and on past the instruction. SDM 3C 31.2 */

@@ -134,20 +134,51 @@ static bool invvpid_operands_valid(const struct vmx_caps *caps, uint64_t type,
     return type != INVVPID_ADDRESS || x86_is_canonical(descriptor->address, caps->linear_bits);
 }
 
+static bool invvpid_offered(const struct vmx_caps *caps)
+{
+    return (caps->proc2.may & PROC2_VPID) && (caps->ept_vpid & VPID_CAP_INVVPID);
+}
+
 /* The four types are numbered as their capability bits lie, from bit 40 on. */
+static bool invvpid_type_supported(const struct vmx_caps *caps, uint64_t type)
+{
+    return type <= INVVPID_SINGLE_NONGLOBAL && (caps->ept_vpid & VPID_CAP_ADDRESS << type);
+}
+
+/* Done at once, by the CPU: no entry has anything to look at for it. */
+static void invvpid(struct vcpu *vcpu, uint64_t type, const struct invalidate_descriptor *descriptor)
+{
+    uint16_t vpid12 = (uint16_t)descriptor->context;
+    if (type != INVVPID_ADDRESS)
+        lint_invvpid(vcpu->nested, type == INVVPID_ALL ? 0 : vpid12);
+    nested_vpid_invalidate(vcpu->nested, (unsigned)type, vpid12, descriptor->address);
+}
+
+bool insn_invvpid_usual(struct vcpu *vcpu, uint64_t type, const struct invalidate_descriptor *operand)
+{
+    EXPECT_CURRENT(vcpu->vmcs01);
+    const struct vmx_caps *caps = &vcpu->vm->caps12;
+    const struct invalidate_descriptor descriptor = *operand;
+    if (!invvpid_offered(caps) || !invvpid_type_supported(caps, type) ||
+        !invvpid_operands_valid(caps, type, &descriptor))
+        return false;
+    invvpid(vcpu, type, &descriptor);
+    return true;
+}
+
 void insn_exit_invvpid(struct vcpu *vcpu)
 {
     const struct vmx_caps *caps = &vcpu->vm->caps12;
     struct invalidate_descriptor descriptor;
     uint64_t type = operand_type(vcpu);
-    if (!(caps->proc2.may & PROC2_VPID) || !(caps->ept_vpid & VPID_CAP_INVVPID)) {
+    if (!invvpid_offered(caps)) {
         refusal_log(vcpu, REFUSAL_INVALIDATE_ABSENT, caps->ept_vpid, 0);
         event_inject_ud(vcpu);
         return;
     }
     if (!insn_permitted(vcpu))
         return;
-    if (type > INVVPID_SINGLE_NONGLOBAL || !(caps->ept_vpid & VPID_CAP_ADDRESS << type)) {
+    if (!invvpid_type_supported(caps, type)) {
         refusal_log(vcpu, REFUSAL_INVALIDATE_TYPE, type, caps->ept_vpid);
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
@@ -159,8 +190,6 @@ void insn_exit_invvpid(struct vcpu *vcpu)
         insn_fail(vcpu, VMXERR_INVALID_OPERAND);
         return;
     }
-    if (type != INVVPID_ADDRESS)
-        lint_invvpid(vcpu->nested, type == INVVPID_ALL ? 0 : (uint16_t)descriptor.context);
-    nested_vpid_invalidate(vcpu->nested, (unsigned)type, (uint16_t)descriptor.context, descriptor.address);
+    invvpid(vcpu, type, &descriptor);
     insn_succeed(vcpu);
 }

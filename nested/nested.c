@@ -46,6 +46,7 @@ static void register_handlers(void)
         .straight_resume = nested_resume_straight,
         .straight_settle = straight_settle,
         .invept_usual = insn_invept_usual,
+        .invvpid_usual = insn_invvpid_usual,
         .vmptrld_usual = insn_vmptrld_usual,
         .straight_ready = straight_ready,
         .straight_checked = straight_checked,

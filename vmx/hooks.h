@@ -14,7 +14,8 @@ enum nmi_fate {
     NMI_AT_EXIT,     /* it waits for an exit to L1, which comes without Nestor's doing or not at all */
 };
 
-struct straight_plan; /* vmx/straight.h */
+struct straight_plan;         /* vmx/straight.h */
+struct invalidate_descriptor; /* vmx/vmx_insn.h */
 
 struct nested_hooks {
     /* An exit of L2 (vmcs02 current): true when it went to L1, shall go by vcpu->next, or was dealt with, false when
@@ -32,10 +33,11 @@ struct nested_hooks {
     void (*straight_settle)(struct vcpu *vcpu);
     void (*straight_ready)(struct vcpu *vcpu);
     void (*straight_checked)(struct vcpu *vcpu);
-    /* INVEPT of L1 in the form that vmx/straight_l1.asm takes: its type, and the descriptor's first word. False: the
-     * long way must look. And VMPTRLD, found to be for the vmcs12 of that plan, behind straight entries or exits: what
-     * is left but L1's flags and instruction pointer. Current: vmcs01. */
+    /* INVEPT of L1 in the form that vmx/straight_l1.asm takes: its type, and the descriptor's first word. INVVPID, with
+     * the descriptor where L1 has it. False: the long way must look. And VMPTRLD, found to be for the vmcs12 of that
+     * plan, behind straight entries or exits: what is left but L1's flags and instruction pointer. Current: vmcs01. */
     bool (*invept_usual)(struct vcpu *vcpu, uint64_t type, uint64_t eptp12);
+    bool (*invvpid_usual)(struct vcpu *vcpu, uint64_t type, const struct invalidate_descriptor *operand);
     void (*vmptrld_usual)(struct vcpu *vcpu, const struct straight_plan *plan);
     /* VMREAD or VMWRITE of L1, of which nothing was read. */
     void (*field_access)(struct vcpu *vcpu, uint32_t reason);

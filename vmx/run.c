@@ -259,10 +259,12 @@ static NOINLINE void count_l1(struct vcpu *vcpu, struct straight *straight)
     vcpu->exits[0][EXIT_VMREAD] += straight->vmreads;
     vcpu->exits[0][EXIT_VMPTRLD] += straight->vmptrlds;
     vcpu->exits[0][EXIT_INVEPT] += straight->invepts;
-    vcpu->exits[0][EXIT_VMWRITE] +=
-        straight->l1_exits - straight->cpuids - straight->vmreads - straight->vmptrlds - straight->invepts;
+    vcpu->exits[0][EXIT_INVVPID] += straight->invvpids;
+    vcpu->exits[0][EXIT_VMWRITE] += straight->l1_exits - straight->cpuids - straight->vmreads - straight->vmptrlds -
+                                    straight->invepts - straight->invvpids;
     count_add(COUNT_EXITS_L1, straight->l1_exits);
-    straight->l1_exits = straight->cpuids = straight->vmreads = straight->vmptrlds = straight->invepts = 0;
+    straight->l1_exits = straight->cpuids = straight->vmreads = straight->vmptrlds = 0;
+    straight->invepts = straight->invvpids = 0;
 #ifdef COUNT_VMX
     for (unsigned i = 0; i < ARRAY_SIZE(straight->vmx); i++) {
         count_add(COUNT_VMREADS + i, straight->vmx[i]);

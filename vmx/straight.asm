@@ -14,7 +14,7 @@
 extern vmx_exit, vmx_straight_checked, straight_dead
 extern straight_l1_alone, straight_ept_exit, straight_ept_enter, straight_lists_exit, straight_lists_enter
 extern end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
-extern end_vmptrld, end_vmptrld_last, end_invept, end_invept_last
+extern end_vmptrld, end_vmptrld_last, end_invept, end_invept_last, end_invvpid, end_invvpid_last
 global straight_exit_l1, straight_exit_l2, straight_ends, straight_ends_count
 global long_way, long_way_rax, long_way_rcx
 global straight_to_l1, straight_to_l2
@@ -377,15 +377,16 @@ straight_ends:
         dq      end_vmwrite, end_vmwrite_last
         dq      end_vmptrld, end_vmptrld_last
         dq      end_invept, end_invept_last
+        dq      end_invvpid, end_invvpid_last
 %ifdef CHECKED
 straight_ends_count:
-        dq      5
+        dq      6
 %else
         dq      end_l1, end_l1_last
         dq      end_l2, end_l2_last
         dq      end_filled, end_filled_last
 straight_ends_count:
-        dq      8
+        dq      9
 %endif
 
 section .note.GNU-stack noalloc noexec nowrite progbits

@@ -117,8 +117,9 @@ struct straight {
     uint64_t epoch;         /* counts how often `quiet` was set: what was known of another vmcs12 before is void */
     uint64_t vmx[7];        /* the same for VMX instructions, in the order of counters_vmx.def; COUNT_VMX=1 only */
     uint64_t by_reason[64]; /* exits of L2 by this way; not in vcpu->exits */
-    /* L1's CPUID, VMREAD, VMWRITE, VMPTRLD and INVEPT, likewise in vcpu->exits later: all, and all but VMWRITE. */
-    uint64_t l1_exits, cpuids, vmreads, vmptrlds, invepts;
+    /* L1's CPUID, VMREAD, VMWRITE, VMPTRLD, INVEPT and INVVPID, likewise in vcpu->exits later: all, and all but
+     * VMWRITE. */
+    uint64_t l1_exits, cpuids, vmreads, vmptrlds, invepts, invvpids;
     uint64_t plain_leaves;   /* of CPUID, see cpuid_is_plain() */
     uint64_t *fields;        /* the current plan's; NULL: L1's instructions take the long way */
     uint64_t row, reg, word; /* while straight.asm works */

@@ -1,6 +1,6 @@
-; CPUID, VMREAD, VMWRITE, VMPTRLD and INVEPT of L1 in their usual form, with all registers in place (vmx/straight.h).
-; Beside L1's registers they change vmcs12, which of those that Nestor holds is current, or nothing. RAX, RCX and RDX
-; are put aside. All else takes the long way.
+; CPUID, VMREAD, VMWRITE, VMPTRLD, INVEPT and INVVPID of L1 in their usual form, with all registers in place
+; (vmx/straight.h). Beside L1's registers they change vmcs12, which of those that Nestor holds is current, or nothing.
+; RAX, RCX and RDX are put aside. All else takes the long way.
 ;
 ; The usual form is that of a 64-bit kernel: fields with both operands in registers; an operand in memory on a page
 ; whose walk gva_plain() has kept, which is looked at again, so that nothing can fault. vmcs01 is current from the exit
@@ -13,7 +13,7 @@ extern long_way, long_way_rax, long_way_rcx
 extern nested_hooks              ; vmx/hooks
 global straight_l1_alone
 global end_cpuid, end_cpuid_last, end_vmread, end_vmread_last, end_vmwrite, end_vmwrite_last
-global end_vmptrld, end_vmptrld_last, end_invept, end_invept_last
+global end_vmptrld, end_vmptrld_last, end_invept, end_invept_last, end_invvpid, end_invvpid_last
 
 ; Of the instruction information: with INSN_INFO_IS_REGISTER operand 1 is a register, not memory. Its number is in bits
 ; 6:3, that of operand 2 in bits 31:28: SDM 3C 28.2.5. VMsucceed is RFLAGS_ARITHMETIC all 0: SDM 3C 31.2 "Conventions".
@@ -71,6 +71,9 @@ straight_l1_alone:
         je      l1_vmptrld
         cmp     eax, EXIT_INVEPT
         je      l1_invept
+        jb      long_way_rax            ; most others
+        cmp     eax, EXIT_INVVPID
+        je      l1_invvpid
         jmp     long_way_rax
 
 ; A leaf that L1 sees as the processor has it (cpuid_is_plain() of vmx/cpuid_policy), executed with L1's own registers.
@@ -273,8 +276,8 @@ vmwrite_done:
         RESTORE
         END_L1  end_vmwrite
 
-; The operand in memory of VMPTRLD or INVEPT, at RAX in the end: base and displacement, and a walk that is what it was
-; when gva_plain() walked. OPERAND name; EDX: the instruction information.
+; The operand in memory of VMPTRLD, INVEPT or INVVPID, at RAX in the end: base and displacement, and a walk that is
+; what it was when gva_plain() walked. OPERAND name; EDX: the instruction information.
 %macro OPERAND 1
         mov     ecx, edx
         and     ecx, OPERAND_JUDGED
@@ -423,8 +426,29 @@ invept_owe:
         jnz     invept_owed
         jmp     long_way_rcx
 
+; INVVPID is done at once, and no entry has anything to look at for it: nested/insn_invalidate.c:insn_invvpid_usual
+l1_invvpid:
+        USUAL
+        mov     [CPU(S_ROW)], rdx
+        OPERAND invvpid
+        mov     rcx, rax
+        mov     edx, [CPU(S_ROW)]
+        shr     edx, REG2_SHIFT
+        jmp     [invvpid_type + rdx * 8]
+        PLACES  invvpid_typed, GET, invvpid_known
+invvpid_known:
+        CALL_C  [nested_hooks + HOOK_INVVPID_USUAL], rax, rcx
+        test    al, al
+        jz      long_way_rcx
+        SUCCEED
+        inc     qword [CPU(S_INVVPIDS)]
+        RESTORE
+        END_L1  end_invvpid
+
 section .rodata
 align 8
+        TABLE   invvpid_base, invvpid_place, invvpid_rsp
+        TABLE   invvpid_type, invvpid_typed
         TABLE   vmptrld_base, vmptrld_place, vmptrld_rsp
         TABLE   invept_base, invept_place, invept_rsp
         TABLE   invept_type, invept_typed

@@ -78,6 +78,7 @@ static void straight_members(void)
     MEMBER(S_VMREADS, struct straight, vmreads);
     MEMBER(S_VMPTRLDS, struct straight, vmptrlds);
     MEMBER(S_INVEPTS, struct straight, invepts);
+    MEMBER(S_INVVPIDS, struct straight, invvpids);
     MEMBER(S_HELD, struct straight, held);
     SAME(STRAIGHT_HELD);
     MEMBER(S_CURRENT, struct straight, current);
@@ -152,6 +153,7 @@ static void walk_members(void)
     MEMBER(W_VALUE, struct plain_walk, value);
     MEMBER(W_AT, struct plain_walk, at);
     MEMBER(HOOK_INVEPT_USUAL, struct nested_hooks, invept_usual);
+    MEMBER(HOOK_INVVPID_USUAL, struct nested_hooks, invvpid_usual);
     MEMBER(HOOK_VMPTRLD_USUAL, struct nested_hooks, vmptrld_usual);
 }
 

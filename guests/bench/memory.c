@@ -23,6 +23,8 @@ static volatile uint64_t l2_ticks;
 BENCH_LOOP(loop_invept, "invept (%[argument]), %[other]\n")
 BENCH_ROUND_TRIPS(loop_invept_single, ASM_HOST, "mov $1, %%eax\ninvept (%[argument]), %%rax\n", "")
 BENCH_ROUND_TRIPS(loop_invept_all, ASM_HOST, "mov $2, %%eax\ninvept (%[argument]), %%rax\n", "")
+BENCH_LOOP(loop_invvpid, "invvpid (%[argument]), %[other]\n")
+BENCH_ROUND_TRIPS(loop_invvpid_vmcall, ASM_HOST, "mov $1, %%eax\ninvvpid (%[argument]), %%rax\n", "")
 /* Maps where the violation was. */
 struct violation {
     uint64_t entry; /* what each page gets */
@@ -53,6 +55,29 @@ static uint64_t batch_invept_vmcall(const struct bench_row *row)
     const struct inv_descriptor of_vm = descriptor();
 
     return (row->argument == INVEPT_SINGLE ? loop_invept_single : loop_invept_all)(row->turns, &of_vm);
+}
+
+static void prepare_vpid(const struct bench_row *row)
+{
+    REQUIRE(vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_VPID));
+    prepare_vmcall(row);
+    vm_secondary_set((uint32_t)PROC2_VPID);
+    vmx_set(VPID, 1);
+    EXPECT_EXIT(&bench_vm[0], EXIT_VMCALL);
+}
+
+static uint64_t batch_invvpid(const struct bench_row *row)
+{
+    const struct inv_descriptor of_vm = {.low = 1};
+
+    return loop_invvpid(row->turns, (uint64_t)&of_vm, INVVPID_SINGLE);
+}
+
+static uint64_t batch_invvpid_vmcall(const struct bench_row *row)
+{
+    const struct inv_descriptor of_vm = {.low = 1};
+
+    return loop_invvpid_vmcall(row->turns, &of_vm);
 }
 
 /* Touches one page after the other, with an exit at each. */
@@ -165,6 +190,8 @@ const struct bench_row memory_rows[] = {
     {"invept-all", TURNS, prepare_vmcall, batch_invept, INVEPT_ALL},
     {"invept-single-vmcall", TURNS, prepare_vmcall, batch_invept_vmcall, INVEPT_SINGLE},
     {"invept-all-vmcall", TURNS, prepare_vmcall, batch_invept_vmcall, INVEPT_ALL},
+    {"invvpid-single", TURNS, prepare_vpid, batch_invvpid, 0},
+    {"invvpid-single-vmcall", TURNS, prepare_vpid, batch_invvpid_vmcall, 0},
     {"ept-violation", TURNS_FEW, prepare_violation, batch_violation, 0},
     {"touch-4k-sequential", TOUCHES, prepare_touch, batch_touch, SEQUENTIAL},
     {"touch-4k-random", TOUCHES, prepare_touch, batch_touch, 0},

@@ -1,5 +1,5 @@
-/* L1's VMPTRLD and INVEPT between L2s that are entered and leave in a row, with operands that change from one to the
- * next: each must be the one that the page tables and memory have now. */
+/* L1's VMPTRLD, INVEPT and INVVPID between L2s that are entered and leave in a row, with operands that change from one
+ * to the next: each must be the one that the page tables and memory have now. */
 #include "guests/lib/page.h"
 #include "guests/lib/paging.h"
 #include "guests/lib/trap.h"
@@ -227,6 +227,48 @@ static void invalidates(void)
     close_window();
 }
 
+static void invvpid(uint64_t type, uint64_t vpid, uint64_t address, int expected)
+{
+    struct inv_descriptor *descriptor = (struct inv_descriptor *)operands;
+    *descriptor = (struct inv_descriptor){vpid, address};
+    CHECK_EQ(vmx_invvpid(type, (struct inv_descriptor *)seen), expected);
+}
+
+/* Each type, and what each refuses, between exits of an L2 whose VPID it is. */
+static void invalidates_vpids(void)
+{
+    struct vm vm;
+
+    vmx_start();
+    open_window();
+    vm_create(&vm, l2_cpuids, 0);
+    vm_secondary_set((uint32_t)PROC2_VPID);
+    vmx_set(VPID, 9);
+    for (unsigned round = 0; round < 3; round++) {
+        become_steady(&vm);
+        for (unsigned type = 0; type < 4; type++) {
+            invvpid(type, 9, WINDOW, 0);
+            EXPECT_EXIT_SKIP(&vm, EXIT_CPUID);
+            invvpid(type, 10, WINDOW, 0); /* that none has used */
+            invvpid(type, 0, WINDOW, type == INVVPID_ALL ? 0 : VMXERR_INVALID_OPERAND);
+            invvpid(type, 9 | BIT(16), WINDOW, VMXERR_INVALID_OPERAND);
+            invvpid(type, 9, NONCANONICAL_ADDRESS, type == INVVPID_ADDRESS ? VMXERR_INVALID_OPERAND : 0);
+            become_steady(&vm);
+        }
+        invvpid(4, 9, 0, VMXERR_INVALID_OPERAND);
+        invvpid(~0ull, 9, 0, VMXERR_INVALID_OPERAND);
+        map(WINDOW, 0);
+        CHECK_FAULT((void)vmx_invvpid(INVVPID_SINGLE, (struct inv_descriptor *)seen), VECTOR_PF);
+        map(WINDOW, (uint64_t)operands | PTE_ALL);
+    }
+    close_window();
+}
+
+static const char *without_vpid(void)
+{
+    return vm_control_offered(PROC2_CONTROLS, (uint32_t)PROC2_VPID) ? NULL : "no VPID";
+}
+
 /* L1 steps over the instruction, or has a breakpoint on its operand. */
 static void is_debugged(void)
 {
@@ -263,6 +305,7 @@ const struct scenario straight_operand_scenarios[] = {
     {"straight-operand-refused", refuses_pointers, NULL},
     {"straight-operand-cleared", loads_what_was_cleared, NULL},
     {"straight-operand-invept", invalidates, without_ept},
+    {"straight-operand-invvpid", invalidates_vpids, without_vpid},
     {"straight-operand-debugged", is_debugged, NULL},
     {NULL, NULL, NULL},
 };
