@@ -45,6 +45,7 @@ struct ept02_root {
     uint64_t *table;    /* PML4 table; NULL: unused */
     uint64_t last_used; /* for the choice of the one to evict */
     bool overflow;      /* it was made of tables that nobody knows */
+    bool partly;        /* some of it was made of tables for which there was no tracker */
     uint8_t used;       /* a bit for each eighth of the table that may have entries; 0: it is empty */
     bool dirty;         /* atomic: a table that it was made of was stored to, or is not traced */
     uint8_t owes;       /* atomic: EPT02_OWES_ */

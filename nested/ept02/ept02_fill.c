@@ -169,7 +169,7 @@ static inline bool is_covered(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, con
            ept02_find_cover(e, eptp12, gpa2, walk->table, walk->level);
 }
 
-/* Traces the tables on the way and walks again. One that L1 put in the way meanwhile stays unknown. */
+/* Traces the tables on the way and walks again. One that L1 put in the way meanwhile stays unknown, and with it all. */
 static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12, gpa_t gpa2, uint64_t access,
                                               bool log_full)
 {
@@ -177,9 +177,9 @@ static NOINLINE struct ept12_walk walk_traced(struct ept02s *e, uint64_t eptp12,
     struct ept12_walk walk;
 
     e->covered.size = 0;
-    ept12_trace_path(e, root, eptp12, gpa2);
+    bool traced = ept12_trace_path(e, root, eptp12, gpa2);
     walk = ept12_walk(e->shared->gmem, ept02_rules(e, eptp12), eptp12, gpa2, access, log_full);
-    if (walk.kind == EPT12_WALK_OK && !ept02_find_cover(e, eptp12, gpa2, walk.table, walk.level)) {
+    if (traced && walk.kind == EPT12_WALK_OK && !ept02_find_cover(e, eptp12, gpa2, walk.table, walk.level)) {
         root->overflow = true;
         ept02_set_dirty(root, true);
     }
@@ -194,7 +194,7 @@ static NOINLINE void repeat_misconfigured(struct ept02s *e, uint64_t eptp12, gpa
 
     if (!ept12_trace_may_repeat(e, root, gpa2, walk)) {
         e->covered.size = 0;
-        ept12_trace_path(e, root, eptp12, gpa2);
+        (void)ept12_trace_path(e, root, eptp12, gpa2);
     }
     spinlock_lock(&e->lock);
     (void)gmem_read64(e->shared->gmem, walk->table + 8 * ept_index(gpa2, 1), &entry);

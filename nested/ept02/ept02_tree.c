@@ -173,6 +173,7 @@ static struct ept02_root *make_root(struct ept02s *e, uint64_t eptp12)
     root->used = 0;
     /* Untraced until its first INVEPT: L1 builds its tables now, and an earlier root may have left trackers here. */
     root->overflow = true;
+    root->partly = false;
     ept02_set_dirty(root, true);
     e->covered.size = 0;
     e->settled |= (uint32_t)BIT(root - e->root);

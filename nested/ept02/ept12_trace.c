@@ -3,8 +3,8 @@
  * Without trackers an INVEPT of L1 would empty the whole tree, and L2 would fault it in again page by page.
  *
  * Two limits keep this cheap. A table of the last level that is stored to between most looks costs more by its
- * faults than it saves, so it rests, longer each time; and if there are more tables than trackers, a tree is marked
- * as one of unknown tables (overflow) and emptied as a whole. */
+ * faults than it saves, so it rests, longer each time; and if there are more tables than trackers, each look drops what
+ * was made of those that have none. */
 #include "nested/ept02/ept12_trace.h"
 
 #include "kernel/cmdline.h"
@@ -19,7 +19,7 @@
 #define NO_PAGE (~0ull) /* of a tracker that watches nothing */
 #define HEAT_MAX 3u     /* a table that is rewritten all the time rests for up to 2^3 - 1 looks */
 #define TRACE_PAGES ((sizeof(struct ept12_trace) + PAGE_SIZE - 1) / PAGE_SIZE)
-#define TRACE_REST 64u /* looks for which nothing is traced, once the trackers have run out */
+#define SHORT_LOOKS 64u /* looks at too few trackers, before all are given to those who ask first */
 
 int ept12_trace_init(struct ept02s *e)
 {
@@ -120,7 +120,7 @@ static struct ept12_tracker *make_tracker(struct ept02s *e, struct ept02_root *r
     uint16_t *bucket = bucket_of(trace, level, base);
     struct ept12_tracker *t = &trace->tracker[trace->used];
 
-    if (trace->rest > 0 || trace->used == EPT12_TRACKERS)
+    if (trace->used == EPT12_TRACKERS)
         return NULL;
     *t = (struct ept12_tracker){.watcher = {.page = NO_PAGE, .stale = tracker_stale, .flags_are_nothing = true},
                                 .ept02s = e,
@@ -157,7 +157,7 @@ static void arm(struct ept02s *e, struct ept12_tracker *t, gpa_t page)
 
 /* Each table is watched before its entry is read. A store that comes between is seen by the watch, one that came before
  * is read. */
-void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2)
+bool ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2)
 {
     gpa_t table = eptp12 & EP4TA;
 
@@ -166,9 +166,9 @@ void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12
         struct ept12_tracker *t = find_tracker(e->trace, root, level, base);
         uint64_t entry;
         if (!t && !(t = make_tracker(e, root, level, base))) {
-            root->overflow = true;
+            root->partly = true;
             ept02_set_dirty(root, true);
-            return;
+            return false;
         }
         /* L1 hung another table in the place: the new one is traced from here on. */
         if (t->watcher.page != table)
@@ -176,9 +176,10 @@ void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12
         (void)gmem_read64(e->shared->gmem, table + 8 * ept_index(gpa2, level), &entry);
         /* The walk ends here, and so does what EPT02 was made of. */
         if (!(entry & ept12_rights(eptp12)) || (entry & EPT_LARGE))
-            return;
+            return true;
         table = entry & EPT_ADDRESS;
     }
+    return true;
 }
 
 /* Tables below the place hang on one that may name others now: known again when a walk comes by. */
@@ -216,23 +217,45 @@ static void settle(const struct ept02s *e, struct ept12_tracker *t)
         t->watcher.page = NO_PAGE;
 }
 
-/* Some tables are not known: all goes, and if that is for want of trackers, the dead ones among them too. */
-static void start_anew(struct ept02s *e, struct ept02_root *root)
+/* Below the table of EPT02 of the entry `above`, which is of `level` and whose entry 0 maps `base`: whatever stands
+ * where no tracker does goes. A table that was made of a large page of EPT12's has none either. */
+static void drop_unknown(struct ept02s *e, struct ept02_root *root, uint64_t above, unsigned level, gpa_t base)
 {
-    struct ept12_trace *trace = e->trace;
+    const uint64_t *table = ept02_table_of(above);
 
-    ept02_drop(e, root, TOP_LEVEL, 0);
-    forget_below(e, root, TOP_LEVEL, 0);
-    root->overflow = false;
-    if (trace->rest > 0) {
-        trace->rest--;
-    } else if (trace->used == EPT12_TRACKERS) {
-        for (unsigned i = 0; i < EPT02_ROOTS; i++)
-            if (e->root[i].table)
-                ept02_drop(e, &e->root[i], TOP_LEVEL, 0);
-        ept12_trace_forget(e);
-        trace->rest = TRACE_REST;
+    if (!find_tracker(e->trace, root, level, base)) {
+        ept02_drop(e, root, level, base);
+        return;
     }
+    for (unsigned i = 0; level > 1 && (i = ept02_next_used(table, GET(above, EPT02_USED), i)) < EPT_ENTRIES; i++)
+        if (!ept_is_leaf(table[i], level))
+            drop_unknown(e, root, table[i], level - 1, base + i * ept_level_size(level));
+}
+
+/* The trackers of tables that are no longer in use are for others. */
+static void start_anew(struct ept02s *e)
+{
+    for (unsigned i = 0; i < EPT02_ROOTS; i++)
+        if (e->root[i].table) {
+            ept02_drop(e, &e->root[i], TOP_LEVEL, 0);
+            e->root[i].partly = false;
+        }
+    ept12_trace_forget(e);
+    e->trace->short_looks = 0;
+}
+
+/* Some tables are not known: what was made of them goes. */
+static void look_at_unknown(struct ept02s *e, struct ept02_root *root)
+{
+    if (root->overflow) {
+        ept02_drop(e, root, TOP_LEVEL, 0);
+        forget_below(e, root, TOP_LEVEL, 0);
+    } else if (++e->trace->short_looks == SHORT_LOOKS) {
+        start_anew(e);
+    } else {
+        drop_unknown(e, root, ept02_top_entry(root), TOP_LEVEL, 0);
+    }
+    root->overflow = root->partly = false;
 }
 
 /* Dirty trackers one after the other; each drop is a search from the root, so their order does not matter. */
@@ -242,8 +265,8 @@ void ept12_trace_look(struct ept02s *e, struct ept02_root *root)
 
     /* First, as tracker_stale() sets it last: a store that comes now makes it true again. */
     ept02_set_dirty(root, false);
-    if (root->overflow)
-        start_anew(e, root);
+    if (root->overflow || root->partly)
+        look_at_unknown(e, root);
     for (unsigned i = 0; i < trace->used; i++) {
         struct ept12_tracker *t = &trace->tracker[i];
         if (t->root != root || !__atomic_load_n(&t->dirty, __ATOMIC_SEQ_CST))

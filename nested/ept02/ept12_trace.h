@@ -9,7 +9,9 @@
 
 #include "nested/ept02/ept02.h"
 
-#define EPT12_TRACKERS 1024u
+#ifndef EPT12_TRACKERS
+#define EPT12_TRACKERS 4096u
+#endif
 
 /* A table of EPT12 at its place below a root. */
 struct ept12_tracker {
@@ -26,14 +28,14 @@ struct ept12_tracker {
     uint64_t armed_at;  /* e->looks when it was traced */
 };
 
-#define EPT12_TRACKER_BUCKETS 256u
+#define EPT12_TRACKER_BUCKETS 1024u
 
 struct ept12_trace {
     struct ept12_tracker tracker[EPT12_TRACKERS];
     unsigned used;                          /* the first of them; all are given back at once */
     uint16_t bucket[EPT12_TRACKER_BUCKETS]; /* by place; number + 1, 0: none */
     struct ept12_tracker *latest;           /* asked for last */
-    unsigned rest; /* INVEPTs until tracing is tried again: there were more tables than trackers */
+    unsigned short_looks; /* at which there had been more tables than trackers, since the last reset */
 };
 
 /* The trackers of `e`: 0, or -1 when pages run out. */
@@ -47,8 +49,9 @@ bool ept12_trace_covers(struct ept02s *e, const struct ept02_root *root, gpa_t g
 /* The same of a table that the walk found a misconfigured leaf in, not stored to since it was traced: from now on the
  * next store takes away what EPT02 repeats of it. To be asked again under the ept02s' lock before that is stored. */
 bool ept12_trace_may_repeat(struct ept02s *e, const struct ept02_root *root, gpa_t gpa2, const struct ept12_walk *walk);
-/* Traces the tables on the way of gpa2 from the top, each before its entry is read; the walk is to be repeated then. */
-void ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2);
+/* Traces the tables on the way of gpa2 from the top, each before its entry is read; the walk is to be repeated then.
+ * False: there is no tracker for one, so each look drops what is made of it. */
+bool ept12_trace_path(struct ept02s *e, struct ept02_root *root, uint64_t eptp12, gpa_t gpa2);
 /* The look at a root that is dirty: what is below a table that was stored to goes. */
 void ept12_trace_look(struct ept02s *e, struct ept02_root *root);
 

@@ -11,7 +11,7 @@
    nested/ept02/ept02_filter.c nested/ept02/ept12_walk.c vmx/run.c vmx/kick.c vmx/step.c vmx/exit_ept.c vmx/skip.c
    vmx/hooks.c vmx/msr_bitmap.c vmx/caps.c vmx/vmcs_table.c mm/gmem.c mm/ept_watch.c mm/ept.c mm/memmap.c mm/mtrr.c
    mm/page.c kernel/cmdline.c kernel/format.c */
-/* cflags: -DCHECKED -DNESTED_SLOTS=2 -DKEPT_SLOTS=1 -finstrument-functions
+/* cflags: -DCHECKED -DNESTED_SLOTS=2 -DKEPT_SLOTS=1 -DEPT12_TRACKERS=10u -finstrument-functions
    -finstrument-functions-exclude-file-list=tests/ -include tests/host/tlb_insn.h */
 /* ldflags: -no-pie -Wl,--unresolved-symbols=ignore-all,--wrap=ledger_enter,--wrap=ledger_told */
 /* Two processors that never forget a translation run Nestor's code, and L1 and L2 do random things on them: whatever L2
