@@ -84,7 +84,7 @@ def measure_kvm(kind):
     return {key: ticks for key, ticks in rows.items() if key != "L1 boot"}
 
 
-# By reason, of L1. `make run`'s clock is the slower one: more clock interrupts come in a boot.
+# By reason, of L1. With the slower clock more clock interrupts come in a boot.
 CLOCKS = (IPS, 20000000)
 EXITS = re.compile(r"\| +\d+ ([^|]*?) +(\d+) +\d+ \|")
 TOTALS = re.compile(r"\| exits of (L[12]) +(\d+) \|")
