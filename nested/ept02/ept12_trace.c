@@ -32,7 +32,7 @@ void ept12_trace_forget(struct ept02s *e)
 {
     struct ept12_trace *trace = e->trace;
 
-    if (!trace)
+    if (!trace || !trace->used)
         return;
     for (unsigned i = 0; i < trace->used; i++)
         ept_watch_remove(e->shared->gmem->watch, &trace->tracker[i].watcher);
